@@ -1,0 +1,1 @@
+"""What tracks mean: zones, lines, dwell, speed, events."""

@@ -1,0 +1,1 @@
+"""What runs a model: one file per library, one protocol (``edge.interfaces.Engine``)."""

@@ -1,0 +1,147 @@
+"""The five replaceable parts. Each implementation is one file; its contract is written here and tested for all alike.
+
+Shape letters: B batch, N objects, H W frame pixels, h w model pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge.types import Array, Detections, Float64, Letterbox, Prediction, Result, Tracks, UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a source is.
+
+    Attributes:
+        width, height: pixels of the first frame.
+        fps: declared frames per second, 0 where unknown. Cameras lie; do not rely on it.
+        is_live: frames come at their own pace and are lost when nobody reads them.
+        num_frames: length of a file, None where unknown or endless.
+        decoder: what decodes the pictures, for people.
+    """
+
+    width: int
+    height: int
+    fps: float
+    is_live: bool
+    num_frames: int | None
+    decoder: str
+
+
+class Source(Protocol):
+    """Where frames come from. Opened by its constructor, used by one thread."""
+
+    @property
+    def info(self) -> SourceInfo: ...
+
+    def read(self) -> tuple[UInt8, int | None] | None:
+        """Wait for the next picture.
+
+        Returns:
+            (H, W, 3) uint8 BGR that nobody else will write to, and its media time in ns since the start (None for
+            live sources); or None at the end of the source.
+
+        Raises:
+            SourceError: the source broke; it must be closed and opened again.
+        """
+
+    def close(self) -> None:
+        """Free everything. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """An input or output of an engine. ``shape`` has None where the size is dynamic."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class Engine(Protocol):
+    """Runs a model. Used by one thread."""
+
+    @property
+    def name(self) -> str:
+        """What runs the model, for people: ``onnxruntime 1.32 CPU, 2 threads``."""
+
+    @property
+    def inputs(self) -> Sequence[TensorInfo]: ...
+
+    @property
+    def outputs(self) -> Sequence[TensorInfo]: ...
+
+    @property
+    def max_batch(self) -> int:
+        """The most frames that one call takes."""
+
+    @property
+    def is_fixed_batch(self) -> bool:
+        """Whether every call must have exactly ``max_batch`` frames."""
+
+    def infer(self, tensor: Array) -> Mapping[str, Array]:
+        """Run one batch.
+
+        Args:
+            tensor: the model's input, B frames, C-contiguous.
+
+        Returns:
+            Output name → array, B first. The engine owns them and may reuse them in the next call.
+
+        Raises:
+            EngineError: the engine failed. It must not be used again.
+        """
+
+    def close(self) -> None:
+        """Free everything. May be called twice."""
+
+
+class Head(Protocol):
+    """Turns raw outputs into predictions in frame pixels. Keeps no state."""
+
+    def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
+        """One prediction per letterbox, in order; rows of ``outputs`` beyond them are padding."""
+
+
+class Tracker(Protocol):
+    """Follows objects through one stream. It remembers, so it sees every frame that was inferred, in order."""
+
+    def update(self, detections: Detections, time_ns: int, motion: Float64 | None = None) -> Tracks:
+        """Take the detections of the next frame.
+
+        Args:
+            detections: all of them, low scores included.
+            time_ns: the frame's ``time_ns``. Not later than the last one: the tracks stand still for this frame.
+            motion: (2, 3) affine from the last frame's pixels to this one's, None for a camera that stands still.
+
+        Returns:
+            The confirmed tracks of this frame.
+        """
+
+
+class Sink(Protocol):
+    """Where results go. Used by one thread; a slow one delays only its own stream."""
+
+    @property
+    def name(self) -> str: ...
+
+    def wants_picture(self) -> bool:
+        """Whether ``write`` would look at the annotated picture now; nothing is drawn if no sink does."""
+
+    def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        """Take one result.
+
+        Args:
+            result: read it, keep nothing of it.
+            picture: gives the annotated (H, W, 3) uint8 BGR picture, drawn once for all sinks of the stream.
+
+        Raises:
+            SinkError: this result is lost; the sink may recover at the next one.
+        """
+
+    def close(self) -> None:
+        """Finish what is open. May be called twice."""

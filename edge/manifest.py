@@ -1,0 +1,210 @@
+"""The manifest: what a model file expects, gives and is. Stored as ``name.json`` beside ``name.onnx`` or ``name.engine``.
+
+The same JSON is in the metadata of ONNX files that we export, under the key ``edgeloop``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.errors import ManifestError
+from edge.files import sha256_of, write_atomic
+
+SCHEMA = 1
+ONNX_KEY = "edgeloop"
+
+Task = Literal["detect", "segment", "classify", "embed"]
+HeadName = Literal[
+    "edgenet", "yolox", "yolov8", "yolov5", "nanodet", "detr", "ssd", "semantic", "classify", "embedding"
+]
+Precision = Literal["fp32", "fp16", "int8"]
+Triple = tuple[float, float, float]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class InputSpec(_Part):
+    """How frames become the model's input.
+
+    Attributes:
+        mean, std: per channel, in units of 0..255 and in the order of ``colour``; the model gets (x - mean) / std.
+        resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` does not.
+        anchor: where the picture lies in a letterbox.
+        pad: grey level of the padding before normalisation.
+    """
+
+    name: str
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    layout: Literal["nhwc", "nchw"]
+    dtype: Literal["uint8", "float32", "float16"]
+    colour: Literal["bgr", "rgb"]
+    mean: Triple = (0.0, 0.0, 0.0)
+    std: Annotated[Triple, Field(description="no zero")] = (1.0, 1.0, 1.0)
+    resize: Literal["letterbox", "stretch"] = "letterbox"
+    anchor: Literal["centre", "top-left"] = "centre"
+    pad: int = Field(default=114, ge=0, le=255)
+
+
+class Thresholds(_Part):
+    """Defaults of the head: what to show, what to hand to the tracker, which overlap NMS allows."""
+
+    score: float = Field(default=0.35, ge=0, le=1)
+    track_score: float = Field(default=0.1, ge=0, le=1)
+    iou: float = Field(default=0.5, ge=0, le=1)
+
+
+class Calibration(_Part):
+    """Where the INT8 ranges came from."""
+
+    method: str
+    num_frames: int = Field(ge=0)
+    frames_sha256: str
+    ranges_sha256: str
+    float_layers: tuple[str, ...] = ()
+
+
+class Provenance(_Part):
+    """Where a model came from. ``terms`` are those of its data."""
+
+    dataset: str = ""
+    dataset_sha256: str = ""
+    config_sha256: str = ""
+    commit: str = ""
+    seed: int | None = None
+    source: str = ""
+    terms: str = ""
+
+
+class Profile(_Part):
+    """Smallest, most likely and largest batch of an engine."""
+
+    min_batch: int = Field(gt=0)
+    opt_batch: int = Field(gt=0)
+    max_batch: int = Field(gt=0)
+
+
+class EngineSpec(_Part):
+    """What an engine was built with. A plan's bytes are not reproducible: ``inputs_sha256`` is its identity.
+
+    Attributes:
+        flavour: which library.
+        version: its version, ``10.3.0.26``.
+        compute_capabilities: ``("8.7",)``; the GPUs that it runs on.
+        inputs_sha256: over the ONNX file, flags, profiles and targets.
+        onnx_sha256: the ONNX file it was built from.
+    """
+
+    flavour: Literal["tensorrt", "tensorrt_rtx"]
+    version: str
+    cuda: str = ""
+    compute_capabilities: tuple[str, ...] = ()
+    profiles: tuple[Profile, ...] = ()
+    flags: tuple[str, ...] = ()
+    dla_core: int | None = None
+    inputs_sha256: str
+    onnx_sha256: str
+
+
+class Manifest(_Part):
+    """Everything the runtime must know of a model file."""
+
+    schema_number: int = Field(default=SCHEMA, alias="schema")
+    name: str
+    task: Task
+    head: HeadName
+    input: InputSpec
+    classes: tuple[str, ...]
+    thresholds: Thresholds = Thresholds()
+    has_background: bool = False
+    precision: Precision = "fp32"
+    accuracy: dict[str, dict[str, float]] = Field(default_factory=dict)
+    calibration: Calibration | None = None
+    provenance: Provenance = Provenance()
+    engine: EngineSpec | None = None
+    sha256: str = ""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n"
+
+
+def manifest_path(model: Path) -> Path:
+    """Where the manifest of a model file lies."""
+    return model.with_suffix(".json")
+
+
+def parse_manifest(text: str, where: str) -> Manifest:
+    """Read a manifest from JSON.
+
+    Args:
+        text: the JSON.
+        where: file name for messages.
+
+    Raises:
+        ManifestError: it is no JSON, of another schema, or a field is wrong.
+    """
+    try:
+        raw = json.loads(text)
+    except ValueError as error:
+        raise ManifestError(f"{where}: no valid JSON ({error}); run: edge inspect MODEL --write") from None
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+        raise ManifestError(
+            f"{where}: expected a manifest with schema {SCHEMA}, found {found!r}; run: edge inspect MODEL --write"
+        )
+    try:
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ManifestError(f"{where}: {key}: {first['msg'].lower()}, found {first.get('input')!r:.80}") from None
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a JSON file claims to be a manifest (has a ``schema`` number) rather than somebody's model card."""
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(raw, dict) and "schema" in raw and "task" in raw
+
+
+def read_sidecar(model: Path) -> Manifest | None:
+    """The manifest beside a model file, checked against the file's hash; None where there is none.
+
+    Raises:
+        ManifestError: the manifest is wrong or belongs to another file.
+    """
+    path = manifest_path(model)
+    if not path.is_file() or not is_manifest(path):
+        return None
+    manifest = parse_manifest(path.read_text(), path.name)
+    if manifest.sha256 and manifest.sha256 != sha256_of(model):
+        raise ManifestError(
+            f"{path.name} describes another {model.name} (sha256 {manifest.sha256[:12]}…, "
+            f"found {sha256_of(model)[:12]}…); export the model again or run: edge inspect {model} --write"
+        )
+    return manifest
+
+
+def write_sidecar(manifest: Manifest, model: Path) -> Path:
+    """Store the manifest beside its model file, with the file's hash filled in."""
+    complete = manifest.model_copy(update={"sha256": sha256_of(model)})
+    path = manifest_path(model)
+    write_atomic(path, complete.to_json())
+    return path
+
+
+def content_hash(value: object) -> str:
+    """SHA-256 of a JSON value, keys sorted: the identity of configurations and frame lists."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()

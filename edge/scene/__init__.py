@@ -1,0 +1,1 @@
+"""The synthetic street: a seeded scene with its exact truth."""

@@ -1,0 +1,1 @@
+"""Where frames come from: one file per library, one protocol (``edge.interfaces.Source``)."""

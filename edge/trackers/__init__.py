@@ -1,0 +1,1 @@
+"""Following objects over time (``edge.interfaces.Tracker``)."""

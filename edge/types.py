@@ -1,0 +1,268 @@
+"""What travels through the pipeline: frozen dataclasses of numpy arrays.
+
+Shape letters: B batch, N objects, H W frame pixels, h w model pixels, C classes, E embedding size.
+Boxes are float32 ``x1 y1 x2 y2`` in pixels of the frame, right and bottom edge exclusive. Times are nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import supervision
+
+UInt8: TypeAlias = NDArray[np.uint8]
+Bool: TypeAlias = NDArray[np.bool_]
+Int32: TypeAlias = NDArray[np.int32]
+Int64: TypeAlias = NDArray[np.int64]
+Float32: TypeAlias = NDArray[np.float32]
+Float64: TypeAlias = NDArray[np.float64]
+Array: TypeAlias = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of one stream. Capture owns the image until the hand-over; after it nobody may write to it.
+
+    Attributes:
+        stream: name of the stream.
+        epoch: how many times the source was opened before, so 0 until the first reconnect.
+        seq: number of the frame within its epoch; a gap means lost frames.
+        captured_ns: when the frame was handed to us, ``time.monotonic_ns()``.
+        pts_ns: media time of files and synthetic scenes; None for live sources, whose clock is ``captured_ns``.
+        image: (H, W, 3) uint8 BGR, read-only.
+    """
+
+    stream: str
+    epoch: int
+    seq: int
+    captured_ns: int
+    pts_ns: int | None
+    image: UInt8
+
+    @property
+    def time_ns(self) -> int:
+        """The time by which things move in this stream: media time if there is one, else the capture time."""
+        return self.captured_ns if self.pts_ns is None else self.pts_ns
+
+    @property
+    def width(self) -> int:
+        return int(self.image.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.image.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """How a frame was fitted into the model's input: ``model = frame * scale + pad``, per axis.
+
+    Attributes:
+        scale_x, scale_y: model pixels per frame pixel (equal unless the frame was stretched).
+        pad_x, pad_y: model pixels left of and above the picture.
+        frame_width, frame_height: size of the frame in pixels.
+        model_width, model_height: size of the model's input in pixels.
+    """
+
+    scale_x: float
+    scale_y: float
+    pad_x: float
+    pad_y: float
+    frame_width: int
+    frame_height: int
+    model_width: int
+    model_height: int
+
+    def to_frame(self, xyxy: Float32) -> Float32:
+        """Map (N, 4) boxes from model pixels to frame pixels, cut at the frame's edges."""
+        scale = np.array([self.scale_x, self.scale_y] * 2, np.float32)
+        pad = np.array([self.pad_x, self.pad_y] * 2, np.float32)
+        limit = np.array([self.frame_width, self.frame_height] * 2, np.float32)
+        boxes: Float32 = np.clip((xyxy - pad) / scale, 0, limit)
+        return boxes
+
+    def to_model(self, xyxy: Float32) -> Float32:
+        """Map (N, 4) boxes from frame pixels to model pixels."""
+        scale = np.array([self.scale_x, self.scale_y] * 2, np.float32)
+        pad = np.array([self.pad_x, self.pad_y] * 2, np.float32)
+        boxes: Float32 = (xyxy * scale + pad).astype(np.float32)
+        return boxes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames and the tensor made of them. The tensor is reused by the next batch of the same model.
+
+    Attributes:
+        frames: B frames.
+        tensor: (B, h, w, 3) or (B, 3, h, w), as the manifest says.
+        letterboxes: B letterboxes.
+    """
+
+    frames: Sequence[Frame]
+    tensor: Array
+    letterboxes: Sequence[Letterbox]
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Objects found in one frame: parallel arrays, empty ones included. Index with a boolean mask or indices.
+
+    Attributes:
+        xyxy: (N, 4) float32 frame pixels.
+        score: (N,) float32 in [0, 1].
+        class_id: (N,) int32.
+        masks: (N, H, W) bool, or None where the model gives none.
+    """
+
+    xyxy: Float32
+    score: Float32
+    class_id: Int32
+    masks: Bool | None = None
+
+    @classmethod
+    def empty(cls) -> Detections:
+        return cls(np.empty((0, 4), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, index: Bool | Int64 | slice) -> Detections:
+        masks = None if self.masks is None else self.masks[index]
+        return Detections(self.xyxy[index], self.score[index], self.class_id[index], masks)
+
+    def to_supervision(self) -> supervision.Detections:
+        """The same objects as ``supervision.Detections``, for its annotators and metrics."""
+        from supervision import Detections as SupervisionDetections
+
+        return SupervisionDetections(
+            xyxy=self.xyxy, mask=self.masks, confidence=self.score, class_id=self.class_id.astype(int)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """A class for every cell of the model's output grid.
+
+    Attributes:
+        class_map: (h, w) uint8 class ids on the model's grid.
+        letterbox: places the grid in the frame; its model size is the size of the class map.
+    """
+
+    class_map: UInt8
+    letterbox: Letterbox
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What the whole frame shows. Attributes: ``score (C,)`` float32, one per class, summing to about 1."""
+
+    score: Float32
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """An appearance vector. Attributes: ``vector (E,)`` float32 of length 1."""
+
+    vector: Float32
+
+
+Prediction: TypeAlias = Detections | Segmentation | Classification | Embedding
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Objects followed over time in one stream, as seen in this frame.
+
+    Attributes:
+        track_id: (N,) int64, unique within the stream and never used again.
+        xyxy: (N, 4) float32 frame pixels.
+        score: (N,) float32, of the detection seen last.
+        class_id: (N,) int32.
+        age: (N,) float32 seconds since the track began.
+        velocity: (N, 2) float32 pixels per second of the box centre.
+        detection: (N,) int32 index of the detection in this frame, -1 where the position is predicted.
+    """
+
+    track_id: Int64
+    xyxy: Float32
+    score: Float32
+    class_id: Int32
+    age: Float32
+    velocity: Float32
+    detection: Int32
+
+    @classmethod
+    def empty(cls) -> Tracks:
+        return cls(
+            track_id=np.empty(0, np.int64),
+            xyxy=np.empty((0, 4), np.float32),
+            score=np.empty(0, np.float32),
+            class_id=np.empty(0, np.int32),
+            age=np.empty(0, np.float32),
+            velocity=np.empty((0, 2), np.float32),
+            detection=np.empty(0, np.int32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    def __getitem__(self, index: Bool | Int64 | slice) -> Tracks:
+        return Tracks(
+            self.track_id[index],
+            self.xyxy[index],
+            self.score[index],
+            self.class_id[index],
+            self.age[index],
+            self.velocity[index],
+            self.detection[index],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened in a stream: a line was crossed, a zone entered, a camera froze.
+
+    Attributes:
+        kind: ``line_crossed``, ``zone_entered``, ``camera_frozen``, …
+        stream: name of the stream.
+        time_ns: the frame's ``time_ns``.
+        track_id: the track it is about, None where there is none.
+        data: further facts, JSON values only.
+    """
+
+    kind: str
+    stream: str
+    time_ns: int
+    track_id: int | None = None
+    data: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All that is known about one frame. Sinks read it and keep nothing.
+
+    Attributes:
+        frame: the frame.
+        prediction: what the model said.
+        tracks: None where the stream is not tracked.
+        events: what happened in this frame.
+        stage_ns: nanoseconds spent per stage (``letterbox``, ``infer``, ``head``, ``track``, …).
+    """
+
+    frame: Frame
+    prediction: Prediction
+    tracks: Tracks | None = None
+    events: tuple[Event, ...] = ()
+    stage_ns: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+    def with_events(self, events: Sequence[Event]) -> Result:
+        """The same result with these events added."""
+        return replace(self, events=(*self.events, *events))

@@ -1,0 +1,1 @@
+"""The toolchain: train, evaluate, quantize, convert, build engines, verify."""
