@@ -51,7 +51,8 @@ def nms_per_class(xyxy: Float32, score: Float32, class_id: Int32, iou_threshold:
     if len(xyxy) == 0:
         return np.empty(0, np.int64)
     step = float(np.nanmax(xyxy) - np.nanmin(xyxy)) + 1.0
-    shifted = xyxy + class_id[:, None].astype(np.float32) * np.float32(step)
+    offset = class_id.astype(np.float32) * np.float32(step)
+    shifted: Float32 = xyxy + offset[:, None]
     return nms(shifted, score, iou_threshold)
 
 

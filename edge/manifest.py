@@ -1,4 +1,4 @@
-"""The manifest: what a model file expects, gives and is. Stored as ``name.json`` beside ``name.onnx`` or ``name.engine``.
+"""What a model file expects, gives and is: the manifest. Stored as ``name.json`` beside ``name.onnx`` or ``name.engine``.
 
 The same JSON is in the metadata of ONNX files that we export, under the key ``edgeloop``.
 """
@@ -114,7 +114,14 @@ class EngineSpec(_Part):
 
 
 class Manifest(_Part):
-    """Everything the runtime must know of a model file."""
+    """Everything the runtime must know of a model file.
+
+    Attributes:
+        needs_nms: whether overlapping boxes of one object come out of the model.
+        has_background: whether the model's first class is "none of them" (not listed in ``classes``).
+        accuracy: precision → metric → value, as measured by ``edge eval``.
+        sha256: of the model file.
+    """
 
     schema_number: int = Field(default=SCHEMA, alias="schema")
     name: str
@@ -123,6 +130,7 @@ class Manifest(_Part):
     input: InputSpec
     classes: tuple[str, ...]
     thresholds: Thresholds = Thresholds()
+    needs_nms: bool = True
     has_background: bool = False
     precision: Precision = "fp32"
     accuracy: dict[str, dict[str, float]] = Field(default_factory=dict)

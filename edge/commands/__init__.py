@@ -1,0 +1,1 @@
+"""The subcommands of ``edge``: one file each, light to import; heavy libraries are imported when a command runs."""

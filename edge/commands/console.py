@@ -1,0 +1,19 @@
+"""How commands talk: results to standard output (text or JSON), everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON value, indented, without colours."""
+    typer.echo(json.dumps(value, indent=2, default=str))

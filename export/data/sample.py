@@ -1,0 +1,59 @@
+"""One labelled picture, and what a data set is. N objects, H W pixels, C classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+
+from edge.types import Bool, Float32, Int32, UInt8
+
+DataTask = Literal["detect", "segment", "classify"]
+IGNORE_LABEL = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A picture and its labels; which of them are used depends on the task.
+
+    Attributes:
+        image: (H, W, 3) uint8 BGR.
+        image_id: file name, or seed of a rendered picture; unique within the data set.
+        boxes: (N, 4) float32 pixels, x1 y1 x2 y2.
+        labels: (N,) int32 class ids.
+        ignore: (N,) bool; neither learned nor counted (difficult, crowd, hidden).
+        weight: (N,) float32 in [0, 1]; 1 for labels made by people, the teacher's confidence otherwise.
+        mask: (H, W) uint8 class ids, 255 = unlabelled; segmentation only.
+        label: class id; classification only.
+    """
+
+    image: UInt8
+    image_id: str
+    boxes: Float32 = field(default_factory=lambda: np.empty((0, 4), np.float32))
+    labels: Int32 = field(default_factory=lambda: np.empty(0, np.int32))
+    ignore: Bool = field(default_factory=lambda: np.empty(0, np.bool_))
+    weight: Float32 = field(default_factory=lambda: np.empty(0, np.float32))
+    mask: UInt8 | None = None
+    label: int | None = None
+
+
+class Dataset(Protocol):
+    """Labelled pictures by index."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def task(self) -> DataTask: ...
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over names and labels: the same data set gives the same."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
