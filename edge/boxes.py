@@ -51,12 +51,11 @@ def nms_per_class(xyxy: Float32, score: Float32, class_id: Int32, iou_threshold:
     if len(xyxy) == 0:
         return np.empty(0, np.int64)
     step = float(np.nanmax(xyxy) - np.nanmin(xyxy)) + 1.0
-    offset = class_id.astype(np.float32) * np.float32(step)
-    shifted: Float32 = xyxy + offset[:, None]
-    return nms(shifted, score, iou_threshold)
+    offset = (class_id * step).astype(np.float32)
+    return nms(xyxy + offset[:, None], score, iou_threshold)
 
 
 def centre(xyxy: Float32) -> Float32:
     """(N, 2) box centres."""
-    middle: Float32 = (xyxy[:, :2] + xyxy[:, 2:]) / 2
+    middle: Float32 = (xyxy[:, :2] + xyxy[:, 2:]) * np.float32(0.5)
     return middle

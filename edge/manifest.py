@@ -1,4 +1,4 @@
-"""What a model file expects, gives and is: the manifest. Stored as ``name.json`` beside ``name.onnx`` or ``name.engine``.
+"""What a model file expects, gives and is: the manifest, stored as ``name.json`` beside ``name.onnx``.
 
 The same JSON is in the metadata of ONNX files that we export, under the key ``edgeloop``.
 """

@@ -39,19 +39,23 @@ class Preprocessor:
         self._takes_bytes = (spec.dtype, spec.layout, spec.colour) == ("uint8", "nhwc", "bgr")
         self._tables = [_levels(mean, std, spec.dtype) for mean, std in zip(spec.mean, spec.std, strict=True)]
 
-    def batch(self, frames: Sequence[Frame]) -> Batch:
+    def batch(self, frames: Sequence[Frame], *, pad_to: int = 0) -> Batch:
         """Make the batch of these frames.
+
+        Args:
+            frames: at most ``max_batch``.
+            pad_to: rows of the tensor if the engine wants a fixed number; what the last ones hold does not matter.
 
         Returns:
             A batch whose tensor is a view of this object's memory: valid until the next call.
         """
-        letterboxes = [self.write(frame.image, row) for row, frame in enumerate(frames)]
-        return Batch(frames, self._tensor[: len(frames)], letterboxes)
+        tensor, letterboxes = self.images([frame.image for frame in frames], pad_to=pad_to)
+        return Batch(frames, tensor, letterboxes)
 
-    def images(self, images: Sequence[UInt8]) -> tuple[Array, list[Letterbox]]:
+    def images(self, images: Sequence[UInt8], *, pad_to: int = 0) -> tuple[Array, list[Letterbox]]:
         """As ``batch`` for (H, W, 3) uint8 BGR images without a stream."""
         letterboxes = [self.write(image, row) for row, image in enumerate(images)]
-        return self._tensor[: len(images)], letterboxes
+        return self._tensor[: max(len(images), pad_to)], letterboxes
 
     def write(self, image: UInt8, row: int) -> Letterbox:
         """Put one (H, W, 3) image into one row of the tensor."""

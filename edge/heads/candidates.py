@@ -1,0 +1,72 @@
+"""What the detection heads share: choosing candidates and suppressing doubles. A anchors, C classes, K kept."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge.boxes import nms_per_class
+from edge.manifest import Manifest
+from edge.types import Array, Detections, Float32, Int32, Int64, Letterbox
+
+MAX_CANDIDATES = 1000
+
+
+def best_class(scores: Float32, threshold: float) -> tuple[Int64, Int32, Float32]:
+    """The best class of each anchor.
+
+    Args:
+        scores: (A, C).
+        threshold: least score.
+
+    Returns:
+        (K,) anchors, their (K,) classes and (K,) scores; the best ``MAX_CANDIDATES`` of them.
+    """
+    class_id = scores.argmax(1)
+    score = np.take_along_axis(scores, class_id[:, None], 1)[:, 0]
+    anchor = np.flatnonzero(score >= threshold)
+    return _best(anchor, class_id[anchor], score[anchor])
+
+
+def every_class(scores: Float32, threshold: float) -> tuple[Int64, Int32, Float32]:
+    """As ``best_class``, but an anchor may stand for several classes, as in models with one sigmoid per class."""
+    anchor, class_id = np.nonzero(scores >= threshold)
+    return _best(anchor, class_id, scores[anchor, class_id])
+
+
+def _best(anchor: Array, class_id: Array, score: Float32) -> tuple[Int64, Int32, Float32]:
+    if len(score) > MAX_CANDIDATES:
+        keep = np.argpartition(-score, MAX_CANDIDATES)[:MAX_CANDIDATES]
+        keep.sort()
+        anchor, class_id, score = anchor[keep], class_id[keep], score[keep]
+    return anchor.astype(np.int64), class_id.astype(np.int32), score.astype(np.float32)
+
+
+def detections(xyxy: Float32, score: Float32, class_id: Int32, box: Letterbox, manifest: Manifest) -> Detections:
+    """Suppress doubles and map model pixels to frame pixels; boxes that are empty in the frame are dropped."""
+    if manifest.needs_nms:
+        kept = nms_per_class(xyxy, score, class_id, manifest.thresholds.iou)
+        xyxy, score, class_id = xyxy[kept], score[kept], class_id[kept]
+    placed = box.to_frame(xyxy)
+    real = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
+    return Detections(placed, score, class_id)[real]
+
+
+def grid_centres(width: int, height: int, strides: tuple[int, ...]) -> tuple[Float32, Float32]:
+    """Cells of the feature maps, row by row, stride after stride.
+
+    Returns:
+        (A, 2) cell corners in cells (x, y) and (A,) strides in pixels.
+    """
+    cells, sizes = [], []
+    for stride in strides:
+        columns, rows = -(-width // stride), -(-height // stride)
+        y, x = np.mgrid[:rows, :columns]
+        cells.append(np.stack([x, y], -1).reshape(-1, 2))
+        sizes.append(np.full(rows * columns, stride))
+    return np.concatenate(cells).astype(np.float32), np.concatenate(sizes).astype(np.float32)
+
+
+def corners(centre_size: Float32) -> Float32:
+    """(K, 4) ``cx cy w h`` to ``x1 y1 x2 y2``."""
+    half = centre_size[:, 2:] * np.float32(0.5)
+    return np.concatenate([centre_size[:, :2] - half, centre_size[:, :2] + half], 1)

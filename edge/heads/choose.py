@@ -1,0 +1,32 @@
+"""Which head a manifest asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge.heads.edgenet import EdgenetHead
+from edge.heads.nanodet import NanodetHead
+from edge.heads.normalised import DetrHead, SsdHead
+from edge.heads.whole_frame import ClassifyHead, EmbeddingHead, SemanticHead
+from edge.heads.yolov8 import Yolov5Head, Yolov8Head
+from edge.heads.yolox import YoloxHead
+from edge.interfaces import Head
+from edge.manifest import HeadName, Manifest
+
+HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
+    "edgenet": EdgenetHead,
+    "yolox": YoloxHead,
+    "yolov8": Yolov8Head,
+    "yolov5": Yolov5Head,
+    "nanodet": NanodetHead,
+    "detr": DetrHead,
+    "ssd": SsdHead,
+    "semantic": SemanticHead,
+    "classify": ClassifyHead,
+    "embedding": EmbeddingHead,
+}
+
+
+def open_head(manifest: Manifest) -> Head:
+    """Make the manifest's head."""
+    return HEADS[manifest.head](manifest)

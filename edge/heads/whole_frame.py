@@ -1,0 +1,81 @@
+"""Heads that judge the whole frame: semantic segmentation, classification, embedding. h w grid, C classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edge.manifest import Manifest
+from edge.types import Array, Classification, Embedding, Float32, Letterbox, Prediction, Segmentation, UInt8
+
+
+class SemanticHead:
+    """A class map (N, h, w), or scores (N, C, h, w) or (N, h, w, C) of which the best class is taken."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._num_classes = len(manifest.classes)
+
+    def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
+        class_maps = self._class_maps(next(iter(outputs.values())))
+        return [Segmentation(class_maps[row], _on_grid(box, class_maps[row])) for row, box in enumerate(letterboxes)]
+
+    def _class_maps(self, raw: Array) -> UInt8:
+        if raw.ndim == 3:
+            return raw.astype(np.uint8)
+        axis = 1 if raw.shape[1] == self._num_classes else 3
+        maps: UInt8 = raw.argmax(axis).astype(np.uint8) if raw.shape[axis] > 1 else raw.squeeze(axis).astype(np.uint8)
+        return maps
+
+
+class ClassifyHead:
+    """Probabilities or logits (N, C); integers are read as shares of their sum."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._skip = 1 if manifest.has_background else 0
+
+    def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
+        raw = next(iter(outputs.values()))
+        rows = raw.reshape(len(raw), -1)[: len(letterboxes)]
+        return [Classification(_probabilities(row)[self._skip :]) for row in rows]
+
+
+class EmbeddingHead:
+    """A vector (N, E), brought to length 1 so that the product of two is their cosine similarity."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._name = manifest.name
+
+    def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
+        raw = next(iter(outputs.values()))
+        rows = raw.reshape(len(raw), -1)[: len(letterboxes)].astype(np.float32)
+        length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return [Embedding(vector) for vector in rows / length]
+
+
+def _probabilities(row: Array) -> Float32:
+    if np.issubdtype(row.dtype, np.integer):
+        shares: Float32 = row.astype(np.float32) / max(1.0, float(row.sum()))
+        return shares
+    values = row.astype(np.float32)
+    if values.min() >= 0 and abs(float(values.sum()) - 1) < 0.02:
+        return values
+    weights = np.exp(values - values.max())
+    softmax: Float32 = weights / weights.sum()
+    return softmax
+
+
+def _on_grid(box: Letterbox, class_map: UInt8) -> Letterbox:
+    """The letterbox in cells of the class map instead of model pixels."""
+    height, width = class_map.shape
+    across, down = width / box.model_width, height / box.model_height
+    return replace(
+        box,
+        scale_x=box.scale_x * across,
+        scale_y=box.scale_y * down,
+        pad_x=box.pad_x * across,
+        pad_y=box.pad_y * down,
+        model_width=width,
+        model_height=height,
+    )

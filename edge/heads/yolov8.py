@@ -1,0 +1,46 @@
+"""The YOLOv5 and YOLOv8/11 families: boxes are decoded in the graph as ``cx cy w h`` in model pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge.heads.candidates import best_class, corners, detections
+from edge.manifest import Manifest
+from edge.types import Array, Float32, Letterbox, Prediction
+
+
+class Yolov8Head:
+    """One output (N, 4 + C, A): box rows, then a sigmoid score per class."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
+        raw = next(iter(outputs.values()))
+        return [self._decode_one(raw[row], box) for row, box in enumerate(letterboxes)]
+
+    def _decode_one(self, raw: Float32, box: Letterbox) -> Prediction:
+        classes = 4 + len(self._manifest.classes)
+        # rows after the classes are mask coefficients or key points
+        anchor, class_id, score = best_class(raw[4:classes].T, self._manifest.thresholds.track_score)
+        found = corners(raw[:4].T[anchor].astype(np.float32))
+        return detections(found, score, class_id, box, self._manifest)
+
+
+class Yolov5Head:
+    """One output (N, A, 5 + C): box, objectness, a sigmoid score per class."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+
+    def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
+        raw = next(iter(outputs.values()))
+        return [self._decode_one(raw[row], box) for row, box in enumerate(letterboxes)]
+
+    def _decode_one(self, raw: Float32, box: Letterbox) -> Prediction:
+        possible = raw[raw[:, 4] >= self._manifest.thresholds.track_score]
+        scores = possible[:, 5 : 5 + len(self._manifest.classes)] * possible[:, 4:5]
+        anchor, class_id, score = best_class(scores, self._manifest.thresholds.track_score)
+        return detections(corners(possible[anchor, :4]), score, class_id, box, self._manifest)

@@ -1,0 +1,36 @@
+"""YOLOX (Ge et al. 2021, arXiv 2107.08430): anchor-free, one output (N, A, 5 + C) of raw offsets and sigmoid scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge.heads.candidates import best_class, corners, detections, grid_centres
+from edge.manifest import Manifest
+from edge.types import Array, Float32, Letterbox, Prediction
+
+STRIDES = (8, 16, 32)
+
+
+class YoloxHead:
+    """Offsets in cells, sizes as logarithms of cells; score = objectness times class."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._cells, self._strides = grid_centres(manifest.input.width, manifest.input.height, STRIDES)
+
+    def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
+        raw = next(iter(outputs.values()))
+        return [self._decode_one(raw[row], box) for row, box in enumerate(letterboxes)]
+
+    def _decode_one(self, raw: Float32, box: Letterbox) -> Prediction:
+        # an anchor's score is at most its objectness, so most anchors need no look at their classes
+        possible = np.flatnonzero(raw[:, 4] >= self._manifest.thresholds.track_score)
+        rows = raw[possible]
+        anchor, class_id, score = best_class(rows[:, 5:] * rows[:, 4:5], self._manifest.thresholds.track_score)
+        values, cell = rows[anchor], possible[anchor]
+        stride = self._strides[cell, None]
+        centre = (values[:, :2] + self._cells[cell]) * stride
+        size = np.exp(values[:, 2:4]) * stride
+        return detections(corners(np.concatenate([centre, size], 1)), score, class_id, box, self._manifest)

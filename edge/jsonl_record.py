@@ -1,0 +1,146 @@
+"""The JSONL line of one result: one JSON object per frame and stream, its keys always in the same order.
+
+Shape letters: N objects, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from edge.types import Classification, Detections, Event, Float32, Int32, Prediction, Result, Segmentation, Tracks
+
+DEFAULT_SCORE = 0.35
+TOP_CLASSES = 5
+NS_PER_S = 1_000_000_000
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
+class WallClock:
+    """Says when something happened in UTC, given ``time.monotonic_ns()``.
+
+    The offset between the two clocks is measured once, so times of one run never jump when the wall clock is set.
+
+    Args:
+        offset_ns: wall clock minus monotonic clock; None measures it now.
+        now_ns: the monotonic clock.
+    """
+
+    def __init__(self, offset_ns: int | None = None, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+        self.now_ns = now_ns
+        self.offset_ns = time.time_ns() - now_ns() if offset_ns is None else offset_ns
+        self._second = -1
+        self._date = ""
+
+    def iso(self, monotonic_ns: int) -> str:
+        """``2026-11-22T10:00:00.123Z``: UTC with milliseconds, cut, not rounded."""
+        second, rest_ns = divmod(monotonic_ns + self.offset_ns, NS_PER_S)
+        if second != self._second:
+            self._date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+            self._second = second
+        return f"{self._date}.{rest_ns // 1_000_000:03d}Z"
+
+
+class ResultEncoder:
+    """Turns the results of one stream into JSONL lines.
+
+    Args:
+        classes: names by class id; an id beyond them is written as ``class 7``.
+        score: detections that belong to no track are listed from this score on.
+        clock: for ``captured`` and ``age_ms``.
+    """
+
+    def __init__(self, classes: Sequence[str], *, score: float = DEFAULT_SCORE, clock: WallClock | None = None) -> None:
+        self._score = score
+        self._clock = clock or WallClock()
+        self._classes = [json.dumps(name) for name in classes]
+
+    def encode(self, result: Result) -> bytes:
+        """One line without its line feed: UTF-8 JSON with the keys in the documented order, finite numbers only.
+
+        ``objects`` are the confirmed tracks and then the detections of no track, each in the order it came.
+        """
+        frame = result.frame
+        age_ms = max(self._clock.now_ns() - frame.captured_ns, 0) / 1e6
+        return (
+            f'{{"stream":{json.dumps(frame.stream)},"epoch":{frame.epoch},"seq":{frame.seq},'
+            f'"captured":"{self._clock.iso(frame.captured_ns)}","age_ms":{age_ms:.1f},'
+            f'"width":{frame.width},"height":{frame.height},'
+            f'{self._prediction(result.prediction, result.tracks)},"events":[{_events(result.events)}]}}'
+        ).encode()
+
+    def _prediction(self, prediction: Prediction, tracks: Tracks | None) -> str:
+        if isinstance(prediction, Segmentation):
+            return f'"shares":{{{self._shares(prediction)}}}'
+        if isinstance(prediction, Classification):
+            return f'"classes":[{self._top(prediction.score)}]'
+        if isinstance(prediction, Detections):
+            return f'"objects":[{self._objects(prediction, tracks)}]'
+        # an embedding describes the whole frame; it has no objects
+        return '"objects":[]'
+
+    def _objects(self, detections: Detections, tracks: Tracks | None) -> str:
+        rows: list[str] = []
+        free = detections.score >= self._score
+        if tracks is not None and len(tracks):
+            rows = self._rows([str(i) for i in tracks.track_id.tolist()], tracks.class_id, tracks.score, tracks.xyxy)
+            free[tracks.detection[tracks.detection >= 0]] = False
+        if free.any():
+            alone = Detections(detections.xyxy, detections.score, detections.class_id)[free]
+            rows += self._rows(["null"] * len(alone), alone.class_id, alone.score, alone.xyxy)
+        return ",".join(rows)
+
+    def _rows(self, ids: list[str], class_id: Int32, score: Float32, xyxy: Float32) -> list[str]:
+        # JSON has no NaN: such a row says nothing and is left out
+        finite = (np.isfinite(xyxy).all(axis=1) & np.isfinite(score)).tolist()
+        rows = zip(ids, class_id.tolist(), score.tolist(), xyxy.tolist(), finite, strict=True)
+        return [
+            f'{{"track_id":{track},"class":{self._class_json(label)},"score":{round(value, 3)},'
+            f'"xyxy":[{x1:.1f},{y1:.1f},{x2:.1f},{y2:.1f}]}}'
+            for track, label, value, (x1, y1, x2, y2), ok in rows
+            if ok
+        ]
+
+    def _class_json(self, class_id: int) -> str:
+        if 0 <= class_id < len(self._classes):
+            return self._classes[class_id]
+        return f'"class {class_id}"'
+
+    def _shares(self, segmentation: Segmentation) -> str:
+        """Share of the frame per class that occurs, largest first; the letterbox padding does not count."""
+        counts = np.bincount(picture_part(segmentation).ravel(), minlength=1)
+        order = np.argsort(-counts, kind="stable")
+        total = max(int(counts.sum()), 1)
+        return ",".join(f"{self._class_json(int(i))}:{counts[i] / total:.3f}" for i in order if counts[i])
+
+    def _top(self, score: Float32) -> str:
+        known = np.where(np.isfinite(score), score, 0.0)
+        order = np.argsort(-known, kind="stable")[:TOP_CLASSES]
+        return ",".join(f'{{"class":{self._class_json(int(i))},"score":{round(float(known[i]), 3)}}}' for i in order)
+
+
+def picture_part(segmentation: Segmentation) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """(h, w) uint8: the class map without the letterbox padding; at least one cell."""
+    letterbox = segmentation.letterbox
+    rows, columns = segmentation.class_map.shape
+    cell_x, cell_y = columns / letterbox.model_width, rows / letterbox.model_height
+    left = min(round(letterbox.pad_x * cell_x), columns - 1)
+    top = min(round(letterbox.pad_y * cell_y), rows - 1)
+    right = round((letterbox.pad_x + letterbox.frame_width * letterbox.scale_x) * cell_x)
+    bottom = round((letterbox.pad_y + letterbox.frame_height * letterbox.scale_y) * cell_y)
+    part: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+    part = segmentation.class_map[top : max(bottom, top + 1), left : max(right, left + 1)]
+    return part
+
+
+def event_json(event: Event) -> str:
+    """One event as JSON: kind, time, track and its further facts."""
+    facts = {"kind": event.kind, "time_ns": event.time_ns, "track_id": event.track_id, "data": dict(event.data)}
+    return _COMPACT.encode(facts)
+
+
+def _events(events: Sequence[Event]) -> str:
+    return ",".join(event_json(event) for event in events)

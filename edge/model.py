@@ -1,0 +1,136 @@
+"""A model file made ready: manifest, engine, head and preprocessing together. Runs alike for cameras and data sets."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.engines.choose import open_engine
+from edge.errors import EngineError, ManifestError, ModelError
+from edge.heads.choose import open_head
+from edge.interfaces import Engine, Head
+from edge.manifest import Manifest, parse_manifest, read_sidecar
+from edge.preprocess import Preprocessor
+from edge.propose import propose_manifest
+from edge.types import Prediction, UInt8
+
+log = logging.getLogger(__name__)
+
+
+class Model:
+    """A loaded model. Used by one thread."""
+
+    def __init__(self, manifest: Manifest, engine: Engine, head: Head) -> None:
+        self.manifest = manifest
+        self.engine = engine
+        self.head = head
+        self.preprocessor = Preprocessor(manifest.input, engine.max_batch)
+
+    def predict(self, images: Sequence[UInt8]) -> list[Prediction]:
+        """One prediction per (H, W, 3) uint8 BGR image, any number of images."""
+        step = self.engine.max_batch
+        found: list[Prediction] = []
+        for start in range(0, len(images), step):
+            tensor, letterboxes = self.preprocessor.images(images[start : start + step], pad_to=self.batch_size)
+            found += self.head.decode(self.engine.infer(tensor), letterboxes)
+        return found
+
+    @property
+    def batch_size(self) -> int:
+        """Rows that every batch must have; 0 where any number goes."""
+        return self.engine.max_batch if self.engine.is_fixed_batch else 0
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+def open_model(
+    path: Path,
+    *,
+    manifest: Path | Manifest | None = None,
+    engine: str = "auto",
+    threads: int | None = None,
+    max_batch: int | None = None,
+    score: float | None = None,
+) -> Model:
+    """Load a model file with everything that it needs.
+
+    Args:
+        path: ``.onnx`` or ``.engine``.
+        manifest: where the manifest is; None looks beside the model, in its metadata, then proposes one.
+        engine: see ``edge.engines.choose.EngineName``.
+        threads: of a CPU engine.
+        max_batch: largest batch of a model with a dynamic batch.
+        score: least score that the head lets through, instead of the manifest's ``track_score``.
+
+    Raises:
+        ModelError: the file cannot be used, or its manifest does not fit it.
+        MissingError: the engine's library is not installed.
+    """
+    found = find_manifest(path, manifest)
+    if score is not None:
+        thresholds = found.thresholds.model_copy(update={"track_score": score})
+        found = found.model_copy(update={"thresholds": thresholds})
+    loaded = open_engine(path, found, kind=engine, threads=threads, max_batch=max_batch)
+    _check_input(found, loaded, path)
+    return Model(found, loaded, open_head(found))
+
+
+def find_manifest(path: Path, manifest: Path | Manifest | None = None) -> Manifest:
+    """The manifest of a model file: the given one, the one beside it, the one in its metadata, or a proposed one."""
+    if isinstance(manifest, Manifest):
+        return manifest
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file")
+    if manifest is not None:
+        try:
+            return parse_manifest(manifest.read_text(), str(manifest))
+        except OSError as error:
+            raise ManifestError(f"{manifest}: cannot be read ({error.strerror})") from None
+    beside = read_sidecar(path)
+    if beside is not None:
+        return beside
+    proposal = propose_manifest(path)
+    if not proposal.is_own:
+        log.info("%s has no manifest; proposed from its graph: %s", path.name, proposal.summary)
+    return proposal.manifest
+
+
+def _check_input(manifest: Manifest, engine: Engine, path: Path) -> None:
+    """Refuse a manifest that describes another input than the engine has."""
+    spec, found = manifest.input, engine.inputs[0]
+    size = (spec.height, spec.width)
+    expected = (*size, 3) if spec.layout == "nhwc" else (3, *size)
+    shape_fits = len(found.shape) == 4 and all(
+        have is None or have == want for have, want in zip(found.shape[1:], expected, strict=True)
+    )
+    if not shape_fits or found.dtype != spec.dtype:
+        raise ManifestError(
+            f"{path.name}: the manifest says input {spec.dtype} {expected}, the model has {found.dtype} "
+            f"{found.shape[1:]}; run: edge inspect {path} --write"
+        )
+    _check_outputs(manifest, engine, path)
+
+
+def _check_outputs(manifest: Manifest, engine: Engine, path: Path) -> None:
+    names = {tensor.name for tensor in engine.outputs}
+    if manifest.head == "edgenet" and not {"boxes", "scores", "labels"} <= names:
+        raise ManifestError(
+            f"{path.name}: head 'edgenet' needs outputs boxes, scores, labels, the model has "
+            f"{', '.join(sorted(names))}; run: edge inspect {path}"
+        )
+    if manifest.task != "detect" and len(names) != 1:
+        raise ManifestError(f"{path.name}: head {manifest.head!r} needs one output, the model has {len(names)}")
+
+
+def check_finite(model: Model, image: UInt8) -> None:
+    """Run one image and refuse a model whose outputs are not numbers.
+
+    Raises:
+        EngineError: NaN or infinity came out.
+    """
+    tensor, _ = model.preprocessor.images([image], pad_to=model.batch_size)
+    for name, values in model.engine.infer(tensor).items():
+        if values.dtype.kind == "f" and not bool((abs(values) < float("inf")).all()):
+            raise EngineError(f"{model.manifest.name}: output {name!r} is not finite; was FP16 too narrow for it?")
