@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from edge.types import Classification, Detections, Event, Float32, Int32, Predic
 DEFAULT_SCORE = 0.35
 TOP_CLASSES = 5
 NS_PER_S = 1_000_000_000
+_OBJECT = '{"track_id":%s,"class":%s,"score":%.3f,"xyxy":[%.1f,%.1f,%.1f,%.1f]}'
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
@@ -86,22 +88,22 @@ class ResultEncoder:
         rows: list[str] = []
         free = detections.score >= self._score
         if tracks is not None and len(tracks):
-            rows = self._rows([str(i) for i in tracks.track_id.tolist()], tracks.class_id, tracks.score, tracks.xyxy)
+            rows = self._rows(tracks.track_id.tolist(), tracks.class_id, tracks.score, tracks.xyxy)
             free[tracks.detection[tracks.detection >= 0]] = False
         if free.any():
-            alone = Detections(detections.xyxy, detections.score, detections.class_id)[free]
-            rows += self._rows(["null"] * len(alone), alone.class_id, alone.score, alone.xyxy)
+            index = np.flatnonzero(free)
+            rows += self._rows(
+                ["null"] * len(index), detections.class_id[index], detections.score[index], detections.xyxy[index]
+            )
         return ",".join(rows)
 
-    def _rows(self, ids: list[str], class_id: Int32, score: Float32, xyxy: Float32) -> list[str]:
-        # JSON has no NaN: such a row says nothing and is left out
-        finite = (np.isfinite(xyxy).all(axis=1) & np.isfinite(score)).tolist()
-        rows = zip(ids, class_id.tolist(), score.tolist(), xyxy.tolist(), finite, strict=True)
+    def _rows(self, ids: Sequence[int | str], class_id: Int32, score: Float32, xyxy: Float32) -> list[str]:
+        rows = zip(ids, class_id.tolist(), score.tolist(), xyxy.tolist(), strict=True)
         return [
-            f'{{"track_id":{track},"class":{self._class_json(label)},"score":{round(value, 3)},'
-            f'"xyxy":[{x1:.1f},{y1:.1f},{x2:.1f},{y2:.1f}]}}'
-            for track, label, value, (x1, y1, x2, y2), ok in rows
-            if ok
+            _OBJECT % (track, self._class_json(label), value, x1, y1, x2, y2)
+            for track, label, value, (x1, y1, x2, y2) in rows
+            # JSON has no NaN and no infinity: such an object says nothing and is left out
+            if isfinite(value + x1 + y1 + x2 + y2)
         ]
 
     def _class_json(self, class_id: int) -> str:
@@ -119,7 +121,7 @@ class ResultEncoder:
     def _top(self, score: Float32) -> str:
         known = np.where(np.isfinite(score), score, 0.0)
         order = np.argsort(-known, kind="stable")[:TOP_CLASSES]
-        return ",".join(f'{{"class":{self._class_json(int(i))},"score":{round(float(known[i]), 3)}}}' for i in order)
+        return ",".join(f'{{"class":{self._class_json(int(i))},"score":{known[i]:.3f}}}' for i in order)
 
 
 def picture_part(segmentation: Segmentation) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

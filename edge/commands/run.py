@@ -1,0 +1,64 @@
+"""``edge run``: the daemon in the foreground, from a file or from arguments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.commands.console import AsJson, err, print_json
+from edge.errors import UsageError
+
+
+def run(
+    config: Annotated[Path | None, typer.Argument(help="A TOML file such as systemd/edge.toml.")] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", "-s", help="Camera number, file, folder, rtsp://…, synthetic://street.")
+    ] = None,
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="ONNX file or TensorRT engine.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="The model's manifest, if not beside it.")] = None,
+    sink: Annotated[
+        list[str] | None, typer.Option("--sink", help="jsonl:FILE, mp4:FILE, snapshot:FOLDER, window:, http:PORT.")
+    ] = None,
+    engine: Annotated[str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, trt, null.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of a CPU engine.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
+    score: Annotated[float | None, typer.Option(help="Least score shown.")] = None,
+    track: Annotated[str, typer.Option(help="edge, bytetrack, ocsort, sort, off.")] = "edge",
+    as_json: AsJson = False,
+) -> None:
+    """Run cameras or files through a model: edge run edge.toml, or edge run --source S --model M --sink …"""
+    from edge.config import config_from_arguments, load_config
+    from edge.service import run_service
+
+    if (config is None) == (source is None):
+        raise UsageError("expected either a configuration file or --source with --model; run: edge run --help")
+    if config is not None:
+        loaded = load_config(config)
+    else:
+        if model is None:
+            raise UsageError("--source needs --model; the shipped one runs with: edge demo --source …")
+        loaded = config_from_arguments(
+            source or [],
+            model,
+            sink or ["jsonl:-"],
+            for_model={"manifest": manifest, "engine": engine, "threads": threads},
+            for_stream={"score": score, "track": {"method": track}},
+        )
+    summary = run_service(loaded, max_frames=frames, on_address=lambda url: err.print(f"live page: {url}"))
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        err.print(describe(summary.as_dict()))
+    if summary.sink_errors:
+        raise UsageError(f"{summary.sink_errors} results could not be written; see the messages above")
+
+
+def describe(summary: dict[str, float]) -> str:
+    """The summary in one line."""
+    return (
+        f"{summary['frames']} frames in {summary['seconds']:.1f} s, {summary['fps']:.1f} fps, "
+        f"{summary['objects']} objects, age median {summary['age_median_ms']:.1f} ms, "
+        f"p99 {summary['age_p99_ms']:.1f} ms, {summary['dropped']} dropped"
+    )

@@ -1,0 +1,242 @@
+"""The daemon's configuration: one TOML file, every key typed, unknown keys refused with the nearest known one."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge.errors import ConfigError
+from edge.uris import is_live, short_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Settings = Mapping[str, Any]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """A model and how it is run."""
+
+    name: Name = "model"
+    path: Path
+    manifest: Path | None = None
+    engine: Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "trt", "null"] = "auto"
+    threads: int | None = Field(default=None, ge=1, le=256)
+    max_batch: int | None = Field(default=None, ge=1, le=256)
+    linger_ms: float = Field(default=2.0, ge=0, le=1000)
+
+
+class TrackConfig(Section):
+    """How the objects of a stream are followed."""
+
+    method: Literal["edge", "bytetrack", "ocsort", "sort", "off"] = "edge"
+
+
+class StreamConfig(Section):
+    """A camera, a file or a synthetic scene, and what is done with it."""
+
+    name: Name
+    source: str = Field(min_length=1)
+    model: Name | None = None
+    frames: Literal["auto", "newest", "every"] = "auto"
+    max_age_ms: float = Field(default=1000, gt=0, le=60_000)
+    score: float | None = Field(default=None, ge=0, le=1)
+    track: TrackConfig = TrackConfig()
+    sinks: tuple[str, ...] = ()
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every frame must come out, the source waiting if need be."""
+        return self.frames == "every" or (self.frames == "auto" and not is_live(self.source))
+
+
+class ServerConfig(Section):
+    """The live page and API. Nothing listens unless ``enabled``."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    token_file: Path | None = None
+
+
+class Config(Section):
+    """The whole file."""
+
+    version: Literal[1] = 1
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    streams: tuple[StreamConfig, ...] = Field(min_length=1)
+    server: ServerConfig = ServerConfig()
+    stop_timeout_s: float = Field(default=10, gt=0, le=300)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_model_is_a_list_of_one(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "model" in raw:
+            if "models" in raw:
+                raise ValueError("state either [model] or [[models]], not both")
+            rest = {key: value for key, value in raw.items() if key != "model"}
+            return rest | {"models": [raw["model"]]}
+        return raw
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Config:
+        models = [model.name for model in self.models]
+        _refuse_twins("models", models)
+        _refuse_twins("streams", [stream.name for stream in self.streams])
+        for stream in self.streams:
+            if stream.model is not None and stream.model not in models:
+                raise ValueError(f"stream {stream.name!r} asks for model {stream.model!r}; known: {', '.join(models)}")
+        return self
+
+    def model_of(self, stream: StreamConfig) -> ModelConfig:
+        """The model of a stream: the one that it names, else the first."""
+        return next((model for model in self.models if model.name == stream.model), self.models[0])
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: it cannot be read, is no TOML, or has a wrong key or value.
+    """
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(
+            f"{path}: cannot be read ({reason}); expected a TOML file such as systemd/edge.toml"
+        ) from None
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
+    return parse_config(raw, where=path.name, text=text)
+
+
+def parse_config(raw: dict[str, Any], *, where: str, text: str = "") -> Config:
+    """Check a configuration.
+
+    Args:
+        raw: the tables.
+        where: file name for messages.
+        text: the file's text, to name lines.
+
+    Raises:
+        ConfigError: a wrong key or value.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_sentence(error, where, text)) from None
+
+
+def config_from_arguments(
+    sources: Sequence[str], model: Path, sinks: Sequence[str], *, for_model: Settings, for_stream: Settings
+) -> Config:
+    """The configuration of a command line: every source runs the same model and writes to the same kinds of sinks.
+
+    Args:
+        sources: addresses; their stream names are made from them.
+        model: the model file.
+        sinks: sink specifications; ``http:PORT`` becomes the server.
+        for_model, for_stream: further keys of every ``[model]`` and ``[[streams]]``.
+
+    Raises:
+        ConfigError: a value is wrong.
+    """
+    served = [sink for sink in sinks if sink.startswith("http:")]
+    written = [sink for sink in sinks if not sink.startswith("http:")]
+    raw: dict[str, Any] = {
+        "models": [{"path": model, **for_model}],
+        "streams": [
+            {"name": name, "source": source, "sinks": written, **for_stream}
+            for name, source in zip(_unique_names(sources), sources, strict=True)
+        ],
+    }
+    if served:
+        raw["server"] = {"enabled": True, "port": served[-1].removeprefix("http:")}
+    return parse_config(raw, where="arguments")
+
+
+def _unique_names(sources: Sequence[str]) -> list[str]:
+    names: list[str] = []
+    for source in sources:
+        name = short_name(source)[:56]
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return names
+
+
+def _refuse_twins(table: str, names: Sequence[str]) -> None:
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise ValueError(f"two {table} are called {twins[0]!r}; names must differ")
+
+
+def _sentence(error: ValidationError, where: str, text: str) -> str:
+    """The first thing that is wrong, for the person who wrote the file."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    line = _line_of(first["loc"], text)
+    place = f"{where}, line {line}" if line else where
+    if first["type"] == "extra_forbidden":
+        return f"{place}: unknown key {key!r}{_nearest(first['loc'])}"
+    if first["type"] == "missing":
+        return f"{place}: key {key!r} is missing"
+    message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return f"{place}: {message}"
+    return f"{place}: {key} = {first.get('input')!r:.60}: {message[0].lower()}{message[1:]}"
+
+
+def _nearest(location: tuple[int | str, ...]) -> str:
+    known = _keys_at(location[:-1])
+    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    prefix = "".join(f"{part}." for part in location[:-1])
+    if close:
+        return f"; did you mean '{prefix}{close[0]}'?"
+    return f"; known here: {', '.join(sorted(known))}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the table that a location leads to."""
+    section: Any = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        section = _section_in(section.model_fields[part].annotation) if part in section.model_fields else section
+    return [*section.model_fields, *(["model"] if section is Config else [])]
+
+
+def _section_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        found = _section_in(inner)
+        if found is not Config:
+            return found
+    return Config
+
+
+def _line_of(location: tuple[int | str, ...], text: str) -> int:
+    """The line that the last key of a location stands on, 0 where it is not to be found without doubt."""
+    keys = [part for part in location if isinstance(part, str)]
+    if not keys:
+        return 0
+    pattern = re.compile(rf"^\s*{re.escape(keys[-1])}\s*=|^\s*\[+\s*(?:[\w.]+\.)?{re.escape(keys[-1])}\s*\]+")
+    lines = [number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)]
+    return lines[0] if len(lines) == 1 else 0

@@ -1,0 +1,237 @@
+"""The two hand-overs between threads: bounded, and honest about what they drop.
+
+``DropQueue`` passes results to one stream's output; ``LatestFrames`` passes frames of all streams to inference. Each
+queue either drops its oldest item when full (live: the newest matters) or makes the giver wait (files: all matter).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
+
+from edge.types import Frame
+
+Item = TypeVar("Item")
+
+
+class DropQueue(Generic[Item]):
+    """A bounded queue from one thread to another."""
+
+    def __init__(self, capacity: int, *, is_lossless: bool, on_drop: Callable[[Item], None]) -> None:
+        """Args: how many items wait at most, whether a giver waits for room, who is told of a dropped item."""
+        self._items: deque[Item] = deque()
+        self._capacity = capacity
+        self._is_lossless = is_lossless
+        self._on_drop = on_drop
+        self._changed = threading.Condition()
+        self._is_closed = False
+
+    def put(self, item: Item) -> None:
+        """Hand over an item; after ``close`` it is dropped."""
+        dropped: Item | None = None
+        with self._changed:
+            if self._is_lossless:
+                self._changed.wait_for(lambda: len(self._items) < self._capacity or self._is_closed)
+            if self._is_closed:
+                dropped = item
+            else:
+                if len(self._items) >= self._capacity:
+                    dropped = self._items.popleft()
+                self._items.append(item)
+            self._changed.notify_all()
+        if dropped is not None:
+            self._on_drop(dropped)
+
+    def get(self, timeout_s: float | None = None) -> Item | None:
+        """The oldest item; None when closed and empty, or when the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._is_closed, timeout_s)
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Nothing more will come; what waits can still be taken."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        """Nothing more will come."""
+        with self._changed:
+            return self._is_closed
+
+    @property
+    def is_finished(self) -> bool:
+        """Closed and empty."""
+        with self._changed:
+            return self._is_closed and not self._items
+
+    def __len__(self) -> int:
+        with self._changed:
+            return len(self._items)
+
+
+class _Slot:
+    """What waits of one stream."""
+
+    def __init__(
+        self,
+        group: str,
+        capacity: int,
+        is_lossless: bool,
+        on_drop: Callable[[Frame], None],
+        has_room: Callable[[], bool],
+    ) -> None:
+        self.group = group
+        self.has_room = has_room
+        self.capacity = capacity
+        self.is_lossless = is_lossless
+        self.on_drop = on_drop
+        self.frames: deque[Frame] = deque()
+        self.last_turn = -1
+        self.is_ended = False
+
+    def is_ready(self) -> bool:
+        return bool(self.frames) and self.has_room()
+
+
+class LatestFrames:
+    """The newest frame of every stream, grouped by model; the stream that was served longest ago comes first."""
+
+    def __init__(self) -> None:
+        self._slots: dict[str, _Slot] = {}
+        self._changed = threading.Condition()
+        self._turn = 0
+        self._is_stopped = False
+
+    def add(
+        self,
+        stream: str,
+        *,
+        group: str,
+        is_lossless: bool,
+        on_drop: Callable[[Frame], None],
+        has_room: Callable[[], bool] = lambda: True,
+        capacity: int = 1,
+    ) -> None:
+        """Begin a stream.
+
+        Args:
+            stream: its name.
+            group: streams of the same group may share a batch.
+            is_lossless: whether the giver waits for room instead of dropping the oldest frame.
+            on_drop: told of every dropped frame, in the giver's thread.
+            has_room: whether the stream's results can be taken; while not, its frames wait (call ``wake`` after a
+                change), so that a slow output holds back its own stream and no other.
+            capacity: frames that may wait.
+        """
+        with self._changed:
+            self._slots[stream] = _Slot(group, capacity, is_lossless, on_drop, has_room)
+
+    def remove(self, stream: str) -> None:
+        """Forget a stream; frames that waited are dropped."""
+        with self._changed:
+            slot = self._slots.pop(stream, None)
+            self._changed.notify_all()
+        if slot is not None:
+            for frame in slot.frames:
+                slot.on_drop(frame)
+
+    def put(self, frame: Frame) -> bool:
+        """Hand over a frame; False when the stream is not wanted any more (the frame was dropped)."""
+        with self._changed:
+            slot = self._slots.get(frame.stream)
+            if slot is not None and slot.is_lossless:
+                self._changed.wait_for(lambda: len(slot.frames) < slot.capacity or self._is_gone(frame.stream, slot))
+            if slot is None or self._is_gone(frame.stream, slot):
+                return False
+            dropped = slot.frames.popleft() if len(slot.frames) >= slot.capacity else None
+            slot.frames.append(frame)
+            self._changed.notify_all()
+        if dropped is not None:
+            slot.on_drop(dropped)
+        return True
+
+    def end(self, stream: str) -> None:
+        """No more frames will come from this stream; those that wait can still be taken."""
+        with self._changed:
+            if stream in self._slots:
+                self._slots[stream].is_ended = True
+            self._changed.notify_all()
+
+    def take(self, max_batch: Mapping[str, int], linger_s: Mapping[str, float], timeout_s: float) -> list[Frame]:
+        """Wait for frames and take at most one per stream, all of one group.
+
+        Args:
+            max_batch: group → the most frames at once.
+            linger_s: group → how long to wait for further streams of the group once a frame is there.
+            timeout_s: how long to wait for the first frame.
+
+        Returns:
+            Frames, the stream served longest ago first; none when the time is over or ``stop`` was called.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_stopped or self._group_in_turn() is not None, timeout_s)
+            group = self._group_in_turn()
+            if group is None or self._is_stopped:
+                return []
+            self._linger(group, max_batch[group], linger_s[group])
+            taken = [self._pop(slot) for slot in self._waiting(group)[: max_batch[group]]]
+            self._changed.notify_all()
+            return taken
+
+    def ended(self) -> set[str]:
+        """Streams that have ended and of which nothing waits any more."""
+        with self._changed:
+            return {name for name, slot in self._slots.items() if slot.is_ended and not slot.frames}
+
+    def waiting(self) -> dict[str, int]:
+        """Stream → frames that wait."""
+        with self._changed:
+            return {name: len(slot.frames) for name, slot in self._slots.items()}
+
+    def wake(self) -> None:
+        """Say that an output has room again."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Wake everybody; nothing can be put or taken any more."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    def _is_gone(self, stream: str, slot: _Slot) -> bool:
+        return self._is_stopped or self._slots.get(stream) is not slot
+
+    def _group_in_turn(self) -> str | None:
+        ready = [slot for slot in self._slots.values() if slot.is_ready()]
+        return min(ready, key=lambda slot: slot.last_turn).group if ready else None
+
+    def _waiting(self, group: str) -> list[_Slot]:
+        ready = [slot for slot in self._slots.values() if slot.group == group and slot.is_ready()]
+        return sorted(ready, key=lambda slot: slot.last_turn)
+
+    def _linger(self, group: str, max_batch: int, linger_s: float) -> None:
+        """Wait a little for other streams of the group, unless nothing more can come."""
+        deadline = time.monotonic() + linger_s
+        while not self._is_stopped:
+            alive = sum(
+                1 for slot in self._slots.values() if slot.group == group and (slot.frames or not slot.is_ended)
+            )
+            left = deadline - time.monotonic()
+            if left <= 0 or len(self._waiting(group)) >= min(max_batch, alive):
+                return
+            self._changed.wait(left)
+
+    def _pop(self, slot: _Slot) -> Frame:
+        self._turn += 1
+        slot.last_turn = self._turn
+        return slot.frames.popleft()

@@ -1,0 +1,86 @@
+"""What one stream owns on its way through the pipeline: its settings, counts, tracker, hand-over and state."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edge.config import StreamConfig
+from edge.handoff import DropQueue
+from edge.interfaces import SourceInfo, Tracker
+from edge.manifest import Manifest
+from edge.metrics import Counters, Rate, StageTimes, Window
+from edge.types import Frame, Result
+
+CaptureState = Literal["connecting", "streaming", "backing_off", "ended", "failed"]
+# two results may wait for a slow output; more would only be older
+OUTPUT_CAPACITY = 2
+
+
+@dataclass(slots=True)
+class Lane:
+    """One stream. Each part has one owner: capture writes ``state`` and ``info``, inference the tracker and rates in.
+
+    Attributes:
+        config: of the stream.
+        model: name of its model.
+        manifest: of its model.
+        tracker: None where objects are not tracked.
+        results: from inference to output.
+        counters: ``captured``, ``inferred``, ``emitted``, ``objects``, ``reconnects`` and ``drop_…`` by cause.
+    """
+
+    config: StreamConfig
+    model: str
+    manifest: Manifest
+    tracker: Tracker | None
+    results: DropQueue[Result] = field(init=False)
+    counters: Counters = field(default_factory=Counters)
+    stages: StageTimes = field(default_factory=StageTimes)
+    age_ms: Window = field(default_factory=lambda: Window(4096))
+    captured_rate: Rate = field(default_factory=Rate)
+    emitted_rate: Rate = field(default_factory=Rate)
+    state: CaptureState = "connecting"
+    state_reason: str = ""
+    info: SourceInfo | None = None
+    opened: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.results = DropQueue(
+            OUTPUT_CAPACITY,
+            is_lossless=self.config.is_lossless,
+            on_drop=lambda _: self.counters.add("drop_output_full"),
+        )
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def has_room(self) -> bool:
+        """Whether inference may work for this stream: a lossless one waits for its output."""
+        return not self.config.is_lossless or len(self.results) < OUTPUT_CAPACITY
+
+    def is_too_old(self, frame: Frame, now_ns: int) -> bool:
+        """Whether a frame is beyond the age that may still come out; lossless streams have no such age."""
+        return not self.config.is_lossless and now_ns - frame.captured_ns > self.config.max_age_ms * 1e6
+
+    def stats(self) -> dict[str, object]:
+        """What is known now, as JSON values."""
+        now_ns = time.monotonic_ns()
+        median, high = self.age_ms.percentiles()
+        return {
+            "state": self.state,
+            "reason": self.state_reason,
+            "width": self.info.width if self.info else 0,
+            "height": self.info.height if self.info else 0,
+            "decoder": self.info.decoder if self.info else "",
+            "fps_in": round(self.captured_rate.per_second(now_ns), 2),
+            "fps_out": round(self.emitted_rate.per_second(now_ns), 2),
+            "age_median_ms": round(median, 1),
+            "age_p99_ms": round(high, 1),
+            "counts": self.counters.snapshot(),
+            "stages": self.stages.snapshot(),
+        }

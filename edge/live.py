@@ -1,0 +1,206 @@
+"""The board between the output workers, which publish results, and the server, which shows them.
+
+Every viewer has one slot: it takes the newest picture whenever it is ready, what it missed is counted, and nobody waits
+for it. A picture is drawn and encoded once however many look, and not at all while nobody does.
+Shape letters: H W frame pixels.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+
+from edge.errors import SinkError
+from edge.types import UInt8
+
+JPEG_QUALITY = 80
+MAX_EVENTS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One published frame: its number on the board (from 1), the JSONL line, and the JPEG if it was drawn."""
+
+    number: int
+    result: bytes
+    jpeg: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Viewer:
+    """Somebody who watches one stream. Taken from ``LiveBoard.watch`` and given back with ``LiveBoard.leave``.
+
+    Attributes:
+        stream: what is watched.
+        has_pictures: whether pictures are wanted beside the results.
+        period_ns: least time between two frames, 0 for every frame.
+        num_taken, num_missed: frames since the viewer came.
+    """
+
+    stream: str
+    has_pictures: bool
+    period_ns: int
+    num_taken: int = 0
+    num_missed: int = 0
+    last_number: int = 0
+    next_ns: int = 0
+
+
+@dataclass(slots=True)
+class _Channel:
+    """What the board knows of one stream. ``event_number`` counts all events ever."""
+
+    info: Mapping[str, Any]
+    viewers: set[Viewer] = field(default_factory=set)
+    latest: Shown | None = None
+    picture: Shown | None = None
+    events: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
+    num_published: int = 0
+    num_encoded: int = 0
+    num_missed: int = 0
+    num_events: int = 0
+
+
+class LiveBoard:
+    """Thread-safe. Streams are added before anything is published or watched.
+
+    Args:
+        clock_ns: monotonic clock.
+        quality: of the JPEG pictures, 1 to 100.
+    """
+
+    def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns, quality: int = JPEG_QUALITY) -> None:
+        self._clock_ns = clock_ns
+        self._quality = quality
+        self._lock = threading.Lock()
+        self._channels: dict[str, _Channel] = {}
+        self._on_change: Callable[[str], None] | None = None
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return tuple(self._channels)
+
+    def add_stream(self, name: str, info: Mapping[str, Any]) -> None:
+        """Announce a stream.
+
+        Args:
+            name: of the stream.
+            info: JSON values for the page, without credentials: ``source``, ``width``, ``height``, ``fps``, and
+                ``model``, a table that is shown as the model card.
+        """
+        with self._lock:
+            self._channels[name] = _Channel(info)
+
+    def info(self, stream: str) -> Mapping[str, Any]:
+        return self._channels[stream].info
+
+    def listen(self, on_change: Callable[[str], None] | None) -> None:
+        """Call this with the stream's name, from the publishing thread, after every frame that somebody watches."""
+        self._on_change = on_change
+
+    def wants_picture(self, stream: str) -> bool:
+        """Whether some viewer would take a picture now."""
+        now_ns = self._clock_ns()
+        with self._lock:
+            return any(viewer.has_pictures and now_ns >= viewer.next_ns for viewer in self._channels[stream].viewers)
+
+    def publish(
+        self,
+        stream: str,
+        result_json: bytes,
+        picture: Callable[[], UInt8] | None = None,
+        events: Sequence[bytes] = (),
+    ) -> None:
+        """Show one frame.
+
+        Args:
+            stream: announced before.
+            result_json: its JSONL line.
+            picture: gives the annotated (H, W, 3) uint8 BGR picture; not called while nobody wants it.
+            events: what happened in this frame, one JSON object each.
+
+        Raises:
+            SinkError: the picture cannot be encoded as JPEG.
+        """
+        jpeg = self._encode(picture()) if picture is not None and self.wants_picture(stream) else None
+        with self._lock:
+            channel = self._channels[stream]
+            channel.num_published += 1
+            channel.latest = Shown(channel.num_published, result_json, jpeg)
+            if jpeg is not None:
+                channel.num_encoded += 1
+                channel.picture = channel.latest
+            for event in events:
+                channel.num_events += 1
+                channel.events.append((channel.num_events, event))
+            is_watched = bool(channel.viewers)
+        if is_watched and self._on_change is not None:
+            self._on_change(stream)
+
+    def watch(self, stream: str, *, has_pictures: bool, max_fps: float = 0.0) -> Viewer:
+        """Begin to watch a stream; ``max_fps`` 0 takes every frame. What was published before is not taken."""
+        viewer = Viewer(stream, has_pictures, int(1e9 / max_fps) if max_fps > 0 else 0)
+        with self._lock:
+            channel = self._channels[stream]
+            viewer.last_number = channel.num_published
+            channel.viewers.add(viewer)
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        """Stop watching. May be called twice."""
+        with self._lock:
+            self._channels[viewer.stream].viewers.discard(viewer)
+
+    def take(self, viewer: Viewer) -> Shown | None:
+        """The newest frame, once; None if there is none yet or it is not time for this viewer's next one."""
+        now_ns = self._clock_ns()
+        with self._lock:
+            channel = self._channels[viewer.stream]
+            shown = channel.picture if viewer.has_pictures else channel.latest
+            if shown is None or shown.number <= viewer.last_number or now_ns < viewer.next_ns:
+                return None
+            if not viewer.period_ns:
+                missed = shown.number - viewer.last_number - 1
+                viewer.num_missed += missed
+                channel.num_missed += missed
+            viewer.last_number = shown.number
+            viewer.num_taken += 1
+            # half a period of slack: frames do not come at exact times, and waiting for the next one halves the rate
+            viewer.next_ns = now_ns + viewer.period_ns - min(viewer.period_ns // 2, 15_000_000)
+            return shown
+
+    def last_picture(self, stream: str) -> Shown | None:
+        """The picture that was drawn last, however old."""
+        return self._channels[stream].picture
+
+    def events_after(self, stream: str, number: int) -> list[tuple[int, bytes]]:
+        """The events that came after this number (0: all that are kept), each with its own."""
+        with self._lock:
+            return [event for event in self._channels[stream].events if event[0] > number]
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Per stream: frames published and encoded, viewers now, frames missed by slow viewers, events."""
+        with self._lock:
+            return {
+                name: {
+                    "published": channel.num_published,
+                    "encoded": channel.num_encoded,
+                    "viewers": sum(viewer.has_pictures for viewer in channel.viewers),
+                    "missed": channel.num_missed,
+                    "events": channel.num_events,
+                }
+                for name, channel in self._channels.items()
+            }
+
+    def _encode(self, image: UInt8) -> bytes:
+        is_encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])
+        if not is_encoded:
+            raise SinkError(f"live page: a picture of shape {image.shape} could not be encoded as JPEG")
+        jpeg: bytes = data.tobytes()
+        return jpeg

@@ -1,0 +1,136 @@
+"""OpenCV as a source: files, cameras, network addresses and GStreamer pipelines."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from edge.errors import MissingError, SourceError
+from edge.interfaces import SourceInfo
+from edge.types import UInt8
+from edge.uris import SourceKind, kind_of, masked
+
+OPEN_TIMEOUT_MS = 5_000
+READ_TIMEOUT_MS = 5_000
+# nobuffer and low_delay: a live picture is worth more than a smooth one (on files they lose the last pictures);
+# TCP: no torn pictures on a lossy network
+LIVE_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
+_OPTIONS_KEY = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+_options_lock = threading.Lock()
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+
+
+class OpenCvSource:
+    """One ``cv2.VideoCapture``; see ``edge.interfaces.Source``."""
+
+    def __init__(self, uri: str) -> None:
+        """Open it.
+
+        Raises:
+            SourceError: it cannot be opened or is no video.
+            MissingError: this OpenCV lacks what the address needs.
+        """
+        self._label = masked(uri)
+        kind = kind_of(uri)
+        self._is_file = kind == "file"
+        self._capture: Any = _open(uri, kind, self._label)
+        self._first: UInt8 | None = self._grab()
+        if self._first is None:
+            self.close()
+            raise SourceError(f"{self._label}: opened, but it gives no picture; is it a video that OpenCV can decode?")
+        self.info = self._describe(self._first)
+        self._last_pts_ns = -1
+
+    def read(self) -> tuple[UInt8, int | None] | None:
+        image, self._first = (self._first, None) if self._first is not None else (self._grab(), None)
+        if image is not None:
+            return image, self._pts_ns() if self._is_file else None
+        if self._is_file:
+            return None
+        raise SourceError(f"{self._label}: the stream broke off")
+
+    def close(self) -> None:
+        self._capture.release()
+
+    def _grab(self) -> UInt8 | None:
+        has_picture, image = self._capture.read()
+        return image if has_picture else None
+
+    def _pts_ns(self) -> int:
+        """The container's time of the picture; where it stands still or is missing, one period after the last."""
+        stated = int(self._capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
+        if stated <= self._last_pts_ns:
+            stated = self._last_pts_ns + round(1e9 / (self.info.fps or 25.0))
+        self._last_pts_ns = stated
+        return stated
+
+    def _describe(self, image: UInt8) -> SourceInfo:
+        count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) if self._is_file else 0
+        fps = float(self._capture.get(cv2.CAP_PROP_FPS))
+        return SourceInfo(
+            width=image.shape[1],
+            height=image.shape[0],
+            fps=fps if 0 < fps < 1000 else 0.0,
+            is_live=not self._is_file,
+            num_frames=count if count > 0 else None,
+            decoder=f"opencv {self._capture.getBackendName()}",
+        )
+
+
+def _open(uri: str, kind: SourceKind, label: str) -> Any:
+    if kind == "file" and not Path(uri).is_file():
+        raise SourceError(f"{label}: no such file; expected a video, a folder of images or an address such as rtsp://…")
+    if kind == "gstreamer" and "GStreamer:                   YES" not in cv2.getBuildInformation():
+        raise MissingError(
+            f"{label}: this OpenCV was built without GStreamer; on Jetson use the system's OpenCV "
+            "(python3 -m venv --system-site-packages), see docs/jetson.md"
+        )
+    match kind:
+        case "device":
+            capture = cv2.VideoCapture(_device(uri), cv2.CAP_V4L2)
+            # one buffer: the next read gives the newest picture
+            capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        case "gstreamer":
+            capture = cv2.VideoCapture(uri.removeprefix("gst:"), cv2.CAP_GSTREAMER)
+        case _:
+            capture = _open_ffmpeg(uri, is_network=kind == "network")
+    if not capture.isOpened():
+        raise SourceError(f"{label}: cannot be opened; {_advice(kind)}")
+    return capture
+
+
+def _open_ffmpeg(uri: str, *, is_network: bool) -> Any:
+    # OpenCV takes FFmpeg's options from the environment only, and reads them while it opens
+    with _options_lock:
+        options = os.environ.pop(_OPTIONS_KEY, None)
+        if is_network:
+            os.environ[_OPTIONS_KEY] = options or LIVE_OPTIONS
+        try:
+            limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
+            return cv2.VideoCapture(uri, cv2.CAP_FFMPEG, limits if is_network else [])
+        finally:
+            os.environ.pop(_OPTIONS_KEY, None)
+            if options is not None:
+                os.environ[_OPTIONS_KEY] = options
+
+
+def _device(uri: str) -> int | str:
+    path = uri.removeprefix("v4l2://")
+    return int(path) if path.isdigit() else path
+
+
+def _advice(kind: SourceKind) -> str:
+    match kind:
+        case "device":
+            return "is the camera plugged in, and may this user read it (group video)? run: edge doctor"
+        case "network":
+            return "is the address right, the camera on and the password valid?"
+        case "gstreamer":
+            return "does the pipeline end in 'appsink'?"
+        case _:
+            return "is it a video file?"

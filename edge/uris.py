@@ -1,0 +1,50 @@
+"""Source addresses: what kind they are, and how they are printed without their secrets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+
+SourceKind = Literal["synthetic", "network", "device", "gstreamer", "file"]
+NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
+_USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
+_SECRET_KEY = re.compile(
+    r"(?i)((?:^|[?&;\s])(?:[\w-]*(?:pass|pwd|passwd|password|token|secret|key|auth|passphrase|streamid|signature|sig)"
+    r"[\w-]*|user|username|usr)=)[^&;#\s]*"
+)
+
+
+def kind_of(uri: str) -> SourceKind:
+    """What a source address names: by its scheme, a device number or node, else a file or folder."""
+    scheme = uri.split("://", 1)[0].lower() if "://" in uri else ""
+    if scheme == "synthetic":
+        return "synthetic"
+    if scheme in NETWORK_SCHEMES:
+        return "network"
+    if scheme == "v4l2" or uri.isdigit() or uri.startswith("/dev/"):
+        return "device"
+    if uri.startswith("gst:") or scheme == "csi":
+        return "gstreamer"
+    return "file"
+
+
+def is_live(uri: str) -> bool:
+    """Whether frames come at their own pace, so that the newest one matters more than every one."""
+    if kind_of(uri) == "synthetic":
+        return "live=1" in uri
+    return kind_of(uri) != "file"
+
+
+def masked(uri: str) -> str:
+    """The address without passwords, tokens and user names: the only form that may be printed, logged or served."""
+    return _SECRET_KEY.sub(r"\1***", _USER_INFO.sub("***@", uri))
+
+
+def short_name(uri: str) -> str:
+    """A stream name made from an address: letters, digits, dash and underscore."""
+    if kind_of(uri) == "network":
+        uri = _USER_INFO.sub("", uri).split("://", 1)[1].split("?", 1)[0].split("/", 1)[0]
+    stem = "camera" + uri if uri.isdigit() else Path(uri.split("?", 1)[0]).stem
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")
+    return name or "stream"
