@@ -15,26 +15,26 @@ from edge.errors import EdgeError
 
 # subcommand -> function, in the order of --help; a module is imported when its command is called or listed
 COMMANDS = {
-
+    "demo": "edge.commands.demo:demo",
     "run": "edge.commands.run:run",
-
-
-
-
+    "check": "edge.commands.check:check",
+    "probe": "edge.commands.probe:probe",
+    "doctor": "edge.commands.doctor:doctor",
+    "inspect": "edge.commands.inspect:inspect",
 }
 
 
 # newer versions of typer carry their own click: the class is found through what both have
-_WRONG_ARGUMENTS = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+_WRONG_ARGUMENTS: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 class LazyGroup(TyperGroup):
     """Finds subcommands in the table above."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         module, function = COMMANDS[cmd_name].split(":")
@@ -80,7 +80,7 @@ def run_command(arguments: Sequence[str]) -> int:
         typer.echo(f"error: {error}", err=True)
         return error.exit_code
     except _WRONG_ARGUMENTS as error:
-        error.show()  # type: ignore[attr-defined]
+        error.show()
         return 2
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("stopped", err=True)

@@ -113,6 +113,13 @@ class Pipeline:
             model.close()
         return not any(worker.is_alive for worker in (*self._captures, self._worker, *self._outputs))
 
+    def not_ready(self) -> str | None:
+        """Why no results can be expected now, None when they can."""
+        if not self._worker.is_alive:
+            return "inference is not running"
+        waiting = [lane.name for lane in self.lanes.values() if lane.state in ("connecting", "backing_off", "failed")]
+        return f"no picture from {', '.join(waiting)}" if len(waiting) == len(self.lanes) else None
+
     def failures(self) -> list[BaseException]:
         """What ended a worker before its time, the first cause first."""
         workers = (*self._captures, self._worker, *self._outputs)

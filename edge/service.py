@@ -11,15 +11,23 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.config import Config
 from edge.errors import ConfigError, EdgeError
+from edge.lane import Lane
 from edge.pipeline import Pipeline
+from edge.uris import masked
+
+if TYPE_CHECKING:
+    from edge.live import LiveBoard
+    from edge.server import LiveServer
 
 log = logging.getLogger(__name__)
 TICK_S = 0.25
+MIN_TOKEN_CHARS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +62,14 @@ def run_service(
     """
     stopping = threading.Event()
     _stop_on_signals(stopping)
-    board, server = _live_page(config)
+    board = _live_page(config)
     pipeline = Pipeline(config, board)
+    server: LiveServer | None = None
     try:
-        if server is not None:
-            _serve(server, board, pipeline, on_address)
+        if board is not None:
+            server, address = _serve(config, board, pipeline)
+            if on_address is not None:
+                on_address(address)
         pipeline.start()
         notify("READY=1")
         _supervise(pipeline, stopping, max_frames)
@@ -128,9 +139,64 @@ def _stop_on_signals(stopping: threading.Event) -> None:
     signal.signal(signal.SIGINT, stop)
 
 
-def _live_page(config: Config):  # type: ignore[no-untyped-def]
-    return None, None
+def _live_page(config: Config) -> LiveBoard | None:
+    """The board, where the configuration wants a live page."""
+    if not config.server.enabled:
+        return None
+    from edge.live import LiveBoard
+
+    return LiveBoard()
 
 
-def _serve(server, board, pipeline, on_address):  # type: ignore[no-untyped-def]
-    return None
+def _serve(config: Config, board: LiveBoard, pipeline: Pipeline) -> tuple[LiveServer, str]:
+    """Start the live page; the server and the address to open."""
+    from edge.server import LiveServer
+
+    for lane in pipeline.lanes.values():
+        board.add_stream(lane.name, _card(lane))
+    token = _token(config)
+    server = LiveServer(
+        board,
+        host=config.server.host,
+        port=config.server.port,
+        token=token,
+        stats=lambda: {"streams": {name: lane.stats() for name, lane in pipeline.lanes.items()}},
+        not_ready=pipeline.not_ready,
+    )
+    host, port = server.start()
+    shown = "localhost" if host in ("0.0.0.0", "::") else host
+    return server, f"http://{shown}:{port}/"
+
+
+def _card(lane: Lane) -> dict[str, object]:
+    """What the page shows of a stream before its first frame."""
+    spec = lane.manifest.input
+    return {
+        "source": masked(lane.config.source),
+        "model": {
+            "name": lane.manifest.name,
+            "task": lane.manifest.task,
+            "input": f"{spec.width}x{spec.height}",
+            "precision": lane.manifest.precision,
+            "classes": list(lane.manifest.classes[:100]),
+            "accuracy": lane.manifest.accuracy,
+        },
+    }
+
+
+def _token(config: Config) -> str | None:
+    """The token of the API, from its file."""
+    path = config.server.token_file
+    if path is None:
+        return None
+    try:
+        token = path.read_text().strip()
+    except OSError as error:
+        raise ConfigError(
+            f"server.token_file: {path} cannot be read ({error.strerror}); expected a file of one line"
+        ) from None
+    if len(token) < MIN_TOKEN_CHARS:
+        raise ConfigError(
+            f"server.token_file: {path} holds fewer than {MIN_TOKEN_CHARS} characters; run: openssl rand -hex 16"
+        )
+    return token

@@ -14,7 +14,8 @@ from edge.errors import UsageError
 def run(
     config: Annotated[Path | None, typer.Argument(help="A TOML file such as systemd/edge.toml.")] = None,
     source: Annotated[
-        list[str] | None, typer.Option("--source", "-s", help="Camera number, file, folder, rtsp://…, synthetic://street.")
+        list[str] | None,
+        typer.Option("--source", "-s", help="Camera number, file, folder, rtsp://…, synthetic://street."),
     ] = None,
     model: Annotated[Path | None, typer.Option("--model", "-m", help="ONNX file or TensorRT engine.")] = None,
     manifest: Annotated[Path | None, typer.Option(help="The model's manifest, if not beside it.")] = None,

@@ -1,0 +1,51 @@
+# Every target sets up what it needs in .venv on a fresh machine: Python 3.10 or newer and make are enough.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: demo run test check format bench soak gpu-bench clean
+
+.venv/light: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || (echo "error: Python 3.10 or newer is needed; set PYTHON=…"; exit 3)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing the light runtime into .venv (once) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu]'
+	@touch $@
+
+.venv/full: pyproject.toml .venv/light
+	@echo "installing what training and tests need into .venv (once) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,openvino,dev]' tensorrt-rtx
+	@# it asks for the OpenCV with windows, which does not load on a headless machine
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps trackeval
+	@touch $@
+
+demo: .venv/light
+	@$(BIN)/edge demo $(ARGS)
+
+run: .venv/light
+	@$(BIN)/edge run $(ARGS)
+
+test: .venv/full
+	@$(BIN)/python -m pytest tests -m "not bench and not soak and not gpu" $(ARGS)
+
+check: .venv/full
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: .venv/full
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: .venv/full
+	@$(BIN)/python -m pytest tests/bench -m bench $(ARGS)
+
+soak: .venv/full
+	@$(BIN)/python -m pytest tests -m soak $(ARGS)
+
+gpu-bench: .venv/full
+	@$(BIN)/python -m pytest tests/gpu -m gpu $(ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,91 @@
+"""``edge check``: try a configuration without running it: files, sources, one batch, memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge.commands.console import AsJson, out, print_json
+from edge.errors import ConfigError, EdgeError, UsageError
+
+
+def check(
+    config: Annotated[Path | None, typer.Argument(help="A TOML file such as systemd/edge.toml.")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the file and end.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Validate a configuration: every file is there, every source gives a picture, every model runs a batch."""
+    from edge.config import Config, load_config
+
+    if schema:
+        typer.echo(json.dumps(Config.model_json_schema(), indent=2))
+        return
+    if config is None:
+        raise UsageError("expected a configuration file; run: edge check edge.toml")
+    loaded = load_config(config)
+    rows = [_check_model(loaded, model) for model in loaded.models]
+    rows += [_check_stream(stream) for stream in loaded.streams]
+    if as_json:
+        print_json(rows)
+    else:
+        _print(rows)
+    failed = [row for row in rows if row["result"] != "ok"]
+    if failed:
+        raise ConfigError(
+            f"{config.name}: {len(failed)} of {len(rows)} checks failed; the first: {failed[0]['detail']}"
+        )
+
+
+def _check_model(loaded: Any, model: Any) -> dict[str, str]:
+    import numpy as np
+
+    from edge.model import check_finite, open_model
+
+    row = {"kind": "model", "name": model.name, "what": str(model.path)}
+    try:
+        opened = open_model(
+            model.path, manifest=model.manifest, engine=model.engine, threads=model.threads, max_batch=1
+        )
+        try:
+            check_finite(opened, np.full((720, 1280, 3), 114, np.uint8))
+        finally:
+            opened.close()
+    except EdgeError as error:
+        return {**row, "result": "failed", "detail": str(error)}
+    spec = opened.manifest.input
+    return {
+        **row,
+        "result": "ok",
+        "detail": f"{opened.manifest.head}, {spec.width}x{spec.height}, {opened.engine.name}",
+    }
+
+
+def _check_stream(stream: Any) -> dict[str, str]:
+    from edge.sources.choose import open_source
+    from edge.uris import masked
+
+    row = {"kind": "stream", "name": stream.name, "what": masked(stream.source)}
+    try:
+        source = open_source(stream.source)
+        try:
+            source.read()
+        finally:
+            source.close()
+    except EdgeError as error:
+        return {**row, "result": "failed", "detail": str(error)}
+    info = source.info
+    mode = "every frame" if stream.is_lossless else f"newest frame, at most {stream.max_age_ms:g} ms old"
+    return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}, {mode}"}
+
+
+def _print(rows: list[dict[str, str]]) -> None:
+    from rich.table import Table
+
+    table = Table("", "name", "what", "result", "detail", box=None, pad_edge=False)
+    for row in rows:
+        colour = "green" if row["result"] == "ok" else "red"
+        table.add_row(row["kind"], row["name"], row["what"], f"[{colour}]{row['result']}[/{colour}]", row["detail"])
+    out.print(table)

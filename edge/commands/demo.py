@@ -1,0 +1,41 @@
+"""``edge demo``: the shipped model on the built-in street, or on a camera of one's own, with the live page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.commands.console import AsJson, err, out, print_json
+
+SCENE = "synthetic://street?seed=7&fps=30&size=1280x720&objects=14&live=1"
+
+
+def demo(
+    source: Annotated[
+        str, typer.Option("--source", "-s", help="The built-in scene, or a camera, file or address.")
+    ] = SCENE,
+    frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
+    port: Annotated[int, typer.Option(help="Of the live page; 0 takes a free one.")] = 8080,
+    model: Annotated[Path | None, typer.Option("--model", "-m", help="Instead of the shipped model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the shipped model at work: boxes, ids and trails on a live page in the browser."""
+    from edge.commands.run import describe
+    from edge.config import config_from_arguments
+    from edge.models.shipped import demo_model
+    from edge.service import run_service
+
+    config = config_from_arguments(
+        [source], model or demo_model(), [f"http:{port}"], for_model={}, for_stream={"name": "demo"}
+    )
+
+    def tell(address: str) -> None:
+        err.print(f"live page: [bold]{address}[/bold]  (Ctrl-C ends the demo)")
+
+    summary = run_service(config, max_frames=frames, on_address=tell)
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        out.print(describe(summary.as_dict()))

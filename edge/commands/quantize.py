@@ -1,0 +1,114 @@
+"""``edge quantize``: an INT8 (or FP16) model whose accuracy was measured, with a report; or an error that says what it costs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from edge.commands.console import AsJson, err, out, print_json
+from edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from calib.collect import Step
+    from export.quantize import MethodChoice, QuantizeResult
+
+
+def quantize(
+    model: Annotated[Path, typer.Argument(help="The float ONNX model.", show_default=False)],
+    data: Annotated[str, typer.Option(help="Labelled data set to judge by.", show_default=False)],
+    ranges: Annotated[Path | None, typer.Option(help="From edge calibrate; default MODEL.ranges.json.")] = None,
+    max_drop: Annotated[float, typer.Option(min=0, help="Share of the float accuracy that may be lost.")] = 0.01,
+    method: Annotated[str, typer.Option(help="auto, minmax, average, percentile, entropy or mse.")] = "auto",
+    flavour: Annotated[str, typer.Option(help="fp32 or fp16 (TensorRT), cpu (ONNX Runtime, OpenVINO).")] = "fp32",
+    float_layer: Annotated[list[str] | None, typer.Option(help="Weight of a layer to leave in float; again for more.")] = None,
+    images: Annotated[int, typer.Option(min=0, help="Judge by so many pictures, 0 = all.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of ONNX Runtime.")] = 1,
+    out_path: Annotated[Path | None, typer.Option("--out", help="Default MODEL-int8.onnx.")] = None,
+    report: Annotated[bool, typer.Option(help="Write NAME.report.html and .json beside the model.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Quantize a model to INT8 within an accuracy budget."""
+    from typing import get_args
+
+    from calib.clipping import METHODS
+    from calib.ranges import load_table
+    from export.data.open_data import first, open_dataset
+    from export.qdq import FLAVOURS, Flavour
+    from export.quantize import QuantizeOptions
+    from export.quantize import quantize as run
+
+    if method not in ("auto", *METHODS):
+        raise UsageError(f"--method: expected auto or one of {', '.join(METHODS)}, found {method!r}")
+    if flavour not in get_args(Flavour):
+        raise UsageError(f"--flavour: expected one of {', '.join(FLAVOURS)}, found {flavour!r}")
+    table = load_table(ranges or model.with_suffix(".ranges.json"))
+    dataset = open_dataset(data, on_error="skip")
+    options = QuantizeOptions(
+        flavour=cast("Flavour", flavour),
+        method=cast("MethodChoice", method),
+        max_drop=max_drop,
+        float_layers=frozenset(float_layer or ()),
+        threads=threads,
+    )
+    destination = out_path or model.with_name(f"{model.stem}-int8.onnx")
+    with _Bars() as bars:
+        judged = first(dataset, images) if images else dataset
+        result = run(model, table, judged, destination, options, bars)
+    if report:
+        _write_report(result, ranges or model.with_suffix(".ranges.json"))
+    _show(result, as_json)
+
+
+def _write_report(result: QuantizeResult, ranges: Path) -> None:
+    from export.quantize_report import write_report
+
+    write_report(result, ranges)
+
+
+class _Bars:
+    """Progress bars on standard error; see ``export.quantize.Progress``."""
+
+    def __init__(self) -> None:
+        from rich.progress import Progress, TimeRemainingColumn
+
+        self._bars = Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=err)
+
+    def __enter__(self) -> _Bars:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def phase(self, title: str, steps: int) -> Step:
+        task = self._bars.add_task(title, total=steps)
+        return lambda: self._bars.advance(task)
+
+
+def _show(result: QuantizeResult, as_json: bool) -> None:
+    from export.gate import main_value
+
+    name = result.before.main_metric
+    facts = {
+        "model": str(result.out),
+        "flavour": result.scheme.flavour,
+        "method": result.scheme.method,
+        "metric": name,
+        "fp32": main_value(result.before),
+        "int8": main_value(result.after),
+        "drop": result.drop,
+        "methods": result.methods,
+        "float_layers": sorted(result.scheme.float_layers or ()),
+        "bytes_fp32": result.path.stat().st_size,
+        "bytes_int8": result.out.stat().st_size,
+    }
+    if as_json:
+        print_json(facts)
+        return
+    out.print(
+        f"{result.out}: {name} {facts['fp32']:.4f} → {facts['int8']:.4f} ({-result.drop:+.2%}), method "
+        f"{result.scheme.method}, {len(result.scheme.float_layers or ())} of {len(result.effects)} layers in float, "
+        f"{result.path.stat().st_size / 1e6:.1f} → {result.out.stat().st_size / 1e6:.1f} MB"
+    )

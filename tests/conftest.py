@@ -1,0 +1,44 @@
+"""What all tests share: where the data beside the project is, and the rule that CI may not skip what it must run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+# markers whose tests may be left out in CI: they are opt-in or need hardware
+OPTIONAL = {"gpu", "bench", "soak"}
+_skipped_in_ci: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real data beside the project; skips where it is not there."""
+    if not SHARED.is_dir():
+        pytest.skip("the data beside the project is not here")
+    return SHARED
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome = yield
+    report = outcome.get_result()  # type: ignore[attr-defined]
+    is_optional = bool(OPTIONAL & {mark.name for mark in item.iter_markers()})
+    if report.skipped and os.environ.get("CI") and not is_optional and not hasattr(report, "wasxfail"):
+        _skipped_in_ci.append(item.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    if _skipped_in_ci and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _skipped_in_ci:
+        terminalreporter.write_sep("=", "skipped although CI must run them", red=True)
+        for name in _skipped_in_ci:
+            terminalreporter.write_line(name)
