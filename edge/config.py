@@ -142,7 +142,7 @@ def parse_config(raw: dict[str, Any], *, where: str, text: str = "") -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_sentence(error, where, text)) from None
+        raise ConfigError(_sentence(error, where, text, is_single_model="model" in raw)) from None
 
 
 def config_from_arguments(
@@ -187,14 +187,15 @@ def _refuse_twins(table: str, names: Sequence[str]) -> None:
         raise ValueError(f"two {table} are called {twins[0]!r}; names must differ")
 
 
-def _sentence(error: ValidationError, where: str, text: str) -> str:
+def _sentence(error: ValidationError, where: str, text: str, *, is_single_model: bool) -> str:
     """The first thing that is wrong, for the person who wrote the file."""
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    # a misspelt key makes the right one missing too: the misspelling is what to mend
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    key = _written(first["loc"], is_single_model)
     line = _line_of(first["loc"], text)
     place = f"{where}, line {line}" if line else where
     if first["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}{_nearest(first['loc'])}"
+        return f"{place}: unknown key {key!r}{_nearest(first['loc'], is_single_model)}"
     if first["type"] == "missing":
         return f"{place}: key {key!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
@@ -203,12 +204,18 @@ def _sentence(error: ValidationError, where: str, text: str) -> str:
     return f"{place}: {key} = {first.get('input')!r:.60}: {message[0].lower()}{message[1:]}"
 
 
-def _nearest(location: tuple[int | str, ...]) -> str:
+def _written(location: tuple[int | str, ...], is_single_model: bool) -> str:
+    """A location as the person wrote it: ``[model]`` is kept as the first of the models."""
+    if is_single_model and location[:2] == ("models", 0):
+        location = ("model", *location[2:])
+    return ".".join(str(part) for part in location)
+
+
+def _nearest(location: tuple[int | str, ...], is_single_model: bool) -> str:
     known = _keys_at(location[:-1])
     close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    prefix = "".join(f"{part}." for part in location[:-1])
     if close:
-        return f"; did you mean '{prefix}{close[0]}'?"
+        return f"; did you mean '{_written((*location[:-1], close[0]), is_single_model)}'?"
     return f"; known here: {', '.join(sorted(known))}"
 
 

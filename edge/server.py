@@ -7,6 +7,7 @@ import errno
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,10 @@ class LiveServer:
         listener = _listen(self._host, self._port)
         self._thread = threading.Thread(target=self._run, args=(listener,), name="server", daemon=True)
         self._thread.start()
-        if not self._started.wait(START_TIMEOUT_S):
-            raise SinkError(f"http:{self._port}: the server did not start within {START_TIMEOUT_S:.0f} s")
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not self._started.wait(0.05):
+            if not self._thread.is_alive() or time.monotonic() > deadline_s:
+                raise SinkError(f"http:{self._port}: the server did not start; run with --debug to see why")
         return self._host, int(listener.getsockname()[1])
 
     def stop(self) -> None:
@@ -97,7 +100,7 @@ class LiveServer:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         hub: Hub = Hub(self._board, self._loop)
-        app = build_app(self._board, lambda: hub, Facts(self._stats, self._not_ready), self._token)
+        app = build_app(self._board, lambda: hub, Facts(self._board, self._stats, self._not_ready), self._token)
         config = uvicorn.Config(
             app,
             # addresses in an access log would carry tokens
@@ -111,7 +114,7 @@ class LiveServer:
             timeout_graceful_shutdown=STOP_TIMEOUT_S - 1,
         )
         server = uvicorn.Server(config)
-        serving = asyncio.ensure_future(server._serve([listener]))
+        serving = asyncio.ensure_future(server.serve([listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.002)
         self._started.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +30,38 @@ from edge.server_push import (
 
 WEB = Path(__file__).parent / "web"
 SNAPSHOT_TIMEOUT_S = 2.0
+STATS_KEPT_S = 0.5
+JSON = "application/json"
 MjpegRate = Annotated[float, Query(ge=0, le=240, description="frames per second, 0 for all")]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Facts:
-    """What the server is told by the pipeline: statistics as JSON values, and None or the reason for not being ready."""
+    """What the pipeline tells the server.
 
+    Attributes:
+        board: for the counts of viewers and pictures.
+        stats: statistics as JSON values.
+        not_ready: None, or the reason for not being ready.
+    """
+
+    board: LiveBoard
     stats: Callable[[], dict[str, Any]]
     not_ready: Callable[[], str | None]
+    _text: bytes = b""
+    _until_s: float = 0.0
+
+    def now(self) -> dict[str, Any]:
+        return {**self.stats(), "live": self.board.counts()}
+
+    def text(self) -> bytes:
+        """The statistics as JSON, made at most twice a second however many ask."""
+        now_s = time.monotonic()
+        if now_s >= self._until_s:
+            self._until_s = now_s + STATS_KEPT_S
+            # numpy numbers and paths must not break the page
+            self._text = json.dumps(self.now(), default=str).encode()
+        return self._text
 
 
 def build_app(board: LiveBoard, hub: Callable[[], Hub], facts: Facts, token: str | None) -> Guard:
@@ -46,7 +70,7 @@ def build_app(board: LiveBoard, hub: Callable[[], Hub], facts: Facts, token: str
     app = FastAPI(title="Edgeloop", docs_url=None, redoc_url=None)
     _add_streams(app, board, hub)
     _add_api(app, board, hub, facts)
-    _add_health(app, board, facts)
+    _add_health(app, facts)
     app.mount("/", StaticFiles(directory=WEB, html=True))
     return Guard(app, token)
 
@@ -70,18 +94,16 @@ def _add_streams(app: FastAPI, board: LiveBoard, hub: Callable[[], Hub]) -> None
 def _add_api(app: FastAPI, board: LiveBoard, hub: Callable[[], Hub], facts: Facts) -> None:
     @app.get("/api/streams", summary="What the streams are")
     async def streams() -> Response:
-        return _json({"streams": [{"name": name, **board.info(name)} for name in board.streams]})
+        return JSONResponse({"streams": [{"name": name, **board.info(name)} for name in board.streams]})
 
     @app.get("/api/stats", summary="Rates, ages, counts, stage times")
     async def stats() -> Response:
-        return _json(_stats(board, facts))
+        return Response(facts.text(), media_type=JSON)
 
     @app.get("/api/feed", summary="Pictures and results of many streams over one connection, for the page")
     async def feed(streams: str = "", fps: MjpegRate = 0) -> Response:
         names = _names(board, streams)
-        return PushResponse(
-            lambda: feed_parts(hub(), names, fps, lambda: _stats(board, facts)), "application/octet-stream"
-        )
+        return PushResponse(lambda: feed_parts(hub(), names, fps, facts.text), "application/octet-stream")
 
     @app.get("/api/results/{name}", summary="JSONL lines as server-sent events")
     async def results(name: str) -> Response:
@@ -97,10 +119,10 @@ def _add_api(app: FastAPI, board: LiveBoard, hub: Callable[[], Hub], facts: Fact
     @app.get("/api/events/{name}", summary="The events of one stream that are still kept, oldest first")
     async def recent_events(name: str) -> Response:
         _check(board, name)
-        return Response(b"[" + b",".join(event for _, event in board.events_after(name, 0)) + b"]", media_type=_JSON)
+        return Response(b"[" + b",".join(event for _, event in board.events_after(name, 0)) + b"]", media_type=JSON)
 
 
-def _add_health(app: FastAPI, board: LiveBoard, facts: Facts) -> None:
+def _add_health(app: FastAPI, facts: Facts) -> None:
     @app.get("/healthz", summary="The server answers")
     async def healthz() -> Response:
         return PlainTextResponse("ok\n")
@@ -112,11 +134,7 @@ def _add_health(app: FastAPI, board: LiveBoard, facts: Facts) -> None:
 
     @app.get("/metrics", summary="Prometheus")
     async def metrics() -> Response:
-        return PlainTextResponse(prometheus_text(_stats(board, facts)), media_type="text/plain; version=0.0.4")
-
-
-def _stats(board: LiveBoard, facts: Facts) -> dict[str, Any]:
-    return {**facts.stats(), "live": board.counts()}
+        return PlainTextResponse(prometheus_text(facts.now()), media_type="text/plain; version=0.0.4")
 
 
 def _check(board: LiveBoard, name: str) -> None:
@@ -130,11 +148,3 @@ def _names(board: LiveBoard, text: str) -> list[str]:
     for name in names:
         _check(board, name)
     return names
-
-
-_JSON = "application/json"
-
-
-def _json(value: dict[str, Any]) -> JSONResponse:
-    # values of foreign origin (numpy numbers, paths) must not break the page
-    return JSONResponse(json.loads(json.dumps(value, default=str)))

@@ -102,8 +102,9 @@ class Guard:
 
 def is_own_name(host: str) -> bool:
     """Whether a Host header is an address or ``localhost``, which no foreign name server can point elsewhere."""
-    name = host.rsplit(":", 1)[0] if host.count(":") == 1 or host.startswith("[") and not host.endswith("]") else host
-    name = name.strip("[]").lower()
+    # an IPv6 address stands in brackets, so that its colons are not the port's
+    name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+    name = name.lower()
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:

@@ -1,7 +1,7 @@
 """What the server pushes: MJPEG, server-sent events, and the page's own feed of all cameras over one connection.
 
-The feed is a sequence of messages: two big-endian uint32, the lengths of a JSON text and of a JPEG, then both. A message
-about a frame has the JSONL line and its picture; the others have no picture and a JSON text with the key ``stats``.
+The feed is a sequence of messages: two big-endian uint32, the lengths of a JSON text and of a JPEG, then both. A
+message about a frame has the JSONL line and its picture; the others have only a JSON text with the key ``stats``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
@@ -35,7 +35,7 @@ class Hub:
         self.board = board
         self.is_closing = False
         self._loop = loop
-        self._waiting: dict[str, set[asyncio.Event]] = {stream: set() for stream in board.streams}
+        self._waiting: dict[str, set[asyncio.Event]] = {}
         board.listen(self._notify)
 
     def close(self) -> None:
@@ -54,7 +54,7 @@ class Hub:
         wake = asyncio.Event()
         viewers = [self.board.watch(name, has_pictures=has_pictures, max_fps=max_fps) for name in streams]
         for name in streams:
-            self._waiting[name].add(wake)
+            self._waiting.setdefault(name, set()).add(wake)
         try:
             yield viewers, wake
         finally:
@@ -69,7 +69,7 @@ class Hub:
             self._loop.call_soon_threadsafe(self._wake, stream)
 
     def _wake(self, stream: str) -> None:
-        for event in self._waiting[stream]:
+        for event in self._waiting.get(stream, ()):
             event.set()
 
 
@@ -123,7 +123,7 @@ async def mjpeg_parts(hub: Hub, stream: str, max_fps: float) -> AsyncIterator[by
 
 
 async def feed_parts(
-    hub: Hub, streams: list[str], max_fps: float, stats: Callable[[], dict[str, Any]]
+    hub: Hub, streams: list[str], max_fps: float, stats_json: Callable[[], bytes]
 ) -> AsyncIterator[bytes]:
     """Messages of the page's feed: every stream's newest frames, and the statistics once a second."""
     loop = asyncio.get_running_loop()
@@ -132,7 +132,7 @@ async def feed_parts(
         while not hub.is_closing:
             if loop.time() >= next_stats_s:
                 next_stats_s = loop.time() + STATS_PERIOD_S
-                yield message(json.dumps({"stats": stats()}, default=str).encode(), b"")
+                yield message(b'{"stats":' + stats_json() + b"}", b"")
             frames = [shown for shown in map(hub.board.take, viewers) if shown is not None]
             for shown in frames:
                 yield message(shown.result, shown.jpeg or b"")
@@ -155,7 +155,7 @@ async def result_parts(hub: Hub, stream: str) -> AsyncIterator[bytes]:
 async def event_parts(hub: Hub, streams: list[str], seen: dict[str, int]) -> AsyncIterator[bytes]:
     """Server-sent events: what happened in these streams, from those on that the client has not seen.
 
-    The id of each is the number of the last event sent per stream, so that a client that reconnects misses nothing kept.
+    The id of each names the last event sent per stream, so that a client that reconnects misses nothing that is kept.
     """
     yield b"retry: 1000\n\n"
     seen = dict(seen)
@@ -202,7 +202,7 @@ def parse_seen(text: str) -> dict[str, int]:
 
 
 async def _wait(wake: asyncio.Event, viewers: list[Viewer], timeout_s: float = 5.0) -> bool:
-    """Wait for something new; False when nothing came. A viewer with a frame rate of its own also waits for its time."""
+    """Wait for something new, or for the time of a viewer with a frame rate of its own; False when nothing came."""
     if any(viewer.period_ns for viewer in viewers):
         timeout_s = min(timeout_s, max(viewer.period_ns for viewer in viewers) / 1e9)
     try:

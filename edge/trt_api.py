@@ -1,7 +1,7 @@
 """The one place that knows how ``tensorrt`` 8.6 to 11 and ``tensorrt_rtx`` differ; neither is imported before ``load``.
 
-Everything above asks this module what to do and never asks for a version. Names were checked against nine releases
-(``tests/data/trt_api_surface.json``).
+Everything above asks this module (and ``edge.trt_runtime`` for running) what to do and never asks for a version. Names
+were checked against nine releases (``tests/data/trt_api_surface.json``).
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from edge.errors import EngineError, MissingError, UsageError
-from edge.interfaces import TensorInfo
-from edge.manifest import Profile
 from edge.trt_callbacks import BuildListener, cached_ranges, logger, monitor
 
 log = logging.getLogger(__name__)
@@ -30,15 +28,6 @@ HOW_TO_GET = {
 # NVIDIA calls strong typing complete from this release on; weak typing ends with 11
 STRONG_TYPING_SINCE = (10, 12)
 KEPT_MESSAGES = 200
-DTYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "INT8": "int8",
-    "INT32": "int32",
-    "INT64": "int64",
-    "BOOL": "bool",
-    "UINT8": "uint8",
-}
 
 
 def release_of(version: str) -> tuple[int, ...]:
@@ -84,7 +73,7 @@ def load(flavour: Flavour | None = None) -> TensorRt:
 
 
 class TensorRt:
-    """One loaded TensorRT. Building methods work without a GPU where the flavour does; the runtime ones need one.
+    """One loaded TensorRT, for building; ``edge.trt_runtime`` is its other half.
 
     Attributes:
         trt: the Python module itself.
@@ -133,8 +122,6 @@ class TensorRt:
         if self.is_always_strongly_typed or self.release >= STRONG_TYPING_SINCE:
             return True
         return has_float16 and hasattr(self.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
-
-    # --- building ---
 
     def builder(self) -> Any:
         builder = self.trt.Builder(self.logger)
@@ -238,49 +225,6 @@ class TensorRt:
 
     def timing_cache(self, config: Any) -> bytes:
         return bytes(config.get_timing_cache().serialize())
-
-    # --- running ---
-
-    def deserialise(self, plan: bytes, where: str) -> tuple[Any, Any]:
-        """A runtime and its engine; keep both. Needs the GPU's context to be current.
-
-        Raises:
-            EngineError: TensorRT refuses the plan.
-        """
-        runtime = self.trt.Runtime(self.logger)
-        # plans that run on other versions carry host code of their own
-        runtime.engine_host_code_allowed = True
-        engine = runtime.deserialize_cuda_engine(plan)
-        if engine is None:
-            raise EngineError(f"{where}: {self.title} refuses the engine ({self.last_message()}); run: edge build")
-        return runtime, engine
-
-    def tensors(self, engine: Any) -> tuple[list[TensorInfo], list[TensorInfo]]:
-        """Inputs and outputs, in the engine's order."""
-        inputs: list[TensorInfo] = []
-        outputs: list[TensorInfo] = []
-        for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            shape = tuple(None if size < 0 else int(size) for size in engine.get_tensor_shape(name))
-            info = TensorInfo(name, shape, self.dtype_name(engine.get_tensor_dtype(name), name))
-            is_input = engine.get_tensor_mode(name) == self.trt.TensorIOMode.INPUT
-            (inputs if is_input else outputs).append(info)
-        return inputs, outputs
-
-    def profiles(self, engine: Any, input_name: str) -> tuple[Profile, ...]:
-        """Batch sizes of each optimisation profile."""
-        found = []
-        for index in range(engine.num_optimization_profiles):
-            low, likely, high = (int(shape[0]) for shape in engine.get_tensor_profile_shape(input_name, index))
-            found.append(Profile(min_batch=low, opt_batch=likely, max_batch=high))
-        return tuple(found)
-
-    def dtype_name(self, dtype: Any, tensor: str) -> str:
-        """numpy's name of a tensor type."""
-        for member, name in DTYPES.items():
-            if getattr(self.trt.DataType, member) == dtype:
-                return name
-        raise EngineError(f"tensor {tensor!r} has type {dtype}, expected one of {', '.join(DTYPES.values())}")
 
     def last_message(self) -> str:
         return self.messages[-1] if self.messages else "TensorRT says nothing"

@@ -44,7 +44,8 @@ def masked(uri: str) -> str:
 def short_name(uri: str) -> str:
     """A stream name made from an address: letters, digits, dash and underscore."""
     if kind_of(uri) == "network":
-        uri = _USER_INFO.sub("", uri).split("://", 1)[1].split("?", 1)[0].split("/", 1)[0]
-    stem = "camera" + uri if uri.isdigit() else Path(uri.split("?", 1)[0]).stem
+        stem = re.split(r"[/?#]", _USER_INFO.sub("", uri).split("://", 1)[1])[0]
+    else:
+        stem = "camera" + uri if uri.isdigit() else Path(uri.split("?", 1)[0]).stem
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")
     return name or "stream"

@@ -1,0 +1,11 @@
+// The kernels as a shared library whose functions numpy can call.
+#include "../edge/cuda/kernels.cu"
+
+RUNNABLE(letterbox, LetterboxArgs)
+RUNNABLE(nms_begin, NmsArgs)
+RUNNABLE(nms_rank, NmsArgs)
+RUNNABLE(nms_overlaps, NmsArgs)
+RUNNABLE(nms_greedy, NmsArgs)
+RUNNABLE(matrix_nms_compensate, NmsArgs)
+RUNNABLE(matrix_nms_decay, NmsArgs)
+RUNNABLE(paint_masks, PaintArgs)

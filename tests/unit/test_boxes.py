@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edge.boxes import area, iou, nms, nms_per_class
+
+EMPTY = np.empty((0, 4), np.float32)
+
+
+def slow_nms(xyxy: np.ndarray, score: np.ndarray, threshold: float) -> list[int]:
+    """Greedy suppression as the textbook says it, one pair at a time."""
+    kept: list[int] = []
+    for index in sorted((i for i in range(len(score)) if score[i] == score[i]), key=lambda i: (-score[i], i)):
+        if all(iou(xyxy[[index]], xyxy[[other]])[0, 0] <= threshold for other in kept):
+            kept.append(index)
+    return kept
+
+
+def test_empty_inputs_are_ordinary() -> None:
+    assert iou(EMPTY, EMPTY).shape == (0, 0)
+    assert area(EMPTY).shape == (0,)
+    assert nms(EMPTY, np.empty(0, np.float32), 0.5).tolist() == []
+    assert nms_per_class(EMPTY, np.empty(0, np.float32), np.empty(0, np.int32), 0.5).tolist() == []
+
+
+def test_overlap_of_known_boxes() -> None:
+    a = np.array([[0, 0, 10, 10]], np.float32)
+    b = np.array([[5, 0, 15, 10], [20, 20, 30, 30], [0, 0, 10, 10], [10, 10, 0, 0]], np.float32)
+    assert iou(a, b)[0] == pytest.approx([1 / 3, 0.0, 1.0, 0.0])
+
+
+@given(
+    hnp.arrays(np.float32, st.tuples(st.integers(0, 30), st.just(4)), elements=st.integers(0, 20).map(float)),
+    st.integers(0, 2**32 - 1),
+    st.floats(0, 1),
+)
+def test_nms_is_the_textbooks_with_ties_and_nan(corners: np.ndarray, seed: int, threshold: float) -> None:
+    boxes = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
+    score = np.random.default_rng(seed).choice(np.array([0.1, 0.5, 0.5, 0.9, np.nan], np.float32), len(boxes))
+    assert nms(boxes, score, threshold).tolist() == slow_nms(boxes, score, threshold)
+
+
+def test_boxes_of_different_classes_do_not_compete() -> None:
+    boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 10, 10]], np.float32)
+    kept = nms_per_class(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0], np.int32), 0.5)
+    assert kept.tolist() == [0, 1]

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.uris import is_live, kind_of, masked, short_name
+
+SECRET = "hunter2canary"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "rtsp://admin:hunter2canary@10.0.0.5:554/stream",
+        "rtsp://hunter2canary@cam/stream",
+        "http://cam/video?user=admin&password=hunter2canary&x=1",
+        "http://cam/cgi?action=get&usr=hunter2canary&pwd=hunter2canary",
+        "srt://host:9000?passphrase=hunter2canary&streamid=hunter2canary",
+        "rtmp://host/app?token=hunter2canary",
+        "https://host/a.m3u8?access_token=hunter2canary#t=1",
+        "rtsp://a:hunter2canary@with@at@cam/1",
+        "gst:rtspsrc location=rtsp://u:hunter2canary@cam/1 ! appsink",
+    ],
+)
+def test_secrets_are_masked_in_every_slot(uri: str) -> None:
+    assert SECRET not in masked(uri)
+
+
+@given(st.text(st.characters(codec="ascii", exclude_characters="/?#@: \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"), min_size=12))
+def test_no_password_survives_masking_or_naming(password: str) -> None:
+    uri = f"rtsp://user:{quote(password, safe='')}@camera.example/live"
+    assert quote(password, safe="") not in masked(uri)
+    assert quote(password, safe="") not in short_name(uri)
+
+
+def test_what_is_no_secret_stays_readable() -> None:
+    assert masked("rtsp://cam:554/stream?channel=2") == "rtsp://cam:554/stream?channel=2"
+    assert masked("videos/door.mp4") == "videos/door.mp4"
+
+
+@pytest.mark.parametrize(
+    ("uri", "kind", "live"),
+    [
+        ("0", "device", True),
+        ("/dev/video2", "device", True),
+        ("rtsp://cam/1", "network", True),
+        ("HTTP://cam/1", "network", True),
+        ("gst:videotestsrc ! appsink", "gstreamer", True),
+        ("clip.mp4", "file", False),
+        ("synthetic://street?seed=1", "synthetic", False),
+        ("synthetic://street?seed=1&live=1", "synthetic", True),
+    ],
+)
+def test_an_address_tells_what_it_names(uri: str, kind: str, live: bool) -> None:
+    assert kind_of(uri) == kind
+    assert is_live(uri) is live
