@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edge.errors import ManifestError
 from edge.files import sha256_of, write_atomic
@@ -47,10 +47,17 @@ class InputSpec(_Part):
     dtype: Literal["uint8", "float32", "float16"]
     colour: Literal["bgr", "rgb"]
     mean: Triple = (0.0, 0.0, 0.0)
-    std: Annotated[Triple, Field(description="no zero")] = (1.0, 1.0, 1.0)
+    std: Triple = (1.0, 1.0, 1.0)
     resize: Literal["letterbox", "stretch"] = "letterbox"
     anchor: Literal["centre", "top-left"] = "centre"
     pad: int = Field(default=114, ge=0, le=255)
+
+    @field_validator("std")
+    @classmethod
+    def _no_zero(cls, std: Triple) -> Triple:
+        if 0 in std:
+            raise ValueError("std may hold no zero")
+        return std
 
 
 class Thresholds(_Part):

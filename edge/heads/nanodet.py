@@ -53,8 +53,10 @@ class NanodetHead:
 
 def _boxes(bins: Float32, anchor: Int64, cells: Float32, strides: Float32) -> Float32:
     """(K, 4) boxes: the expected distance of each side, in strides, from the cell's centre."""
-    weights = np.exp(bins[anchor].reshape(len(anchor), 4, -1))
-    steps = np.arange(weights.shape[-1], dtype=np.float32)
+    num_bins = bins.shape[-1] // 4
+    logits = bins[anchor].reshape(len(anchor), 4, num_bins)
+    weights = np.exp(logits - logits.max(-1, keepdims=True))
+    steps = np.arange(num_bins, dtype=np.float32)
     distance = (weights @ steps) / weights.sum(-1) * strides[anchor, None]
     centre = (cells[anchor] + np.float32(0.5)) * strides[anchor, None]
     return np.concatenate([centre - distance[:, :2], centre + distance[:, 2:]], 1)

@@ -15,9 +15,6 @@ from export.data.checks import Problems
 from export.data.image_file import image_size, read_image
 from export.data.open_data import first, open_dataset
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs the data beside the project")
-
 
 def write_picture(path: Path, width: int = 40, height: int = 30) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +60,9 @@ def make_yolo(folder: Path) -> Path:
     write_picture(folder / "images" / "train" / "x.jpg")
     write_picture(folder / "images" / "train" / "empty.jpg")
     (folder / "labels" / "train").mkdir(parents=True)
-    (folder / "labels" / "train" / "x.txt").write_text("1 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.3 0.1 0.3 0.4\n0 .5 .5 1 1 .25\n")
+    (folder / "labels" / "train" / "x.txt").write_text(
+        "1 0.5 0.5 0.5 0.5\n0 0.1 0.1 0.3 0.1 0.3 0.4\n0 .5 .5 1 1 .25\n"
+    )
     (folder / "data.yaml").write_text("train: images/train\nnames:\n  0: cat\n  1: 'dog'\nnc: 2\n")
     return folder
 
@@ -214,8 +213,18 @@ def wrong_mask_id(folder: Path) -> str:
     return f"masks:{folder}"
 
 
+def broken_json(folder: Path) -> str:
+    path = make_coco(folder)
+    path.write_text("{")
+    return f"coco:{path}"
+
+
 FAULTS = [
-    ("coco missing picture", edit_coco(lambda raw: raw["images"][0].update(file_name="train/z.jpg")), "missing image: "),
+    (
+        "coco missing picture",
+        edit_coco(lambda raw: raw["images"][0].update(file_name="train/z.jpg")),
+        "missing image: ",
+    ),
     ("coco cut picture", cut_picture, "unreadable image: "),
     ("coco size", edit_coco(lambda raw: raw["images"][0].update(width=41)), "label file says 41x30, found 40x30"),
     ("coco id twice", edit_coco(lambda raw: raw["images"][1].update(id=7)), "duplicated image id: labels.json (id 7,"),
@@ -223,15 +232,23 @@ FAULTS = [
     ("coco category", edit_coco(lambda raw: raw["annotations"][0].update(category_id=3)), "train/a.jpg (category 3)"),
     ("coco image id", edit_coco(lambda raw: raw["annotations"][0].update(image_id=3)), "label without image: "),
     ("coco three numbers", edit_coco(lambda raw: raw["annotations"][0].update(bbox=[1, 2, 3])), "box is not a number"),
-    ("coco empty box", edit_coco(lambda raw: raw["annotations"][0].update(bbox=[1, 2, 0, 3])), "empty box: train/a.jpg"),
+    (
+        "coco empty box",
+        edit_coco(lambda raw: raw["annotations"][0].update(bbox=[1, 2, 0, 3])),
+        "empty box: train/a.jpg",
+    ),
     ("coco outside", edit_coco(lambda raw: raw["annotations"][0].update(bbox=[30, 2, 20, 3])), "box outside the image"),
     ("coco no key", edit_coco(lambda raw: raw["images"][0].pop("file_name")), "images[0] has no 'file_name'"),
     ("coco no list", edit_coco(lambda raw: raw.pop("categories")), "lists images, annotations and categories"),
-    ("coco no json", edit_file(make_coco, "coco", "labels.json", "{"), "labels.json: no valid JSON"),
+    ("coco no json", broken_json, "labels.json: no valid JSON"),
     ("voc xml", edit_file(make_voc, "voc", "Annotations/x.xml", "<annotation>"), "unreadable label file: "),
     ("voc picture", edit_file(make_voc, "voc", "JPEGImages/x.jpg", None), "missing image: "),
     ("voc class", edit_file(make_voc, "voc", "classes.txt", "ant\n"), "unknown class: x.xml ('cat')"),
-    ("voc empty", edit_file(make_voc, "voc", "Annotations/x.xml", None), "expected VOC annotations (*.xml), found none"),
+    (
+        "voc empty",
+        edit_file(make_voc, "voc", "Annotations/x.xml", None),
+        "expected VOC annotations (*.xml), found none",
+    ),
     ("yolo words", edit_file(make_yolo, "yolo", "labels/train/x.txt", "1 a b c d\n"), "x.txt:1 ('1 a b c d')"),
     ("yolo short", edit_file(make_yolo, "yolo", "labels/train/x.txt", "1 0.1 0.1\n"), "unreadable label line: x.txt:1"),
     ("yolo class", edit_file(make_yolo, "yolo", "labels/train/x.txt", "2 .5 .5 .5 .5\n"), "train/x.jpg (class 2)"),
@@ -350,7 +367,6 @@ def test_names_of_yaml_in_all_its_forms(tmp_path: Path, text: str, names: list[s
 
 
 @pytest.mark.shared
-@needs_shared
 @pytest.mark.parametrize(
     ("path", "num_images", "num_boxes", "num_ignored"),
     [
@@ -359,20 +375,22 @@ def test_names_of_yaml_in_all_its_forms(tmp_path: Path, text: str, names: list[s
         ("detection/coco80/instances.json", 111, 1102, 15),
     ],
 )
-def test_real_detection_sets_open_without_faults(path: str, num_images: int, num_boxes: int, num_ignored: int) -> None:
+def test_real_detection_sets_open_without_faults(
+    shared_data: Path, path: str, num_images: int, num_boxes: int, num_ignored: int
+) -> None:
     from export.data.entries import FileDataset
 
-    dataset = open_dataset(str(SHARED / path))
+    dataset = open_dataset(str(shared_data / path))
     assert isinstance(dataset, FileDataset) and len(dataset) == num_images
     assert sum(len(entry.boxes) for entry in dataset.entries) == num_boxes
     assert sum(int(entry.ignore.sum()) for entry in dataset.entries) == num_ignored
 
 
 @pytest.mark.shared
-@needs_shared
 @pytest.mark.parametrize(
-    ("path", "num_images", "num_classes"), [("segmentation/camvid/val", 101, 11), ("classification/cifar10/val", 600, 10)]
+    ("path", "num_images", "num_classes"),
+    [("segmentation/camvid/val", 101, 11), ("classification/cifar10/val", 600, 10)],
 )
-def test_real_folders_open_without_faults(path: str, num_images: int, num_classes: int) -> None:
-    dataset = open_dataset(str(SHARED / path))
+def test_real_folders_open_without_faults(shared_data: Path, path: str, num_images: int, num_classes: int) -> None:
+    dataset = open_dataset(str(shared_data / path))
     assert (len(dataset), len(dataset.classes)) == (num_images, num_classes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -101,7 +102,7 @@ def walks(draw: st.DrawFn, turns: Sequence[float], drop_outs: bool = True, flick
 def _distances(turns: Sequence[float], step: float) -> Float64:
     """Distances from one turning point to the next in steps, resting two frames at each."""
     parts = [np.repeat(turns[0], 2)]
-    for start, end in zip(turns[:-1], turns[1:], strict=True):
+    for start, end in pairwise(turns):
         parts += [np.linspace(start, end, max(2, int(abs(end - start) / step))), np.repeat(end, 10)]
     return np.concatenate(parts).astype(np.float64)
 

@@ -1,0 +1,191 @@
+"""Augmentation: boxes and masks stay on their pixels, whatever happens to the picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.random import default_rng
+
+from edge.types import Bool, UInt8
+from export.data.augment import AugmentSettings, augment, letterboxed
+from export.data.geometry import Placement, Window, paint, paint_mask, place_labels
+from export.data.sample import IGNORE_LABEL, Sample
+
+STILL = AugmentSettings.none()
+BRIGHT = 180
+
+
+def painted(width: int, height: int, box: tuple[int, int, int, int], image_id: str = "a") -> Sample:
+    """A black picture with one white rectangle, its box, and a mask of the same pixels."""
+    x1, y1, x2, y2 = box
+    image = np.zeros((height, width, 3), np.uint8)
+    mask = np.zeros((height, width), np.uint8)
+    image[y1:y2, x1:x2] = 255
+    mask[y1:y2, x1:x2] = 1
+    return Sample(
+        image,
+        image_id,
+        boxes=np.array([box], np.float32),
+        labels=np.zeros(1, np.int32),
+        ignore=np.zeros(1, np.bool_),
+        weight=np.ones(1, np.float32),
+        mask=mask,
+    )
+
+
+@st.composite
+def samples(draw: st.DrawFn) -> Sample:
+    # not much smaller than the target: enlarged edges are soft
+    width, height = draw(st.integers(60, 120)), draw(st.integers(60, 120))
+    x1, y1 = draw(st.integers(0, width - 12)), draw(st.integers(0, height - 12))
+    x2, y2 = draw(st.integers(x1 + 12, width)), draw(st.integers(y1 + 12, height))
+    return painted(width, height, (x1, y1, x2, y2))
+
+
+def covered(sample: Sample, size: tuple[int, int]) -> UInt8:
+    """What the boxes cover, as 0 and 1."""
+    canvas = np.zeros(size, np.uint8)
+    for x1, y1, x2, y2 in np.rint(sample.boxes).astype(int):
+        canvas[y1:y2, x1:x2] = 1
+    return canvas
+
+
+def agree(white: Bool, boxes: UInt8, margin: int) -> bool:
+    """Whether two regions are the same but for a seam of ``margin`` pixels; slivers are too thin for a box."""
+    kernel = np.ones((2 * margin + 1,) * 2, np.uint8)
+    # beyond the picture's edge there is no seam
+    core = cv2.erode(boxes, kernel, borderType=cv2.BORDER_REPLICATE)
+    near = cv2.dilate(boxes, kernel)
+    thick = cv2.morphologyEx(white.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    return bool((white[core > 0]).all()) and not bool((thick[near == 0]).any())
+
+
+@settings(max_examples=80, deadline=None)
+@given(sample=samples(), other=samples(), seed=st.integers(0, 10_000), mosaic=st.booleans(), crop=st.booleans())
+def test_boxes_follow_the_pixels(sample: Sample, other: Sample, seed: int, mosaic: bool, crop: bool) -> None:
+    size = (64, 80)
+    changes = replace(STILL, flip=0.5, crop=float(crop), scale_min=0.5, scale_max=1.5, shift=0.2, mosaic=float(mosaic))
+    made = augment(sample, size, changes, default_rng(seed), lambda _: other, 1, "detect")
+    # grey padding is no object, so white is what is brighter than halfway from it
+    white = made.image[..., 0] > BRIGHT
+    assert made.image.shape == (*size, 3)
+    assert agree(white, covered(made, size), 2)
+
+
+@settings(max_examples=80, deadline=None)
+@given(sample=samples(), seed=st.integers(0, 10_000), mosaic=st.booleans())
+def test_masks_follow_the_pixels(sample: Sample, seed: int, mosaic: bool) -> None:
+    size = (64, 80)
+    changes = replace(STILL, flip=0.5, crop=1.0, scale_min=0.5, scale_max=2.0, mosaic=float(mosaic))
+    made = augment(sample, size, changes, default_rng(seed), lambda _: sample, 1, "segment")
+    assert made.mask is not None and set(np.unique(made.mask)) <= {0, 1, IGNORE_LABEL}
+    # bilinear pictures and nearest masks differ by half a pixel at an edge, seen where both are certain
+    clear = (made.image[..., 0] == 255) | (made.image[..., 0] == 0)
+    expected = np.where(made.image[..., 0] == 255, 1, 0)
+    known = clear & (made.mask != IGNORE_LABEL)
+    assert (made.mask[known] == expected[known]).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.tuples(st.floats(0.3, 2), st.floats(0.3, 2), st.floats(-30, 30), st.floats(-30, 30)), st.booleans(), samples()
+)
+def test_placement_of_boxes_pictures_and_masks_is_one_formula(
+    values: tuple[float, float, float, float], mirror: bool, sample: Sample
+) -> None:
+    placement = Placement(*values).mirrored(70) if mirror else Placement(*values)
+    window = Window(3, 5, 67, 55)
+    image, mask = np.zeros((60, 70, 3), np.uint8), np.zeros((60, 70), np.uint8)
+    paint(sample.image, image, placement, window)
+    assert sample.mask is not None
+    paint_mask(sample.mask, mask, placement, window)
+    boxes = covered(place_labels(sample, placement, window), (60, 70))
+    assert agree(image[..., 0] > BRIGHT, boxes, 2)
+    assert agree(mask == 1, boxes, 2)
+
+
+def test_mirror_twice_is_the_same_place() -> None:
+    placement = Placement(2.0, 1.5, 7.0, -3.0)
+    assert placement.mirrored(100).mirrored(100) == placement
+
+
+def test_nearly_hidden_objects_are_ignored_and_vanished_ones_dropped() -> None:
+    sample = painted(100, 100, (0, 0, 50, 50))
+    placed = place_labels(sample, Placement(1, 1, -40, 0), Window(0, 0, 100, 100))
+    assert placed.boxes.tolist() == [[0, 0, 10, 50]] and placed.ignore.tolist() == [True]
+    assert len(place_labels(sample, Placement(1, 1, -50, 0), Window(0, 0, 100, 100)).boxes) == 0
+
+
+def test_picture_without_objects_stays_without() -> None:
+    empty = Sample(np.zeros((20, 30, 3), np.uint8), "empty")
+    changes = AugmentSettings(mosaic=1.0, mixup=1.0, cutout=1.0)
+    made = augment(empty, (32, 32), changes, default_rng(0), lambda _: empty, 1, "detect")
+    assert made.boxes.shape == (0, 4) and len(made.labels) == len(made.ignore) == len(made.weight) == 0
+
+
+def test_mixup_shows_both_pictures_and_keeps_both_boxes() -> None:
+    left, right = painted(64, 64, (0, 0, 20, 64)), painted(64, 64, (44, 0, 64, 64))
+    made = augment(left, (64, 64), replace(STILL, mixup=1.0), default_rng(0), lambda _: right, 1, "detect")
+    assert made.boxes.tolist() == [[0, 0, 20, 64], [44, 0, 64, 64]]
+    assert 90 < made.image[30, 5, 0] < 165 and 90 < made.image[30, 60, 0] < 165 and made.image[30, 32, 0] == 0
+
+
+def test_cutout_hides_pixels_and_labels() -> None:
+    sample = painted(64, 64, (0, 0, 64, 64))
+    made = augment(sample, (64, 64), replace(STILL, cutout=1.0), default_rng(3), lambda _: sample, 1, "segment")
+    assert made.mask is not None
+    hole = made.image[..., 0] == 114
+    assert hole.any() and (made.mask[hole] == IGNORE_LABEL).all() and (made.mask[~hole] == 1).all()
+
+
+def test_hidden_boxes_are_ignored_by_cutout() -> None:
+    found = {
+        bool(augment(sample, (64, 64), changes, default_rng(seed), lambda _: sample, 1, "detect").ignore[0])
+        for seed in range(60)
+        for sample, changes in [(painted(64, 64, (28, 28, 36, 36)), replace(STILL, cutout=1.0))]
+    }
+    assert found == {True, False}
+
+
+def test_same_chance_gives_the_same_picture() -> None:
+    sample = painted(50, 70, (3, 9, 40, 60))
+    changes = AugmentSettings(mosaic=0.5, mixup=0.5, cutout=0.5, blur=0.5, noise=0.5, jpeg=0.5)
+    made = [augment(sample, (64, 64), changes, default_rng(5), lambda _: sample, 1, "detect") for _ in range(2)]
+    assert (made[0].image == made[1].image).all() and (made[0].boxes == made[1].boxes).all()
+    other = augment(sample, (64, 64), changes, default_rng(6), lambda _: sample, 1, "detect")
+    assert (other.image != made[0].image).any()
+
+
+@pytest.mark.parametrize("name", ["colour", "blur", "noise", "jpeg"])
+def test_pixel_changes_move_nothing_and_leave_the_original_alone(name: str) -> None:
+    picture = default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
+    sample = replace(painted(48, 48, (5, 5, 30, 30)), image=picture.copy())
+    made = augment(sample, (48, 48), replace(STILL, **{name: 1.0}), default_rng(1), lambda _: sample, 1, "detect")
+    assert (made.image != picture).any()
+    assert (sample.image == picture).all() and (made.boxes == sample.boxes).all()
+
+
+def test_classification_is_never_mixed() -> None:
+    sample = replace(painted(32, 32, (0, 0, 32, 32)), label=3)
+    changes = replace(STILL, mosaic=1.0, mixup=1.0)
+    made = augment(sample, (32, 32), changes, default_rng(0), lambda _: pytest.fail("mixed"), 1, "classify")
+    assert made.label == 3 and (made.image == 255).all()
+
+
+def test_letterbox_is_placed_in_the_middle() -> None:
+    placement = letterboxed(200, 100, (64, 64))
+    assert (placement.scale_x, placement.shift_x, placement.shift_y) == (0.32, 0, 16)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [({"flip": 1.5}, "flip is a probability"), ({"scale_min": 2.0}, "0 < scale_min <= scale_max")],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        AugmentSettings(**wrong)

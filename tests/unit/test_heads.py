@@ -1,0 +1,164 @@
+"""Every head on hand-made outputs whose meaning is known, and on the reference outputs of the real models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.heads.choose import HEADS, open_head
+from edge.interfaces import Head
+from edge.manifest import HeadName, InputSpec, Manifest, Thresholds
+from edge.model import open_model
+from edge.preprocess import fit
+from edge.types import Array, Classification, Detections, Embedding, Segmentation
+
+SIDE = 64
+SPEC = InputSpec(name="x", width=SIDE, height=SIDE, layout="nchw", dtype="float32", colour="bgr")
+CELLS = 64 + 16 + 4
+BOX = fit(2 * SIDE, 2 * SIDE, SPEC)
+
+
+def head_of(name: HeadName, *, classes: int = 3, **changes: object) -> Head:
+    manifest = Manifest(
+        name="m",
+        task="detect",
+        head=name,
+        input=SPEC,
+        classes=tuple(f"c{index}" for index in range(classes)),
+        thresholds=Thresholds(score=0.5, track_score=0.3, iou=0.5),
+        **changes,  # type: ignore[arg-type]
+    )
+    return open_head(manifest)
+
+
+def outputs_with_one_object(name: HeadName) -> dict[str, Array]:
+    """Raw outputs that say: class 1, score 0.9, box 16..32 x 8..24 in model pixels; and, of a second frame, nothing."""
+    match name:
+        case "edgenet":
+            boxes = np.zeros((2, 2, 4), np.float32)
+            boxes[0, 0] = (16, 8, 32, 24)
+            scores = np.array([[0.9, 0.1], [0, 0]], np.float32)
+            return {"boxes": boxes, "scores": scores, "labels": np.array([[1, 0], [0, 0]], np.int64)}
+        case "yolox":
+            raw = np.zeros((2, CELLS, 8), np.float32)
+            # cell (3, 2) of stride 8 begins at (24, 16): the centre of the box
+            raw[0, 2 * 8 + 3] = (0, 0, np.log(2), np.log(2), 1.0, 0.1, 0.9, 0.2)
+            return {"output": raw}
+        case "yolov8":
+            raw = np.zeros((2, 7, CELLS), np.float32)
+            raw[0, :, 5] = (24, 16, 16, 16, 0.1, 0.9, 0.2)
+            return {"output0": raw}
+        case "yolov5":
+            raw = np.zeros((2, 3 * CELLS, 8), np.float32)
+            raw[0, 7] = (24, 16, 16, 16, 1.0, 0.1, 0.9, 0.2)
+            return {"output0": raw}
+        case "nanodet":
+            scores, bins = np.zeros((2, CELLS, 3), np.float32), np.full((2, CELLS, 4, 8), -50, np.float32)
+            scores[0, 1 * 8 + 2] = (0.1, 0.9, 0.2)
+            # centre of cell (2, 1) is (20, 12): 4 left, 4 up, 12 right, 12 down, in strides of 8
+            for side, bin_weights in enumerate([(0, 1), (0, 1), (1, 2), (1, 2)]):
+                bins[0, 1 * 8 + 2, side, list(bin_weights)] = 0
+            return {"out": np.concatenate([scores, bins.reshape(2, CELLS, 32)], -1)}
+        case "ssd":
+            scores, boxes = np.zeros((2, 9, 3), np.float32), np.zeros((2, 9, 4), np.float32)
+            scores[0, 4] = (0.1, 0.9, 0.0)
+            boxes[0, 4] = np.array((16, 8, 32, 24)) / SIDE
+            return {"scores": scores, "boxes": boxes}
+        case _:
+            logits, boxes = np.full((2, 9, 3), -9, np.float32), np.zeros((2, 9, 4), np.float32)
+            logits[0, 4, 1] = np.log(9)
+            boxes[0, 4] = np.array((24, 16, 16, 16)) / SIDE
+            return {"pred_logits": logits, "pred_boxes": boxes}
+
+
+DETECTORS: list[HeadName] = ["edgenet", "yolox", "yolov8", "yolov5", "nanodet", "ssd", "detr"]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_a_detector_head_finds_the_object_and_in_the_empty_frame_nothing(name: HeadName) -> None:
+    first, second = head_of(name, has_background=False).decode(outputs_with_one_object(name), [BOX, BOX])
+    assert isinstance(first, Detections)
+    assert first.class_id.tolist() == [1]
+    assert first.score == pytest.approx([0.9], abs=1e-4)
+    assert first.xyxy[0] == pytest.approx([32, 16, 64, 48], abs=1e-3)
+    assert (first.xyxy.dtype, first.score.dtype, first.class_id.dtype) == (np.float32, np.float32, np.int32)
+    assert isinstance(second, Detections)
+    assert (len(second), second.xyxy.shape) == (0, (0, 4))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_rows_beyond_the_frames_are_padding(name: HeadName) -> None:
+    assert len(head_of(name).decode(outputs_with_one_object(name), [BOX])) == 1
+
+
+def test_every_head_has_a_test_here() -> None:
+    assert set(HEADS) == {*DETECTORS, "semantic", "classify", "embedding"}
+
+
+@pytest.mark.parametrize("layout", ["map", "nchw", "nhwc"])
+def test_the_semantic_head_takes_the_best_class_in_every_layout(layout: str) -> None:
+    truth = np.random.default_rng(0).integers(0, 3, (2, 8, 16))
+    one_hot = np.eye(3, dtype=np.float32)[truth]
+    raw = {"map": truth, "nhwc": one_hot, "nchw": one_hot.transpose(0, 3, 1, 2)}[layout]
+    found = head_of("semantic").decode({"out": raw}, [BOX, BOX])
+    assert all(isinstance(item, Segmentation) and item.class_map.dtype == np.uint8 for item in found)
+    assert all((item.class_map == truth[row]).all() for row, item in enumerate(found) if isinstance(item, Segmentation))
+    grid = found[0].letterbox if isinstance(found[0], Segmentation) else BOX
+    assert (grid.model_width, grid.model_height, grid.scale_x, grid.scale_y) == (16, 8, 0.125, 0.0625)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        np.array([[0.1, 0.8, 0.1]], np.float32),
+        np.log(np.array([[1, 8, 1]], np.float32)),
+        np.array([[10, 80, 10]], np.uint8),
+    ],
+    ids=["probabilities", "logits", "bytes"],
+)
+def test_the_classify_head_gives_probabilities(raw: Array) -> None:
+    (found,) = head_of("classify").decode({"out": raw}, [BOX])
+    assert isinstance(found, Classification)
+    assert found.score == pytest.approx([0.1, 0.8, 0.1], abs=1e-3)
+
+
+def test_an_embedding_has_length_one() -> None:
+    (found,) = head_of("embedding").decode({"out": np.array([[3, 4]], np.float32)}, [BOX])
+    assert isinstance(found, Embedding)
+    assert found.vector == pytest.approx([0.6, 0.8])
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["yolox_nano_416", "nanodet_m_320", "ultraface_rfb_320"])
+def test_real_detectors_give_their_reference_boxes(shared_data: Path, name: str) -> None:
+    model = open_model(shared_data / "models" / f"{name}.onnx", threads=1)
+    expected = json.loads((shared_data / "models" / f"{name}.expected.json").read_text())
+    compared = 0
+    for key, objects in expected.items():
+        # the voc images beside the project were compressed again; the samples are the very files
+        if "samples" not in key:
+            continue
+        (found,) = model.predict([cv2.imread(str(shared_data / key.removeprefix("core/")))])
+        assert isinstance(found, Detections)
+        for thing in objects:
+            compared += 1
+            error = np.abs(found.xyxy - np.array(thing["box"])).max(1)
+            same = [model.manifest.classes[index] == thing["cls"] for index in found.class_id]
+            assert ((error < 1.5) & np.array(same) & (np.abs(found.score - thing["score"]) < 0.02)).any(), thing
+    assert compared >= 7
+
+
+@pytest.mark.shared
+def test_the_real_classifier_and_segmenter_see_what_is_there(shared_data: Path) -> None:
+    classifier = open_model(shared_data / "models" / "mobilenet_v2_224_int8.onnx", threads=1)
+    (cat,) = classifier.predict([cv2.imread(str(shared_data / "samples" / "cat_720p.jpg"))])
+    assert isinstance(cat, Classification)
+    assert classifier.manifest.classes[int(cat.score.argmax())] == "Egyptian cat"
+    segmenter = open_model(shared_data / "models" / "deeplabv3_mnv2_dm05_int8.onnx", threads=1)
+    (street,) = segmenter.predict([cv2.imread(str(shared_data / "samples" / "people_walking_f20.jpg"))])
+    assert isinstance(street, Segmentation)
+    assert float((street.class_map == segmenter.manifest.classes.index("person")).mean()) > 0.1

@@ -1,0 +1,318 @@
+"""The arithmetic of kernels.cu, compiled as C++ and run on the CPU, against OpenCV and numpy."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge import boxes
+from edge.cuda import build, launches
+from edge.cuda.launches import Launch, NmsMemory, Picture
+from edge.manifest import InputSpec
+from edge.preprocess import Preprocessor, fit
+from edge.types import Array, Float32, Int64, UInt8
+
+TESTS = Path(__file__).parents[1]
+SIZES = [(64, 48), (33, 21), (96, 96), (160, 40), (41, 130), (7, 5), (1, 1), (2, 300)]
+BYTES = InputSpec(name="frames", width=64, height=48, layout="nhwc", dtype="uint8", colour="bgr")
+FLOATS = InputSpec(
+    name="images",
+    width=64,
+    height=48,
+    layout="nchw",
+    dtype="float32",
+    colour="rgb",
+    mean=(123.675, 116.28, 103.53),
+    std=(58.395, 57.12, 57.375),
+)
+
+
+class CpuKernels:
+    """Runs launches on the CPU; addresses are those of numpy arrays."""
+
+    def __init__(self, library: Path) -> None:
+        self.library = ctypes.CDLL(str(library))
+
+    def run(self, steps: Iterable[Launch]) -> None:
+        for step in steps:
+            size = getattr(self.library, f"size_{step.kernel}")()
+            assert size == step.arguments.nbytes, f"{step.kernel}: the struct in C has {size} bytes"
+            indices = ((ctypes.c_uint * 3)(*step.grid), (ctypes.c_uint * 3)(*step.block))
+            getattr(self.library, f"run_{step.kernel}")(*indices, ctypes.c_void_p(step.arguments.ctypes.data))
+
+
+@pytest.fixture(scope="module")
+def cpu(tmp_path_factory: pytest.TempPathFactory) -> CpuKernels:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not installed, so the kernels cannot be run on the CPU")
+    library = tmp_path_factory.mktemp("kernels") / "kernels.so"
+    # no fused multiply-adds, as the kernels ask for on the GPU
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"]
+    subprocess.run(
+        [compiler, *flags, f"-I{TESTS}", str(TESTS / "cpu_kernels.cpp"), "-o", str(library)], check=True, timeout=100
+    )
+    return CpuKernels(library)
+
+
+def picture(width: int, height: int, seed: int = 0) -> UInt8:
+    """(H, W, 3) noise: the hardest case for interpolation."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def address(array: Array) -> int:
+    return int(array.ctypes.data)
+
+
+def on_kernel(cpu: CpuKernels, spec: InputSpec, image: UInt8) -> Array:
+    box = fit(image.shape[1], image.shape[0], spec)
+    shape = (spec.height, spec.width, 3) if spec.layout == "nhwc" else (3, spec.height, spec.width)
+    out = np.full(shape, 77, spec.dtype)
+    cpu.run([launches.letterbox(spec, box, Picture(address(image), image.strides[0]), address(out))])
+    return out
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch"])
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_letterbox_is_within_one_grey_level_of_opencv(cpu: CpuKernels, width: int, height: int, resize: str) -> None:
+    spec = BYTES.model_copy(update={"resize": resize})
+    image = picture(width, height)
+    expected = Preprocessor(spec, 1).images([image])[0][0]
+    found = on_kernel(cpu, spec, image)
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_letterbox_copies_a_frame_of_the_right_size(cpu: CpuKernels) -> None:
+    image = picture(64, 48)
+    assert np.array_equal(on_kernel(cpu, BYTES, image), image)
+
+
+def test_letterbox_at_top_left_pads_right_and_below(cpu: CpuKernels) -> None:
+    spec = BYTES.model_copy(update={"anchor": "top-left", "pad": 9})
+    found = on_kernel(cpu, spec, picture(40, 48))
+    assert (found[:, 40:] == 9).all()
+    assert np.array_equal(found[:, :40], picture(40, 48))
+
+
+@pytest.mark.parametrize("extra", [0, 1, 7, 64])
+def test_letterbox_takes_any_row_stride(cpu: CpuKernels, extra: int) -> None:
+    image = picture(33, 21)
+    wide = np.zeros((21, 33 * 3 + extra), np.uint8)
+    wide[:, : 33 * 3] = image.reshape(21, -1)
+    rows = np.lib.stride_tricks.as_strided(wide, image.shape, (wide.strides[0], 3, 1))
+    assert np.array_equal(on_kernel(cpu, BYTES, rows), on_kernel(cpu, BYTES, image))
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+@pytest.mark.parametrize("colour", ["bgr", "rgb"])
+def test_normalised_planes_are_those_of_the_preprocessor(cpu: CpuKernels, width: int, height: int, colour: str) -> None:
+    spec = FLOATS.model_copy(update={"colour": colour})
+    image = picture(width, height)
+    expected = Preprocessor(spec, 1).images([image])[0][0]
+    one_level = 1 / min(spec.std)
+    assert np.abs(on_kernel(cpu, spec, image) - expected).max() <= one_level + 1e-5
+
+
+def test_normalisation_is_exact_to_float_rounding_without_resizing(cpu: CpuKernels) -> None:
+    image = picture(64, 48)
+    expected = Preprocessor(FLOATS, 1).images([image])[0][0]
+    np.testing.assert_allclose(on_kernel(cpu, FLOATS, image), expected, rtol=3e-7, atol=3e-7)
+
+
+@pytest.mark.parametrize("stride", [64, 80])
+def test_nv12_is_within_one_grey_level_of_opencv(cpu: CpuKernels, stride: int) -> None:
+    planes = np.random.default_rng(3).integers(0, 256, (72, stride), np.uint8)
+    spec = BYTES.model_copy(update={"width": 64, "height": 48})
+    box = fit(64, 48, spec)
+    out = np.zeros((48, 64, 3), np.uint8)
+    source = Picture(address(planes), stride, address(planes[48:]), stride)
+    cpu.run([launches.letterbox(spec, box, source, address(out), pixels="nv12")])
+    expected = cv2.cvtColor(np.ascontiguousarray(planes[:, :64]), cv2.COLOR_YUV2BGR_NV12)
+    assert np.abs(out.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_nv12_is_resized_after_its_conversion(cpu: CpuKernels) -> None:
+    planes = np.random.default_rng(4).integers(0, 256, (90, 80), np.uint8)
+    box = fit(80, 60, BYTES)
+    out = np.zeros((48, 64, 3), np.uint8)
+    source = Picture(address(planes), 80, address(planes[60:]), 80)
+    cpu.run([launches.letterbox(BYTES, box, source, address(out), pixels="nv12")])
+    expected = Preprocessor(BYTES, 1).images([cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12)])[0][0]
+    assert np.abs(out.astype(int) - expected.astype(int)).max() <= 2
+
+
+def test_an_input_that_no_kernel_writes_is_refused() -> None:
+    spec = FLOATS.model_copy(update={"layout": "nhwc"})
+    with pytest.raises(ValueError, match="no kernel writes float32 nhwc"):
+        launches.letterbox(spec, fit(4, 4, spec), Picture(0, 12), 0)
+
+
+class NmsArrays:
+    """Memory of one NMS call, as numpy arrays."""
+
+    def __init__(self, xyxy: Float32, score: Float32, class_id: Array | None = None) -> None:
+        images, num = score.shape
+        self.arrays: dict[str, Array] = {
+            "xyxy": np.ascontiguousarray(xyxy, np.float32),
+            "score": np.ascontiguousarray(score, np.float32),
+        }
+        if class_id is not None:
+            self.arrays["class_id"] = np.ascontiguousarray(class_id, np.int32)
+        for name, num_bytes in launches.nms_bytes(images, num).items():
+            # rubbish, as in fresh memory of a GPU
+            self.arrays[name] = np.full(max(num_bytes, 8), 0xA5, np.uint8)
+        self.images, self.num = images, num
+        self.memory = NmsMemory(**{"class_id": 0} | {name: address(array) for name, array in self.arrays.items()})
+
+    def kept(self, image: int) -> Int64:
+        count = self.arrays["count"].view(np.int32)[image]
+        keep = self.arrays["keep"].view(np.int32)[: self.images * self.num].reshape(self.images, self.num)
+        return keep[image, :count].astype(np.int64)
+
+    def decayed(self) -> Float32:
+        return self.arrays["decayed"].view(np.float32)[: self.images * self.num].reshape(self.images, self.num)
+
+
+def random_sets(images: int, num: int, seed: int) -> tuple[Float32, Float32]:
+    """Crowded boxes on a coarse grid, scores with many ties, NaN in both, inverted and empty boxes among them."""
+    random = np.random.default_rng(seed)
+    corner = random.integers(0, 12, (images, num, 2)).astype(np.float32) * random.choice([1.0, 0.37], (images, 1, 1))
+    size = random.integers(-1, 8, (images, num, 2)).astype(np.float32)
+    xyxy = np.concatenate([corner, corner + size], axis=2).astype(np.float32)
+    score = (random.integers(0, 9, (images, num)) / 8).astype(np.float32)
+    score[random.random((images, num)) < 0.08] = np.nan
+    xyxy[random.random((images, num, 4)) < 0.01] = np.nan
+    return xyxy, score
+
+
+def test_greedy_nms_is_identical_to_numpy_on_10000_random_sets(cpu: CpuKernels) -> None:
+    random = np.random.default_rng(7)
+    compared = 0
+    for seed in range(40):
+        num = int(random.integers(1, 24)) if seed else 70
+        threshold = float(random.choice([0.0, 0.3, 0.45, 0.5, 0.7, 1.0]))
+        arrays = NmsArrays(*random_sets(250, num, seed))
+        cpu.run(launches.greedy_nms(arrays.memory, 250, num, threshold))
+        xyxy, score = arrays.arrays["xyxy"], arrays.arrays["score"]
+        for image in range(250):
+            expected = boxes.nms(xyxy[image], score[image], threshold)
+            assert np.array_equal(arrays.kept(image), expected), (seed, image)
+            compared += 1
+    assert compared == 10_000
+
+
+@pytest.mark.parametrize("num", [63, 64, 65, 128, 300])
+def test_greedy_nms_is_right_where_a_word_of_bits_ends(cpu: CpuKernels, num: int) -> None:
+    arrays = NmsArrays(*random_sets(2, num, num))
+    cpu.run(launches.greedy_nms(arrays.memory, 2, num, 0.5))
+    for image in range(2):
+        expected = boxes.nms(arrays.arrays["xyxy"][image], arrays.arrays["score"][image], 0.5)
+        assert np.array_equal(arrays.kept(image), expected)
+
+
+def test_only_boxes_of_one_class_compete(cpu: CpuKernels) -> None:
+    xyxy, score = random_sets(1, 60, 11)
+    xyxy, score = np.nan_to_num(xyxy), np.nan_to_num(score)
+    class_id = np.random.default_rng(1).integers(0, 3, (1, 60)).astype(np.int32)
+    arrays = NmsArrays(xyxy, score, class_id)
+    cpu.run(launches.greedy_nms(arrays.memory, 1, 60, 0.4))
+    expected = [np.flatnonzero(class_id[0] == label) for label in range(3)]
+    expected = [rows[boxes.nms(xyxy[0][rows], score[0][rows], 0.4)] for rows in expected]
+    assert sorted(arrays.kept(0)) == sorted(np.concatenate(expected))
+
+
+def test_nms_of_no_boxes_keeps_none(cpu: CpuKernels) -> None:
+    arrays = NmsArrays(np.empty((2, 0, 4), np.float32), np.empty((2, 0), np.float32))
+    cpu.run(launches.greedy_nms(arrays.memory, 2, 0, 0.5))
+    assert [len(arrays.kept(image)) for image in range(2)] == [0, 0]
+
+
+def test_nms_drops_every_box_without_a_score(cpu: CpuKernels) -> None:
+    arrays = NmsArrays(np.ones((1, 3, 4), np.float32), np.full((1, 3), np.nan, np.float32))
+    cpu.run(launches.greedy_nms(arrays.memory, 1, 3, 0.5))
+    assert len(arrays.kept(0)) == 0
+
+
+def matrix_nms_in_numpy(xyxy: Float32, score: Float32, sigma: float) -> Float32:
+    """Equations 4 and 5 of arXiv 2003.10152, on all pairs."""
+    order = np.argsort(-score, kind="stable")
+    overlap = np.triu(boxes.iou(xyxy[order], xyxy[order]), 1)
+    largest = overlap.max(axis=0, initial=0)[:, None]
+    if sigma > 0:
+        decay = np.exp(-sigma * (overlap**2 - largest**2))
+    else:
+        decay = np.divide(1 - overlap, 1 - largest, out=np.ones_like(overlap), where=largest < 1)
+    decay[np.tril_indices(len(order))] = 1
+    lowered = np.empty_like(score)
+    lowered[order] = score[order] * np.minimum(decay.min(axis=0), 1)
+    return lowered
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5, 2.0])
+def test_matrix_nms_lowers_scores_as_the_paper_says(cpu: CpuKernels, sigma: float) -> None:
+    xyxy, score = (np.nan_to_num(array) for array in random_sets(8, 40, 5))
+    arrays = NmsArrays(xyxy, score)
+    cpu.run(launches.matrix_nms(arrays.memory, 8, 40, sigma))
+    for image in range(8):
+        expected = matrix_nms_in_numpy(xyxy[image], score[image], sigma)
+        np.testing.assert_allclose(arrays.decayed()[image], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_matrix_nms_gives_zero_to_boxes_without_a_score(cpu: CpuKernels) -> None:
+    arrays = NmsArrays(np.ones((1, 2, 4), np.float32), np.array([[np.nan, 0.5]], np.float32))
+    cpu.run(launches.matrix_nms(arrays.memory, 1, 2))
+    assert arrays.decayed()[0].tolist() == [0.0, 0.5]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
+def test_masks_are_painted_over_one_another_in_order(cpu: CpuKernels, alpha: float) -> None:
+    image = picture(37, 19)
+    masks = (np.random.default_rng(2).random((3, 19, 37)) < 0.5).astype(np.uint8) * 255
+    colours = np.array([[255, 0, 0], [0, 255, 10], [7, 0, 255]], np.uint8)
+    expected = image.astype(int)
+    share = round(alpha * 256)
+    for mask, colour in zip(masks, colours, strict=True):
+        painted = (expected * (256 - share) + colour.astype(int) * share + 128) >> 8
+        expected = np.where(mask[..., None] > 0, painted, expected)
+    source = Picture(address(image), image.strides[0])
+    cpu.run([launches.paint_masks(source, (37, 19), address(masks), address(colours), 3, alpha)])
+    assert np.array_equal(image, expected)
+
+
+@pytest.mark.parametrize("capability", build.CAPABILITIES)
+def test_nvcc_compiles_the_kernels(tmp_path: Path, capability: str) -> None:
+    if build.find_nvcc() is None:
+        pytest.skip("nvcc is not installed, so the kernels are not compiled for GPUs here")
+    build.compile_kernels(capability, tmp_path / "kernels.cubin")
+    assert (tmp_path / "kernels.cubin").read_bytes()[:4] == b"\x7fELF"
+
+
+def test_a_gpu_that_nvcc_does_not_know_is_named(tmp_path: Path) -> None:
+    if build.find_nvcc() is None:
+        pytest.skip("nvcc is not installed")
+    with pytest.raises(build.MissingError, match="sm_53"):
+        build.compile_kernels("5.3", tmp_path / "kernels.cubin")
+    assert not (tmp_path / "kernels.cubin").exists()
+
+
+def test_without_nvcc_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "find_nvcc", lambda: None)
+    with pytest.raises(build.MissingError, match="nvcc is missing; on a Jetson run"):
+        build.compile_kernels("8.7", tmp_path / "kernels.cubin")
+
+
+def test_compiled_kernels_are_kept_and_named_after_their_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGELOOP_CACHE", str(tmp_path))
+    path = build.cubin_path("8.9")
+    assert path.parent == tmp_path and path.name.startswith("kernels-sm89-")
+    path.write_bytes(b"compiled before")
+    assert build.kernels_for("8.9") == path
