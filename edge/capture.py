@@ -6,27 +6,31 @@ import logging
 import threading
 import time
 
-from edge.backoff import Backoff
+from edge.backoff import Backoff, HostGate
 from edge.errors import EdgeError, SourceError
 from edge.handoff import LatestFrames
 from edge.interfaces import Source
 from edge.lane import Lane
 from edge.sources.choose import open_source
+from edge.sources.isolated import Deadlines, IsolatedSource
 from edge.types import Frame, UInt8
-from edge.uris import is_live, masked
+from edge.uris import host_of, is_live, kind_of, masked
 
 log = logging.getLogger(__name__)
 # a source that lived this long was worth reconnecting to at once
 STABLE_S = 10.0
+# their end is a fault, not the end of the film
+UNENDING = ("network", "device", "gstreamer")
 
 
 class CaptureWorker:
     """Runs in its own thread; the only one that touches the source."""
 
-    def __init__(self, lane: Lane, latest: LatestFrames, backoff: Backoff | None = None) -> None:
+    def __init__(self, lane: Lane, latest: LatestFrames, gate: HostGate) -> None:
         self._lane = lane
         self._latest = latest
-        self._backoff = backoff or Backoff()
+        self._gate = gate
+        self._backoff = Backoff(base_s=lane.config.retry_base_s, cap_s=lane.config.retry_cap_s)
         self._epoch = 0
 
     def run(self, stopping: threading.Event) -> None:
@@ -54,7 +58,7 @@ class CaptureWorker:
     def _one_epoch(self, stopping: threading.Event) -> bool:
         """Open and read once; True at the source's end or when stopping."""
         self._set_state("connecting", "")
-        source = open_source(self._lane.config.source)
+        source = self._open(stopping)
         started = time.monotonic()
         try:
             self._lane.info = source.info
@@ -65,7 +69,25 @@ class CaptureWorker:
             source.close()
             if time.monotonic() - started > STABLE_S:
                 self._backoff.reset()
+        if kind_of(self._lane.config.source) in UNENDING and not stopping.is_set():
+            raise SourceError(f"{masked(self._lane.config.source)}: the stream ended")
         return True
+
+    def _open(self, stopping: threading.Event) -> Source:
+        config = self._lane.config
+        with self._gate.attempt(host_of(config.source), stopping.is_set):
+            return open_source(
+                config.source,
+                is_stopping=stopping.is_set,
+                on_drop=self._count_lost,
+                deadlines=Deadlines(config.open_timeout_s, config.stall_timeout_s),
+                is_isolated=None if config.isolation == "auto" else config.isolation == "process",
+            )
+
+    def _count_lost(self, count: int) -> None:
+        """Pictures that were taken but never left the child: the pipeline held all of its slots."""
+        self._lane.counters.add("captured", count)
+        self._lane.counters.add("drop_ring_full", count)
 
     def _read_all(self, source: Source, stopping: threading.Event) -> None:
         seq = 0
@@ -75,8 +97,10 @@ class CaptureWorker:
             if picture is None:
                 return
             now_ns = time.monotonic_ns()
+            # a child stamps its pictures itself: what waited on the way is no younger for it
+            captured_ns = source.captured_ns if isinstance(source, IsolatedSource) else now_ns
             self._lane.stages.add({"read": now_ns - started_ns})
-            self._hand_over(picture[0], picture[1], seq, now_ns)
+            self._hand_over(picture[0], picture[1], seq, captured_ns)
             seq += 1
 
     def _hand_over(self, image: UInt8, pts_ns: int | None, seq: int, now_ns: int) -> None:

@@ -54,6 +54,11 @@ class StreamConfig(Section):
     source: str = Field(min_length=1)
     model: Name | None = None
     frames: Literal["auto", "newest", "every"] = "auto"
+    isolation: Literal["auto", "process", "thread"] = "auto"
+    open_timeout_s: float = Field(default=10, gt=0, le=300)
+    stall_timeout_s: float = Field(default=5, gt=0, le=300)
+    retry_base_s: float = Field(default=0.5, ge=0.05, le=60)
+    retry_cap_s: float = Field(default=30, ge=0.05, le=3600)
     max_age_ms: float = Field(default=1000, gt=0, le=60_000)
     score: float | None = Field(default=None, ge=0, le=1)
     track: TrackConfig = TrackConfig()

@@ -86,7 +86,9 @@ def _read_rows(path: Path, least: int) -> Float64:
 def _numbers(path: Path, number: int, fields: list[str], least: int, width: int) -> list[float]:
     place = f"{path}:{number}"
     if len(fields) < least or len(fields) != width:
-        expected = f"{max(width, least)} columns as in the first line" if len(fields) != width else f"at least {least} columns"
+        expected = (
+            f"{max(width, least)} columns as in the first line" if len(fields) != width else f"at least {least} columns"
+        )
         raise DataError(f"{place}: expected {expected}, found {len(fields)}")
     try:
         row = [float(field) for field in fields]

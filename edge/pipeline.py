@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from edge.backoff import HostGate
 from edge.capture import CaptureWorker
 from edge.config import Config, ModelConfig, StreamConfig
 from edge.errors import ConfigError, EdgeError, SinkError
@@ -51,6 +52,7 @@ class Pipeline:
         self.models = {model.name: _load(model) for model in config.models if _is_used(model, config)}
         self.lanes = {stream.name: self._lane(stream) for stream in config.streams}
         self._latest = LatestFrames()
+        self._gate = HostGate()
         self._inference = InferenceWorker(
             self.models, self.lanes, self._latest, {model.name: model.linger_ms / 1e3 for model in config.models}
         )
@@ -69,7 +71,7 @@ class Pipeline:
         try:
             for lane in self.lanes.values():
                 self._add_slot(lane)
-                capture = Worker(f"capture {lane.name}", CaptureWorker(lane, self._latest).run)
+                capture = Worker(f"capture {lane.name}", CaptureWorker(lane, self._latest, self._gate).run)
                 self._captures.append(capture)
                 capture.start()
             self._wait_for_files()

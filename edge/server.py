@@ -9,13 +9,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edge.errors import SinkError
 from edge.live import LiveBoard
-
-if TYPE_CHECKING:
-    from edge.server_push import Hub
 
 log = logging.getLogger(__name__)
 START_TIMEOUT_S = 10.0
@@ -99,8 +96,8 @@ class LiveServer:
 
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        hub: Hub = Hub(self._board, self._loop)
-        app = build_app(self._board, lambda: hub, Facts(self._board, self._stats, self._not_ready), self._token)
+        hub = Hub(self._board, self._loop)
+        app = build_app(hub, Facts(self._board, self._stats, self._not_ready), self._token)
         config = uvicorn.Config(
             app,
             # addresses in an access log would carry tokens

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, HTTPException, Query, Request
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge.live import LiveBoard
+from edge.palette import SAFE
 from edge.server_guard import Guard
-from edge.server_metrics import prometheus_text
 from edge.server_push import (
     BOUNDARY,
     Hub,
     PushResponse,
+    Wanted,
     event_parts,
     feed_parts,
     mjpeg_parts,
@@ -31,8 +35,8 @@ from edge.server_push import (
 WEB = Path(__file__).parent / "web"
 SNAPSHOT_TIMEOUT_S = 2.0
 STATS_KEPT_S = 0.5
+MAX_FPS = 240.0
 JSON = "application/json"
-MjpegRate = Annotated[float, Query(ge=0, le=240, description="frames per second, 0 for all")]
 
 
 @dataclass(slots=True)
@@ -64,87 +68,124 @@ class Facts:
         return self._text
 
 
-def build_app(board: LiveBoard, hub: Callable[[], Hub], facts: Facts, token: str | None) -> Guard:
-    """The ASGI application. ``hub`` is called within the event loop only."""
-    # the usual documentation pages would load scripts from elsewhere
-    app = FastAPI(title="Edgeloop", docs_url=None, redoc_url=None)
-    _add_streams(app, board, hub)
-    _add_api(app, board, hub, facts)
-    _add_health(app, facts)
-    app.mount("/", StaticFiles(directory=WEB, html=True))
-    return Guard(app, token)
+def build_app(hub: Hub, facts: Facts, token: str | None) -> Guard:
+    """The ASGI application. Starlette alone: FastAPI would add a third of a second to every start."""
+    routes = _Routes(hub, facts).table()
+    return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), token)
 
 
-def _add_streams(app: FastAPI, board: LiveBoard, hub: Callable[[], Hub]) -> None:
-    @app.get("/stream/{name}.mjpeg", summary="Annotated pictures as multipart/x-mixed-replace")
-    async def mjpeg(name: str, fps: MjpegRate = 0) -> Response:
-        _check(board, name)
+class _Routes:
+    """The answers; the first sentence of each docstring is what ``/api`` says about it."""
+
+    def __init__(self, hub: Hub, facts: Facts) -> None:
+        self._hub = hub
+        self._board = hub.board
+        self._facts = facts
+
+    def table(self) -> list[Route]:
+        answers: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "/stream/{name}.mjpeg": self.mjpeg,
+            "/snapshot/{name}.jpg": self.snapshot,
+            "/api": self.overview,
+            "/api/streams": self.streams,
+            "/api/stats": self.stats,
+            "/api/feed": self.feed,
+            "/api/results/{name}": self.results,
+            "/api/events": self.events,
+            "/api/events/{name}": self.recent_events,
+            "/healthz": self.healthz,
+            "/readyz": self.readyz,
+            "/metrics": self.metrics,
+        }
+        self._overview = {path: (answer.__doc__ or "").partition("\n")[0] for path, answer in answers.items()}
+        return [Route(path, answer) for path, answer in answers.items()]
+
+    async def overview(self, request: Request) -> Response:
+        """This list."""
+        return JSONResponse(self._overview)
+
+    async def mjpeg(self, request: Request) -> Response:
+        """Annotated pictures as multipart/x-mixed-replace; ?fps= limits the rate."""
+        name, max_fps = self._name(request), _max_fps(request)
         media_type = f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-        return PushResponse(lambda: mjpeg_parts(hub(), name, fps), media_type)
+        return PushResponse(lambda: mjpeg_parts(self._hub, name, max_fps), media_type)
 
-    @app.get("/snapshot/{name}.jpg", summary="The next annotated picture, or the last one")
-    async def snapshot(name: str) -> Response:
-        _check(board, name)
-        shown = await next_picture(hub(), name, SNAPSHOT_TIMEOUT_S)
+    async def snapshot(self, request: Request) -> Response:
+        """The next annotated picture as JPEG, or the last one if none comes."""
+        name = self._name(request)
+        shown = await next_picture(self._hub, name, SNAPSHOT_TIMEOUT_S)
         if shown is None or shown.jpeg is None:
             raise HTTPException(503, f"stream {name} has shown no picture yet")
         return Response(shown.jpeg, media_type="image/jpeg")
 
+    async def streams(self, request: Request) -> Response:
+        """What the streams are, with their models, and the colours of the classes."""
+        colours = [f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in SAFE]
+        cards = [{"name": name, **self._board.info(name)} for name in self._board.streams]
+        text = json.dumps({"streams": cards, "colours": colours}, default=str)
+        return Response(text, media_type=JSON)
 
-def _add_api(app: FastAPI, board: LiveBoard, hub: Callable[[], Hub], facts: Facts) -> None:
-    @app.get("/api/streams", summary="What the streams are")
-    async def streams() -> Response:
-        return JSONResponse({"streams": [{"name": name, **board.info(name)} for name in board.streams]})
+    async def stats(self, request: Request) -> Response:
+        """Rates, ages, counts and stage times."""
+        return Response(self._facts.text(), media_type=JSON)
 
-    @app.get("/api/stats", summary="Rates, ages, counts, stage times")
-    async def stats() -> Response:
-        return Response(facts.text(), media_type=JSON)
+    async def feed(self, request: Request) -> Response:
+        """Pictures, results, events and statistics of many streams over one connection, for the page."""
+        wanted = Wanted(self._names(request), _max_fps(request), parse_seen(request.query_params.get("seen", "")))
+        return PushResponse(lambda: feed_parts(self._hub, wanted, self._facts.text), "application/octet-stream")
 
-    @app.get("/api/feed", summary="Pictures and results of many streams over one connection, for the page")
-    async def feed(streams: str = "", fps: MjpegRate = 0) -> Response:
-        names = _names(board, streams)
-        return PushResponse(lambda: feed_parts(hub(), names, fps, facts.text), "application/octet-stream")
+    async def results(self, request: Request) -> Response:
+        """The JSONL line of every frame as server-sent events."""
+        name = self._name(request)
+        return PushResponse(lambda: result_parts(self._hub, name), "text/event-stream")
 
-    @app.get("/api/results/{name}", summary="JSONL lines as server-sent events")
-    async def results(name: str) -> Response:
-        _check(board, name)
-        return PushResponse(lambda: result_parts(hub(), name), "text/event-stream")
-
-    @app.get("/api/events", summary="Events as server-sent events; Last-Event-ID continues")
-    async def events(request: Request, streams: str = "") -> Response:
-        names = _names(board, streams)
+    async def events(self, request: Request) -> Response:
+        """Events as server-sent events; Last-Event-ID continues; ?streams=a,b chooses."""
+        names = self._names(request)
         seen = parse_seen(request.headers.get("last-event-id", ""))
-        return PushResponse(lambda: event_parts(hub(), names, seen), "text/event-stream")
+        return PushResponse(lambda: event_parts(self._hub, names, seen), "text/event-stream")
 
-    @app.get("/api/events/{name}", summary="The events of one stream that are still kept, oldest first")
-    async def recent_events(name: str) -> Response:
-        _check(board, name)
-        return Response(b"[" + b",".join(event for _, event in board.events_after(name, 0)) + b"]", media_type=JSON)
+    async def recent_events(self, request: Request) -> Response:
+        """The events of one stream that are still kept, oldest first."""
+        events = [event for _, event in self._board.events_after(self._name(request), 0)]
+        return Response(b"[" + b",".join(events) + b"]", media_type=JSON)
 
-
-def _add_health(app: FastAPI, facts: Facts) -> None:
-    @app.get("/healthz", summary="The server answers")
-    async def healthz() -> Response:
+    async def healthz(self, request: Request) -> Response:
+        """200 while the server answers; needs no token."""
         return PlainTextResponse("ok\n")
 
-    @app.get("/readyz", summary="200 when results can be expected, else 503 and the reason")
-    async def readyz() -> Response:
-        reason = facts.not_ready()
+    async def readyz(self, request: Request) -> Response:
+        """200 when results can be expected, else 503 and the reason."""
+        reason = self._facts.not_ready()
         return PlainTextResponse("ready\n" if reason is None else f"{reason}\n", 200 if reason is None else 503)
 
-    @app.get("/metrics", summary="Prometheus")
-    async def metrics() -> Response:
-        return PlainTextResponse(prometheus_text(facts.now()), media_type="text/plain; version=0.0.4")
+    async def metrics(self, request: Request) -> Response:
+        """The statistics for Prometheus."""
+        from edge.server_metrics import prometheus_text
+
+        return PlainTextResponse(prometheus_text(self._facts.now()), media_type="text/plain; version=0.0.4")
+
+    def _name(self, request: Request) -> str:
+        return self._known(request.path_params["name"])
+
+    def _names(self, request: Request) -> list[str]:
+        """The streams of ``?streams=a,b``, each once; all of them without it."""
+        text = request.query_params.get("streams", "")
+        return [self._known(name) for name in dict.fromkeys(text.split(","))] if text else list(self._board.streams)
+
+    def _known(self, name: str) -> str:
+        if name not in self._board.streams:
+            known = ", ".join(self._board.streams) or "none"
+            raise HTTPException(404, f"there is no stream {name!r}; known: {known}")
+        return name
 
 
-def _check(board: LiveBoard, name: str) -> None:
-    if name not in board.streams:
-        raise HTTPException(404, f"there is no stream {name!r}; known: {', '.join(board.streams) or 'none'}")
-
-
-def _names(board: LiveBoard, text: str) -> list[str]:
-    """The streams of a comma-separated list, each once; all of them if it is empty."""
-    names = list(dict.fromkeys(text.split(","))) if text else list(board.streams)
-    for name in names:
-        _check(board, name)
-    return names
+def _max_fps(request: Request) -> float:
+    text = request.query_params.get("fps", "0")
+    try:
+        fps = float(text)
+    except ValueError:
+        fps = -1.0
+    if not 0 <= fps <= MAX_FPS:
+        raise HTTPException(400, f"fps: expected a number from 0 (all) to {MAX_FPS:.0f}, found {text!r}")
+    return fps

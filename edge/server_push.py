@@ -1,7 +1,7 @@
 """What the server pushes: MJPEG, server-sent events, and the page's own feed of all cameras over one connection.
 
 The feed is a sequence of messages: two big-endian uint32, the lengths of a JSON text and of a JPEG, then both. A
-message about a frame has the JSONL line and its picture; the others have only a JSON text with the key ``stats``.
+message about a frame has the JSONL line and its picture; the others have only a JSON text with ``stats`` or ``events``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -122,17 +123,32 @@ async def mjpeg_parts(hub: Hub, stream: str, max_fps: float) -> AsyncIterator[by
             yield head.encode() + shown.jpeg + b"\r\n"
 
 
-async def feed_parts(
-    hub: Hub, streams: list[str], max_fps: float, stats_json: Callable[[], bytes]
-) -> AsyncIterator[bytes]:
-    """Messages of the page's feed: every stream's newest frames, and the statistics once a second."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a page asks of the feed: streams, frames per second of each (0: all), the last event it has per stream."""
+
+    streams: list[str]
+    max_fps: float = 0.0
+    seen: dict[str, int] = field(default_factory=dict)
+
+
+async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) -> AsyncIterator[bytes]:
+    """Messages of the page's feed: the newest frames of its streams, all events, the statistics once a second."""
     loop = asyncio.get_running_loop()
     next_stats_s = loop.time()
-    with hub.subscribe(streams, has_pictures=True, max_fps=max_fps) as (viewers, wake):
+    seen = dict(wanted.seen)
+    last = map(hub.board.last_picture, wanted.streams)
+    for shown in [shown for shown in last if shown is not None]:
+        # of a stream that has ended or is offline there will be no other
+        yield message(shown.result, shown.jpeg or b"")
+    with hub.subscribe(wanted.streams, has_pictures=True, max_fps=wanted.max_fps) as (viewers, wake):
         while not hub.is_closing:
             if loop.time() >= next_stats_s:
                 next_stats_s = loop.time() + STATS_PERIOD_S
                 yield message(b'{"stats":' + stats_json() + b"}", b"")
+            events = _new_events(hub.board, list(hub.board.streams), seen)
+            if events:
+                yield message(b'{"events":[' + b",".join(events) + b"]}", b"")
             frames = [shown for shown in map(hub.board.take, viewers) if shown is not None]
             for shown in frames:
                 yield message(shown.result, shown.jpeg or b"")
@@ -162,12 +178,20 @@ async def event_parts(hub: Hub, streams: list[str], seen: dict[str, int]) -> Asy
     with hub.subscribe(streams, has_pictures=False) as (viewers, wake):
         while not hub.is_closing:
             for stream in streams:
-                for number, event in hub.board.events_after(stream, seen.get(stream, 0)):
-                    seen[stream] = number
-                    text = b'{"stream":' + json.dumps(stream).encode() + b"," + event[1:]
+                for text in _new_events(hub.board, [stream], seen):
                     yield b"id: " + format_seen(seen).encode() + b"\ndata: " + text + b"\n\n"
             if not await _wait(wake, viewers):
                 yield b": alive\n\n"
+
+
+def _new_events(board: LiveBoard, streams: list[str], seen: dict[str, int]) -> list[bytes]:
+    """The events after those in ``seen``, which is brought up to date, each with its stream and number."""
+    found = []
+    for stream in streams:
+        for number, event in board.events_after(stream, seen.get(stream, 0)):
+            seen[stream] = number
+            found.append(b'{"stream":%s,"number":%d,%s' % (json.dumps(stream).encode(), number, event[1:]))
+    return found
 
 
 async def next_picture(hub: Hub, stream: str, timeout_s: float) -> Shown | None:

@@ -41,10 +41,18 @@ def masked(uri: str) -> str:
     return _SECRET_KEY.sub(r"\1***", _USER_INFO.sub("***@", uri))
 
 
+def host_of(uri: str) -> str:
+    """The host of a network address, empty for everything else."""
+    if kind_of(uri) != "network":
+        return ""
+    authority: str = re.split(r"[/?#]", _USER_INFO.sub("", uri).split("://", 1)[1])[0]
+    return authority if authority.startswith("[") else authority.rsplit(":", 1)[0]
+
+
 def short_name(uri: str) -> str:
     """A stream name made from an address: letters, digits, dash and underscore."""
     if kind_of(uri) == "network":
-        stem = re.split(r"[/?#]", _USER_INFO.sub("", uri).split("://", 1)[1])[0]
+        stem = host_of(uri)
     else:
         stem = "camera" + uri if uri.isdigit() else Path(uri.split("?", 1)[0]).stem
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-")
