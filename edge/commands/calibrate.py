@@ -1,4 +1,4 @@
-"""``edge calibrate``: measure the INT8 ranges of a model on a data set, pictures, videos or the device's own cameras."""
+"""``edge calibrate``: measure the INT8 ranges of a model on pictures, videos or the device's own cameras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 def calibrate(
     model: Annotated[Path, typer.Argument(help="The float ONNX model.", show_default=False)],
-    data: Annotated[list[str] | None, typer.Option(help="Data set, folder of pictures or video; again for more.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="Data set, folder of pictures or video; again for more.")
+    ] = None,
     stream: Annotated[list[str] | None, typer.Option(help="Address of a running camera; again for more.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many frames to use.")] = 200,
     every_s: Annotated[float, typer.Option(help="Seconds between two frames of a camera.")] = 0.5,
@@ -48,7 +50,11 @@ def calibrate(
         looking = bars.add_task("choose frames", total=None)
         candidates = _candidates(origins, frames, seed, every_s, fingerprint)
         chosen = choose_frames(
-            candidates, manifest.input, frames, origin=", ".join(map(masked, origins)), step=lambda: bars.advance(looking)
+            candidates,
+            manifest.input,
+            frames,
+            origin=", ".join(map(masked, origins)),
+            step=lambda: bars.advance(looking),
         )
         bars.update(looking, total=1, completed=1)
         running = bars.add_task("run the model", total=len(chosen) * passes)

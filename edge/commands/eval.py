@@ -30,20 +30,15 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure accuracy: COCO mAP, mIoU or top-1, per class."""
-    from export.data.open_data import first, open_dataset
-
     if on_error not in ("refuse", "skip"):
         raise UsageError(f"--on-error: expected refuse or skip, found {on_error!r}")
     if save and limit is not None:
         raise UsageError("--save writes the accuracy on a whole data set; leave --limit out")
-    dataset = open_dataset(data, on_error=cast(Literal["refuse", "skip"], on_error))
-    if limit is not None:
-        dataset = first(dataset, limit)
-    if model.suffix in _CHECKPOINTS:
-        with tempfile.TemporaryDirectory() as folder:
-            report = _measure(_exported(model, Path(folder)), dataset, backend, batch, pictures)
-    else:
-        report = _measure(model, dataset, backend, batch, pictures)
+    if save and model.suffix in _CHECKPOINTS:
+        raise UsageError("--save needs a model with a manifest; export the checkpoint first")
+    with tempfile.TemporaryDirectory() as folder:
+        path = _exported(model, Path(folder)) if model.suffix in _CHECKPOINTS else model
+        report = _measure(path, _dataset(path, data, on_error, limit), backend, batch, pictures)
     if save:
         _save(model, report)
     if as_json:
@@ -59,6 +54,18 @@ def _exported(checkpoint: Path, folder: Path) -> Path:
     path = folder / f"{checkpoint.stem}.onnx"
     export_onnx(checkpoint, path)
     return path
+
+
+def _dataset(model: Path, data: str, on_error: str, limit: int | None) -> Dataset:
+    """The data set with labels for the model's task."""
+    from edge.model import find_manifest
+    from export.data.open_data import first, open_dataset
+
+    task = find_manifest(model).task
+    if task == "embed":
+        raise UsageError(f"{model}: an embedding model has no accuracy on labelled pictures; judge its tracker instead")
+    dataset = open_dataset(data, task, on_error=cast(Literal["refuse", "skip"], on_error))
+    return dataset if limit is None else first(dataset, limit)
 
 
 def _measure(model: Path, dataset: Dataset, backend: str, batch: int, pictures: Path | None) -> Report:
@@ -89,8 +96,6 @@ def _save(model: Path, report: Report) -> None:
     from edge.manifest import write_sidecar
     from edge.model import find_manifest
 
-    if model.suffix in _CHECKPOINTS:
-        raise UsageError("--save needs a model with a manifest; export the checkpoint first")
     manifest = find_manifest(model)
     accuracy = {**manifest.accuracy, manifest.precision: {k: round(v, 4) for k, v in report.metrics.items()}}
     write_sidecar(manifest.model_copy(update={"accuracy": accuracy}), model)

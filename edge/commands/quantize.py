@@ -1,4 +1,4 @@
-"""``edge quantize``: an INT8 (or FP16) model whose accuracy was measured, with a report; or an error that says what it costs."""
+"""``edge quantize``: an INT8 model whose accuracy was measured, or an error that says what it would cost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ def quantize(
     max_drop: Annotated[float, typer.Option(min=0, help="Share of the float accuracy that may be lost.")] = 0.01,
     method: Annotated[str, typer.Option(help="auto, minmax, average, percentile, entropy or mse.")] = "auto",
     flavour: Annotated[str, typer.Option(help="fp32 or fp16 (TensorRT), cpu (ONNX Runtime, OpenVINO).")] = "fp32",
-    float_layer: Annotated[list[str] | None, typer.Option(help="Weight of a layer to leave in float; again for more.")] = None,
+    float_layer: Annotated[
+        list[str] | None, typer.Option(help="Weight of a layer to leave in float; again for more.")
+    ] = None,
     images: Annotated[int, typer.Option(min=0, help="Judge by so many pictures, 0 = all.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Of ONNX Runtime.")] = 1,
     out_path: Annotated[Path | None, typer.Option("--out", help="Default MODEL-int8.onnx.")] = None,

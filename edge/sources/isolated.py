@@ -108,8 +108,8 @@ class IsolatedSource:
                 received = receive(self._channel)
             except TimeoutError:
                 continue
-            except OSError as error:
-                raise SourceError(f"{self._label}: lost the decoder process ({error.strerror})") from None
+            except ConnectionResetError:
+                received = None
             if received is None:
                 raise SourceError(f"{self._label}: {self._death()}")
             message, fds = received

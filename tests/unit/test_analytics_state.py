@@ -63,7 +63,7 @@ def walk(seed: int, num: int) -> list[tuple[Tracks, int]]:
     return frames
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 59))
 def test_a_restart_changes_no_later_event(seed: int, cut: int) -> None:
     frames = walk(seed, 60)
@@ -79,7 +79,7 @@ def test_a_restart_changes_no_later_event(seed: int, cut: int) -> None:
 
 
 def test_the_walk_has_the_events_that_a_restart_could_lose() -> None:
-    kinds = {event.kind for seed in range(8) for event in _events_of(walk(seed, 60))}
+    kinds = {event.kind for seed in range(4) for event in _events_of(walk(seed, 60))}
     assert kinds >= {"line_crossed", "zone_entered", "zone_left", "zone_loitering", "zone_crowded"}
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import default_rng
 
-from edge.types import Bool, UInt8
+from edge.types import Bool, Float32
 from export.data.augment import AugmentSettings, augment, letterboxed
 from export.data.geometry import Placement, Window, paint, paint_mask, place_labels
 from export.data.sample import IGNORE_LABEL, Sample
@@ -47,22 +47,14 @@ def samples(draw: st.DrawFn) -> Sample:
     return painted(width, height, (x1, y1, x2, y2))
 
 
-def covered(sample: Sample, size: tuple[int, int]) -> UInt8:
-    """What the boxes cover, as 0 and 1."""
-    canvas = np.zeros(size, np.uint8)
-    for x1, y1, x2, y2 in np.rint(sample.boxes).astype(int):
-        canvas[y1:y2, x1:x2] = 1
-    return canvas
-
-
-def agree(white: Bool, boxes: UInt8, margin: int) -> bool:
-    """Whether two regions are the same but for a seam of ``margin`` pixels; slivers are too thin for a box."""
-    kernel = np.ones((2 * margin + 1,) * 2, np.uint8)
-    # beyond the picture's edge there is no seam
-    core = cv2.erode(boxes, kernel, borderType=cv2.BORDER_REPLICATE)
-    near = cv2.dilate(boxes, kernel)
+def agree(white: Bool, boxes: Float32, margin: int = 2) -> bool:
+    """Whether pixels and boxes are the same but for a seam of ``margin`` pixels; slivers are too thin for a box."""
+    is_core, is_near = np.zeros(white.shape, np.bool_), np.zeros(white.shape, np.bool_)
+    for x1, y1, x2, y2 in np.rint(boxes).astype(int):
+        is_core[y1 + margin : max(0, y2 - margin), x1 + margin : max(0, x2 - margin)] = True
+        is_near[max(0, y1 - margin) : y2 + margin, max(0, x1 - margin) : x2 + margin] = True
     thick = cv2.morphologyEx(white.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    return bool((white[core > 0]).all()) and not bool((thick[near == 0]).any())
+    return bool(white[is_core].all()) and not bool(thick[~is_near].any())
 
 
 @settings(max_examples=80, deadline=None)
@@ -74,7 +66,7 @@ def test_boxes_follow_the_pixels(sample: Sample, other: Sample, seed: int, mosai
     # grey padding is no object, so white is what is brighter than halfway from it
     white = made.image[..., 0] > BRIGHT
     assert made.image.shape == (*size, 3)
-    assert agree(white, covered(made, size), 2)
+    assert agree(white, made.boxes)
 
 
 @settings(max_examples=80, deadline=None)
@@ -104,14 +96,24 @@ def test_placement_of_boxes_pictures_and_masks_is_one_formula(
     paint(sample.image, image, placement, window)
     assert sample.mask is not None
     paint_mask(sample.mask, mask, placement, window)
-    boxes = covered(place_labels(sample, placement, window), (60, 70))
-    assert agree(image[..., 0] > BRIGHT, boxes, 2)
-    assert agree(mask == 1, boxes, 2)
+    boxes = place_labels(sample, placement, window).boxes
+    assert agree(image[..., 0] > BRIGHT, boxes)
+    assert agree(mask == 1, boxes)
 
 
 def test_mirror_twice_is_the_same_place() -> None:
     placement = Placement(2.0, 1.5, 7.0, -3.0)
     assert placement.mirrored(100).mirrored(100) == placement
+
+
+def test_flip_is_the_mirror_image() -> None:
+    picture = default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    sample = replace(painted(64, 48, (3, 5, 30, 40)), image=picture)
+    made = augment(sample, (48, 64), replace(STILL, flip=1.0), default_rng(0), lambda _: sample, 1, "segment")
+    assert made.mask is not None and sample.mask is not None
+    np.testing.assert_array_equal(made.image, picture[:, ::-1])
+    np.testing.assert_array_equal(made.mask, sample.mask[:, ::-1])
+    assert made.boxes.tolist() == [[34, 5, 61, 40]]
 
 
 def test_nearly_hidden_objects_are_ignored_and_vanished_ones_dropped() -> None:
@@ -144,12 +146,13 @@ def test_cutout_hides_pixels_and_labels() -> None:
 
 
 def test_hidden_boxes_are_ignored_by_cutout() -> None:
-    found = {
-        bool(augment(sample, (64, 64), changes, default_rng(seed), lambda _: sample, 1, "detect").ignore[0])
-        for seed in range(60)
-        for sample, changes in [(painted(64, 64, (28, 28, 36, 36)), replace(STILL, cutout=1.0))]
-    }
-    assert found == {True, False}
+    sample, changes = painted(64, 64, (28, 28, 36, 36)), replace(STILL, cutout=1.0)
+    made = [augment(sample, (64, 64), changes, default_rng(seed), lambda _: sample, 1, "detect") for seed in range(60)]
+    for one in made:
+        # the box is white on black, so what is grey inside it is hidden
+        hidden = float((one.image[28:36, 28:36, 0] == 114).mean())
+        assert bool(one.ignore[0]) == (hidden > 0.6)
+    assert {bool(one.ignore[0]) for one in made} == {True, False}
 
 
 def test_same_chance_gives_the_same_picture() -> None:

@@ -45,10 +45,14 @@ def counter(*lines: LineSettings, stream: str = "door") -> StreamAnalytics:
 
 
 def run(
-    analytics: StreamAnalytics, path: Sequence[Sequence[float] | None], fps: float = 25, track_id: int = 7
+    analytics: StreamAnalytics,
+    path: Sequence[Sequence[float] | None],
+    fps: float = 25,
+    track_id: int = 7,
+    scale: float = 1.0,
 ) -> list[Event]:
     """Let one track go along a path (None: not seen in that frame), then be gone for ten seconds."""
-    frames = [tracks_at([p], [track_id]) if p is not None else Tracks.empty() for p in path]
+    frames = [tracks_at([p], [track_id], scale=scale) if p is not None else Tracks.empty() for p in path]
     events: list[Event] = []
     step_ns = round(1e9 / fps)
     for number, tracks in enumerate(frames):
@@ -127,32 +131,31 @@ def counted(walk: Walk) -> tuple[int, int]:
     return (entered, left) if walk.direction > 0 else (left, entered)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(walks(turns=(-90, 90)))
 def test_a_true_crossing_counts_once(walk: Walk) -> None:
     assert counted(walk) == (1, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(walks(turns=(-90, -0.1, -90)))
 def test_turning_back_before_the_line_counts_nothing(walk: Walk) -> None:
     assert counted(walk) == (0, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(walks(turns=(-90, 90, -90), drop_outs=False))
 def test_there_and_back_counts_one_each(walk: Walk) -> None:
-    fps = min(walk.fps, 60)
-    assert counted(Walk(walk.line, fps, walk.feet, walk.direction)) == (1, 1)
+    assert counted(walk) == (1, 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(walks(turns=(-90, -60), drop_outs=False, flicker=True))
 def test_a_flicker_of_one_frame_counts_nothing(walk: Walk) -> None:
     assert counted(walk) == (0, 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(walks(turns=(-90, 90), drop_outs=False, flicker=True))
 def test_a_flicker_of_one_frame_does_not_change_the_count_of_a_crossing(walk: Walk) -> None:
     analytics = counter(walk.line)
@@ -164,7 +167,7 @@ def test_a_flicker_of_one_frame_does_not_change_the_count_of_a_crossing(walk: Wa
     assert forward <= 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(walks(turns=(-90, 90)), st.data())
 def test_an_id_switch_never_counts_twice(walk: Walk, data: st.DataObject) -> None:
     at = data.draw(st.integers(1, len(walk.feet) - 1))
@@ -238,10 +241,19 @@ def test_supervision_1838_a_line_that_can_never_count_is_a_config_error(
 
 
 def test_a_line_close_to_the_border_still_counts_large_boxes() -> None:
-    # 12 px from the bottom: the band of a 100-pixel person would not fit between line and border
+    # the band of a 300-pixel person is 24 px, and the line is 12 px from the border
     analytics = counter(LineSettings(name="gate", points_px=((100, 708), (1180, 708))))
-    run(analytics, [(640, y) for y in (650, 680, 700, 714, 719, 720, 720, 720, 720)])
+    run(analytics, [(640, y) for y in (650, 680, 700, 714, 719, 720, 720, 720, 720)], scale=3)
     assert totals(analytics) == (1, 0)
+
+
+@pytest.mark.parametrize(("first", "expected"), [(1, (0, 0)), (3.5, (0, 0)), (5, (0, 1)), (-1, (0, 0))])
+def test_a_track_that_begins_on_the_line_has_no_side_and_half_a_band_away_it_has(
+    first: float, expected: tuple[int, int]
+) -> None:
+    analytics = counter()
+    run(analytics, over([first, -3, -20, -40, -60, -60, -60, -60]))
+    assert totals(analytics) == expected
 
 
 def test_passing_beyond_the_ends_does_not_count() -> None:
@@ -256,6 +268,14 @@ def test_around_the_end_and_back_through_the_line_counts_only_the_line() -> None
     around = [(640, 300), (850, 300), (850, 420), (850, 420), (850, 420), (640, 420), (640, 420), (640, 300)]
     run(analytics, [*around, *over([-60] * 6)])
     assert totals(analytics) == (0, 1)
+
+
+def test_a_pass_that_was_taken_back_beyond_the_end_is_forgotten() -> None:
+    analytics = counter()
+    taken_back = [(780, 330), (780, 365), (800, 365), (800, 330)]
+    around = [(850, 330), (850, 400), (850, 420), (850, 420), (850, 420), (850, 420)]
+    run(analytics, [*taken_back, *around])
+    assert totals(analytics) == (0, 0)
 
 
 def test_standing_on_the_line_counts_nothing_until_it_is_left() -> None:

@@ -1,0 +1,277 @@
+"""What the tracks of one stream mean: counts, events, speeds and heat, from one object per stream with bounded memory.
+
+N tracks of a frame, T remembered tracks, L lines, Z zones, C classes. The same frames give the same events.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.analytics.classes import ClassFilters, check_classes
+from edge.analytics.facts import EventMaker
+from edge.analytics.heatmap import Heatmap
+from edge.analytics.lines import LineCounter, check_line
+from edge.analytics.schedule import Schedule
+from edge.analytics.settings import AnalyticsSettings, LineSettings, ZoneSettings
+from edge.analytics.shapes import Shape
+from edge.analytics.speed import Ground, Motion, motion_of
+from edge.analytics.state import MAX_TRACKS, NEVER, TrackTable, usable, vote
+from edge.analytics.zones import ZoneWatcher, check_zone
+from edge.errors import ConfigError, DataError
+from edge.types import Bool, Event, Int32, Int64, Tracks, UInt8
+
+SCHEMA = 1
+# a step back by more than this is a clock that began anew; by less, a frame out of order
+CLOCK_RESTART_NS = 2_000_000_000
+SWEEP_NS = 100_000_000
+SCHEDULE_NS = 1_000_000_000
+
+WallClock = Callable[[int], datetime]
+
+
+def wall_clock(time_ns: int) -> datetime:
+    """The time of day now; a replay passes a clock that follows ``time_ns`` instead."""
+    del time_ns
+    return datetime.now(timezone.utc)
+
+
+class StreamAnalytics:
+    """Lines, zones, speeds and heat of one stream. Used by one thread, which gives it every frame in order."""
+
+    def __init__(
+        self,
+        settings: AnalyticsSettings,
+        *,
+        stream: str,
+        classes: Sequence[str],
+        width: int,
+        height: int,
+        state: Mapping[str, Any] | None = None,
+        clock: WallClock = wall_clock,
+    ) -> None:
+        """Build everything for frames of this size.
+
+        Args:
+            settings: what to watch.
+            stream: name of the stream, for events and messages.
+            classes: class names of the detector, in the order of their ids.
+            width, height: pixels of the frame.
+            state: what ``state()`` gave before a restart.
+            clock: the time of day at a ``time_ns``, for the schedules.
+
+        Raises:
+            ConfigError: impossible geometry, or an unknown class or time zone.
+            DataError: the state is not one of ours.
+        """
+        check_settings(settings, stream=stream, classes=classes, width=width, height=height)
+        self._stream, self._classes, self._clock = stream, tuple(classes), clock
+        self._lines = LineCounter(settings.lines, classes, width, height)
+        self._zones = ZoneWatcher(settings.zones, width, height)
+        self._table = TrackTable(len(settings.lines), len(settings.zones))
+        self._ground = Ground(settings.ground, f"{stream}: ground", width, height) if settings.ground else None
+        self._heatmap = Heatmap(settings.heatmap, width, height) if settings.heatmap else None
+        self._events = EventMaker(stream, self._classes, self._lines, self._zones, self._ground)
+        drawn = (*settings.lines, *settings.zones)
+        self._filters = ClassFilters([part.classes for part in drawn], self._classes)
+        self._heat_filter = ClassFilters([settings.heatmap.classes if settings.heatmap else ()], self._classes)
+        self._schedules = [Schedule(part.schedules, f"{stream}.{part.name}") for part in drawn]
+        self._has_schedules = any(part.schedules for part in drawn)
+        self._active = np.ones(len(drawn), np.bool_)
+        self._lost_ns, self._forget_ns = round(settings.lost_s * 1e9), round(settings.forget_s * 1e9)
+        self._last_ns = self._next_sweep_ns = self._next_schedule_ns = NEVER
+        self._print = zlib.crc32(repr((settings.lines, settings.zones, width, height)).encode())
+        if state is not None:
+            self._load(state)
+
+    def update(self, tracks: Tracks, time_ns: int) -> tuple[Event, ...]:
+        """Take the tracks of the next frame.
+
+        Args:
+            tracks: those of this stream's tracker. Negative ids, predicted positions and boxes that are not finite
+                or inverted are ignored.
+            time_ns: the frame's ``time_ns``. A frame that is not later than the last one is ignored; one that is
+                more than two seconds earlier starts a new clock, and all earlier tracks are lost.
+
+        Returns:
+            What became certain in this frame.
+        """
+        events: list[Event] = []
+        if self._last_ns != NEVER and time_ns <= self._last_ns:
+            if time_ns >= self._last_ns - CLOCK_RESTART_NS:
+                return ()
+            events += self._restart_clock(time_ns)
+        step_s = 0.0 if self._last_ns == NEVER else (time_ns - self._last_ns) / 1e9
+        self._last_ns = time_ns
+        events += self._watch_schedules(time_ns)
+        events += self._sweep(time_ns)
+        events += self._take(usable(tracks), time_ns, step_s)
+        events += self._events.changed(self._table.rows, self._zones.watch_crowds(time_ns), time_ns)
+        return tuple(events)
+
+    def counts(self) -> dict[str, Any]:
+        """All counts, JSON values only: ``lines`` and ``zones`` by name."""
+        return {"lines": self._lines.counts(), "zones": self._zones.counts()}
+
+    def shapes(self) -> tuple[Shape, ...]:
+        """Lines and zones with their counts, for the overlay."""
+        lines, zones = self._lines.counts(), self._zones.counts()
+        return tuple(
+            Shape("line", name, points.astype(np.float32), f"in {lines[name]['in']}  out {lines[name]['out']}")
+            for name, points in zip(self._lines.names, self._lines.points, strict=True)
+        ) + tuple(
+            Shape("zone", name, points.astype(np.float32), f"{zones[name]['occupancy']} inside")
+            for name, points in zip(self._zones.names, self._zones.points, strict=True)
+        )
+
+    def motion(self, tracks: Tracks) -> Motion:
+        """Speeds and, with a calibrated ground, positions in metres of these tracks."""
+        return motion_of(tracks, self._ground)
+
+    def save_heatmap(self, path: Path, frame: UInt8) -> None:
+        """Write the heat map over a (H, W, 3) BGR frame as PNG.
+
+        Raises:
+            ConfigError: the stream has no heat map.
+            SinkError: the file cannot be written.
+        """
+        if self._heatmap is None:
+            raise ConfigError(f"{self._stream}: no heat map is kept; add [streams.heatmap] to its settings")
+        self._heatmap.save_png(path, frame)
+
+    def state(self) -> dict[str, Any]:
+        """All that is remembered, JSON values only, for ``state`` of the next start."""
+        return {
+            "schema": SCHEMA,
+            "geometry": self._print,
+            "times_ns": [self._last_ns, self._next_sweep_ns, self._next_schedule_ns],
+            "active": self._active.tolist(),
+            "lines": self._lines.counts(),
+            "zones": self._zones.state(),
+            "tracks": self._table.to_json(),
+            "heatmap": self._heatmap.state() if self._heatmap else None,
+        }
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take over counts and, where lines and zones are drawn as before, the tracks."""
+        try:
+            if state["schema"] != SCHEMA:
+                raise ValueError(f"schema {state['schema']!r}")
+            is_same = state["geometry"] == self._print
+            self._lines.load_counts(state["lines"])
+            self._zones.load(state["zones"], with_tracks=is_same)
+            if is_same:
+                self._table.load_json(state["tracks"])
+                self._last_ns, self._next_sweep_ns, self._next_schedule_ns = state["times_ns"]
+                self._active = np.array(state["active"], np.bool_)
+            if self._heatmap and state["heatmap"]:
+                self._heatmap.load(state["heatmap"])
+        except (KeyError, TypeError, ValueError, zlib.error) as error:
+            raise DataError(
+                f"{self._stream}: the stored analytics state is not usable ({error!r}); remove it to start from zero"
+            ) from None
+
+    def _take(self, tracks: Tracks, time_ns: int, step_s: float) -> list[Event]:
+        events: list[Event] = []
+        rows = self._table.rows
+        if len(rows) and rows["is_restored"].any():
+            strangers = self._table.strangers(tracks, time_ns)
+            events += self._lose(strangers, time_ns)
+            self._table.keep(~np.isin(np.arange(len(self._table)), strangers))
+        slot = self._table.admit(tracks)
+        rows = self._table.rows
+        vote(rows, slot, tracks.class_id)
+        wanted = self._wants(rows["class_id"][slot])
+        num_lines = len(self._lines.names)
+        crossings = self._lines.update(rows, slot, tracks.xyxy, wanted[:, :num_lines], time_ns)
+        changes = self._zones.update(rows, slot, tracks.xyxy, wanted[:, num_lines:], time_ns)
+        rows["seen_ns"][slot], rows["xyxy"][slot] = time_ns, tracks.xyxy
+        rows["velocity"][slot], rows["is_lost"][slot] = tracks.velocity, False
+        if self._heatmap:
+            self._heatmap.update(tracks.xyxy, self._heat_filter.passes(tracks.class_id)[:, 0], step_s)
+        events += self._events.crossed(rows, crossings, time_ns)
+        return events + self._events.changed(rows, changes, time_ns)
+
+    def _wants(self, class_id: Int32) -> Bool:
+        """(N, L + Z) whether the class and the schedule let a track count."""
+        wanted: Bool = self._filters.passes(class_id) & self._active
+        return wanted
+
+    def _watch_schedules(self, time_ns: int) -> list[Event]:
+        if not self._has_schedules or (self._next_schedule_ns != NEVER and time_ns < self._next_schedule_ns):
+            return []
+        self._next_schedule_ns = time_ns + SCHEDULE_NS
+        now = self._clock(time_ns)
+        active = np.array([schedule.is_on(now) for schedule in self._schedules], np.bool_)
+        if (active == self._active).all():
+            return []
+        self._active = active
+        rows = self._table.rows
+        wanted = self._wants(rows["class_id"])[:, len(self._lines.names) :]
+        return self._events.changed(rows, self._zones.refresh(rows, wanted, time_ns), time_ns)
+
+    def _sweep(self, time_ns: int) -> list[Event]:
+        """Let go of tracks that were not seen for a while, ten times a second."""
+        if self._next_sweep_ns != NEVER and time_ns < self._next_sweep_ns:
+            return []
+        self._next_sweep_ns = time_ns + SWEEP_NS
+        rows = self._table.rows
+        if len(rows) == 0:
+            return []
+        unseen_ns = time_ns - rows["seen_ns"]
+        is_late = unseen_ns > self._lost_ns
+        if len(rows) > MAX_TRACKS:
+            is_late |= unseen_ns > max(0, int(np.sort(unseen_ns)[MAX_TRACKS]))
+        events = self._lose(np.flatnonzero(is_late & ~rows["is_lost"]), time_ns)
+        keep = unseen_ns <= self._forget_ns
+        if len(rows) > MAX_TRACKS:
+            keep &= ~is_late
+        if not keep.all():
+            self._table.keep(keep)
+        return events
+
+    def _lose(self, slot: Int64, time_ns: int) -> list[Event]:
+        """Decide what is open about tracks that are gone, before their rows may be dropped."""
+        if len(slot) == 0:
+            return []
+        rows = self._table.rows
+        wanted = self._wants(rows["class_id"][slot])[:, : len(self._lines.names)]
+        events = self._events.crossed(rows, self._lines.lose(rows, slot, wanted), time_ns)
+        events += self._events.changed(rows, self._zones.lose(rows, slot), time_ns)
+        rows["is_lost"][slot] = True
+        return events
+
+    def _restart_clock(self, time_ns: int) -> list[Event]:
+        """Forget all times of a clock that has begun anew, and with them the tracks."""
+        events = self._lose(np.flatnonzero(~self._table.rows["is_lost"]), time_ns)
+        self._table.keep(np.zeros(len(self._table), np.bool_))
+        self._zones.forget_crowds()
+        self._last_ns = self._next_sweep_ns = self._next_schedule_ns = NEVER
+        return events
+
+
+def check_settings(
+    settings: AnalyticsSettings, *, stream: str, classes: Sequence[str], width: int, height: int
+) -> None:
+    """See that all that is drawn can work in frames of this size, without starting anything.
+
+    Raises:
+        ConfigError: impossible geometry, or an unknown class or time zone.
+    """
+    for part in (*settings.lines, *settings.zones):
+        where = f"{stream}: {'line' if isinstance(part, LineSettings) else 'zone'} '{part.name}'"
+        check_classes(part.classes, classes, where)
+        Schedule(part.schedules, where)
+        if isinstance(part, ZoneSettings):
+            check_zone(part, where, width, height)
+        elif isinstance(part, LineSettings):
+            check_line(part, where, width, height)
+    if settings.heatmap:
+        check_classes(settings.heatmap.classes, classes, f"{stream}: heatmap")
+    if settings.ground:
+        Ground(settings.ground, f"{stream}: ground", width, height)

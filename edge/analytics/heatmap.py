@@ -1,0 +1,80 @@
+"""Where objects spend their time: seconds per cell of a coarse grid, drawn over a picture. N tracks, H W pixels."""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge.analytics.geometry import ANCHOR_SHARES, anchors
+from edge.analytics.settings import HeatmapSettings
+from edge.errors import SinkError
+from edge.files import atomic_path
+from edge.types import Bool, Float32, UInt8
+
+# a longer gap between frames says nothing about where objects were meanwhile
+MAX_STEP_S = 1.0
+HEAT_OPACITY = 0.65
+
+
+class Heatmap:
+    """Seconds that objects spent in each cell, fading with the half-life if there is one."""
+
+    def __init__(self, settings: HeatmapSettings, width: int, height: int) -> None:
+        self._cell_px = settings.cell_px
+        self._half_life_s = settings.half_life_s
+        self._share = np.array([ANCHOR_SHARES[settings.anchor]])
+        self.seconds: Float32 = np.zeros((-(-height // self._cell_px), -(-width // self._cell_px)), np.float32)
+
+    def update(self, xyxy: Float32, wanted: Bool, step_s: float) -> None:
+        """Add the time since the last frame at the anchor of each wanted (N, 4) box."""
+        if self._half_life_s is not None:
+            self.seconds *= np.float32(0.5 ** (step_s / self._half_life_s))
+        cells = (anchors(xyxy[wanted], self._share)[:, 0] / self._cell_px).astype(np.int64)
+        rows, columns = self.seconds.shape
+        x, y = np.clip(cells[:, 0], 0, columns - 1), np.clip(cells[:, 1], 0, rows - 1)
+        np.add.at(self.seconds, (y, x), np.float32(min(step_s, MAX_STEP_S)))
+
+    def draw(self, frame: UInt8) -> UInt8:
+        """The (H, W, 3) BGR frame with the heat over it: clear where nobody was, red where most time was spent."""
+        height, width = frame.shape[:2]
+        # the square root keeps paths visible beside the places where people stand for hours
+        level = np.sqrt(self.seconds / max(float(self.seconds.max()), 1e-9))
+        grid = (level.shape[1] * self._cell_px, level.shape[0] * self._cell_px)
+        level = np.clip(cv2.resize(level, grid, interpolation=cv2.INTER_CUBIC)[:height, :width], 0, 1)
+        colour = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
+        opacity = (np.minimum(level * 4, 1) * HEAT_OPACITY)[..., None]
+        blended: UInt8 = (frame * (1 - opacity) + colour * opacity + 0.5).astype(np.uint8)
+        return blended
+
+    def save_png(self, path: Path, frame: UInt8) -> None:
+        """Write ``draw(frame)`` as PNG, the whole file or nothing.
+
+        Raises:
+            SinkError: the file cannot be written.
+        """
+        try:
+            with atomic_path(path) as temporary:
+                encoded, data = cv2.imencode(".png", self.draw(frame))
+                assert encoded
+                temporary.write_bytes(data.tobytes())
+        except OSError as error:
+            raise SinkError(
+                f"{path}: the heat map cannot be written ({error.strerror}); choose another folder"
+            ) from None
+
+    def state(self) -> dict[str, Any]:
+        """JSON values; exact."""
+        data = base64.b64encode(zlib.compress(self.seconds.tobytes())).decode()
+        return {"shape": list(self.seconds.shape), "data": data}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Continue from what ``state`` gave; a grid of another shape starts empty."""
+        if list(self.seconds.shape) != state["shape"]:
+            return
+        values = np.frombuffer(zlib.decompress(base64.b64decode(state["data"])), np.float32)
+        self.seconds = values.reshape(self.seconds.shape).copy()

@@ -1,0 +1,70 @@
+"""Opens the sink that a text such as ``jsonl:out.jsonl`` names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge.errors import UsageError
+from edge.interfaces import Sink
+from edge.jsonl_record import DEFAULT_SCORE, ResultEncoder, WallClock
+
+FORMS = "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, window:, http:PORT"
+
+
+def open_sink(
+    spec: str,
+    *,
+    stream: str,
+    classes: Sequence[str],
+    fps: float,
+    score: float = DEFAULT_SCORE,
+    clock: WallClock | None = None,
+) -> Sink:
+    """Open one sink for one stream.
+
+    Args:
+        spec: ``kind:place``. ``{stream}`` in the place becomes the stream's name, so that one text serves many.
+        stream: name of the stream.
+        classes: names by class id.
+        fps: nominal frame rate, 0 where unknown.
+        score: detections that belong to no track are reported from this score on.
+        clock: turns capture times into UTC; None measures one now.
+
+    Raises:
+        UsageError: the text names no sink.
+        SinkError: the place cannot be written.
+        MissingError: the machine lacks a display or an encoder.
+    """
+    kind, colon, place = spec.partition(":")
+    if not colon:
+        raise UsageError(f"--sink {spec}: expected one of {FORMS}")
+    place = place.replace("{stream}", file_name(stream))
+    if kind in ("jsonl", "mp4", "snapshot") and not place:
+        raise UsageError(f"--sink {spec}: nothing stands after the colon; expected one of {FORMS}")
+    match kind:
+        case "jsonl":
+            from edge.sinks.jsonl import JsonlSink
+
+            encoder = ResultEncoder(classes, score=score, clock=clock)
+            return JsonlSink(None if place == "-" else Path(place), encoder)
+        case "mp4":
+            from edge.sinks.mp4 import Mp4Sink
+
+            return Mp4Sink(Path(place), fps=fps)
+        case "snapshot":
+            from edge.sinks.snapshot import SnapshotSink
+
+            return SnapshotSink(Path(place) / f"{file_name(stream)}.jpg")
+        case "window":
+            from edge.sinks.window import WindowSink
+
+            return WindowSink(f"Edgeloop: {stream}")
+        case _:
+            raise UsageError(f"--sink {spec}: {kind!r} is no sink; expected one of {FORMS}")
+
+
+def file_name(stream: str) -> str:
+    """The stream's name as a part of a file name: no separators, never empty, never hidden."""
+    return re.sub(r"[^\w.-]", "_", stream).lstrip(".") or "stream"

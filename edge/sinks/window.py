@@ -1,0 +1,55 @@
+"""Sink that shows the annotated picture in a window; Esc or closing the window stops the drawing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+import cv2
+
+from edge.errors import MissingError
+from edge.types import Result, UInt8
+
+ESCAPE_KEY = 27
+
+
+class WindowSink:
+    """Shows one stream in a window of its own. Created and used by the same thread.
+
+    Raises:
+        MissingError: this machine has no display, or this OpenCV cannot open windows.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.name = "window:"
+        self._title = title
+        self._is_open = False
+        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise MissingError(
+                "window: needs a display and this session has none (DISPLAY is not set); use --sink http:8080 instead"
+            )
+        try:
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        except cv2.error:
+            raise MissingError(
+                "window: this OpenCV has no windows or cannot reach the display; run: pip install 'edgeloop[window]', "
+                "or use --sink http:8080 instead"
+            ) from None
+        self._is_open = True
+
+    def wants_picture(self) -> bool:
+        return self._is_open
+
+    def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        if not self._is_open:
+            return
+        cv2.imshow(self._title, picture())
+        is_closed = cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) < 1
+        if cv2.waitKey(1) == ESCAPE_KEY or is_closed:
+            self.close()
+
+    def close(self) -> None:
+        if self._is_open:
+            self._is_open = False
+            cv2.destroyWindow(self._title)

@@ -1,0 +1,96 @@
+"""Which detection continues which track: similarity of the pairs that meet, and the best assignment over them.
+
+Shape letters: T tracks, N detections, P pairs. Boxes are float64 ``x1 y1 x2 y2``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from edge.types import Bool, Float64, Int64
+
+
+def meeting_pairs(tracks: Float64, boxes: Float64) -> tuple[Int64, Int64]:
+    """(P,) rows and columns of the (T, 4) and (N, 4) boxes that overlap, in order of the rows."""
+    # float32 halves the traffic of the only T x N arrays there are; outward rounding is harmless here
+    a, b = tracks.astype(np.float32).T[..., None], boxes.astype(np.float32).T
+    meets = a[0] < b[2]
+    meets &= a[2] > b[0]
+    meets &= a[1] < b[3]
+    meets &= a[3] > b[1]
+    flat = np.flatnonzero(meets)
+    rows = flat // max(1, len(boxes))
+    return rows, flat - rows * len(boxes)
+
+
+def overlap(a: Float64, b: Float64) -> Float64:
+    """(P,) intersection over union of (P, 4) and (P, 4) boxes."""
+    shared = np.minimum(a[:, 2:], b[:, 2:])
+    shared -= np.maximum(a[:, :2], b[:, :2])
+    np.maximum(shared, 0, out=shared)
+    both = shared[:, 0] * shared[:, 1]
+    size_a, size_b = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
+    iou: Float64 = both / (size_a[:, 0] * size_a[:, 1] + size_b[:, 0] * size_b[:, 1] - both)
+    return iou
+
+
+def height_overlap(a: Float64, b: Float64) -> Float64:
+    """(P,) intersection over union of the vertical extents (Hybrid-SORT, https://arxiv.org/abs/2308.00783)."""
+    shared = np.minimum(a[:, 3], b[:, 3]) - np.maximum(a[:, 1], b[:, 1])
+    span = np.maximum(a[:, 3], b[:, 3]) - np.minimum(a[:, 1], b[:, 1])
+    ratio: Float64 = np.maximum(shared, 0) / span
+    return ratio
+
+
+def direction_agreement(past: Float64, last: Float64, centre: Float64) -> Float64:
+    """(P,) how well ``past`` → ``centre`` goes on in the direction ``past`` → ``last``, in [-0.5, 0.5].
+
+    OC-SORT's momentum (https://arxiv.org/abs/2203.14360, equation 5). All are (P, 2); 0 where nothing moved.
+    """
+    old, new = last - past, centre - past
+    length = np.hypot(old[:, 0], old[:, 1]) * np.hypot(new[:, 0], new[:, 1])
+    dot = (old * new).sum(axis=1)
+    cosine = np.divide(dot, length, out=np.zeros_like(dot), where=length > 0)
+    agreement: Float64 = 0.5 - np.arccos(np.clip(cosine, -1, 1)) / np.pi
+    return agreement
+
+
+def mutual_best(rows: Int64, cols: Int64, value: Float64, shape: tuple[int, int]) -> Bool:
+    """(P,) the pairs that are the best of their row and of their column."""
+    best_row, best_col = np.zeros(shape[0]), np.zeros(shape[1])
+    np.maximum.at(best_row, rows, value)
+    np.maximum.at(best_col, cols, value)
+    best: Bool = (value >= best_row[rows]) & (value >= best_col[cols])
+    return best
+
+
+def assign(rows: Int64, cols: Int64, gain: Float64, shape: tuple[int, int]) -> tuple[Int64, Int64]:
+    """Choose pairs so that each row and column is used at most once and the sum of gains is largest.
+
+    Args:
+        rows, cols: (P,) the pairs.
+        gain: (P,) what each is worth; pairs worth 0 or less are never chosen.
+        shape: number of rows and columns.
+
+    Returns:
+        (K,) rows and (K,) columns.
+    """
+    wanted = gain > 0
+    rows, cols, gain = rows[wanted], cols[wanted], gain[wanted]
+    # a pair without rivals needs no solver, and most pairs have none
+    rivals = np.bincount(rows, minlength=shape[0])[rows] + np.bincount(cols, minlength=shape[1])[cols]
+    rest = rivals > 2
+    if not rest.any():
+        return rows, cols
+    alone = ~rest
+    used_rows, r = np.unique(rows[rest], return_inverse=True)
+    used_cols, c = np.unique(cols[rest], return_inverse=True)
+    table = np.zeros((len(used_rows), len(used_cols)))
+    table[r, c] = gain[rest]
+    best_r, best_c = linear_sum_assignment(table, maximize=True)
+    real = table[best_r, best_c] > 0
+    return (
+        np.concatenate((rows[alone], used_rows[best_r[real]])),
+        np.concatenate((cols[alone], used_cols[best_c[real]])),
+    )

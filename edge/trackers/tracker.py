@@ -1,0 +1,285 @@
+"""Follows the boxes of one stream: one batched Kalman filter, rounds of matching, no object per track.
+
+Shape letters: T tracks, N detections, P pairs of both. Times inside are seconds since the first frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge.trackers import association, book, camera_motion
+from edge.trackers import motion as kalman
+from edge.trackers.settings import TrackerSettings
+from edge.types import Array, Bool, Detections, Float64, Int32, Int64, Tracks
+
+MOST_GROWTH = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """The usable detections of a frame: the box as corners and as centre and size, and where each stood in the input."""
+
+    box: Float64
+    centre: Float64
+    score: Float64
+    class_id: Int32
+    index: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """(P,) pairs of track and detection that meet, and their overlap."""
+
+    row: Int64
+    col: Int64
+    overlap: Float64
+
+
+class MotionTracker:
+    """Implements ``edge.interfaces.Tracker``. Ids start at 1 and belong to this object; none is used twice.
+
+    The rounds are those of ByteTrack and BoT-SORT: good detections to confirmed tracks, weak detections to tracks seen
+    in the frame before, good detections to tracks that are not confirmed yet. What is left and good starts a track.
+    """
+
+    def __init__(self, settings: TrackerSettings | None = None) -> None:
+        self.settings = settings or TrackerSettings()
+        self._book: Array = book.empty()
+        self._state: Float64 = np.empty((5, 0, 4))
+        # the state right after each track was seen last: where a replay starts
+        self._seen_state: Float64 = np.empty((5, 0, 4))
+        self._next_id = 1
+        self._now_s = 0.0
+        self._dt_s = 0.0
+        self._last_ns: int | None = None
+
+    def update(self, detections: Detections, time_ns: int, motion: Float64 | None = None) -> Tracks:
+        """As ``Tracker.update``.
+
+        Boxes that are not finite, empty or inverted, and scores that are not numbers, are ignored. When time stands
+        still or goes back, the tracks stay where they are and time goes on from there. ``motion`` that is not finite
+        is ignored.
+
+        Raises:
+            ValueError: ``motion`` is not (2, 3).
+        """
+        is_first = self._last_ns is None
+        self._advance(time_ns, _checked(motion))
+        seen = self._usable(detections)
+        track_of = self._match(seen)
+        self._see(seen, track_of)
+        is_new = (track_of < 0) & (seen.score >= self.settings.score_new)
+        self._bury()
+        self._bear(seen, np.flatnonzero(is_new), is_first)
+        if self.settings.duplicate_overlap < 1:
+            self._drop_duplicates()
+        return self._visible(detections)
+
+    def _advance(self, time_ns: int, affine: Float64 | None) -> None:
+        """Move time and all tracks on to this frame."""
+        last_ns = time_ns if self._last_ns is None else self._last_ns
+        self._last_ns = time_ns
+        self._dt_s = max(0, time_ns - last_ns) / 1e9
+        before_s = self._now_s
+        self._now_s += self._dt_s
+        self._book["detection"] = -1
+        if self._dt_s > self.settings.lost_s:
+            self._keep(self._now_s - self._book["seen_s"] <= self.settings.lost_s)
+        if len(self._book) == 0:
+            return
+        if affine is not None:
+            self._warp(affine)
+        kalman.hold_size(self._state, self._book["seen_s"] < before_s)
+        kalman.predict(self._state, self._dt_s, self.settings.position_noise, self.settings.speed_noise)
+
+    def _warp(self, affine: Float64) -> None:
+        kalman.warp(self._state, affine)
+        kalman.warp(self._seen_state, affine)
+        book.warp(self._book, affine)
+
+    def _usable(self, detections: Detections) -> _Seen:
+        box, score = detections.xyxy, detections.score
+        good = (box[:, 2:] > box[:, :2]).all(axis=1) & np.isfinite(box).all(axis=1) & (score >= self.settings.score_low)
+        index = np.flatnonzero(good)
+        if len(index) > self.settings.max_objects:
+            best = np.argsort(-score[index], kind="stable")[: self.settings.max_objects]
+            index = np.sort(index[best])
+        corners = box[index].astype(np.float64)
+        centre = kalman.to_centre(corners)
+        return _Seen(corners, centre, score[index].astype(np.float64), detections.class_id[index], index)
+
+    def _match(self, seen: _Seen) -> Int64:
+        """(N,) row of the track that each detection continues, -1 where none."""
+        s = self.settings
+        track_of = np.full(len(seen.box), -1)
+        if len(self._book) == 0 or len(track_of) == 0:
+            return track_of
+        pairs = self._pairs(seen)
+        good, confirmed = seen.score >= s.score_high, self._book["is_confirmed"]
+        recent = self._book["seen_s"] >= self._now_s - self._dt_s
+        similarity = self._similarity(seen, pairs)
+        self._round(track_of, pairs, similarity - s.match_high, confirmed, good)
+        if s.match_last < 1:
+            last = self._last_pairs(seen)
+            self._round(track_of, last, last.overlap - s.match_last, confirmed, good)
+        if not good.all():
+            self._round(track_of, pairs, pairs.overlap - s.match_low, confirmed & recent, ~good)
+        if not confirmed.all():
+            self._round(track_of, pairs, similarity - s.match_new, ~confirmed, good)
+        return track_of
+
+    def _round(self, track_of: Int64, pairs: _Pairs, gain: Float64, tracks: Bool, boxes: Bool) -> None:
+        """One round of matching among these tracks and boxes that are still free; writes to ``track_of``."""
+        tracks = tracks.copy()
+        tracks[track_of[track_of >= 0]] = False
+        boxes = boxes & (track_of < 0)
+        fit = tracks[pairs.row] & boxes[pairs.col]
+        rows, cols = association.assign(pairs.row[fit], pairs.col[fit], gain[fit], (len(tracks), len(boxes)))
+        track_of[cols] = rows
+
+    def _pairs(self, seen: _Seen) -> _Pairs:
+        """Tracks and detections that meet when both are grown by what can happen between two frames."""
+        growth = min(MOST_GROWTH, self.settings.growth_per_s * self._dt_s)
+        boxes = kalman.to_corners(seen.centre, growth)
+        pairs = self._meeting(seen, kalman.to_corners(self._state[kalman.VALUE], growth), boxes)
+        if not self.settings.own_motion or self._dt_s == 0:
+            return pairs
+        best = association.mutual_best(pairs.row, pairs.col, pairs.overlap, (len(self._book), len(boxes)))
+        best &= self._book["is_confirmed"][pairs.row]
+        rows, cols = pairs.row[best], pairs.col[best]
+        shift = camera_motion.shift_of_pairs(seen.centre[cols, :2] - self._state[kalman.VALUE, rows, :2])
+        if not shift.any():
+            return pairs
+        self._state[kalman.VALUE, :, :2] += shift
+        return self._meeting(seen, kalman.to_corners(self._state[kalman.VALUE], growth), boxes)
+
+    def _meeting(self, seen: _Seen, tracks: Float64, boxes: Float64) -> _Pairs:
+        row, col = association.meeting_pairs(tracks, boxes)
+        if self.settings.per_class:
+            same = self._book["class_id"][row] == seen.class_id[col]
+            row, col = row[same], col[same]
+        return _Pairs(row, col, association.overlap(tracks[row], boxes[col]))
+
+    def _last_pairs(self, seen: _Seen) -> _Pairs:
+        return self._meeting(seen, kalman.to_corners(self._book["box"]), seen.box)
+
+    def _similarity(self, seen: _Seen, pairs: _Pairs) -> Float64:
+        """(P,) how well a good detection fits a track, about 0 to 1."""
+        s, row, col = self.settings, pairs.row, pairs.col
+        similarity = pairs.overlap
+        score = seen.score[col]
+        if s.height_power:
+            predicted = kalman.to_corners(self._state[kalman.VALUE])
+            similarity = similarity * association.height_overlap(predicted[row], seen.box[col]) ** s.height_power
+        if s.score_weight:
+            similarity = similarity * (1 - s.score_weight * np.abs(self._book["score"][row] - score))
+        if s.fuse_score:
+            similarity = similarity * score
+        if s.direction_weight:
+            similarity = similarity + s.direction_weight * score * self._direction(seen, pairs) * (similarity > s.match_high)
+        return similarity
+
+    def _direction(self, seen: _Seen, pairs: _Pairs) -> Float64:
+        past = self._book["past"][pairs.row]
+        return association.direction_agreement(past[:, 0], past[:, -1], seen.centre[pairs.col, :2])
+
+    def _see(self, seen: _Seen, track_of: Int64) -> None:
+        """Take the matched detections into their tracks."""
+        s = self.settings
+        cols = np.flatnonzero(track_of >= 0)
+        rows, box = track_of[cols], seen.centre[cols]
+        gap_s = self._now_s - self._book["seen_s"][rows]
+        hidden = gap_s > self._dt_s
+        if s.replay_steps and hidden.any():
+            r = rows[hidden]
+            noise = (s.position_noise, s.speed_noise, s.measurement_noise)
+            self._state[:, r] = kalman.replay(
+                self._seen_state[:, r], self._book["box"][r], box[hidden], gap_s[hidden], s.replay_steps, noise
+            )
+        state = kalman.update(self._state[:, rows], box, s.measurement_noise)
+        self._state[:, rows] = state
+        self._seen_state[:, rows] = state
+        book.see(self._book, rows, box, seen.score[cols], seen.index[cols], self._now_s)
+        if s.direction_weight:
+            book.remember_centres(self._book, rows, box)
+        if not s.per_class:
+            self._book["class_id"][rows] = seen.class_id[cols]
+        self._book["is_confirmed"] |= self._book["hits"] >= s.confirm_hits
+
+    def _bury(self) -> None:
+        """Forget tracks unseen for too long, and at once those that were never confirmed."""
+        unseen = self._book["detection"] < 0
+        dead = unseen & (~self._book["is_confirmed"] | (self._now_s - self._book["seen_s"] > self.settings.lost_s))
+        if dead.any():
+            self._keep(~dead)
+
+    def _bear(self, seen: _Seen, new: Int64, is_first: bool) -> None:
+        """Start tracks from these detections, the best first where there is not room for all."""
+        room = self.settings.max_objects - len(self._book)
+        if len(new) > room:
+            new = np.sort(new[np.argsort(-seen.score[new], kind="stable")[:room]])
+        if len(new) == 0:
+            return
+        box = seen.centre[new]
+        born = book.birth(self._next_id, box, seen.score[new], seen.class_id[new], seen.index[new], self._now_s)
+        born["is_confirmed"] = is_first or self.settings.confirm_hits == 1
+        self._next_id += len(new)
+        state = kalman.start(box, self.settings.start_speed, self.settings.measurement_noise)
+        self._book = np.concatenate((self._book, born))
+        self._state = np.concatenate((self._state, state), axis=1)
+        self._seen_state = np.concatenate((self._seen_state, state), axis=1)
+
+    def _drop_duplicates(self) -> None:
+        """Of a seen and a lost track at the same place, end the younger."""
+        lost = np.flatnonzero(self._book["detection"] < 0)
+        if len(lost) == 0:
+            return
+        here = np.flatnonzero(self._book["detection"] >= 0)
+        corners = kalman.to_corners(self._state[kalman.VALUE])
+        row, col = association.meeting_pairs(corners[lost], corners[here])
+        a, b = lost[row], here[col]
+        same = association.overlap(corners[a], corners[b]) > self.settings.duplicate_overlap
+        if self.settings.per_class:
+            same &= self._book["class_id"][a] == self._book["class_id"][b]
+        a, b = a[same], b[same]
+        if len(a):
+            watched_s = self._book["seen_s"] - self._book["born_s"]
+            keep = np.ones(len(self._book), np.bool_)
+            keep[np.where(watched_s[a] < watched_s[b], a, b)] = False
+            self._keep(keep)
+
+    def _keep(self, mask: Bool) -> None:
+        self._book = self._book[mask]
+        self._state = self._state[:, mask]
+        self._seen_state = self._seen_state[:, mask]
+
+    def _visible(self, detections: Detections) -> Tracks:
+        tracks = self._book
+        shown = tracks["detection"] >= 0
+        if self.settings.coast_s:
+            shown |= self._now_s - tracks["seen_s"] <= self.settings.coast_s
+        rows = np.flatnonzero(shown & tracks["is_confirmed"])
+        detection = tracks["detection"][rows]
+        unseen = detection < 0
+        box = detections.xyxy[detection] if len(detections) else np.empty((len(rows), 4), np.float32)
+        if unseen.any():
+            box[unseen] = kalman.to_corners(self._state[kalman.VALUE, rows[unseen]])
+        return Tracks(
+            track_id=tracks["track_id"][rows],
+            xyxy=box,
+            score=tracks["score"][rows].astype(np.float32),
+            class_id=tracks["class_id"][rows],
+            age=(self._now_s - tracks["born_s"][rows]).astype(np.float32),
+            velocity=self._state[kalman.SPEED, rows, :2].astype(np.float32),
+            detection=detection,
+        )
+
+
+def _checked(affine: Float64 | None) -> Float64 | None:
+    if affine is None:
+        return None
+    if affine.shape != (2, 3):
+        raise ValueError(f"motion must be a (2, 3) affine, found {affine.shape}")
+    return affine.astype(np.float64) if np.isfinite(affine).all() else None

@@ -1,0 +1,105 @@
+// The page's frame: loads the streams, keeps the connection, shows the grid or one camera, light or dark.
+
+import { CameraView } from "./camera.js";
+import { el, say } from "./dom.js";
+import { Feed, Polling } from "./feed.js";
+import { GridView } from "./grid.js";
+import { Store } from "./store.js";
+
+const TICK_MS = 500;
+const main = document.getElementById("main");
+const summary = document.querySelector(".summary");
+const crumbs = document.querySelector(".crumbs");
+
+class App {
+  constructor(store, isFallback) {
+    this.store = store;
+    this.isFallback = isFallback;
+    this.view = null;
+    this.connect();
+    window.addEventListener("hashchange", () => this.route());
+    store.addEventListener("events", () => this.view?.events());
+    this.route();
+    setInterval(() => this.tick(), TICK_MS);
+  }
+
+  connect() {
+    this.source = this.isFallback ? new Polling() : new Feed();
+    document.documentElement.dataset.engine = this.isFallback ? "mjpeg" : "feed";
+    this.source.addEventListener("message", ({ detail }) => {
+      this.store.take(detail.json);
+      this.view?.message(detail);
+    });
+    this.source.addEventListener("state", ({ detail }) => {
+      this.store.setConnection(detail);
+      document.documentElement.dataset.connection = detail;
+      this.tick();
+    });
+    this.source.addEventListener("hopeless", () => this.fallBack());
+  }
+
+  /** The feed never worked, for instance behind a proxy that holds answers back: use plain pictures. */
+  fallBack() {
+    this.source.stop();
+    this.isFallback = true;
+    this.connect();
+    this.route();
+  }
+
+  route() {
+    const name = decodeURIComponent(location.hash.match(/^#\/camera\/(.+)$/)?.[1] || "");
+    const stream = this.store.streams.get(name);
+    this.view?.close();
+    this.view = stream
+      ? new CameraView(this.store, this.source, stream, this.isFallback)
+      : new GridView(this.store, this.source, this.isFallback);
+    main.replaceChildren(this.view.node);
+    crumbs.replaceChildren(...(stream ? [el("a", { href: "#/", text: "All cameras" }), el("span", { text: name })] : []));
+    document.title = stream ? `${name} · Edgeloop` : "Edgeloop";
+    window.scrollTo(0, 0);
+    this.tick();
+  }
+
+  tick() {
+    this.view?.tick();
+    const streams = [...this.store.streams.values()];
+    const live = streams.filter((stream) => stream.state === "live").length;
+    const state = { lost: "Reconnecting", connecting: "Connecting", paused: "Paused" }[this.store.connection];
+    say(summary, state || `${live} of ${streams.length} live`);
+    summary.dataset.state = state ? "lost" : live === streams.length ? "live" : "some";
+  }
+}
+
+function theme() {
+  const root = document.documentElement;
+  const stored = localStorage.getItem("theme");
+  if (stored) root.dataset.theme = stored;
+  document.getElementById("theme").addEventListener("click", () => {
+    const isDark = root.dataset.theme
+      ? root.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = isDark ? "light" : "dark";
+    localStorage.setItem("theme", root.dataset.theme);
+  });
+}
+
+/** Ask for the streams until the server answers. */
+async function load() {
+  for (let wait = 500; ; wait = Math.min(wait * 2, 5000)) {
+    try {
+      const answer = await fetch("api/streams", { cache: "no-store" });
+      if (answer.status === 401) throw new Error("This page needs its token: open it with ?token=… once.");
+      if (answer.ok) return await answer.json();
+    } catch (error) {
+      main.replaceChildren(el("p", { class: "notice", role: "alert", text: error instanceof TypeError
+        ? "The device does not answer. Trying again…" : error.message }));
+    }
+    await new Promise((resolve) => { setTimeout(resolve, wait); });
+  }
+}
+
+theme();
+const isForced = new URLSearchParams(location.search).get("engine") === "mjpeg";
+const app = new App(new Store(await load()), isForced || !("ReadableStream" in window && "createImageBitmap" in window));
+// for tests and the curious
+window.edgeloop = app;

@@ -1,0 +1,200 @@
+// The view of one camera: the picture with the drawing tools, what is seen, how well it runs, events, the model.
+
+import { clock, el, number, say, seconds, words } from "./dom.js";
+import { DrawTool } from "./draw.js";
+import { Picture } from "./picture.js";
+import { sparkline, stageBar } from "./plots.js";
+
+const TABLE_MS = 250;
+const MAX_EVENTS_SHOWN = 60;
+const MAX_TRACKS_SHOWN = 60;
+
+function panel(title, ...children) {
+  const id = `panel-${title.toLowerCase().replaceAll(" ", "-")}`;
+  return el("section", { class: "panel", "aria-labelledby": id }, el("h2", { id, text: title }), ...children);
+}
+
+export class CameraView {
+  constructor(store, source, stream, isFallback) {
+    this.store = store;
+    this.stream = stream;
+    this.firstSeen = new Map();
+    this.tableMs = 0;
+    this.picture = new Picture(stream, isFallback ? "mjpeg" : "feed");
+    this.badge = el("span", { class: "badge" });
+    this.veil = el("p", { class: "veil" });
+    this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.veil, this.badge);
+    this.draw = new DrawTool(stream, this.frame);
+    this.node = el("section", { class: "camera" },
+      el("div", { class: "camera-main" }, this.title(), this.frame, this.draw.node, this.health()),
+      el("div", { class: "camera-side" }, this.counting(), this.tracking(), this.happening(), this.modelCard()));
+    store.watch([stream.name]);
+    source.watch([stream.name], 0);
+    this.onStats = () => this.stats();
+    store.addEventListener("stats", this.onStats);
+    this.stats();
+    this.events();
+  }
+
+  title() {
+    const name = encodeURIComponent(this.stream.name);
+    this.facts = el("p", { class: "facts muted" });
+    return el("div", { class: "camera-title" },
+      el("h1", { text: this.stream.name }), this.facts,
+      el("div", { class: "buttons" },
+        el("a", { class: "button", href: `snapshot/${name}.jpg`, target: "_blank", rel: "noopener", text: "Snapshot" }),
+        el("button", { class: "button", type: "button", text: "Full screen", onclick: () => this.frame.requestFullscreen?.() })));
+  }
+
+  health() {
+    this.fps = sparkline("Frame rate", "fps", { digits: 1, kind: "a" });
+    this.age = sparkline("Picture age", "ms", { digits: 0, kind: "b" });
+    this.load = sparkline("Objects", "", { digits: 0, kind: "c" });
+    this.stages = stageBar();
+    this.numbers = el("dl", { class: "numbers" });
+    return el("div", { class: "panels" },
+      panel("Health", el("div", { class: "plots" }, this.fps.node, this.age.node, this.load.node), this.numbers),
+      panel("Stage times", this.stages.node));
+  }
+
+  counting() {
+    this.counts = el("div", { class: "counts" });
+    this.shapeCounts = el("div", { class: "counts" });
+    return panel("In view", this.counts, this.shapeCounts);
+  }
+
+  tracking() {
+    this.rows = el("tbody");
+    this.noTracks = el("p", { class: "muted", text: "No object in view." });
+    this.table = el("table", { class: "table" },
+      el("thead", {}, el("tr", {},
+        ...["Id", "Class", "Score", "Centre", "Size", "Seen"].map((text, i) =>
+          el("th", { scope: "col", class: i < 2 ? null : "num", text })))),
+      this.rows);
+    return panel("Tracks", el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Tracks" }, this.table), this.noTracks);
+  }
+
+  happening() {
+    this.list = el("ol", { class: "events", role: "log", "aria-live": "polite", "aria-label": "Events, newest first" });
+    this.noEvents = el("p", { class: "muted", text: "Nothing has happened yet. Lines and zones raise events." });
+    return panel("Events", el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Events" }, this.list), this.noEvents);
+  }
+
+  modelCard() {
+    const { model } = this.stream;
+    const rows = [];
+    const add = (key, value) => {
+      if (value === null || value === "" || value === undefined) return;
+      if (Array.isArray(value)) add(key, value.length > 12 ? `${value.length}: ${value.slice(0, 12).join(", ")}, …` : value.join(", "));
+      else if (typeof value === "object") for (const [inner, v] of Object.entries(value)) add(`${key} ${inner}`, v);
+      else rows.push(el("dt", { text: words(key) }), el("dd", { text: key === "sha256" ? String(value).slice(0, 16) : value }));
+    };
+    for (const [key, value] of Object.entries(model)) add(key, value);
+    add("source", this.stream.info.source);
+    return panel("Model and source", el("dl", { class: "card-list" }, ...rows));
+  }
+
+  message({ json, jpeg }) {
+    if (json.stream !== this.stream.name) return;
+    if (jpeg) this.picture.show(jpeg);
+    const now = performance.now();
+    if (now - this.tableMs < TABLE_MS) return;
+    this.tableMs = now;
+    this.showObjects(json);
+  }
+
+  showObjects(json) {
+    const objects = json.objects || [];
+    const now = performance.now();
+    const present = new Set();
+    const rows = objects.slice(0, MAX_TRACKS_SHOWN).map((object) => {
+      const id = object.track_id;
+      if (id !== null) {
+        present.add(id);
+        if (!this.firstSeen.has(id)) this.firstSeen.set(id, now);
+      }
+      const [x1, y1, x2, y2] = object.xyxy;
+      const dot = el("i", { class: "dot", "aria-hidden": "true" });
+      dot.style.background = this.stream.colourOf(object.class);
+      const seen = id === null ? "–" : seconds((now - this.firstSeen.get(id)) / 1000);
+      return el("tr", { "data-track": id },
+        el("td", { text: id ?? "–" }), el("td", {}, dot, object.class),
+        ...[number(object.score, 2), `${number((x1 + x2) / 2)}, ${number((y1 + y2) / 2)}`,
+          `${number(x2 - x1)}×${number(y2 - y1)}`, seen].map((text) => el("td", { class: "num", text })));
+    });
+    for (const id of this.firstSeen.keys()) if (!present.has(id)) this.firstSeen.delete(id);
+    this.rows.replaceChildren(...rows);
+    this.table.hidden = !rows.length;
+    this.noTracks.hidden = rows.length > 0;
+    const shares = Object.entries(json.shares || {}).map(([name, share]) => [name, share, `${number(share * 100)} %`]);
+    const classes = (json.classes || []).map((c) => [c.class, c.score, `${number(c.score * 100)} %`]);
+    const counts = this.stream.counts.map(([name, n]) => [name, n, n]);
+    this.bars([...shares, ...classes, ...counts]);
+  }
+
+  bars(values) {
+    const most = Math.max(...values.map(([, value]) => value), 1e-9);
+    this.counts.replaceChildren(...values.map(([name, value, text]) => {
+      const fill = el("span", { class: "bar-fill" });
+      fill.style.width = `${(value / most) * 100}%`;
+      fill.style.background = this.stream.colourOf(name);
+      return el("div", { class: "bar-row" },
+        el("span", { text: name }), el("span", { class: "bar", "aria-hidden": "true" }, fill), el("strong", { text }));
+    }));
+    if (!values.length) this.counts.replaceChildren(el("p", { class: "muted", text: "Nothing in view." }));
+  }
+
+  stats() {
+    const { history, stats, live } = this.stream;
+    this.fps.update(history.fps);
+    this.age.update(history.age);
+    this.load.update(history.objects);
+    this.stages.update(stats.stages);
+    const facts = { "age p99": `${number(stats.age_p99_ms)} ms`, "fps in": number(stats.fps_in, 1), viewers: live.viewers };
+    const counts = Object.fromEntries(Object.entries(stats.counts || {}).map(([key, value]) => [words(key), value]));
+    this.numbers.replaceChildren(...Object.entries({ ...facts, ...counts })
+      .filter(([, value]) => value !== undefined)
+      .map(([key, value]) => el("div", {}, el("dt", { text: key }), el("dd", { text: value }))));
+    const shapes = [
+      ...Object.entries(stats.analytics?.lines || {}).map(([name, c]) => [name, `in ${c.in} · out ${c.out}`]),
+      ...Object.entries(stats.analytics?.zones || {}).map(([name, c]) => [name, `${c.occupancy} inside`])];
+    this.shapeCounts.replaceChildren(...shapes.map(([name, text]) =>
+      el("div", { class: "bar-row" }, el("span", { text: name }), el("span"), el("strong", { text }))));
+  }
+
+  events() {
+    const mine = this.store.events.filter((event) => event.stream === this.stream.name).slice(-MAX_EVENTS_SHOWN);
+    this.noEvents.hidden = mine.length > 0;
+    if (mine.at(-1) === this.newestEvent && mine.length) return;
+    this.newestEvent = mine.at(-1);
+    this.list.replaceChildren(...mine.reverse().map((event) => {
+      const details = Object.entries(event.data || {}).map(([key, value]) => `${words(key)} ${value}`).join(" · ");
+      return el("li", {},
+        el("time", { datetime: event.captured, class: "muted", text: event.captured ? clock(event.captured) : "" }),
+        el("strong", { text: words(event.kind) }),
+        el("span", { class: "muted", text: (event.track_id === null ? "" : `track ${event.track_id} · `) + details }));
+    }));
+  }
+
+  tick() {
+    const { stream } = this;
+    const isLost = this.store.connection === "lost";
+    const state = isLost ? "connecting" : stream.state;
+    this.node.dataset.state = state;
+    this.frame.dataset.state = state;
+    this.badge.className = `badge state-${state}`;
+    say(this.badge, isLost ? "Reconnecting" : stream.stateWords.split(":")[0]);
+    say(this.veil, state === "live" ? "" : isLost ? "Connection lost, trying again" : stream.stateWords);
+    const age = Number.isFinite(stream.age) ? ` · ${number(stream.age)} ms old` : "";
+    const rate = state === "live" ? ` · ${number(stream.fps, 1)} fps${age}` : "";
+    say(this.facts, `${stream.width} × ${stream.height}${rate}`);
+    if (state === "stale") this.picture.reload();
+    this.draw.fit();
+  }
+
+  close() {
+    this.store.removeEventListener("stats", this.onStats);
+    this.draw.close();
+    this.picture.close();
+  }
+}

@@ -1,0 +1,170 @@
+// The one connection that carries everything: pictures, results, events and statistics of the streams on screen.
+// Browsers allow six connections per server, so sixteen MJPEG pictures would block one another; one feed does not.
+
+const SILENCE_MS = 5000;
+const FIRST_RETRY_MS = 300;
+const LAST_RETRY_MS = 5000;
+const FAILURES_BEFORE_FALLBACK = 4;
+
+/** The messages in a byte stream: {json, jpeg}. Format: two big-endian uint32 lengths, JSON, JPEG. */
+async function* messages(reader, onBytes) {
+  const decoder = new TextDecoder();
+  let buffer = new Uint8Array(1 << 20);
+  let size = 0;
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    onBytes();
+    if (size + value.length > buffer.length) {
+      const larger = new Uint8Array(2 * (size + value.length));
+      larger.set(buffer.subarray(0, size));
+      buffer = larger;
+    }
+    buffer.set(value, size);
+    size += value.length;
+    let at = 0;
+    while (size - at >= 8) {
+      const head = new DataView(buffer.buffer, at, 8);
+      const textEnd = at + 8 + head.getUint32(0);
+      const end = textEnd + head.getUint32(4);
+      if (end > size) break;
+      const json = JSON.parse(decoder.decode(buffer.subarray(at + 8, textEnd)));
+      yield { json, jpeg: end > textEnd ? buffer.slice(textEnd, end) : null };
+      at = end;
+    }
+    buffer.copyWithin(0, at, size);
+    size -= at;
+  }
+}
+
+export class Feed extends EventTarget {
+  /** Fires "message" ({json, jpeg}), "state" (connecting, open, lost, paused) and "hopeless" once it never works. */
+  constructor() {
+    super();
+    this.streams = [];
+    this.fps = 0;
+    this.retryMs = FIRST_RETRY_MS;
+    this.failures = 0;
+    this.wasOpen = false;
+    this.isStopped = false;
+    this.numEvents = {};
+    document.addEventListener("visibilitychange", () => this.restart());
+  }
+
+  /** Watch these streams, at most this many frames per second each (0: all). */
+  watch(streams, fps) {
+    if (String(streams) === String(this.streams) && fps === this.fps && this.controller) return;
+    this.streams = [...streams];
+    this.fps = fps;
+    this.restart();
+  }
+
+  stop() {
+    this.isStopped = true;
+    clearTimeout(this.timer);
+    this.controller?.abort();
+  }
+
+  /** Begin anew. A hidden page closes its connection: nobody looks, so nothing is drawn on the device. */
+  restart() {
+    if (this.isStopped) return;
+    clearTimeout(this.timer);
+    this.controller?.abort();
+    this.controller = null;
+    if (document.hidden) {
+      this.tell("paused");
+      return;
+    }
+    this.run(this.controller = new AbortController());
+  }
+
+  async run(controller) {
+    let silence;
+    const arm = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => controller.abort(), SILENCE_MS);
+    };
+    if (!this.wasOpen) this.tell("connecting");
+    try {
+      arm();
+      const seen = Object.entries(this.numEvents).map(([name, n]) => `${name}=${n}`).join(",");
+      const query = new URLSearchParams({ streams: this.streams.join(","), fps: this.fps, seen });
+      const answer = await fetch(`api/feed?${query}`, { signal: controller.signal, cache: "no-store" });
+      if (!answer.ok || !answer.body) throw new Error(`the server answered ${answer.status}`);
+      for await (const message of messages(answer.body.getReader(), arm)) {
+        this.retryMs = FIRST_RETRY_MS;
+        this.failures = 0;
+        this.wasOpen = true;
+        this.tell("open");
+        if (!message.json.stream) for (const event of message.json.events || []) this.numEvents[event.stream] = event.number;
+        this.dispatchEvent(new CustomEvent("message", { detail: message }));
+      }
+    } catch (error) {
+      if (error.name !== "AbortError" && !(error instanceof TypeError)) console.info(`feed: ${error.message}`);
+    } finally {
+      clearTimeout(silence);
+    }
+    if (this.controller === controller && !this.isStopped) this.retry();
+  }
+
+  retry() {
+    this.tell("lost");
+    this.failures += 1;
+    if (!this.wasOpen && this.failures >= FAILURES_BEFORE_FALLBACK) {
+      this.dispatchEvent(new Event("hopeless"));
+    }
+    this.timer = setTimeout(() => this.restart(), this.retryMs * (0.75 + Math.random() / 2));
+    this.retryMs = Math.min(this.retryMs * 2, LAST_RETRY_MS);
+  }
+
+  tell(state) {
+    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+  }
+}
+
+/** The fallback: pictures as MJPEG or repeated snapshots in <img>, statistics and results by asking. */
+export class Polling extends EventTarget {
+  constructor() {
+    super();
+    this.streams = [];
+    this.timer = setInterval(() => this.ask(), 1000);
+    this.happened = new EventSource("api/events");
+    this.happened.onmessage = (event) => this.deliver({ events: [JSON.parse(event.data)] });
+    this.ask();
+  }
+
+  watch(streams) {
+    this.streams = [...streams];
+    this.results?.close();
+    this.results = null;
+    if (this.streams.length === 1) {
+      this.results = new EventSource(`api/results/${encodeURIComponent(this.streams[0])}`);
+      this.results.onmessage = (event) => this.deliver(JSON.parse(event.data));
+    }
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.happened.close();
+    this.results?.close();
+  }
+
+  async ask() {
+    if (document.hidden) return;
+    try {
+      const answer = await fetch("api/stats", { cache: "no-store", signal: AbortSignal.timeout(SILENCE_MS) });
+      this.deliver({ stats: await answer.json() });
+      this.tell("open");
+    } catch {
+      this.tell("lost");
+    }
+  }
+
+  deliver(json) {
+    this.dispatchEvent(new CustomEvent("message", { detail: { json, jpeg: null } }));
+  }
+
+  tell(state) {
+    this.dispatchEvent(new CustomEvent("state", { detail: state }));
+  }
+}

@@ -1,0 +1,116 @@
+// What the page knows of every stream: facts, state, newest result, a minute or two of history, events.
+
+export const HISTORY = 120;
+const STALE_MS = 3000;
+const MAX_EVENTS = 300;
+const STATES = { streaming: "live", backing_off: "offline", failed: "offline" };
+
+export class Stream {
+  constructor(info, colours) {
+    this.info = info;
+    this.name = info.name;
+    this.colours = colours;
+    this.stats = {};
+    this.live = {};
+    this.result = null;
+    this.history = { fps: [], age: [], objects: [] };
+    this.lastFrameMs = 0;
+    this.watchedMs = null;
+  }
+
+  /** Whether its pictures are asked for; what nobody asks for does not come and is not missed. */
+  set isWatched(is) {
+    if (!is) this.watchedMs = null;
+    else this.watchedMs ??= performance.now();
+  }
+
+  get model() { return this.info.model || {}; }
+  get width() { return this.result?.width || this.stats.width || this.info.width || 16; }
+  get height() { return this.result?.height || this.stats.height || this.info.height || 9; }
+  get fps() { return this.stats.fps_out; }
+  get age() { return this.stats.age_median_ms ?? this.result?.age_ms; }
+  get objects() { return this.result?.objects || []; }
+
+  /** live, stale, connecting, frozen, offline or ended. Pictures that should come and do not are never "live". */
+  get state() {
+    const told = STATES[this.stats.state] || this.stats.state || "live";
+    if (told !== "live" || this.watchedMs === null) return told;
+    return performance.now() - Math.max(this.lastFrameMs, this.watchedMs) > STALE_MS ? "stale" : "live";
+  }
+
+  get stateWords() {
+    const since = this.lastFrameMs ? Math.round((performance.now() - this.lastFrameMs) / 1000) : null;
+    const reason = this.stats.reason || "";
+    switch (this.state) {
+      case "live": return "Live";
+      case "stale": return since === null ? "No picture yet" : `No picture for ${since} s`;
+      case "connecting": return "Connecting";
+      case "frozen": return "Frozen";
+      case "ended": return "Ended";
+      default: return reason ? `Offline: ${reason}` : "Offline";
+    }
+  }
+
+  colourOf(className) {
+    const index = (this.model.classes || []).indexOf(className);
+    return this.colours[(index < 0 ? 13 : index) % this.colours.length];
+  }
+
+  /** Class name → how many are in the newest frame, most frequent first. */
+  get counts() {
+    const counts = new Map();
+    for (const object of this.objects) counts.set(object.class, (counts.get(object.class) || 0) + 1);
+    return [...counts].sort((a, b) => b[1] - a[1]);
+  }
+
+  takeResult(result) {
+    this.result = result;
+    this.lastFrameMs = performance.now();
+  }
+
+  takeStats(stats, live) {
+    this.stats = stats || {};
+    this.live = live || {};
+    keep(this.history.fps, this.stats.fps_out);
+    keep(this.history.age, this.stats.age_median_ms);
+    keep(this.history.objects, this.result?.objects?.length);
+  }
+}
+
+function keep(series, value) {
+  series.push(Number.isFinite(value) ? value : null);
+  if (series.length > HISTORY) series.shift();
+}
+
+export class Store extends EventTarget {
+  constructor(answer) {
+    super();
+    this.streams = new Map(answer.streams.map((info) => [info.name, new Stream(info, answer.colours)]));
+    this.events = [];
+    this.connection = "connecting";
+  }
+
+  /** A message of the feed: a frame's result, statistics, or events. */
+  take(json) {
+    if (json.stream) {
+      this.streams.get(json.stream)?.takeResult(json);
+    } else if (json.stats) {
+      for (const [name, stream] of this.streams) stream.takeStats(json.stats.streams?.[name], json.stats.live?.[name]);
+      this.dispatchEvent(new Event("stats"));
+    } else if (json.events) {
+      this.events.push(...json.events);
+      this.events.splice(0, this.events.length - MAX_EVENTS);
+      this.dispatchEvent(new Event("events"));
+    }
+  }
+
+  watch(names) {
+    for (const [name, stream] of this.streams) stream.isWatched = names.includes(name);
+  }
+
+  setConnection(state) {
+    if (state === this.connection) return;
+    this.connection = state;
+    this.dispatchEvent(new Event("connection"));
+  }
+}

@@ -1,0 +1,305 @@
+"""A stand-in for ``tensorrt`` of any release that has exactly the names of that release, and a stand-in for the driver.
+
+The releases before 11 cannot be imported on a machine without a GPU; their surfaces were taken by introspection. Whoever
+touches a name that a release lacks gets AttributeError, as there. Loaded by tests with ``runpy.run_path``.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+SURFACES = json.loads((Path(__file__).parent / "data" / "trt_api_surface.json").read_text())
+VERSIONS = {
+    "8.6": "8.6.1",
+    "10.0": "10.0.1",
+    "10.3": "10.3.0",
+    "10.7": "10.7.0",
+    "10.13": "10.13.3.9",
+    "10.16": "10.16.1.11",
+    "11.0": "11.0.0.1",
+    "11.4": "11.4.0.1",
+    "rtx1.7": "1.7.1.116",
+}
+ENUMS = (
+    "BuilderFlag NetworkDefinitionCreationFlag MemoryPoolType HardwareCompatibilityLevel ProfilingVerbosity DeviceType "
+    "DataType TensorIOMode OnnxParserFlag ComputeCapability LayerType"
+).split()
+SUBCLASSED = ("ILogger", "IProgressMonitor", "IInt8EntropyCalibrator2")
+# what is no method but a value that may be set
+ATTRIBUTES = {
+    "IBuilderConfig": (
+        "default_device_type DLA_core builder_optimization_level hardware_compatibility_level profiling_verbosity "
+        "progress_monitor int8_calibrator num_compute_capabilities"
+    ).split(),
+    "Runtime": ["engine_host_code_allowed"],
+}
+
+
+def flavour_of(release: str) -> str:
+    return "tensorrt_rtx" if release.startswith("rtx") else "tensorrt"
+
+
+class Number(enum.Enum):
+    """The base of the fake enumerations: pybind's convert to int."""
+
+    def __int__(self) -> int:
+        return int(self.value)
+
+
+class Thing:
+    """An object of one TensorRT class: has that class's names and no other, and notes what was done with it."""
+
+    def __init__(self, world: World, kind: str, **values: Any) -> None:
+        vars(self).update(_world=world, _kind=kind, _values=values)
+
+    def __getattr__(self, name: str) -> Any:
+        self._world.check(self._kind, name)
+        if name in self._values:
+            return self._values[name]
+
+        def method(*arguments: Any) -> Any:
+            self._world.calls.append((self._kind, name, arguments))
+            return self._world.answer(self, name, arguments)
+
+        return method
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._world.check(self._kind, name)
+        assert name in ATTRIBUTES[self._kind], f"{self._kind}.{name} is no attribute"
+        self._world.calls.append((self._kind, name, value))
+        self._values[name] = value
+
+
+class World:
+    """One release: its module, and everything that was called."""
+
+    def __init__(self, release: str) -> None:
+        self.release = release
+        self.surface: dict[str, list[str]] = SURFACES[release]
+        self.calls: list[tuple[Any, ...]] = []
+        self.num_dla_cores = 2
+        self.executes = True
+        self.refuses_plan = False
+        self.timing_cache_fits = True
+        self.batch_shape: tuple[int, ...] = (-1, 8, 8, 3)
+        self.profiles = [(1, 2, 4)]
+        self.capturable = True
+        self.contexts: list[Thing] = []
+        self.module = self._module()
+
+    def check(self, kind: str, name: str) -> None:
+        if name not in self.surface.get(kind, ()):
+            raise AttributeError(f"TensorRT {self.release}: {kind!r} has no attribute {name!r}")
+
+    def flags(self) -> set[str]:
+        return {call[2][0].name for call in self.calls if call[:2] == ("IBuilderConfig", "set_flag")}
+
+    def values_of(self, kind: str, name: str) -> list[Any]:
+        return [call[2] for call in self.calls if call[:2] == (kind, name)]
+
+    def answer(self, thing: Thing, name: str, arguments: tuple[Any, ...]) -> Any:
+        handler = getattr(self, f"_{thing._kind}_{name}", None)
+        if handler is not None:
+            return handler(*arguments)
+        return True
+
+    def _module(self) -> SimpleNamespace:
+        module = SimpleNamespace(__version__=VERSIONS[self.release])
+        for kind in ENUMS:
+            if kind in self.surface:
+                members = {name: index for index, name in enumerate(self.surface[kind]) if name.isupper()}
+                setattr(module, kind, Number(kind, members))  # type: ignore[arg-type]
+        for kind in SUBCLASSED:
+            if kind in self.surface:
+                levels = {name: name for name in self.surface[kind] if name.isupper()}
+                setattr(module, kind, type(kind, (), levels))
+        self.enums = module
+        if "Builder" in self.surface:
+            module.Builder = lambda logger: Thing(self, "Builder", num_DLA_cores=self.num_dla_cores)
+            module.OnnxParser = lambda network, logger: Thing(self, "OnnxParser", num_errors=0)
+            module.Runtime = lambda logger: Thing(self, "Runtime")
+        return module
+
+    # --- answers, by class and method ---
+
+    def _Builder_create_network(self, bits: int) -> Thing:
+        return Thing(self, "INetworkDefinition", num_layers=1)
+
+    def _Builder_create_builder_config(self) -> Thing:
+        return Thing(self, "IBuilderConfig")
+
+    def _Builder_create_optimization_profile(self) -> Thing:
+        return Thing(self, "IOptimizationProfile")
+
+    def _Builder_build_serialized_network(self, network: Thing, config: Thing) -> bytes:
+        return b"ftrt" + bytes(20) + bytes([10, 3, 0, 26]) + b"plan"
+
+    def _INetworkDefinition_get_layer(self, index: int) -> Thing:
+        kind = self.enums.LayerType.CONVOLUTION
+        return Thing(self, "ILayer", name="stem.conv", type=kind, num_inputs=1, num_outputs=1)
+
+    def _INetworkDefinition_get_input(self, index: int) -> Thing:
+        return self._tensor("images")
+
+    def _ILayer_get_input(self, index: int) -> Thing:
+        return self._tensor("images")
+
+    def _ILayer_get_output(self, index: int) -> Thing:
+        return self._tensor("probs")
+
+    def _tensor(self, name: str) -> Thing:
+        return Thing(self, "ITensor", name=name, dtype=self.enums.DataType.FLOAT)
+
+    def _IBuilderConfig_can_run_on_DLA(self, layer: Thing) -> bool:
+        return False
+
+    def _IBuilderConfig_create_timing_cache(self, data: bytes) -> Thing:
+        return Thing(self, "ITimingCache")
+
+    def _IBuilderConfig_get_timing_cache(self) -> Thing:
+        return Thing(self, "ITimingCache")
+
+    def _IBuilderConfig_set_timing_cache(self, cache: Thing, ignore_mismatch: bool) -> bool:
+        fits, self.timing_cache_fits = self.timing_cache_fits, True
+        return fits
+
+    def _ITimingCache_serialize(self) -> bytes:
+        return b"times"
+
+    def _Runtime_deserialize_cuda_engine(self, plan: bytes) -> Thing | None:
+        if self.refuses_plan:
+            return None
+        profiles = len(self.profiles)
+        return Thing(self, "ICudaEngine", num_io_tensors=2, num_optimization_profiles=profiles)
+
+    def _ICudaEngine_get_tensor_name(self, index: int) -> str:
+        return ("frames", "scores")[index]
+
+    def _ICudaEngine_get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.batch_shape if name == "frames" else (self.batch_shape[0], 5)
+
+    def _ICudaEngine_get_tensor_dtype(self, name: str) -> Any:
+        return self.enums.DataType.UINT8 if name == "frames" else self.enums.DataType.FLOAT
+
+    def _ICudaEngine_get_tensor_mode(self, name: str) -> Any:
+        return self.enums.TensorIOMode.INPUT if name == "frames" else self.enums.TensorIOMode.OUTPUT
+
+    def _ICudaEngine_get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
+        return [(size, 8, 8, 3) for size in self.profiles[index]]
+
+    def _ICudaEngine_create_execution_context(self, config: Thing | None = None) -> Thing:
+        context = Thing(self, "IExecutionContext")
+        self.contexts.append(context)
+        return context
+
+    def _ICudaEngine_create_runtime_config(self) -> Thing:
+        return Thing(self, "IRuntimeConfig")
+
+    def _IRuntimeConfig_create_runtime_cache(self) -> Thing:
+        return Thing(self, "IRuntimeCache")
+
+    def _IRuntimeConfig_get_runtime_cache(self) -> Thing:
+        return Thing(self, "IRuntimeCache")
+
+    def _IRuntimeCache_serialize(self) -> bytes:
+        return b"kernels"
+
+    def _IExecutionContext_execute_async_v3(self, stream: int) -> bool:
+        return self.executes
+
+    def _IExecutionContext_is_stream_capturable(self, stream: int) -> bool:
+        return self.capturable
+
+
+class FakeDriver:
+    """A GPU made of numpy: work queues up per stream and happens when somebody waits, so that early reads show.
+
+    Attributes:
+        log: what was issued, in order: ``("upload", stream, bytes)``, …
+        failure: raised by the next wait.
+    """
+
+    compute_capability = "8.9"
+
+    def __init__(self, *, is_integrated: bool = False) -> None:
+        self.is_integrated = is_integrated
+        self.log: list[tuple[Any, ...]] = []
+        self.allocations: list[int] = []
+        self.threads: list[int] = []
+        self.failure: Exception | None = None
+        self.capture_failure: Exception | None = None
+        self.recording: dict[int, int] = {}
+        self.live_graphs: set[int] = set()
+        self.is_closed = False
+        self._next = 100
+
+    def _number(self) -> int:
+        self._next += 100_000
+        return self._next
+
+    def attach(self) -> None:
+        import threading
+
+        self.threads.append(threading.get_ident())
+
+    def new_stream(self) -> int:
+        return self._number()
+
+    def stream_handle(self, stream: int) -> int:
+        return stream
+
+    def new_event(self) -> int:
+        return self._number()
+
+    def device_memory(self, num_bytes: int) -> int:
+        self.allocations.append(num_bytes)
+        return self._number()
+
+    def pinned(self, shape: tuple[int, ...], dtype: str) -> Any:
+        array = np.zeros(shape, dtype)
+        self.allocations.append(array.nbytes)
+        return array
+
+    def mapped_address(self, array: Any) -> int:
+        return int(array.ctypes.data)
+
+    def upload(self, address: int, array: Any, stream: int) -> None:
+        self.log.append(("upload", stream, array.nbytes))
+
+    def download(self, array: Any, address: int, stream: int) -> None:
+        self.log.append(("download", stream, array.nbytes))
+
+    def record(self, event: int, stream: int) -> None:
+        self.log.append(("record", stream))
+
+    def wait(self, event: int) -> None:
+        self.log.append(("wait",))
+        if self.failure is not None:
+            raise self.failure
+
+    def begin_capture(self, stream: int) -> None:
+        if self.capture_failure is not None:
+            raise self.capture_failure
+        self.log.append(("begin", stream))
+
+    def end_capture(self, stream: int) -> int:
+        graph = self._number()
+        self.live_graphs.add(graph)
+        self.log.append(("end", stream, graph))
+        return graph
+
+    def launch_graph(self, graph: int, stream: int) -> None:
+        assert graph in self.live_graphs
+        self.log.append(("graph", stream, graph))
+
+    def free_graph(self, graph: int) -> None:
+        self.live_graphs.remove(graph)
+
+    def close(self) -> None:
+        self.is_closed = True

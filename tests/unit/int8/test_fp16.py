@@ -1,0 +1,91 @@
+"""The FP16 form keeps inputs, outputs and answers, and leaves in FP32 what must stay there."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from calib.collect import TensorSource, open_session
+from calib.ranges import RangeTable
+from edge.errors import ModelError
+from export.fp16 import decode_tensors, overflowing_tensors, to_half
+from export.qdq import insert_qdq, scheme_for
+
+
+def answers(model: ModelProto, source: TensorSource) -> list[np.ndarray]:  # type: ignore[type-arg]
+    session = open_session(model)
+    return [session.run(None, {"frames": tensor})[0] for tensor in source.tensors()]
+
+
+def types(model: ModelProto) -> dict[str, int]:
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    return {item.name: item.type.tensor_type.elem_type for item in [*graph.value_info, *graph.output, *graph.input]}
+
+
+@pytest.mark.parametrize("keeps_decode", [True, False])
+def test_answers_stay_the_same(model: ModelProto, source: TensorSource, keeps_decode: bool) -> None:
+    half = to_half(model, decode_tensors(model) if keeps_decode else ())
+    onnx.checker.check_model(half, full_check=True)
+    np.testing.assert_allclose(answers(half, source), answers(model, source), atol=3e-3)
+
+
+def test_layers_are_half_and_the_interface_is_not(model: ModelProto) -> None:
+    found = types(to_half(model, decode_tensors(model)))
+    assert found["body_out"] == found["picture"] == TensorProto.FLOAT16
+    assert found["scores"] == TensorProto.FLOAT
+    assert found["frames"] == TensorProto.UINT8
+
+
+def test_a_cast_to_float_inside_becomes_a_cast_to_half(model: ModelProto) -> None:
+    half = to_half(model)
+    cast = next(node for node in half.graph.node if node.output[0] == "real")
+    assert cast.attribute[0].i == TensorProto.FLOAT16
+
+
+def test_typed_qdq_has_half_scales_at_opset_19(model: ModelProto, table: RangeTable, source: TensorSource) -> None:
+    quantized = insert_qdq(model, table, scheme_for("fp16", "average"))
+    half = to_half(quantized, decode_tensors(model))
+    onnx.checker.check_model(half, full_check=True)
+    assert half.opset_import[0].version == 19
+    scales = {node.input[1] for node in half.graph.node if node.op_type in {"QuantizeLinear", "DequantizeLinear"}}
+    by_name = {item.name: item.data_type for item in half.graph.initializer}
+    assert {by_name[name] for name in scales} == {TensorProto.FLOAT16}
+    np.testing.assert_allclose(answers(half, source), answers(quantized, source), atol=0.05)
+
+
+def test_named_tensors_stay_float(model: ModelProto) -> None:
+    found = types(to_half(model, {"neck_out"}))
+    assert found["neck_out"] == TensorProto.FLOAT
+    assert found["body_out"] == TensorProto.FLOAT16
+
+
+def test_tensors_near_the_limit_of_fp16_are_found(make_net, source: TensorSource) -> None:  # type: ignore[no-untyped-def]
+    loud = make_net()
+    weight = next(item for item in loud.graph.initializer if item.name == "body.weight")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1e6, "body.weight"))
+    found = overflowing_tensors(loud, source)
+    assert {"body_out", "sum", "sum_act"} <= set(found)
+    assert "stem_out" not in found
+    assert overflowing_tensors(make_net(), source) == {}
+
+
+def test_a_weight_beyond_fp16_is_refused(make_net) -> None:  # type: ignore[no-untyped-def]
+    loud = make_net()
+    weight = next(item for item in loud.graph.initializer if item.name == "body.weight")
+    weight.CopyFrom(numpy_helper.from_array(np.full((16, 16, 3, 3), 1e5, np.float32), "body.weight"))
+    with pytest.raises(ModelError, match=r"body\.weight"):
+        to_half(loud)
+    assert to_half(loud, {"body_out"})
+
+
+def test_scales_of_resize_stay_float() -> None:
+    info = helper.make_tensor_value_info
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    nodes = [helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="nearest")]
+    graph = helper.make_graph(nodes, "g", [info("x", 1, [1, 1, 4, 4])], [info("y", 1, [1, 1, 8, 8])], [scales])
+    half = to_half(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    onnx.checker.check_model(half, full_check=True)
+    picture = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+    assert open_session(half).run(None, {"x": picture})[0].shape == (1, 1, 8, 8)

@@ -1,0 +1,168 @@
+"""The linter refuses what TensorRT refuses, and the parser that is installed here agrees with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import ModelProto, numpy_helper
+
+from calib.ranges import RangeTable
+from edge.errors import ModelError, UsageError
+from export.fp16 import decode_tensors, to_half
+from export.lint import LintReport, lint
+from export.lint_targets import TARGETS, target_named
+from export.qdq import Scheme, insert_qdq, scheme_for
+
+
+def rules(report: LintReport) -> set[str]:
+    return {finding.rule for finding in report.findings}
+
+
+@pytest.fixture(scope="module")
+def clean(model: ModelProto, table: RangeTable) -> ModelProto:
+    return insert_qdq(model, table, scheme_for("fp32", "average"))
+
+
+def changed(model: ModelProto, change: Callable[[ModelProto], None]) -> ModelProto:
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    change(copy)
+    return copy
+
+
+def replace(model: ModelProto, name: str, values: np.ndarray) -> None:  # type: ignore[type-arg]
+    item = next(item for item in model.graph.initializer if item.name == name)
+    item.CopyFrom(numpy_helper.from_array(values, name))
+
+
+def asymmetric(model: ModelProto) -> None:
+    replace(model, "both_zero", np.array(3, np.int8))
+
+
+def unsigned(model: ModelProto) -> None:
+    replace(model, "both_zero", np.array(0, np.uint8))
+
+
+def zero_scale(model: ModelProto) -> None:
+    replace(model, "both_scale", np.array(0, np.float32))
+
+
+def per_channel(model: ModelProto) -> None:
+    replace(model, "both_scale", np.full(32, 0.1, np.float32))
+    replace(model, "both_zero", np.zeros(32, np.int8))
+
+
+def wrong_axis(model: ModelProto) -> None:
+    for node in model.graph.node:
+        if node.output[0] in {"body.weight_q", "body.weight_dq"}:
+            node.attribute[0].i = 1
+
+
+def half_scale(model: ModelProto) -> None:
+    replace(model, "both_scale", np.array(0.1, np.float16))
+
+
+def transposed_bytes(model: ModelProto) -> None:
+    cast, transpose = model.graph.node[0], model.graph.node[1]
+    for node in model.graph.node:
+        if "frames" in node.input:
+            cast = node
+        if "real" in node.input:
+            transpose = node
+    transpose.input[0], cast.input[0] = "frames", "moved"
+    transpose.output[0], cast.output[0] = "moved", "picture"
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        (asymmetric, "zero-point"),
+        (unsigned, "uint8"),
+        (zero_scale, "scale"),
+        (per_channel, "per-channel"),
+        (wrong_axis, "weight-axis"),
+        (half_scale, "fp16-scale"),
+        (transposed_bytes, "uint8-input"),
+    ],
+)
+def test_what_no_tensorrt_takes_is_refused_for_all(clean: ModelProto, change, rule: str) -> None:  # type: ignore[no-untyped-def]
+    report = lint(changed(clean, change))
+    assert rule in rules(report)
+    assert not any(report.accepted.values())
+
+
+def test_our_fp32_flavour_is_taken_by_all(clean: ModelProto) -> None:
+    report = lint(clean)
+    assert all(report.accepted.values())
+    assert [layer.precision for layer in report.layers] == ["int8", "int8", "int8", "fp32"]
+    # typed versions run the rest in FP32, and the report says so
+    slow = {name for finding in report.findings if finding.rule == "fp32-rest" for name in finding.targets}
+    assert slow == {target.name for target in TARGETS if target.is_typed}
+
+
+def test_our_fp16_flavour_is_taken_by_typed_versions(model: ModelProto, table: RangeTable) -> None:
+    half = to_half(insert_qdq(model, table, scheme_for("fp16", "average")), decode_tensors(model))
+    report = lint(half)
+    assert report.accepted == {
+        "tensorrt-8.6": False, "tensorrt-10.3": True, "tensorrt-10.13": True, "tensorrt-11": True, "tensorrt-rtx": True,
+    }  # fmt: skip
+    assert rules(report) == {"opset", "stored-codes"}
+    assert [layer.precision for layer in report.layers] == ["int8", "int8", "int8", "fp16"]
+
+
+def test_the_cpu_flavour_is_for_cpus_only(model: ModelProto, table: RangeTable) -> None:
+    report = lint(insert_qdq(model, table, scheme_for("cpu", "average")))
+    assert not any(report.accepted.values())
+    assert {"uint8", "int32-bias"} <= rules(report)
+
+
+def test_a_float_model_is_taken_but_nothing_is_int8(model: ModelProto) -> None:
+    report = lint(model)
+    assert all(report.accepted.values())
+    assert report.num_int8 == 0
+    assert rules(report) == {"no-qdq"}
+
+
+def test_a_q_between_layer_and_activation_is_slow(clean: ModelProto) -> None:
+    def cut(model: ModelProto) -> None:
+        scale, zero = "both_scale", "both_zero"
+        from onnx import helper
+
+        for node in model.graph.node:
+            if node.op_type == "Relu" and node.input[0] == "neck_out":
+                node.input[0] = "neck_out_dq"
+        model.graph.node.append(helper.make_node("QuantizeLinear", ["neck_out", scale, zero], ["neck_out_q"]))
+        model.graph.node.append(helper.make_node("DequantizeLinear", ["neck_out_q", scale, zero], ["neck_out_dq"]))
+
+    assert "cut-fusion" in rules(lint(changed(clean, cut)))
+
+
+def test_different_scales_into_a_concat_are_noted(model: ModelProto, table: RangeTable) -> None:
+    full = insert_qdq(model, table, Scheme("fp32", policy="full", method="minmax"))
+    assert lint(full).accepted["tensorrt-10.3"]
+
+
+def test_an_unknown_target_has_no_row() -> None:
+    assert target_named("tensorrt-7") is None
+    assert target_named("tensorrt-10.3") is not None
+
+
+def test_the_command_fails_for_a_target_that_refuses(
+    model: ModelProto, table: RangeTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    import onnx
+
+    from edge.commands.lint import lint as command
+
+    path = tmp_path / "cpu.onnx"
+    onnx.save(insert_qdq(model, table, scheme_for("cpu", "average")), path)
+    with pytest.raises(ModelError, match=r"tensorrt-10\.3 will not take it"):
+        command(path, target="tensorrt-10.3", as_json=True)
+    assert json.loads(capsys.readouterr().out)["num_layers"] == 4
+    with pytest.raises(UsageError, match="expected one of"):
+        command(path, target="tensorrt-7")

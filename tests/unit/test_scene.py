@@ -1,0 +1,259 @@
+"""The synthetic street: the same everywhere, and its truth is exact."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.errors import DataError
+from edge.scene.compose import Sprite, blend, place
+from edge.scene.street import Street, render_sample
+from edge.scene.traffic import Traffic
+from edge.scene.truth import CLASSES, FIRST_OBJECT_CLASS, MIN_VISIBILITY, SEGMENT_CLASSES, SceneTruth, Silhouette
+from edge.scene.variation import draw_variation
+from export.data.synthetic import SyntheticDataset, open_synthetic_dataset
+
+_HASH = """
+import hashlib
+from edge.scene.street import Street, render_sample
+picture, truth = Street(3, 320, 180, 30, 8).render(77)
+sample, labels = render_sample(5, 320, 180)
+parts = (picture, truth.xyxy, truth.track_id, truth.visibility, truth.class_map, sample, labels.xyxy)
+print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
+"""
+
+
+@pytest.fixture(scope="module")
+def street() -> Street:
+    return Street(1, 640, 360, 30, 14)
+
+
+def _sprite(seed: int) -> Sprite:
+    rng = np.random.default_rng(seed)
+    alpha = np.zeros((60, 40), np.uint8)
+    alpha[5:-5, 5:-5] = rng.integers(0, 256, (50, 30))
+    colour = (alpha[:, :, None] * rng.random(3)).astype(np.uint8)
+    return Sprite(np.dstack([colour, alpha]), (20.0, 55.0), 1.0)
+
+
+def _painted(picture: np.ndarray, sprite: Sprite, at: tuple[float, float], track_id: int, z: float = 5.0) -> Silhouette:
+    placed = place(sprite, 0.8, at, blur_px=0.5)
+    depth = np.full(picture.shape[:2], 100.0, np.float32)
+    depth[:, 60:64] = 2.0  # a lamp post
+    shown = blend(picture, placed, (0, 0, 0), 0.0, depth, z)
+    return Silhouette(0, track_id, placed.left, placed.top, placed.image[:, :, 3], shown)
+
+
+def test_another_process_renders_the_same_bytes() -> None:
+    digests = {
+        subprocess.run([sys.executable, "-c", _HASH], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    }
+    assert len(digests) == 1
+
+
+def test_a_frame_does_not_depend_on_those_rendered_before(street: Street) -> None:
+    for index in (400, 3, 90):
+        street.render(index)
+    picture, truth = street.render(200)
+    fresh, fresh_truth = Street(1, 640, 360, 30, 14).render(200)
+    assert np.array_equal(picture, fresh)
+    assert np.array_equal(truth.xyxy, fresh_truth.xyxy)
+    assert np.array_equal(truth.class_map, fresh_truth.class_map)
+
+
+def test_seeds_and_frames_differ(street: Street) -> None:
+    first, _ = street.render(0)
+    assert not np.array_equal(first, street.render(1)[0])
+    assert not np.array_equal(first, Street(2, 640, 360, 30, 14).render(0)[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 1000), x=st.floats(-20, 150), y=st.floats(0, 140))
+def test_every_painted_pixel_lies_in_the_box_and_the_box_is_tight(seed: int, x: float, y: float) -> None:
+    # premultiplied colours cover the black picture exactly where alpha is above zero
+    picture = np.full((100, 120, 3), 255, np.uint8)
+    one = _painted(picture, _sprite(seed), (x, y), 7)
+    truth = SceneTruth([one], np.zeros((100, 120), np.uint8))
+    changed = (picture != 255).any(axis=2)
+    assert np.array_equal(truth.owner >= 0, one_canvas(one, (100, 120), one.shown))
+    assert not (changed & (truth.owner < 0)).any()
+    whole = one_canvas(one, (100, 120), one.mask)
+    assert len(truth) == int(whole.any())
+    for x1, y1, x2, y2 in truth.xyxy.astype(int):
+        rows, columns = np.nonzero(whole)
+        assert (x1, y1, x2, y2) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    hidden_by_post = whole[:, 60:64]
+    assert not (truth.owner[:, 60:64][hidden_by_post] >= 0).any()
+
+
+def one_canvas(one: Silhouette, shape: tuple[int, int], mask: np.ndarray) -> np.ndarray:
+    """The mask on a canvas of the picture's size, pixel by pixel."""
+    canvas = np.zeros(shape, bool)
+    is_cut = mask is one.shown
+    for row, column in np.argwhere(mask > 0):
+        y = row + (max(0, one.top) if is_cut else one.top)
+        x = column + (max(0, one.left) if is_cut else one.left)
+        if 0 <= y < shape[0] and 0 <= x < shape[1]:
+            canvas[y, x] = True
+    return canvas
+
+
+def test_what_stands_in_front_takes_visibility_away() -> None:
+    picture = np.zeros((100, 120, 3), np.uint8)
+    solid = Sprite(np.full((40, 20, 4), 255, np.uint8), (10.0, 40.0), 1.0)
+    rear, near = _painted(picture, solid, (30.0, 70.0), 1), _painted(picture, solid, (38.0, 74.0), 2)
+    background = np.zeros((100, 120), np.uint8)
+    alone, both = SceneTruth([rear], background), SceneTruth([rear, near], background)
+    assert alone.visibility[0] == 1.0
+    assert 0.2 < both.visibility[0] < 0.9
+    assert both.visibility[1] == 1.0
+    assert np.array_equal(both.xyxy[0], alone.xyxy[0])
+
+
+def test_what_is_outside_the_picture_counts_as_hidden() -> None:
+    picture = np.zeros((100, 120, 3), np.uint8)
+    solid = Sprite(np.full((40, 20, 4), 255, np.uint8), (10.0, 40.0), 1.0)
+    truth = SceneTruth([_painted(picture, solid, (0.0, 70.0), 1)], np.zeros((100, 120), np.uint8))
+    assert truth.visibility[0] == pytest.approx(0.5, abs=0.1)
+    assert truth.xyxy[0, 0] == 0
+
+
+@pytest.mark.parametrize("index", [0, 150, 900])
+def test_class_map_shows_the_topmost_object(street: Street, index: int) -> None:
+    _, truth = street.render(index)
+    assert truth.class_map.dtype == np.uint8
+    assert truth.class_map.max() < len(SEGMENT_CLASSES)
+    owned = truth.owner >= 0
+    assert np.array_equal(truth.class_map >= FIRST_OBJECT_CLASS, owned)
+    assert np.array_equal(truth.class_map[owned], truth.class_id[truth.owner[owned]] + FIRST_OBJECT_CLASS)
+    for row, (x1, y1, x2, y2) in enumerate(truth.xyxy.astype(int)):
+        outside = truth.owner == row
+        outside[y1:y2, x1:x2] = False
+        assert not outside.any()
+
+
+def test_the_types_are_those_of_the_project(street: Street) -> None:
+    picture, truth = street.render(10)
+    assert picture.shape == (360, 640, 3)
+    assert picture.dtype == np.uint8
+    assert (truth.xyxy.dtype, truth.class_id.dtype) == (np.float32, np.int32)
+    assert (truth.track_id.dtype, truth.visibility.dtype) == (np.int64, np.float32)
+    assert len(truth) == len(truth.xyxy) == len(truth.class_id) == len(truth.track_id) == len(truth.visibility)
+    assert ((truth.visibility >= 0) & (truth.visibility <= 1)).all()
+    assert np.array_equal(truth.ignore, truth.visibility < MIN_VISIBILITY)
+
+
+def test_track_ids_are_never_used_again() -> None:
+    traffic = Traffic(draw_variation(4, 640, 360, wide=False), 14)
+    gone: set[int] = set()
+    before: set[int] = set()
+    looks: dict[int, object] = {}
+    for step in range(1500):
+        actors = traffic.at(step * 0.4)
+        now = {actor.track_id for actor in actors}
+        assert len(now) == len(actors)
+        gone |= before - now
+        assert not now & gone
+        for actor in actors:
+            assert looks.setdefault(actor.track_id, actor.model) == actor.model
+        before = now
+    assert len(looks) > 40
+
+
+def test_movement_is_smooth() -> None:
+    traffic = Traffic(draw_variation(4, 640, 360, wide=False), 14)
+    before = {actor.track_id: actor for actor in traffic.at(0.0)}
+    for frame in range(1, 300):
+        now = {actor.track_id: actor for actor in traffic.at(frame / 30)}
+        for track_id in before.keys() & now.keys():
+            a, b = before[track_id], now[track_id]
+            assert np.hypot(a.s - b.s, a.t - b.t) < 0.6
+        before = now
+
+
+def test_objects_hide_one_another_over_time(street: Street) -> None:
+    seen: dict[int, list[float]] = {}
+    for index in range(0, 450, 15):
+        _, truth = street.render(index)
+        for track_id, visibility in zip(truth.track_id, truth.visibility, strict=True):
+            seen.setdefault(int(track_id), []).append(float(visibility))
+    assert any(max(values) - min(values) > 0.3 for values in seen.values())
+
+
+def test_an_empty_street_is_a_street() -> None:
+    picture, truth = Street(1, 320, 180, 30, 0).render(5)
+    assert picture.std() > 10
+    assert truth.xyxy.shape == (0, 4)
+    assert len(truth.visibility) == 0
+    assert not (truth.class_map >= FIRST_OBJECT_CLASS).any()
+
+
+def test_all_classes_appear_and_persons_are_no_specks() -> None:
+    labels, heights = set(), []
+    for seed in range(12):
+        _, truth = render_sample(seed, 320, 180)
+        labels |= {int(label) for label in truth.class_id[~truth.ignore]}
+        whole = (truth.visibility > 0.95) & (truth.class_id == 0)
+        heights += list(truth.xyxy[whole, 3] - truth.xyxy[whole, 1])
+    assert labels == set(range(len(CLASSES)))
+    # children may be smaller than the 40 of 720 rows that grown-ups have at the far end
+    assert min(heights) >= 7
+
+
+@pytest.mark.parametrize("arguments", [(63, 180, 30, 1), (320, 180, 0, 1), (320, 180, 30, -1)])
+def test_an_impossible_street_is_refused(arguments: tuple[int, int, float, int]) -> None:
+    with pytest.raises(ValueError, match="not possible"):
+        Street(1, *arguments)
+
+
+def test_the_data_set_is_the_same_every_time_and_marks_what_is_hidden() -> None:
+    data = SyntheticDataset("street", "detect", 2, 50, 320, 180)
+    first, again = data[7], data[7]
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.boxes, again.boxes)
+    assert len(first.ignore) == len(first.boxes) == len(first.labels) == len(first.weight)
+    assert first.image_id != data[8].image_id
+    assert any(data[index].ignore.any() for index in range(8))
+    assert (data.classes, len(data)) == (CLASSES, 50)
+    with pytest.raises(IndexError):
+        data[50]
+
+
+def test_data_sets_of_different_seeds_have_different_fingerprints_and_pictures() -> None:
+    one, other = (SyntheticDataset("street", "segment", seed, 50, 320, 180) for seed in (2, 3))
+    assert one.fingerprint != other.fingerprint
+    assert one.fingerprint == SyntheticDataset("street", "segment", 2, 50, 320, 180).fingerprint
+    a, b = one[0], other[0]
+    assert hashlib.sha256(a.image.tobytes()).digest() != hashlib.sha256(b.image.tobytes()).digest()
+    assert a.mask is not None
+    assert a.mask.shape == (180, 320)
+    assert one.classes == SEGMENT_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("synthetic:beach", "no such synthetic data set"),
+        ("synthetic:street?colour=1", "unknown key 'colour'"),
+        ("synthetic:street?count=many", "whole numbers"),
+        ("synthetic:street?count=0", "count from 1"),
+        ("synthetic:street?size=640", "whole numbers"),
+        ("synthetic:street?size=10x10", "size from 64x64"),
+    ],
+)
+def test_a_wrong_data_set_address_says_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        open_synthetic_dataset(text, "detect")
+
+
+def test_a_data_set_address_is_read() -> None:
+    data = open_synthetic_dataset("synthetic:street?seed=3&count=20&size=320x180", "segment")
+    assert (len(data), data.task, data.name) == (20, "segment", "synthetic:street?seed=3&count=20&size=320x180")
+    assert data.fingerprint == SyntheticDataset("x", "segment", 3, 20, 320, 180).fingerprint
