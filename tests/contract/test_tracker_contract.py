@@ -84,7 +84,9 @@ def test_age_is_in_seconds(tracker: Tracker) -> None:
 
 def test_ids_of_two_cameras_do_not_depend_on_each_other(tracker: Tracker) -> None:
     alone = [t.track_id.tolist() for t in walk(tracker, 10)]
-    name = next(n for n in NAMES if type(open_tracker(n)) is type(tracker) and open_tracker(n).settings == tracker.settings)
+    name = next(
+        n for n in NAMES if type(open_tracker(n)) is type(tracker) and open_tracker(n).settings == tracker.settings
+    )
     first, second = open_tracker(name), open_tracker(name)
     both = [(a.track_id.tolist(), b.track_id.tolist()) for a, b in zip(walk(first, 10), walk(second, 10), strict=True)]
     assert both == [(ids, ids) for ids in alone]
@@ -172,7 +174,9 @@ def test_ten_thousand_boxes_are_survived(tracker: Tracker) -> None:
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 4000, (10_000, 2)).astype(np.float32)
     crowd = Detections(
-        np.concatenate((corner, corner + 30), axis=1), rng.uniform(0.7, 1, 10_000).astype(np.float32), np.zeros(10_000, np.int32)
+        np.concatenate((corner, corner + 30), axis=1),
+        rng.uniform(0.7, 1, 10_000).astype(np.float32),
+        np.zeros(10_000, np.int32),
     )
     for k in range(3):
         tracks = tracker.update(crowd, k * FRAME_NS)

@@ -59,9 +59,7 @@ def tracks(ids: list[int], boxes: list[list[float]], matches: list[int]) -> Trac
 
 def test_the_line_is_the_documented_one() -> None:
     found = detections([[10, 20.5, 110.2, 300]], [0.9], [0])
-    line = ResultEncoder(["person"], clock=clock()).encode(
-        result(found, tracks([3], [[10, 20.5, 110.2, 300]], [0]))
-    )
+    line = ResultEncoder(["person"], clock=clock()).encode(result(found, tracks([3], [[10, 20.5, 110.2, 300]], [0])))
     assert line == (
         b'{"stream":"door","epoch":0,"seq":41,"captured":"2026-11-22T10:00:00.123Z","age_ms":21.4,"width":1280,'
         b'"height":720,"objects":[{"track_id":3,"class":"person","score":0.910,"xyxy":[10.0,20.5,110.2,300.0]}],'

@@ -76,7 +76,13 @@ def test_detections_below_the_threshold_are_not_drawn_and_those_of_tracks_only_o
 def _predicted(tracks: Tracks | None) -> Tracks:
     assert tracks is not None
     return Tracks(
-        tracks.track_id, tracks.xyxy, tracks.score, tracks.class_id, tracks.age, tracks.velocity, tracks.detection * 0 - 1
+        tracks.track_id,
+        tracks.xyxy,
+        tracks.score,
+        tracks.class_id,
+        tracks.age,
+        tracks.velocity,
+        tracks.detection * 0 - 1,
     )
 
 

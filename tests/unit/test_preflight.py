@@ -100,7 +100,12 @@ def test_an_rtx_engine_for_several_gpus_passes(tmp_path: Path) -> None:
             MissingError,
             r"cannot be loaded here \(libnvinfer.so.10: no such file\)",
         ),
-        ({}, {"compute_capability": None}, MissingError, "needs an NVIDIA GPU, and the driver .* shows none; run: edge"),
+        (
+            {},
+            {"compute_capability": None},
+            MissingError,
+            "needs an NVIDIA GPU, and the driver .* shows none; run: edge",
+        ),
         ({}, {"has_pycuda": False}, MissingError, "needs pycuda, which is not installed; run: CUDA_ROOT="),
         (
             {},
@@ -115,7 +120,12 @@ def test_an_rtx_engine_for_several_gpus_passes(tmp_path: Path) -> None:
             "built for compute capability unknown GPUs, this GPU has 7.5",
         ),
         ({"flavour": "tensorrt_rtx"}, {}, ManifestError, "its manifest says TensorRT for RTX 10.3.0"),
-        ({"version": "8.6.2"}, {}, ManifestError, "was built with TensorRT 10.3.0.26, its manifest says TensorRT 8.6.2"),
+        (
+            {"version": "8.6.2"},
+            {},
+            ManifestError,
+            "was built with TensorRT 10.3.0.26, its manifest says TensorRT 8.6.2",
+        ),
         (
             {"version": "10.3.0", "flags": ("version_compatible",)},
             {"libraries": {"tensorrt": "10.0.1"}},
@@ -198,9 +208,7 @@ def test_an_ultralytics_engine_of_another_size_is_refused(tmp_path: Path) -> Non
 def test_an_ultralytics_engine_of_another_release_is_refused(tmp_path: Path) -> None:
     path, manifest = door(tmp_path, ultralytics_plan({"imgsz": [192, 320]}))
     with pytest.raises(EngineError, match="built with TensorRT 10.3.0.26, this device has TensorRT 8.6.2"):
-        check_engine(
-            path, manifest.model_copy(update={"engine": None}), environment(libraries={"tensorrt": "8.6.2"})
-        )
+        check_engine(path, manifest.model_copy(update={"engine": None}), environment(libraries={"tensorrt": "8.6.2"}))
 
 
 @pytest.mark.parametrize(
@@ -232,9 +240,9 @@ def test_this_machine_can_be_looked_at_without_a_gpu() -> None:
     assert found.compute_capability is None or "." in found.compute_capability
 
 
-WORDS = st.sampled_from(["", "8.7", "8.9", "10.3.0", "10.3", "11.4.0.1", "1.7.1.116", "x", "８.７", "10..3", "-1"]) | st.text(
-    max_size=6
-)
+WORDS = st.sampled_from(
+    ["", "8.7", "8.9", "10.3.0", "10.3", "11.4.0.1", "1.7.1.116", "x", "８.７", "10..3", "-1"]
+) | st.text(max_size=6)
 ENVIRONMENTS = st.builds(
     Environment,
     libraries=st.dictionaries(st.sampled_from(["tensorrt", "tensorrt_rtx"]), WORDS),

@@ -111,7 +111,12 @@ def decoded(path: Path) -> tuple[list[float], float, tuple[int, int], list[UInt8
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
         pictures = [frame.to_ndarray(format="bgr24") for frame in frames]
-        return [f.time for f in frames], float(stream.duration * stream.time_base), (stream.width, stream.height), pictures
+        return (
+            [f.time for f in frames],
+            float(stream.duration * stream.time_base),
+            (stream.width, stream.height),
+            pictures,
+        )
 
 
 def test_mp4_has_the_right_rate_duration_and_pictures(tmp_path: Path) -> None:
@@ -253,8 +258,8 @@ def test_the_stream_name_goes_into_the_path(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["_etc_door_1.jsonl"]
 
 
-@pytest.mark.parametrize(("stream", "name"), [("door", "door"), ("..", "stream"), (".hidden", "hidden"), ("a/b", "a_b")])
+@pytest.mark.parametrize(
+    ("stream", "name"), [("door", "door"), ("..", "stream"), (".hidden", "hidden"), ("a/b", "a_b")]
+)
 def test_stream_names_become_harmless_file_names(stream: str, name: str) -> None:
     assert file_name(stream) == name
-
-

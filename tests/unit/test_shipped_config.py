@@ -1,0 +1,56 @@
+"""The shipped edge.toml is the manual: it is valid, and it names every key."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from edge.config import Config, load_config
+
+SHIPPED = Path(__file__).parents[2] / "systemd" / "edge.toml"
+
+
+def sections(model: type[BaseModel]) -> list[tuple[str, str]]:
+    """(section, key) of every key of the configuration."""
+    found = []
+    for key, field in model.model_fields.items():
+        inner = section_in(field.annotation)
+        if inner is not None:
+            found += sections(inner)
+        else:
+            found.append((model.__name__, key))
+    return found
+
+
+def section_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((inner for part in getattr(annotation, "__args__", ()) if (inner := section_in(part))), None)
+
+
+def test_the_shipped_file_is_valid() -> None:
+    assert load_config(SHIPPED).streams[0].name == "door"
+
+
+@pytest.mark.parametrize(("section", "key"), sections(Config))
+def test_the_shipped_file_explains_every_key(section: str, key: str) -> None:
+    assert re.search(rf"^(# )?{key} = ", SHIPPED.read_text(), re.MULTILINE), (
+        f"{section}.{key} is not in systemd/edge.toml"
+    )
+
+
+def test_commented_defaults_are_the_real_ones() -> None:
+    """Uncommenting every key with a default leaves the configuration as it was."""
+    text = SHIPPED.read_text()
+    defaults = ("frames", "max_age_ms", "isolation", "open_timeout_s", "stall_timeout_s", "retry_base_s", "retry_cap_s")
+    for key in defaults:
+        text = re.sub(rf"^# ({key} = .*)$", r"\1", text, flags=re.MULTILINE)
+    from edge.config import tomllib
+
+    from edge.config import parse_config
+
+    assert parse_config(tomllib.loads(text), where="x").streams == load_config(SHIPPED).streams
