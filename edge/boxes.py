@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.types import Float32, Int32, Int64
+from edge.types import Bool, Float32, Int32, Int64
 
 
 def area(xyxy: Float32) -> Float32:
@@ -53,6 +53,22 @@ def nms_per_class(xyxy: Float32, score: Float32, class_id: Int32, iou_threshold:
     step = float(np.nanmax(xyxy) - np.nanmin(xyxy)) + 1.0
     offset = (class_id * step).astype(np.float32)
     return nms(xyxy + offset[:, None], score, iou_threshold)
+
+
+def without_doubles(xyxy: Float32, score: Float32, iou_threshold: float) -> Bool:
+    """Which boxes to keep so that no two of them, whatever their classes, overlap by more than the threshold.
+
+    Args:
+        xyxy: (N, 4) pixels.
+        score: (N,) in [0, 1]; the higher one stays.
+        iou_threshold: overlap in [0, 1].
+
+    Returns:
+        (N,) bool; the order of the boxes is kept.
+    """
+    keep = np.zeros(len(score), np.bool_)
+    keep[nms(xyxy, score, iou_threshold)] = True
+    return keep
 
 
 def centre(xyxy: Float32) -> Float32:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge.analytics.settings import AnalyticsSettings
 from edge.errors import ConfigError
 from edge.uris import is_live, short_name
 
@@ -62,6 +63,7 @@ class StreamConfig(Section):
     max_age_ms: float = Field(default=1000, gt=0, le=60_000)
     score: float | None = Field(default=None, ge=0, le=1)
     track: TrackConfig = TrackConfig()
+    analytics: AnalyticsSettings = AnalyticsSettings()
     sinks: tuple[str, ...] = ()
 
     @property
@@ -86,6 +88,7 @@ class Config(Section):
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     streams: tuple[StreamConfig, ...] = Field(min_length=1)
     server: ServerConfig = ServerConfig()
+    state_dir: Path | None = None
     stop_timeout_s: float = Field(default=10, gt=0, le=300)
 
     @model_validator(mode="before")

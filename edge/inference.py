@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from edge.handoff import LatestFrames
 from edge.lane import Lane
 from edge.model import Model
-from edge.types import Batch, Detections, Frame, Prediction, Result
+from edge.types import Batch, Frame, Prediction
 
 IDLE_S = 0.2
 
@@ -81,17 +81,8 @@ class InferenceWorker:
         for frame, prediction in zip(batch.frames, predictions, strict=True):
             lane = self._lanes[frame.stream]
             lane.counters.add("inferred")
-            lane.results.put(_tracked(lane, frame, prediction, spent))
+            lane.results.put(lane.follower.follow(frame, prediction, spent))
 
     def _close_ended(self) -> None:
         for name in self._latest.ended():
             self._lanes[name].results.close()
-
-
-def _tracked(lane: Lane, frame: Frame, prediction: Prediction, spent: Mapping[str, int]) -> Result:
-    """Give the objects their ids."""
-    if lane.tracker is None or not isinstance(prediction, Detections):
-        return Result(frame, prediction, stage_ns=spent)
-    started_ns = time.monotonic_ns()
-    tracks = lane.tracker.update(prediction, frame.time_ns)
-    return Result(frame, prediction, tracks, stage_ns={**spent, "track": time.monotonic_ns() - started_ns})

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edge.config import StreamConfig
+from edge.follower import Follower
 from edge.handoff import DropQueue
-from edge.interfaces import SourceInfo, Tracker
+from edge.interfaces import SourceInfo
 from edge.manifest import Manifest
 from edge.metrics import Counters, Rate, StageTimes, Window
 from edge.types import Frame, Result
@@ -21,13 +22,13 @@ OUTPUT_CAPACITY = 2
 
 @dataclass(slots=True)
 class Lane:
-    """One stream. Each part has one owner: capture writes ``state`` and ``info``, inference the tracker and rates in.
+    """One stream. Each part has one owner: capture writes ``state`` and ``info``, inference the follower.
 
     Attributes:
         config: of the stream.
         model: name of its model.
         manifest: of its model.
-        tracker: None where objects are not tracked.
+        follower: its tracker and analytics.
         results: from inference to output.
         counters: ``captured``, ``inferred``, ``emitted``, ``objects``, ``reconnects`` and ``drop_…`` by cause.
     """
@@ -35,7 +36,7 @@ class Lane:
     config: StreamConfig
     model: str
     manifest: Manifest
-    tracker: Tracker | None
+    follower: Follower
     results: DropQueue[Result] = field(init=False)
     counters: Counters = field(default_factory=Counters)
     stages: StageTimes = field(default_factory=StageTimes)
@@ -82,5 +83,6 @@ class Lane:
             "age_median_ms": round(median, 1),
             "age_p99_ms": round(high, 1),
             "counts": self.counters.snapshot(),
+            "analytics": self.follower.counts(),
             "stages": self.stages.snapshot(),
         }

@@ -53,6 +53,7 @@ class OutputWorker:
         if lane.is_too_old(result.frame, now_ns):
             lane.counters.add("drop_too_old")
             return
+        self._overlay.shapes = lane.follower.shapes
         picture = _Picture(self._overlay, result, self._state(result, now_ns))
         for sink in self._sinks:
             self._write(sink, result, picture)

@@ -12,6 +12,7 @@ from edge.backoff import HostGate
 from edge.capture import CaptureWorker
 from edge.config import Config, ModelConfig, StreamConfig
 from edge.errors import ConfigError, EdgeError, SinkError
+from edge.follower import Follower
 from edge.handoff import LatestFrames
 from edge.inference import InferenceWorker
 from edge.interfaces import Sink, Tracker
@@ -111,6 +112,8 @@ class Pipeline:
         for worker in (self._worker, *self._outputs):
             worker.stop()
             worker.join(1.0)
+        for lane in self.lanes.values():
+            lane.follower.save()
         for model in self.models.values():
             model.close()
         return not any(worker.is_alive for worker in (*self._captures, self._worker, *self._outputs))
@@ -145,7 +148,17 @@ class Pipeline:
                 f"stream {stream.name!r}: {model.path.name} makes embeddings, which show nothing by themselves; "
                 "expected a detector, segmenter or classifier"
             )
-        return Lane(stream, model.name, manifest, _tracker(stream, manifest))
+        return Lane(stream, model.name, manifest, self._follower(stream, manifest))
+
+    def _follower(self, stream: StreamConfig, manifest: Manifest) -> Follower:
+        folder = self.config.state_dir
+        return Follower(
+            stream.name,
+            manifest.classes,
+            tracker=_tracker(stream, manifest),
+            settings=stream.analytics,
+            state_file=None if folder is None else folder / f"{stream.name}.analytics.json",
+        )
 
     def _wait_for_files(self) -> None:
         """A file that cannot be opened is an error at once, a camera is waited for while the others run."""

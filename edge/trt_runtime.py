@@ -123,7 +123,8 @@ class LoadedPlan:
 
     def _dtype_name(self, dtype: Any, tensor: str) -> str:
         for member, name in DTYPES.items():
-            if getattr(self._api.trt.DataType, member) == dtype:
+            # 8.6 knows no INT64
+            if getattr(self._api.trt.DataType, member, None) == dtype:
                 return name
         raise EngineError(
             f"{self._name}: tensor {tensor!r} has type {dtype}, expected one of {', '.join(DTYPES.values())}"

@@ -27,7 +27,9 @@ def build(
     workspace_mb: Annotated[int | None, typer.Option(min=1, help="Scratch memory for kernels.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="Folder that keeps measured kernel times.")] = None,
     dla: Annotated[int | None, typer.Option(min=0, help="DLA core of a Jetson.")] = None,
-    calibration_cache: Annotated[Path | None, typer.Option(help="INT8 ranges for the DLA, TensorRT <= 10.")] = None,
+    calibration_cache: Annotated[
+        Path | None, typer.Option(help="ranges.json for INT8 on the DLA, TensorRT <= 10.")
+    ] = None,
     hardware_compatible: Annotated[
         bool, typer.Option("--hardware-compatible", help="Run on all GPUs from Ampere on.")
     ] = False,

@@ -51,16 +51,13 @@ def _check_model(loaded: Any, model: Any) -> dict[str, str]:
         )
         try:
             check_finite(opened, np.full((720, 1280, 3), 114, np.uint8))
+            spec = opened.manifest.input
+            detail = f"{opened.manifest.head}, {spec.width}x{spec.height}, {opened.engine.name}"
         finally:
             opened.close()
     except EdgeError as error:
         return {**row, "result": "failed", "detail": str(error)}
-    spec = opened.manifest.input
-    return {
-        **row,
-        "result": "ok",
-        "detail": f"{opened.manifest.head}, {spec.width}x{spec.height}, {opened.engine.name}",
-    }
+    return {**row, "result": "ok", "detail": detail}
 
 
 def _check_stream(stream: Any) -> dict[str, str]:

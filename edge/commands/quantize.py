@@ -22,6 +22,7 @@ def quantize(
     max_drop: Annotated[float, typer.Option(min=0, help="Share of the float accuracy that may be lost.")] = 0.01,
     method: Annotated[str, typer.Option(help="auto, minmax, average, percentile, entropy or mse.")] = "auto",
     flavour: Annotated[str, typer.Option(help="fp32 or fp16 (TensorRT), cpu (ONNX Runtime, OpenVINO).")] = "fp32",
+    precision: Annotated[str, typer.Option(help="int8, or fp16 to cast only; that needs no ranges.")] = "int8",
     float_layer: Annotated[
         list[str] | None, typer.Option(help="Weight of a layer to leave in float; again for more.")
     ] = None,
@@ -31,7 +32,7 @@ def quantize(
     report: Annotated[bool, typer.Option(help="Write NAME.report.html and .json beside the model.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Quantize a model to INT8 within an accuracy budget."""
+    """Quantize a model to INT8 (or cast it to FP16) within an accuracy budget."""
     from typing import get_args
 
     from calib.clipping import METHODS
@@ -45,6 +46,11 @@ def quantize(
         raise UsageError(f"--method: expected auto or one of {', '.join(METHODS)}, found {method!r}")
     if flavour not in get_args(Flavour):
         raise UsageError(f"--flavour: expected one of {', '.join(FLAVOURS)}, found {flavour!r}")
+    if precision not in ("int8", "fp16"):
+        raise UsageError(f"--precision: expected int8 or fp16, found {precision!r}")
+    if precision == "fp16":
+        _cast(model, data, images, max_drop, threads, out_path or model.with_name(f"{model.stem}-fp16.onnx"), as_json)
+        return
     table = load_table(ranges or model.with_suffix(".ranges.json"))
     dataset = open_dataset(data, on_error="skip")
     options = QuantizeOptions(
@@ -61,6 +67,33 @@ def quantize(
     if report:
         _write_report(result, ranges or model.with_suffix(".ranges.json"))
     _show(result, as_json)
+
+
+def _cast(model: Path, data: str, images: int, max_drop: float, threads: int, destination: Path, as_json: bool) -> None:
+    from export.convert_fp16 import convert_to_half
+    from export.data.open_data import first, open_dataset
+    from export.gate import main_value
+
+    dataset = open_dataset(data, on_error="skip")
+    judged = first(dataset, images) if images else dataset
+    result = convert_to_half(model, judged, destination, max_drop=max_drop, threads=threads)
+    facts = {
+        "model": str(result.out),
+        "metric": result.before.main_metric,
+        "fp32": main_value(result.before),
+        "fp16": main_value(result.after),
+        "drop": result.drop,
+        "kept_fp32": result.overflowing,
+        "bytes_fp32": result.path.stat().st_size,
+        "bytes_fp16": result.out.stat().st_size,
+    }
+    if as_json:
+        print_json(facts)
+        return
+    out.print(
+        f"{result.out}: {facts['metric']} {facts['fp32']:.4f} → {facts['fp16']:.4f} ({-result.drop:+.2%}), "
+        f"{result.path.stat().st_size / 1e6:.1f} → {result.out.stat().st_size / 1e6:.1f} MB"
+    )
 
 
 def _write_report(result: QuantizeResult, ranges: Path) -> None:
