@@ -37,6 +37,10 @@ def open_engine(
                 from edge.engines.ort import OrtEngine
 
                 return OrtEngine(path, kind=chosen, threads=threads, max_batch=max_batch)
+            case "openvino":
+                from edge.engines.openvino import OpenVinoEngine
+
+                return OpenVinoEngine(path, threads=threads, max_batch=max_batch)
             case "trt":
                 from edge.engines.trt import TrtEngine
 

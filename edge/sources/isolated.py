@@ -63,6 +63,7 @@ class IsolatedSource:
         self._on_drop = on_drop
         self._ring: RingReader | None = None
         self.captured_ns = 0
+        self._is_ended = False
         self._channel, self._process = _start_child()
         self._send_lock = threading.Lock()
         try:
@@ -77,8 +78,9 @@ class IsolatedSource:
         self.info = SourceInfo(**opened["info"])
 
     def read(self) -> tuple[UInt8, int | None] | None:
-        message = self._next({"frame", "end"}, self._deadlines.stall_s)
+        message = None if self._is_ended else self._next({"frame", "end"}, self._deadlines.stall_s)
         if message is None or message["kind"] == "end" or self._ring is None:
+            self._is_ended = True
             return None
         if message["dropped"]:
             self._on_drop(message["dropped"])

@@ -1,0 +1,67 @@
+"""OpenVINO: on many Intel and AMD processors faster than ONNX Runtime, on the same ONNX file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from edge.errors import EngineError, ModelError
+from edge.interfaces import TensorInfo
+from edge.types import Array
+
+DYNAMIC_MAX_BATCH = 16
+
+
+class OpenVinoEngine:
+    """A model in OpenVINO on the CPU; see ``edge.interfaces.Engine``."""
+
+    def __init__(self, path: Path, *, threads: int | None = None, max_batch: int | None = None) -> None:
+        """Load the model; the arguments are those of ``edge.engines.ort.OrtEngine``.
+
+        Raises:
+            ModelError: no model that OpenVINO can load.
+        """
+        self._threads = threads or min(4, len(os.sched_getaffinity(0)))
+        if not path.is_file():
+            raise ModelError(f"{path}: no such model file")
+        hints = {"INFERENCE_NUM_THREADS": self._threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        try:
+            self._compiled: Any = ov.Core().compile_model(str(path), "CPU", hints)
+        except RuntimeError as error:
+            raise ModelError(f"{path.name}: OpenVINO cannot load it ({_last_line(error)}); try engine 'ort'") from None
+        self._request: Any = self._compiled.create_infer_request()
+        self.inputs: Sequence[TensorInfo] = [_info(port) for port in self._compiled.inputs]
+        self.outputs: Sequence[TensorInfo] = [_info(port) for port in self._compiled.outputs]
+        batch = self.inputs[0].shape[0]
+        self.is_fixed_batch = batch is not None
+        self.max_batch = batch if batch is not None else max_batch or DYNAMIC_MAX_BATCH
+
+    @property
+    def name(self) -> str:
+        return f"openvino {ov.__version__.split('-')[0]} CPU, {self._threads} threads"
+
+    def infer(self, tensor: Array) -> Mapping[str, Array]:
+        try:
+            self._request.infer({0: ov.Tensor(np.ascontiguousarray(tensor), shared_memory=True)})
+        except RuntimeError as error:
+            raise EngineError(f"{self.name}: {_last_line(error)}") from None
+        return {info.name: self._request.get_output_tensor(index).data for index, info in enumerate(self.outputs)}
+
+    def close(self) -> None:
+        self._request = None
+        self._compiled = None
+
+
+def _info(port: Any) -> TensorInfo:
+    shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
+    return TensorInfo(port.get_any_name(), shape, str(np.dtype(port.get_element_type().to_dtype())))
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip()[:200]

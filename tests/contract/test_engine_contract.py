@@ -1,0 +1,100 @@
+"""What every engine promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edge.engines.choose import open_engine
+from edge.errors import EdgeError, EngineError, MissingError, ModelError, UsageError
+from edge.interfaces import Engine
+from edge.manifest import InputSpec, Manifest
+
+SPEC = InputSpec(name="frames", width=8, height=4, layout="nhwc", dtype="uint8", colour="bgr")
+MANIFEST = Manifest(name="m", task="detect", head="edgenet", input=SPEC, classes=("x",))
+
+
+def write_model(path: Path, batch: str | int = "batch") -> Path:
+    """A model that adds up each frame's bytes."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["frames"], ["floats"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["floats", "axes"], ["sum"], keepdims=0),
+        ],
+        "g",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, [batch, 4, 8, 3])],
+        [helper.make_tensor_value_info("sum", TensorProto.FLOAT, [batch])],
+        [helper.make_tensor("axes", TensorProto.INT64, [3], [1, 2, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.fixture(params=["ort", "openvino"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+    opened = open_engine(write_model(tmp_path / "m.onnx"), MANIFEST, kind=request.param, threads=1, max_batch=4)
+    request.addfinalizer(opened.close)
+    return opened
+
+
+def test_it_says_what_it_takes_and_gives(engine: Engine) -> None:
+    assert engine.inputs[0].name == "frames"
+    assert engine.inputs[0].shape == (None, 4, 8, 3)
+    assert engine.inputs[0].dtype == "uint8"
+    assert engine.outputs[0].name == "sum"
+    assert (engine.max_batch, engine.is_fixed_batch) == (4, False)
+    assert engine.name
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 2])
+def test_it_runs_any_batch_up_to_its_largest(engine: Engine, count: int) -> None:
+    frames = np.random.default_rng(count).integers(0, 256, (count, 4, 8, 3), np.uint8)
+    assert engine.infer(frames)["sum"].tolist() == frames.reshape(count, -1).sum(1).tolist()
+
+
+def test_a_tensor_of_another_shape_is_an_engine_error(engine: Engine) -> None:
+    with pytest.raises(EngineError):
+        engine.infer(np.zeros((1, 5, 5, 3), np.uint8))
+
+
+def test_closing_twice_is_fine(engine: Engine) -> None:
+    engine.close()
+    engine.close()
+
+
+def test_a_fixed_batch_is_known(tmp_path: Path) -> None:
+    opened = open_engine(write_model(tmp_path / "m.onnx", batch=2), MANIFEST, kind="ort", threads=1)
+    assert (opened.max_batch, opened.is_fixed_batch) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "error", "expected"),
+    [
+        ("warp", "m.onnx", UsageError, "no engine is called 'warp'; choose from: auto, ort"),
+        ("trt", "m.onnx", UsageError, "engine 'trt' cannot run m.onnx"),
+        ("ort", "m.engine", UsageError, "engine 'ort' cannot run m.engine"),
+        ("ort-cuda", "m.onnx", MissingError, "needs CUDAExecutionProvider, this onnxruntime has"),
+        ("ort", "nowhere.onnx", ModelError, "no such model file"),
+    ],
+)
+def test_what_cannot_run_is_one_sentence(
+    tmp_path: Path, kind: str, name: str, error: type[EdgeError], expected: str
+) -> None:
+    write_model(tmp_path / "m.onnx")
+    with pytest.raises(error, match=expected):
+        open_engine(tmp_path / name, MANIFEST, kind=kind)
+
+
+def test_the_null_engine_finds_nothing_and_breaks_when_told() -> None:
+    from edge.engines.null import NullEngine
+
+    engine = NullEngine(SPEC, fail_at=1)
+    assert engine.infer(np.zeros((2, 4, 8, 3), np.uint8))["scores"].shape == (2, 1)
+    with pytest.raises(EngineError, match="broke at batch 1"):
+        engine.infer(np.zeros((2, 4, 8, 3), np.uint8))
