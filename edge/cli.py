@@ -21,6 +21,7 @@ COMMANDS = {
     "probe": "edge.commands.probe:probe",
     "doctor": "edge.commands.doctor:doctor",
     "inspect": "edge.commands.inspect:inspect",
+    "bench": "edge.commands.bench:bench",
 }
 
 

@@ -130,13 +130,17 @@ class Canvas:
         left, top, width, height = cv2.boundingRect(cv2.extractChannel(self.image, 3))
         left, top = max(0, left - 2), max(0, top - 2)
         image = self.image[top : top + height + 4, left : left + width + 4]
-        alpha = image[:, :, 3].astype(np.float32)
-        soft = cv2.GaussianBlur(image, (0, 0), max(0.4, softness_px)).astype(np.float32)
-        gain = alpha / np.maximum(soft[:, :, 3], 1.0)
+        planes = cv2.split(cv2.GaussianBlur(image, (0, 0), max(0.4, softness_px)))
+        solid = cv2.extractChannel(image, 3)
+        alpha = solid.astype(np.float32)
+        gain = alpha / np.maximum(planes[3].astype(np.float32), 1.0)
         if texture > 0:
             rows, columns = (np.arange(size) % 512 for size in alpha.shape)
             gain *= 1 + texture * grain(seed % 4)[rows[:, None], columns[None, :]]
-        soft[:, :, :3] *= gain[:, :, None] * np.array(tint, np.float32)
-        soft[:, :, 3] = alpha
-        np.minimum(soft, alpha[:, :, None], out=soft)
-        return soft.astype(np.uint8), (self.origin[0] - left, self.origin[1] - top)
+        # plane by plane: several times faster than on interleaved colours
+        lit = [
+            np.minimum(plane * (gain * np.float32(part)), alpha).astype(np.uint8)
+            for plane, part in zip(planes[:3], tint, strict=True)
+        ]
+        finished: UInt8 = cv2.merge([*lit, solid])
+        return finished, (self.origin[0] - left, self.origin[1] - top)

@@ -64,7 +64,7 @@ class SceneTruth:
         """The silhouette with its box inside the picture, or None where it lies outside altogether."""
         height, width = self._background.shape
         top, left = max(0, one.top), max(0, one.left)
-        inside = one.mask[top - one.top : height - one.top, left - one.left : width - one.left]
+        inside = one.mask[top - one.top : max(0, height - one.top), left - one.left : max(0, width - one.left)]
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         if len(rows) == 0:
             return None

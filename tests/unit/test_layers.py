@@ -14,13 +14,26 @@ IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sink
 # lowest first; a module may import from its own layer and from those below
 LAYERS = [
     {"errors", "types", "files", "uris", "class_names", "backoff", "metrics"},
-    {"interfaces", "boxes", "manifest", "worker", "handoff", "plan_header", "mot_text"},
-    {"config", "onnx_graph", "card", "jsonl_record", "trt_api", "palette", "settings"},
+    {"interfaces", "boxes", "manifest", "worker", "handoff", "ring", "mot_text"},
+    {"config", "onnx_graph", "card", "jsonl_record", "palette", "settings"},
+    {"trt_api", "plan_header", "trt_runtime", "shapes"},
     {"propose", "preflight", "preprocess", "overlay_text", "overlay_shapes", *IMPLEMENTATIONS, "models"},
-    {"overlay", "model", "lane", "live", "doctor"},
-    {"capture", "inference", "output", "server_guard", "server_metrics", "server_push", "server_app", "server"},
+    {"overlay", "model", "live", "doctor", "follower"},
+    {"lane"},
+    {
+        "capture",
+        "inference",
+        "output",
+        "capture_child",
+        "server_guard",
+        "server_metrics",
+        "server_push",
+        "server_app",
+        "server",
+    },
     {"pipeline"},
     {"service"},
+    {"measure"},
     {"commands"},
     {"cli"},
 ]
@@ -46,7 +59,7 @@ def imports_of(path: Path) -> list[str]:
 def part_of(module: str) -> str:
     """``edge.trackers.settings`` is pure settings and belongs to the layer of the configuration."""
     names = module.split(".")
-    return "settings" if names[-1] == "settings" else names[1] if len(names) > 1 else ""
+    return names[-1] if names[-1] in ("settings", "shapes") else names[1] if len(names) > 1 else ""
 
 
 def edge_files() -> list[Path]:

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.errors import DataError
@@ -31,7 +31,7 @@ print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
 
 @pytest.fixture(scope="module")
 def street() -> Street:
-    return Street(1, 640, 360, 30, 14)
+    return Street(1, 320, 180, 30, 14)
 
 
 def _sprite(seed: int) -> Sprite:
@@ -50,19 +50,29 @@ def _painted(picture: np.ndarray, sprite: Sprite, at: tuple[float, float], track
     return Silhouette(0, track_id, placed.left, placed.top, placed.image[:, :, 3], shown)
 
 
+def _on_canvas(one: Silhouette, shape: tuple[int, int], mask: np.ndarray) -> np.ndarray:
+    """The mask on a canvas of the picture's size, pixel by pixel."""
+    canvas = np.zeros(shape, bool)
+    corner = [max(0, one.top), max(0, one.left)] if mask is one.shown else [one.top, one.left]
+    places = np.argwhere(mask > 0) + corner
+    places = places[((places >= 0) & (places < shape)).all(axis=1)]
+    canvas[places[:, 0], places[:, 1]] = True
+    return canvas
+
+
 def test_another_process_renders_the_same_bytes() -> None:
-    digests = {
-        subprocess.run([sys.executable, "-c", _HASH], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    }
-    assert len(digests) == 1
+    done = subprocess.run([sys.executable, "-c", _HASH], capture_output=True, text=True, check=True)
+    picture, truth = Street(3, 320, 180, 30, 8).render(77)
+    sample, labels = render_sample(5, 320, 180)
+    parts = (picture, truth.xyxy, truth.track_id, truth.visibility, truth.class_map, sample, labels.xyxy)
+    assert done.stdout.strip() == hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 def test_a_frame_does_not_depend_on_those_rendered_before(street: Street) -> None:
     for index in (400, 3, 90):
         street.render(index)
     picture, truth = street.render(200)
-    fresh, fresh_truth = Street(1, 640, 360, 30, 14).render(200)
+    fresh, fresh_truth = Street(1, 320, 180, 30, 14).render(200)
     assert np.array_equal(picture, fresh)
     assert np.array_equal(truth.xyxy, fresh_truth.xyxy)
     assert np.array_equal(truth.class_map, fresh_truth.class_map)
@@ -71,38 +81,26 @@ def test_a_frame_does_not_depend_on_those_rendered_before(street: Street) -> Non
 def test_seeds_and_frames_differ(street: Street) -> None:
     first, _ = street.render(0)
     assert not np.array_equal(first, street.render(1)[0])
-    assert not np.array_equal(first, Street(2, 640, 360, 30, 14).render(0)[0])
+    assert not np.array_equal(first, Street(2, 320, 180, 30, 14).render(0)[0])
 
 
-@settings(max_examples=40, deadline=None)
+@example(seed=0, x=137.0, y=1.0)  # beyond the right edge
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 1000), x=st.floats(-20, 150), y=st.floats(0, 140))
 def test_every_painted_pixel_lies_in_the_box_and_the_box_is_tight(seed: int, x: float, y: float) -> None:
-    # premultiplied colours cover the black picture exactly where alpha is above zero
     picture = np.full((100, 120, 3), 255, np.uint8)
     one = _painted(picture, _sprite(seed), (x, y), 7)
     truth = SceneTruth([one], np.zeros((100, 120), np.uint8))
     changed = (picture != 255).any(axis=2)
-    assert np.array_equal(truth.owner >= 0, one_canvas(one, (100, 120), one.shown))
+    assert np.array_equal(truth.owner >= 0, _on_canvas(one, (100, 120), one.shown))
     assert not (changed & (truth.owner < 0)).any()
-    whole = one_canvas(one, (100, 120), one.mask)
+    whole = _on_canvas(one, (100, 120), one.mask)
     assert len(truth) == int(whole.any())
     for x1, y1, x2, y2 in truth.xyxy.astype(int):
         rows, columns = np.nonzero(whole)
         assert (x1, y1, x2, y2) == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
     hidden_by_post = whole[:, 60:64]
     assert not (truth.owner[:, 60:64][hidden_by_post] >= 0).any()
-
-
-def one_canvas(one: Silhouette, shape: tuple[int, int], mask: np.ndarray) -> np.ndarray:
-    """The mask on a canvas of the picture's size, pixel by pixel."""
-    canvas = np.zeros(shape, bool)
-    is_cut = mask is one.shown
-    for row, column in np.argwhere(mask > 0):
-        y = row + (max(0, one.top) if is_cut else one.top)
-        x = column + (max(0, one.left) if is_cut else one.left)
-        if 0 <= y < shape[0] and 0 <= x < shape[1]:
-            canvas[y, x] = True
-    return canvas
 
 
 def test_what_stands_in_front_takes_visibility_away() -> None:
@@ -141,7 +139,7 @@ def test_class_map_shows_the_topmost_object(street: Street, index: int) -> None:
 
 def test_the_types_are_those_of_the_project(street: Street) -> None:
     picture, truth = street.render(10)
-    assert picture.shape == (360, 640, 3)
+    assert picture.shape == (180, 320, 3)
     assert picture.dtype == np.uint8
     assert (truth.xyxy.dtype, truth.class_id.dtype) == (np.float32, np.int32)
     assert (truth.track_id.dtype, truth.visibility.dtype) == (np.int64, np.float32)
@@ -155,8 +153,8 @@ def test_track_ids_are_never_used_again() -> None:
     gone: set[int] = set()
     before: set[int] = set()
     looks: dict[int, object] = {}
-    for step in range(1500):
-        actors = traffic.at(step * 0.4)
+    for step in range(600):
+        actors = traffic.at(step * 0.5)
         now = {actor.track_id for actor in actors}
         assert len(now) == len(actors)
         gone |= before - now
@@ -164,13 +162,13 @@ def test_track_ids_are_never_used_again() -> None:
         for actor in actors:
             assert looks.setdefault(actor.track_id, actor.model) == actor.model
         before = now
-    assert len(looks) > 40
+    assert len(looks) > 25
 
 
 def test_movement_is_smooth() -> None:
     traffic = Traffic(draw_variation(4, 640, 360, wide=False), 14)
     before = {actor.track_id: actor for actor in traffic.at(0.0)}
-    for frame in range(1, 300):
+    for frame in range(1, 200):
         now = {actor.track_id: actor for actor in traffic.at(frame / 30)}
         for track_id in before.keys() & now.keys():
             a, b = before[track_id], now[track_id]
@@ -180,7 +178,7 @@ def test_movement_is_smooth() -> None:
 
 def test_objects_hide_one_another_over_time(street: Street) -> None:
     seen: dict[int, list[float]] = {}
-    for index in range(0, 450, 15):
+    for index in range(0, 450, 30):
         _, truth = street.render(index)
         for track_id, visibility in zip(truth.track_id, truth.visibility, strict=True):
             seen.setdefault(int(track_id), []).append(float(visibility))
@@ -197,7 +195,7 @@ def test_an_empty_street_is_a_street() -> None:
 
 def test_all_classes_appear_and_persons_are_no_specks() -> None:
     labels, heights = set(), []
-    for seed in range(12):
+    for seed in range(8):
         _, truth = render_sample(seed, 320, 180)
         labels |= {int(label) for label in truth.class_id[~truth.ignore]}
         whole = (truth.visibility > 0.95) & (truth.class_id == 0)

@@ -1,0 +1,97 @@
+"""Measuring: the bare engine against the whole loop, back to back on the same cores, by the pipeline's own clocks."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge.config import Config
+from edge.interfaces import SourceInfo
+from edge.model import Model
+from edge.pipeline import Pipeline
+from edge.service import summarise
+from edge.sources.choose import open_source
+from edge.types import UInt8
+
+WARMUP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class BareEngine:
+    """The engine alone, on one tensor. Milliseconds per batch; ``fps`` counts frames."""
+
+    name: str
+    batch: int
+    fps: float
+    median_ms: float
+    p99_ms: float
+    cpu_ms_per_frame: float
+
+
+def measure_engine(model: Model, images: Sequence[UInt8], seconds: float) -> BareEngine:
+    """Run the engine alone for a while, on these (H, W, 3) images as one batch."""
+    tensor, _ = model.preprocessor.images(images, pad_to=model.batch_size)
+    for _ in range(WARMUP):
+        model.engine.infer(tensor)
+    spent: list[float] = []
+    cpu_s = _cpu_s()
+    started = time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        model.engine.infer(tensor)
+        spent.append((time.perf_counter() - before) * 1e3)
+    wall_s = time.perf_counter() - started
+    count = len(spent) * len(images)
+    return BareEngine(
+        name=model.engine.name,
+        batch=len(images),
+        fps=round(count / wall_s, 2),
+        median_ms=round(float(np.median(spent)), 3),
+        p99_ms=round(float(np.percentile(spent, 99)), 3),
+        cpu_ms_per_frame=round((_cpu_s() - cpu_s) * 1e3 / count, 3),
+    )
+
+
+def measure_loop(config: Config, max_seconds: float) -> dict[str, Any]:
+    """Run a configuration for a while; its rate, ages, drops and stage times, and the processor time per frame."""
+    pipeline = Pipeline(config)
+    cpu_s = _cpu_s()
+    pipeline.start()
+    pipeline.wait(max_seconds)
+    summary = summarise(pipeline)
+    pipeline.stop()
+    for failure in pipeline.failures():
+        raise failure
+    return {
+        **summary.as_dict(),
+        "cpu_ms_per_frame": round((_cpu_s() - cpu_s) * 1e3 / max(1, summary.frames), 3),
+        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "streams": {name: lane.stats() for name, lane in pipeline.lanes.items()},
+    }
+
+
+def first_images(uri: str, count: int) -> tuple[list[UInt8], SourceInfo]:
+    """The first pictures of a source."""
+    source = open_source(uri)
+    try:
+        pictures = [picture[0] for _ in range(count) if (picture := source.read()) is not None]
+    finally:
+        source.close()
+    return pictures, source.info
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _cpu_s() -> float:
+    """Processor seconds of this process and of its ended children."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
