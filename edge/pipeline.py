@@ -207,18 +207,20 @@ def _score(stream: StreamConfig, manifest: Manifest) -> float:
     return manifest.thresholds.score if stream.score is None else stream.score
 
 
-def _tracker(stream: StreamConfig, manifest: Manifest) -> Tracker | None:
-    """A tracker whose idea of a good detection is the model's, not that of the data sets it was tuned on."""
-    if stream.track.method == "off" or manifest.task != "detect":
-        return None
-    score = _score(stream, manifest)
-    settings = replace(
+def tracker_settings(score: float, manifest: Manifest) -> TrackerSettings:
+    """Settings whose idea of a good detection is the model's, not that of the data sets they were tuned on."""
+    return replace(
         TrackerSettings(),
         score_low=min(manifest.thresholds.track_score, score),
         score_high=score,
         score_new=min(score + 0.1, 0.95),
     )
-    return open_tracker(stream.track.method, settings)
+
+
+def _tracker(stream: StreamConfig, manifest: Manifest) -> Tracker | None:
+    if stream.track.method == "off" or manifest.task != "detect":
+        return None
+    return open_tracker(stream.track.method, tracker_settings(_score(stream, manifest), manifest))
 
 
 def _close_quietly(sink: Sink) -> None:
