@@ -29,6 +29,7 @@ from edge.types import Bool, Event, Int32, Int64, Tracks, UInt8
 SCHEMA = 1
 # a step back by more than this is a clock that began anew; by less, a frame out of order
 CLOCK_RESTART_NS = 2_000_000_000
+# what is measured in seconds (lost, loitering, stopped) is looked at ten times a second
 SWEEP_NS = 100_000_000
 SCHEDULE_NS = 1_000_000_000
 
@@ -109,8 +110,11 @@ class StreamAnalytics:
         step_s = 0.0 if self._last_ns == NEVER else (time_ns - self._last_ns) / 1e9
         self._last_ns = time_ns
         events += self._watch_schedules(time_ns)
-        events += self._sweep(time_ns)
-        events += self._take(usable(tracks), time_ns, step_s)
+        is_sweep = self._next_sweep_ns == NEVER or time_ns >= self._next_sweep_ns
+        if is_sweep:
+            self._next_sweep_ns = time_ns + SWEEP_NS
+            events += self._sweep(time_ns)
+        events += self._take(usable(tracks), time_ns, step_s, is_sweep)
         events += self._events.changed(self._table.rows, self._zones.watch_crowds(time_ns), time_ns)
         return tuple(events)
 
@@ -176,7 +180,7 @@ class StreamAnalytics:
                 f"{self._stream}: the stored analytics state is not usable ({error!r}); remove it to start from zero"
             ) from None
 
-    def _take(self, tracks: Tracks, time_ns: int, step_s: float) -> list[Event]:
+    def _take(self, tracks: Tracks, time_ns: int, step_s: float, is_sweep: bool) -> list[Event]:
         events: list[Event] = []
         rows = self._table.rows
         if len(rows) and rows["is_restored"].any():
@@ -190,6 +194,8 @@ class StreamAnalytics:
         num_lines = len(self._lines.names)
         crossings = self._lines.update(rows, slot, tracks.xyxy, wanted[:, :num_lines], time_ns)
         changes = self._zones.update(rows, slot, tracks.xyxy, wanted[:, num_lines:], time_ns)
+        if is_sweep:
+            changes += self._zones.linger(rows, slot, tracks.xyxy, time_ns)
         rows["seen_ns"][slot], rows["xyxy"][slot] = time_ns, tracks.xyxy
         rows["velocity"][slot], rows["is_lost"][slot] = tracks.velocity, False
         if self._heatmap:
@@ -216,10 +222,7 @@ class StreamAnalytics:
         return self._events.changed(rows, self._zones.refresh(rows, wanted, time_ns), time_ns)
 
     def _sweep(self, time_ns: int) -> list[Event]:
-        """Let go of tracks that were not seen for a while, ten times a second."""
-        if self._next_sweep_ns != NEVER and time_ns < self._next_sweep_ns:
-            return []
-        self._next_sweep_ns = time_ns + SWEEP_NS
+        """Let go of tracks that were not seen for a while."""
         rows = self._table.rows
         if len(rows) == 0:
             return []

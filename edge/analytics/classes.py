@@ -26,9 +26,12 @@ class ClassFilters:
         table = [[not names or name in names for names in filters] for name in classes]
         table.append([not names for names in filters])
         self._table: Bool = np.array(table, np.bool_).reshape(self._num + 1, len(filters))
+        self._is_open = bool(self._table.all())
 
     def passes(self, class_id: Int32) -> Bool:
         """(N, K) whether each object passes each filter; numbers that have no name pass empty filters only."""
+        if self._is_open:
+            return np.ones((len(class_id), self._table.shape[1]), np.bool_)
         known = np.where((class_id >= 0) & (class_id < self._num), class_id, self._num)
         passed: Bool = self._table[known]
         return passed

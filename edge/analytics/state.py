@@ -161,12 +161,13 @@ def vote(rows: Array, slot: Int64, class_id: Array) -> None:
     """Let this frame vote on the class of each track (majority vote of Boyer and Moore, with a cap)."""
     held, votes = rows["class_id"][slot], rows["votes"][slot]
     agrees = held == class_id
+    if agrees.all():
+        rows["votes"][slot] = np.minimum(votes + 1, MAX_VOTES)
+        return
     votes = np.minimum(np.where(agrees, votes + 1, votes - 1), MAX_VOTES)
     is_beaten = votes < 0
-    if is_beaten.any():
-        rows["class_id"][slot] = np.where(is_beaten, class_id, held)
-        votes = np.where(is_beaten, 1, votes)
-    rows["votes"][slot] = votes
+    rows["class_id"][slot] = np.where(is_beaten, class_id, held)
+    rows["votes"][slot] = np.where(is_beaten, 1, votes)
 
 
 def settle(side: Array, pending_ns: Array, seen: Array, now_ns: int, settle_ns: Array) -> tuple[Array, Array]:

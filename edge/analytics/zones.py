@@ -50,6 +50,8 @@ class ZoneWatcher:
         self._loiter_ns = _nanoseconds([zone.loiter_s for zone in zones])
         self._stopped_ns = _nanoseconds([zone.stopped_s for zone in zones])
         self._still_share = np.array([(z.stopped_s or 0) * z.stopped_heights_per_s for z in zones], np.float64)
+        self._has_loiter = any(zone.loiter_s for zone in zones)
+        self._has_stopped = any(zone.stopped_s for zone in zones)
         self._crowd_count = np.array([z.crowd_count or np.iinfo(np.int32).max for z in zones], np.int64)
         self._crowd_ns = np.array([round(zone.crowd_s * 1e9) for zone in zones], np.int64)
         self.occupancy = np.zeros(len(zones), np.int64)
@@ -72,33 +74,35 @@ class ZoneWatcher:
         if self._polygons is None or len(slot) == 0:
             return []
         side, pending = rows["zone_side"][slot], rows["zone_pending_ns"][slot]
-        since_ns = np.full(side.shape, now_ns)
+        since_ns: Int64 | int = now_ns
         accepted, _ = settle(side, pending, self._sides(self._polygons, xyxy), now_ns, self._settle_ns)
         if accepted.any():
             since_ns = np.where(accepted, pending, now_ns)
             side, pending[accepted] = np.where(accepted, -side, side), NEVER
         rows["zone_side"][slot], rows["zone_pending_ns"][slot] = side, pending
-        changes = self._move(rows, slot, (side > 0) & wanted, since_ns)
+        return self._move(rows, slot, (side > 0) & wanted, since_ns)
+
+    def linger(self, rows: Array, slot: Int64, xyxy: Float32, now_ns: int) -> list[ZoneChange]:
+        """See who loiters and who stopped, after ``update``. Seconds matter here, so not every frame must be seen."""
+        if len(slot) == 0 or not (self._has_loiter or self._has_stopped):
+            return []
         present = rows["zone_present"][slot]
-        if present.any():
-            changes += self._loiter(rows, slot, present, now_ns)
-        if self._still_share.any():
-            changes += self._stop(rows, slot, xyxy, present, now_ns)
-        return changes
+        changes = self._loiter(rows, slot, present, now_ns) if self._has_loiter else []
+        return changes + (self._stop(rows, slot, xyxy, present, now_ns) if self._has_stopped else [])
 
     def refresh(self, rows: Array, wanted: Bool, now_ns: int) -> list[ZoneChange]:
         """Apply a changed schedule to all (T,) remembered tracks; ``wanted`` is (T, Z)."""
         if self._polygons is None or len(rows) == 0:
             return []
         present = (rows["zone_side"] > 0) & wanted & ~rows["is_lost"][:, None]
-        return self._move(rows, np.arange(len(rows)), present, np.full(present.shape, now_ns))
+        return self._move(rows, np.arange(len(rows)), present, now_ns)
 
     def lose(self, rows: Array, slot: Int64) -> list[ZoneChange]:
         """Let lost tracks leave their zones, at the time when they were last seen."""
         if self._polygons is None or len(slot) == 0:
             return []
-        seen_ns = np.broadcast_to(rows["seen_ns"][slot][:, None], rows["zone_side"][slot].shape)
-        changes = self._move(rows, slot, np.zeros(seen_ns.shape, np.bool_), seen_ns, reason="lost")
+        nowhere = np.zeros((len(slot), len(self.names)), np.bool_)
+        changes = self._move(rows, slot, nowhere, rows["seen_ns"][slot][:, None], reason="lost")
         rows["zone_side"][slot] = -1
         rows["zone_pending_ns"][slot] = NEVER
         rows["zone_stopped"][slot] = False
@@ -109,7 +113,11 @@ class ZoneWatcher:
         """Compare the occupancy of every zone with its limit; call once per frame, after ``update``."""
         if self._polygons is None:
             return []
-        seen = np.where(self.occupancy >= self._crowd_count, 1, -1).astype(np.int8)
+        is_full = self.occupancy >= self._crowd_count
+        if (is_full == (self._crowded > 0)).all():
+            self._crowd_pending_ns[...] = NEVER
+            return []
+        seen = np.where(is_full, np.int8(1), np.int8(-1))
         accepted, _ = settle(self._crowded, self._crowd_pending_ns, seen, now_ns, self._crowd_ns)
         if not accepted.any():
             return []
@@ -161,22 +169,25 @@ class ZoneWatcher:
         band = np.minimum(band, self._cap)
         return (distance > band).view(np.int8) - (distance < -band).view(np.int8)
 
-    def _move(self, rows: Array, slot: Int64, present: Bool, time_ns: Int64, reason: str = "left") -> list[ZoneChange]:
-        """Enter and leave: make (N, Z) ``present`` true, each change at its (N, Z) time."""
+    def _move(
+        self, rows: Array, slot: Int64, present: Bool, time_ns: Int64 | int, reason: str = "left"
+    ) -> list[ZoneChange]:
+        """Enter and leave: make (N, Z) ``present`` true, each change at its time, one for all or (N, Z)."""
         was = rows["zone_present"][slot]
         changed = present != was
         if not changed.any():
             return []
+        times_ns = np.broadcast_to(time_ns, present.shape)
         changes = []
         for n, zone in np.argwhere(changed).tolist():
             row = rows[slot[n]]
             if present[n, zone]:
-                row["zone_since_ns"][zone] = time_ns[n, zone]
+                row["zone_since_ns"][zone] = times_ns[n, zone]
                 row["zone_loitered"][zone] = False
                 self._entered[zone] += 1
                 changes.append(ZoneChange("zone_entered", int(slot[n]), zone, {}))
                 continue
-            dwell_s = max(0, int(time_ns[n, zone]) - int(row["zone_since_ns"][zone])) / 1e9
+            dwell_s = max(0, int(times_ns[n, zone]) - int(row["zone_since_ns"][zone])) / 1e9
             self._left[zone] += 1
             self._dwell_s[zone] += dwell_s
             changes.append(
