@@ -124,6 +124,13 @@ def test_class_folders_are_sorted_and_a_list_overrules(tmp_path: Path) -> None:
     assert dataset.classes == ("zebra", "ape") and [dataset[i].label for i in range(2)] == [0, 1]
 
 
+def test_class_that_a_split_lacks_keeps_its_id(tmp_path: Path) -> None:
+    make_classes(tmp_path / "val")
+    (tmp_path / "classes.txt").write_text("ape\nbear\nzebra\n")
+    dataset = open_dataset(f"classes:{tmp_path / 'val'}")
+    assert dataset.classes == ("ape", "bear", "zebra") and dataset[1].label == 2
+
+
 @pytest.mark.parametrize("make", [make_coco, make_voc, make_yolo, make_masks, make_classes])
 def test_bare_path_is_recognised(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     assert len(open_dataset(str(make(tmp_path)))) > 0
@@ -261,6 +268,7 @@ FAULTS = [
     ("masks missing", edit_file(make_masks, "masks", "masks/x.png", None), "missing mask: "),
     ("masks names", edit_file(make_masks, "masks", "classes.json", None), "class names in classes.json or classes.txt"),
     ("masks list", edit_file(make_masks, "masks", "classes.json", '{"a": 1}'), "expected a list of class names"),
+    ("classes unlisted", edit_file(make_classes, "classes", "classes.txt", "ape\n"), "unknown class: "),
     ("classes empty", edit_file(make_classes, "classes", "ape/1.png", None), "class without images: "),
     ("classes unreadable", edit_file(make_classes, "classes", "ape/1.png", "text"), "unreadable image: "),
 ]

@@ -242,6 +242,25 @@ def test_model_of_another_task_is_refused(answer: Prediction) -> None:
         evaluate(answering(answer, answer), two_pictures())
 
 
+def test_boxes_of_nameless_classes_are_left_out() -> None:
+    dataset = two_pictures()
+    answer = found((10, 10, 50, 50, 0.9, 0), (10, 10, 50, 50, 0.95, 7))
+    report = evaluate(answering(answer, Detections.empty()), dataset)
+    assert report.confusion[0].tolist() == [1, 0, 1]
+
+
+def test_too_few_scores_are_refused() -> None:
+    dataset = Listed("classify", ("cat", "dog"), [labelled(0, 1)])
+    with pytest.raises(DataError, match="gives 1 scores, its manifest names 2 classes"):
+        evaluate(answering(scores(1)), dataset)
+
+
+def test_detector_that_gives_no_numbers_scores_zero() -> None:
+    nan = float("nan")
+    report = evaluate(answering(found((nan, nan, nan, nan, nan, 0)), found((1, 1, nan, 9, 0.9, 1))), two_pictures())
+    assert report.metrics["map"] == 0
+
+
 def test_report_is_json_without_surprises() -> None:
     dataset = two_pictures()
     raw = json.loads(evaluate(perfect(dataset), dataset).to_json())

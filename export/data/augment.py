@@ -1,0 +1,254 @@
+"""Random changes to training pictures: where they land, and the pictures of which one is made. h w target pixels.
+
+Mosaic follows YOLOv4 (Bochkovskiy et al. 2020), mixup for detection YOLOX (Ge et al. 2021), cutout DeVries and
+Taylor 2017. Boxes and masks move with the pixels; placement has no rotation, so boxes stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.random import Generator
+
+from edge.manifest import InputSpec
+from edge.preprocess import fit
+from edge.types import UInt8
+from export.data.augment_pixels import PixelSettings, change_pixels
+from export.data.geometry import PAD_LEVEL, Placement, Window, paint, paint_mask, place_labels
+from export.data.sample import IGNORE_LABEL, DataTask, Sample
+
+Size = tuple[int, int]
+_ASPECT_JITTER = 0.1
+_MIXUP_BETA = 32.0
+# a box of which cutout hides more than this is neither learned nor counted
+_MAX_HIDDEN = 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentSettings:
+    """How strongly pictures are changed. Plain names are probabilities in [0, 1] per picture.
+
+    Attributes:
+        flip: mirror left and right.
+        crop: scale by a factor in [scale_min, scale_max] of the letterboxed size and put at a random place: larger
+            pictures are cropped, smaller ones padded. Otherwise the picture is letterboxed.
+        shift: how far a cropped picture may also move, as a share of the target's size (for small pictures).
+        colour: change hue, saturation and value by up to these shares.
+        mosaic: four pictures in one (not for classification).
+        mixup: blend with another picture (detection only); needs ``mosaic`` elsewhere to be useful.
+        cutout: hide up to ``cutout_area`` of the picture under a grey rectangle.
+        blur, noise, jpeg: what cameras do, with ``blur_sigma_px``, ``noise_sigma`` (grey levels) and
+            ``jpeg_quality_min`` as their worst.
+    """
+
+    flip: float = 0.5
+    crop: float = 1.0
+    scale_min: float = 0.6
+    scale_max: float = 1.5
+    shift: float = 0.0
+    colour: float = 1.0
+    hue: float = 0.015
+    saturation: float = 0.6
+    value: float = 0.4
+    mosaic: float = 0.0
+    mixup: float = 0.0
+    cutout: float = 0.0
+    cutout_area: float = 0.2
+    blur: float = 0.05
+    blur_sigma_px: float = 1.5
+    noise: float = 0.05
+    noise_sigma: float = 8.0
+    jpeg: float = 0.05
+    jpeg_quality_min: int = 40
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "crop", "colour", "mosaic", "mixup", "cutout", "blur", "noise", "jpeg"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability in [0, 1], found {getattr(self, name)}")
+        if not 0 < self.scale_min <= self.scale_max:
+            raise ValueError(f"expected 0 < scale_min <= scale_max, found {self.scale_min} and {self.scale_max}")
+
+    @classmethod
+    def none(cls) -> AugmentSettings:
+        """Letterboxing only."""
+        return cls(flip=0, crop=0, colour=0, blur=0, noise=0, jpeg=0)
+
+    def without_mixing(self) -> AugmentSettings:
+        """The same without mosaic and mixup, for the last epochs (Ge et al. 2021, section 2.1)."""
+        return replace(self, mosaic=0.0, mixup=0.0)
+
+    def pixels(self) -> PixelSettings:
+        """What concerns the colours only."""
+        return PixelSettings(
+            self.colour, self.hue, self.saturation, self.value, self.blur, self.blur_sigma_px,
+            self.noise, self.noise_sigma, self.jpeg, self.jpeg_quality_min,
+        )  # fmt: skip
+
+
+def augment(
+    sample: Sample,
+    size: Size,
+    settings: AugmentSettings,
+    rng: Generator,
+    other: Callable[[int], Sample],
+    num_samples: int,
+    task: DataTask,
+) -> Sample:
+    """Make one training picture.
+
+    Args:
+        sample: the picture that it is about.
+        size: height and width of the result.
+        settings: what may happen.
+        rng: the only source of chance.
+        other: reads another picture of the data set, for mosaic and mixup.
+        num_samples: how many there are.
+        task: decides what makes sense.
+
+    Returns:
+        A sample of exactly this size, with its own memory.
+    """
+    made = _one(sample, size, settings, rng, other, num_samples, task)
+    if task == "detect" and rng.random() < settings.mixup:
+        partner = _one(other(int(rng.integers(num_samples))), size, settings, rng, other, num_samples, task)
+        made = _blend(made, partner, float(rng.beta(_MIXUP_BETA, _MIXUP_BETA)))
+    image = change_pixels(made.image, settings.pixels(), rng)
+    made = replace(made, image=image)
+    if rng.random() < settings.cutout:
+        made = _cut_out(made, settings.cutout_area, rng)
+    return made
+
+
+def letterboxed(width: int, height: int, size: Size) -> Placement:
+    """How ``edge.preprocess`` places a picture of this size."""
+    spec = InputSpec(name="frames", width=size[1], height=size[0], layout="nhwc", dtype="uint8", colour="bgr")
+    return Placement.of_letterbox(fit(width, height, spec))
+
+
+def _one(
+    sample: Sample,
+    size: Size,
+    settings: AugmentSettings,
+    rng: Generator,
+    other: Callable[[int], Sample],
+    num_samples: int,
+    task: DataTask,
+) -> Sample:
+    """One picture, or a mosaic of four."""
+    if task != "classify" and rng.random() < settings.mosaic:
+        rest = [other(int(rng.integers(num_samples))) for _ in range(3)]
+        return _mosaic([sample, *rest], size, settings, rng)
+    height, width = size
+    whole = Window(0, 0, width, height)
+    return _compose([(sample, _place(sample.image, size, settings, rng), whole)], size)
+
+
+def _place(image: UInt8, size: Size, settings: AugmentSettings, rng: Generator) -> Placement:
+    """A random placement in the whole target."""
+    height, width = size
+    placement = letterboxed(image.shape[1], image.shape[0], size)
+    if rng.random() < settings.crop:
+        scale_x, scale_y = _random_scale(placement, settings, rng)
+        free_x, free_y = width - image.shape[1] * scale_x, height - image.shape[0] * scale_y
+        shift_x = free_x * rng.random() + width * settings.shift * rng.uniform(-1, 1)
+        shift_y = free_y * rng.random() + height * settings.shift * rng.uniform(-1, 1)
+        placement = Placement(scale_x, scale_y, shift_x, shift_y)
+    return placement.mirrored(width) if rng.random() < settings.flip else placement
+
+
+def _random_scale(placement: Placement, settings: AugmentSettings, rng: Generator) -> tuple[float, float]:
+    factor = float(np.exp(rng.uniform(np.log(settings.scale_min), np.log(settings.scale_max))))
+    aspect = 1 + rng.uniform(-_ASPECT_JITTER, _ASPECT_JITTER) if settings.scale_min < settings.scale_max else 1.0
+    return placement.scale_x * factor * aspect, placement.scale_y * factor / aspect
+
+
+def _mosaic(samples: list[Sample], size: Size, settings: AugmentSettings, rng: Generator) -> Sample:
+    """Four pictures around a random point; each fills its quarter or touches the point."""
+    height, width = size
+    x, y = int(width * rng.uniform(0.25, 0.75)), int(height * rng.uniform(0.25, 0.75))
+    windows = [Window(0, 0, x, y), Window(x, 0, width, y), Window(0, y, x, height), Window(x, y, width, height)]
+    parts = []
+    for sample, window in zip(samples, windows, strict=True):
+        fitted = letterboxed(sample.image.shape[1], sample.image.shape[0], size)
+        scale_x, scale_y = _random_scale(fitted, settings, rng)
+        shift_x = _quarter_shift(sample.image.shape[1] * scale_x, window.left, window.right, window.left == 0, rng)
+        shift_y = _quarter_shift(sample.image.shape[0] * scale_y, window.top, window.bottom, window.top == 0, rng)
+        placement = Placement(scale_x, scale_y, shift_x, shift_y)
+        if rng.random() < settings.flip:
+            # mirrored in its own place
+            placement = replace(placement, scale_x=-scale_x, shift_x=shift_x + sample.image.shape[1] * scale_x)
+        parts.append((sample, placement, window))
+    return _compose(parts, size)
+
+
+def _quarter_shift(length: float, start: int, stop: int, is_first: bool, rng: Generator) -> float:
+    """Where a picture of this length begins: anywhere if it covers the window, else touching the mosaic's centre."""
+    free = stop - start - length
+    if free < 0:
+        return float(start + free * rng.random())
+    return float(start + free if is_first else start)
+
+
+def _compose(parts: list[tuple[Sample, Placement, Window]], size: Size) -> Sample:
+    """Paint placed pictures into their windows and gather their labels."""
+    height, width = size
+    image: UInt8 = np.full((height, width, 3), PAD_LEVEL, np.uint8)
+    head = parts[0][0]
+    mask = None if head.mask is None else np.full((height, width), IGNORE_LABEL, np.uint8)
+    placed = []
+    for sample, placement, window in parts:
+        paint(sample.image, image, placement, window)
+        if mask is not None and sample.mask is not None:
+            paint_mask(sample.mask, mask, placement, window)
+        placed.append(place_labels(sample, placement, window))
+    return replace(_gather(placed), image=image, image_id=head.image_id, mask=mask, label=head.label)
+
+
+def _gather(samples: list[Sample]) -> Sample:
+    """All boxes of several samples, in the first one."""
+    return replace(
+        samples[0],
+        boxes=np.concatenate([sample.boxes for sample in samples]),
+        labels=np.concatenate([sample.labels for sample in samples]),
+        ignore=np.concatenate([sample.ignore for sample in samples]),
+        weight=np.concatenate([sample.weight for sample in samples]),
+    )
+
+
+def _blend(first: Sample, second: Sample, share: float) -> Sample:
+    """Mixup of two detection samples: both pictures shine through, both sets of boxes count."""
+    mixed = first.image * np.float32(share) + second.image * np.float32(1 - share)
+    return replace(_gather([first, second]), image=np.rint(mixed).astype(np.uint8))
+
+
+def _cut_out(sample: Sample, max_area: float, rng: Generator) -> Sample:
+    """Hide a rectangle; what lies under it is unlabelled, and boxes that vanish are ignored."""
+    height, width = sample.image.shape[:2]
+    share = rng.uniform(0.02, max(0.02, max_area))
+    aspect = float(np.exp(rng.uniform(-0.7, 0.7)))
+    hole_width = min(width, max(1, round(width * np.sqrt(share * aspect))))
+    hole_height = min(height, max(1, round(height * np.sqrt(share / aspect))))
+    left, top = int(rng.integers(width - hole_width + 1)), int(rng.integers(height - hole_height + 1))
+    image = sample.image.copy()
+    image[top : top + hole_height, left : left + hole_width] = PAD_LEVEL
+    mask = sample.mask
+    if mask is not None:
+        mask = mask.copy()
+        mask[top : top + hole_height, left : left + hole_width] = IGNORE_LABEL
+    hole = np.array([left, top, left + hole_width, top + hole_height], np.float32)
+    hidden = _hidden_share(sample, hole)
+    return replace(sample, image=image, mask=mask, ignore=sample.ignore | (hidden > _MAX_HIDDEN))
+
+
+def _hidden_share(
+    sample: Sample, hole: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """(N,) how much of each box lies under the hole."""
+    low = np.maximum(sample.boxes[:, :2], hole[:2])
+    high = np.minimum(sample.boxes[:, 2:], hole[2:])
+    shared = np.maximum(high - low, 0).prod(axis=1)
+    size = np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 1e-6).prod(axis=1)
+    share: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = shared / size
+    return share

@@ -1,0 +1,114 @@
+"""COCO detection files: one JSON with ``images``, ``annotations`` and ``categories``. N objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.errors import DataError
+from export.data.checks import Problems
+from export.data.entries import Entry, Reading
+
+Annotation = dict[str, Any]
+
+
+def read_coco(path: Path, problems: Problems) -> Reading:
+    """Read a COCO JSON. File names are relative to its folder (or to ``images/`` or ``../`` beside it).
+
+    ``iscrowd``, ``ignore`` and ``difficult`` mark boxes that are neither learned nor counted; ``score`` is taken as
+    the label's weight. Classes keep the order of their category ids.
+
+    Raises:
+        DataError: the file is no COCO JSON.
+    """
+    raw = _load(path)
+    categories = sorted(raw["categories"], key=lambda category: int(category["id"]))
+    class_of = {int(category["id"]): number for number, category in enumerate(categories)}
+    folder = _image_folder(path, raw["images"])
+    images: dict[int, dict[str, Any]] = {}
+    for image in raw["images"]:
+        if image["id"] in images:
+            problems.add("duplicated image id", f"{path.name} (id {image['id']}, {image['file_name']})")
+        else:
+            images[image["id"]] = image
+    by_image = _group(raw["annotations"], images, class_of, path.name, problems)
+    entries = [_entry(folder, image, by_image.get(key, []), class_of) for key, image in images.items()]
+    return Reading(_name(path), "detect", tuple(str(category["name"]) for category in categories), entries)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:
+        raise DataError(f"{path}: no valid JSON ({error})") from None
+    keys = ("images", "annotations", "categories")
+    if not isinstance(raw, dict) or any(not isinstance(raw.get(key), list) for key in keys):
+        raise DataError(f"{path}: expected a COCO file with the lists images, annotations and categories")
+    needed = {
+        "images": ("id", "file_name"),
+        "annotations": ("image_id", "category_id", "bbox"),
+        "categories": ("id", "name"),
+    }
+    for key, fields in needed.items():
+        for number, item in enumerate(raw[key]):
+            missing = [name for name in fields if not isinstance(item, dict) or name not in item]
+            if missing:
+                raise DataError(f"{path}: {key}[{number}] has no {missing[0]!r}")
+    return raw
+
+
+def _image_folder(path: Path, images: list[dict[str, Any]]) -> Path:
+    """Where file names count from: the usual layouts are tried with the first names."""
+    candidates = [path.parent, path.parent / "images", path.parent.parent, path.parent / path.stem]
+    for image in images[:5]:
+        for folder in candidates:
+            if (folder / str(image["file_name"])).is_file():
+                return folder
+    return path.parent
+
+
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+def _group(
+    annotations: list[Annotation],
+    images: dict[int, dict[str, Any]],
+    class_of: dict[int, int],
+    where: str,
+    problems: Problems,
+) -> dict[int, list[Annotation]]:
+    """Image id → its annotations; those without picture, class or four numbers are noted and left out."""
+    groups: dict[int, list[Annotation]] = {}
+    for number, annotation in enumerate(annotations):
+        image = images.get(annotation["image_id"])
+        box = annotation["bbox"]
+        if image is None:
+            problems.add("label without image", f"{where} (annotation {number}, image id {annotation['image_id']})")
+        elif annotation["category_id"] not in class_of:
+            problems.add("class id out of range", f"{image['file_name']} (category {annotation['category_id']})")
+        elif not isinstance(box, list) or len(box) != 4 or not all(isinstance(side, (int, float)) for side in box):
+            problems.add("box is not a number", f"{image['file_name']} (bbox {box!r:.60})")
+        else:
+            groups.setdefault(annotation["image_id"], []).append(annotation)
+    return groups
+
+
+def _entry(folder: Path, image: dict[str, Any], rows: list[Annotation], class_of: dict[int, int]) -> Entry:
+    boxes = np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    size = (int(image["width"]), int(image["height"])) if "width" in image and "height" in image else None
+    return Entry(
+        path=folder / str(image["file_name"]),
+        image_id=str(image["file_name"]),
+        boxes=boxes,
+        labels=np.array([class_of[row["category_id"]] for row in rows], np.int32),
+        ignore=np.array([any(row.get(key) for key in ("iscrowd", "ignore", "difficult")) for row in rows], np.bool_),
+        weight=np.clip(np.array([row.get("score", 1.0) for row in rows], np.float32), 0, 1),
+        size=size,
+    )

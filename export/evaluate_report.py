@@ -1,0 +1,85 @@
+"""What judging a model gave: the same report for detectors, segmenters and classifiers. C classes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.types import Float64, Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Accuracy of one model on one data set.
+
+    Attributes:
+        dataset: its name.
+        dataset_sha256: its fingerprint.
+        task: ``detect``, ``segment`` or ``classify``.
+        metrics: ``map``, ``map50``, ``map75``, ``map_small`` …; ``miou``, ``pixel_accuracy``; ``top1``, ``top5``.
+        per_class: class name → metric → value. NaN never occurs: what cannot be measured is left out.
+        classes: names of the rows and columns of ``confusion``.
+        confusion: (R, R) counts, truth by prediction; detection adds a last row and column for "nothing".
+        curves: class name → (101,) precision at recall 0, 0.01 … 1, IoU 0.5; detection only.
+        num_images: pictures judged.
+        seconds: time spent in the model, its pre- and postprocessing included.
+        only_model, only_data: class names that the other side does not have; they were not judged.
+    """
+
+    dataset: str
+    dataset_sha256: str
+    task: str
+    metrics: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    classes: tuple[str, ...]
+    confusion: Int64
+    num_images: int
+    seconds: float
+    curves: Mapping[str, Float64] = field(default_factory=dict)
+    only_model: tuple[str, ...] = ()
+    only_data: tuple[str, ...] = ()
+
+    @property
+    def main_metric(self) -> str:
+        """The one figure by which models are compared."""
+        return {"detect": "map", "segment": "miou", "classify": "top1"}[self.task]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values only; curves are left out."""
+        return {
+            "dataset": self.dataset,
+            "dataset_sha256": self.dataset_sha256,
+            "task": self.task,
+            "num_images": self.num_images,
+            "seconds": round(self.seconds, 3),
+            "metrics": _rounded(self.metrics),
+            "per_class": {name: _rounded(values) for name, values in self.per_class.items()},
+            "classes": list(self.classes),
+            "confusion": self.confusion.tolist(),
+            "only_model": list(self.only_model),
+            "only_data": list(self.only_data),
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+
+def share(part: NDArray[Any], whole: NDArray[Any]) -> Float64:
+    """``part / whole``, NaN where the whole is 0."""
+    out = np.full(np.shape(part), np.nan)
+    ratio: Float64 = np.divide(part, whole, out=out, where=np.asarray(whole) > 0)
+    return ratio
+
+
+def finite(values: Mapping[str, float]) -> dict[str, float]:
+    """Only what could be measured."""
+    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items()}
