@@ -22,6 +22,17 @@ COMMANDS = {
     "doctor": "edge.commands.doctor:doctor",
     "inspect": "edge.commands.inspect:inspect",
     "bench": "edge.commands.bench:bench",
+    "train": "edge.commands.train:train",
+    "eval": "edge.commands.eval:evaluate_command",
+    "teach": "edge.commands.teach:teach",
+    "data": "edge.commands.data:data",
+    "calibrate": "edge.commands.calibrate:calibrate",
+    "quantize": "edge.commands.quantize:quantize",
+    "lint": "edge.commands.lint:lint",
+    "export": "edge.commands.export:export",
+    "build": "edge.commands.build:build",
+    "track": "edge.commands.track:track",
+    "track-eval": "edge.commands.track_eval:track_eval",
 }
 
 
