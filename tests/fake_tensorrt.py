@@ -1,13 +1,15 @@
-"""A stand-in for ``tensorrt`` of any release that has exactly the names of that release, and a stand-in for the driver.
+"""A stand-in for ``tensorrt`` of any release that has exactly the names of that release, and one for the driver.
 
-The releases before 11 cannot be imported on a machine without a GPU; their surfaces were taken by introspection. Whoever
+The releases before 11 cannot be imported on a machine without a GPU; their surfaces were taken by introspection. Who
 touches a name that a release lacks gets AttributeError, as there. Loaded by tests with ``runpy.run_path``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,17 +28,32 @@ VERSIONS = {
     "11.4": "11.4.0.1",
     "rtx1.7": "1.7.1.116",
 }
-ENUMS = (
-    "BuilderFlag NetworkDefinitionCreationFlag MemoryPoolType HardwareCompatibilityLevel ProfilingVerbosity DeviceType "
-    "DataType TensorIOMode OnnxParserFlag ComputeCapability LayerType"
-).split()
+ENUMS = [
+    "BuilderFlag",
+    "NetworkDefinitionCreationFlag",
+    "MemoryPoolType",
+    "HardwareCompatibilityLevel",
+    "ProfilingVerbosity",
+    "DeviceType",
+    "DataType",
+    "TensorIOMode",
+    "OnnxParserFlag",
+    "ComputeCapability",
+    "LayerType",
+]
 SUBCLASSED = ("ILogger", "IProgressMonitor", "IInt8EntropyCalibrator2")
 # what is no method but a value that may be set
 ATTRIBUTES = {
-    "IBuilderConfig": (
-        "default_device_type DLA_core builder_optimization_level hardware_compatibility_level profiling_verbosity "
-        "progress_monitor int8_calibrator num_compute_capabilities"
-    ).split(),
+    "IBuilderConfig": [
+        "default_device_type",
+        "DLA_core",
+        "builder_optimization_level",
+        "hardware_compatibility_level",
+        "profiling_verbosity",
+        "progress_monitor",
+        "int8_calibrator",
+        "num_compute_capabilities",
+    ],
     "Runtime": ["engine_host_code_allowed"],
 }
 
@@ -248,6 +265,12 @@ class FakeDriver:
 
         self.threads.append(threading.get_ident())
 
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        self.log.append(("enter",))
+        yield
+        self.log.append(("leave",))
+
     def new_stream(self) -> int:
         return self._number()
 
@@ -300,6 +323,7 @@ class FakeDriver:
 
     def free_graph(self, graph: int) -> None:
         self.live_graphs.remove(graph)
+        self.log.append(("free", graph))
 
     def close(self) -> None:
         self.is_closed = True

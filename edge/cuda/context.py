@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,7 +35,10 @@ class Driver(Protocol):
     def compute_capability(self) -> str: ...
 
     def attach(self) -> None:
-        """Make the context current in the calling thread."""
+        """Make the context current in the calling thread, for good."""
+
+    def scope(self) -> AbstractContextManager[None]:
+        """Whatever of this driver is freed must be freed inside, in any thread; outside it may leak."""
 
     def new_stream(self) -> Any: ...
 
@@ -95,7 +98,7 @@ class PycudaDriver:
             ) from None
         self._cuda: Any = cuda
         self._library = ctypes.CDLL("libcuda.so.1")
-        self._attached: set[int] = set()
+        self._here = threading.local()
         self._functions: dict[tuple[int, str], Any] = {}
         with self._failures("no CUDA device"):
             cuda.init()
@@ -113,14 +116,23 @@ class PycudaDriver:
         return f"{major}.{minor}"
 
     def attach(self) -> None:
-        thread = threading.get_ident()
-        if thread not in self._attached:
-            with self._failures("cannot use the GPU in this thread"):
-                self._context.push()
-            self._attached.add(thread)
+        # not by pycuda's own stack: a thread that ends with something on it aborts the process
+        if not getattr(self._here, "is_attached", False):
+            self._call("cuCtxSetCurrent", ctypes.c_void_p(int(self._context.handle)))
+            self._here.is_attached = True
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        # pycuda creates and frees only under a context of its own stack
+        with self._failures("cannot use the GPU in this thread"):
+            self._context.push()
+            try:
+                yield
+            finally:
+                self._context.pop()
 
     def new_stream(self) -> Any:
-        with self._failures("no stream"):
+        with self._failures("no stream"), self.scope():
             return self._cuda.Stream()
 
     def stream_handle(self, stream: Any) -> int:
@@ -128,16 +140,16 @@ class PycudaDriver:
 
     def new_event(self) -> Any:
         flags = self._cuda.event_flags
-        with self._failures("no event"):
+        with self._failures("no event"), self.scope():
             # a thread that waits sleeps instead of spinning: the cores belong to the decoders
             return self._cuda.Event(flags.BLOCKING_SYNC | flags.DISABLE_TIMING)
 
     def device_memory(self, num_bytes: int) -> Any:
-        with self._failures(f"no {num_bytes / 1e6:.1f} MB of GPU memory"):
+        with self._failures(f"no {num_bytes / 1e6:.1f} MB of GPU memory"), self.scope():
             return self._cuda.mem_alloc(max(num_bytes, 1))
 
     def pinned(self, shape: tuple[int, ...], dtype: str) -> Array:
-        with self._failures(f"no pinned memory for {shape} {dtype}"):
+        with self._failures(f"no pinned memory for {shape} {dtype}"), self.scope():
             array: Array = self._cuda.pagelocked_zeros(
                 shape, np.dtype(dtype), mem_flags=self._cuda.host_alloc_flags.DEVICEMAP
             )
@@ -182,7 +194,7 @@ class PycudaDriver:
         self._call("cuGraphExecDestroy", graph)
 
     def load_kernels(self, cubin: Path) -> Any:
-        with self._failures(f"{cubin.name} cannot be loaded"):
+        with self._failures(f"{cubin.name} cannot be loaded"), self.scope():
             return self._cuda.module_from_file(str(cubin))
 
     def launch(self, kernels: Any, launch: Launch, stream: Any) -> None:
@@ -196,11 +208,9 @@ class PycudaDriver:
             function.prepared_async_call(launch.grid, launch.block, stream, launch.arguments.tobytes())
 
     def close(self) -> None:
-        """Leave the context; it lives on if TensorRT or another engine holds it."""
-        if threading.get_ident() in self._attached:
-            self._context.pop()
-        self._attached.clear()
-        self._functions.clear()
+        """Forget the kernels; the primary context lives on while TensorRT or another engine uses it."""
+        with self.scope():
+            self._functions.clear()
 
     @staticmethod
     def _handle(stream: Any) -> ctypes.c_void_p:

@@ -44,7 +44,7 @@ def open_engine(
             case "trt":
                 from edge.engines.trt import TrtEngine
 
-                engine: Engine = TrtEngine(path, manifest)
+                engine: Engine = TrtEngine(path, manifest, max_batch=max_batch)
                 return engine
             case _:
                 from edge.engines.null import NullEngine

@@ -119,12 +119,15 @@ class TrtEngine:
     def close(self) -> None:
         if not self._slots:
             return
+        self._driver.attach()
         self._plan.save_cache()
-        for slot in self._slots:
-            slot.close()
-        # contexts go before their engine, the engine before its runtime
-        self._slots, self._free, self._busy = [], deque(), deque()
-        del self._plan
+        with self._driver.scope():
+            # execution contexts go before their engine, the engine before its runtime
+            self._free.clear()
+            self._busy.clear()
+            while self._slots:
+                self._slots.pop().close()
+            del self._plan
         self._driver.close()
 
 

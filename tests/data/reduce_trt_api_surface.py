@@ -21,6 +21,7 @@ SOURCES = (
     "edge/trt_runtime.py",
     "edge/engines/trt.py",
     "export/engine.py",
+    "export/engine_graph.py",
     "export/engine_limits.py",
     "export/engine_report.py",
     "tests/fake_tensorrt.py",

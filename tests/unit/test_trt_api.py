@@ -28,6 +28,7 @@ REDUCE = runpy.run_path(str(TESTS / "data" / "reduce_trt_api_surface.py"))
 RELEASES = tuple(FAKE["VERSIONS"])
 CLASSIC = tuple(release for release in RELEASES if not release.startswith("rtx"))
 WEAK = ("8.6", "10.0", "10.3", "10.7")
+DEFAULTS = BuildOptions()
 MANIFEST = Manifest(
     name="tiny",
     task="classify",
@@ -69,7 +70,7 @@ def write_model(path: Path, kind: str = "fp32", opset: int = 17, batch: int | st
     return path
 
 
-def build_on(release: str, onnx_path: Path, options: BuildOptions = BuildOptions(), capability: str = "8.9") -> Any:
+def build_on(release: str, onnx_path: Path, options: BuildOptions = DEFAULTS, capability: str = "8.9") -> Any:
     world, api = world_of(release)
     half = "float16" if "fp16" in onnx_path.name else "float32"
     spec = MANIFEST.input.model_copy(update={"dtype": half})
@@ -254,7 +255,7 @@ def test_classic_tensorrt_without_a_gpu_says_where_to_build(tmp_path: Path, rele
 
 def test_refitting_without_a_gpu_is_refused_for_rtx(tmp_path: Path) -> None:
     options = BuildOptions(targets=("8.9",), flags=("STRIP_PLAN",))
-    with pytest.raises(EngineError, match="--flag STRIP_PLAN: .* needs a GPU"):
+    with pytest.raises(EngineError, match=r"--flag STRIP_PLAN: .* needs a GPU"):
         build_on("rtx1.7", write_model(tmp_path / "fp32.onnx"), options, None)  # type: ignore[arg-type]
 
 
@@ -284,4 +285,5 @@ def test_the_table_of_names_is_that_of_the_sources() -> None:
         reduced = FAKE["SURFACES"]
         assert set(reduced) == set(RELEASES)
         return
-    assert REDUCE["reduce_surface"](json.loads(full.read_text())) == FAKE["SURFACES"]
+    wanted = REDUCE["reduce_surface"](json.loads(full.read_text()))
+    assert wanted == FAKE["SURFACES"], "run tests/data/reduce_trt_api_surface.py"

@@ -241,6 +241,14 @@ def test_errors_of_the_gpu_are_classified(reason: str, is_sticky: bool) -> None:
     assert gpu_error("work failed", reason).is_sticky is is_sticky
 
 
+def test_everything_is_freed_inside_the_drivers_scope(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for _ in range(6):
+        bench.engine.infer(frames(1))
+    bench.engine.close()
+    assert [entry[0] for entry in bench.driver.log][-4:] == ["enter", "free", "free", "leave"]
+
+
 @pytest.mark.parametrize("count", [0, 5])
 def test_a_batch_of_the_wrong_size_is_our_mistake(tmp_path: Path, count: int) -> None:
     with pytest.raises(ValueError, match=f"expected 1 to 4 frames, found {count}"):

@@ -1,0 +1,155 @@
+"""The shipped models on a real GPU: same answers as ONNX Runtime on the CPU, flat memory, graphs, batches in flight."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge import trt_api
+from edge.engines.ort import OrtEngine
+from edge.errors import MissingError
+from edge.preflight import find_compute_capability
+from edge.trt_api import TensorRt
+from export.engine import BuildOptions, BuildResult, build_engine, parse_batch
+
+CAPABILITY = find_compute_capability()
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(CAPABILITY is None, reason="no NVIDIA GPU here")]
+MODEL = Path(__file__).parents[2] / "edge" / "models" / "street-nano.onnx"
+MIB = 1 << 20
+
+
+def usable_tensorrt() -> TensorRt:
+    """The TensorRT that builds for this GPU; that for RTX does not know Hopper, Orin and Thor."""
+    for flavour in trt_api.FLAVOURS:
+        try:
+            api = trt_api.load(flavour)
+        except MissingError:
+            continue
+        if not api.is_rtx or CAPABILITY in api.targets():
+            return api
+    pytest.skip(f"no TensorRT here builds for compute capability {CAPABILITY}")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> BuildResult:
+    out = tmp_path_factory.mktemp("engine") / "street-gpu.engine"
+    options = BuildOptions(profiles=(parse_batch("1:4:8"),))
+    return build_engine(MODEL, out, options, usable_tensorrt(), capability=CAPABILITY)
+
+
+@pytest.fixture(params=[True, False], ids=["graphs", "no graphs"])
+def engine(request: pytest.FixtureRequest, built: BuildResult) -> Iterator[object]:
+    from edge.engines.trt import TrtEngine
+
+    loaded = TrtEngine(built.engine, built.manifest, use_graphs=request.param)
+    yield loaded
+    loaded.close()
+
+
+def frames(built: BuildResult, count: int, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+    spec = built.manifest.input
+    return np.random.default_rng(seed).integers(0, 256, (count, spec.height, spec.width, 3), np.uint8)
+
+
+def used_mib() -> float:
+    """Memory in use on the first GPU, by all processes."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    assert driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
+    return (total.value - free.value) / MIB
+
+
+def test_answers_are_those_of_onnx_runtime_on_the_cpu(engine, built) -> None:  # type: ignore[no-untyped-def]
+    reference = OrtEngine(MODEL, threads=4)
+    for count in (1, 3, 8, 3, 1):
+        batch = frames(built, count, seed=count)
+        expected, found = reference.infer(batch), engine.infer(batch)
+        # scores in order of rank: boxes of equal score may swap
+        np.testing.assert_allclose(found["scores"], expected["scores"], atol=5e-3)
+
+
+def test_memory_is_flat_over_10000_batches(engine, built) -> None:  # type: ignore[no-untyped-def]
+    batches = [frames(built, count) for count in (1, 2, 4)]
+    for batch in batches * 10:
+        engine.infer(batch)
+    before = used_mib()
+    for index in range(10_000):
+        engine.infer(batches[index % 3])
+    assert used_mib() - before < 2
+
+
+def test_two_batches_in_flight_are_faster_than_one(engine, built) -> None:  # type: ignore[no-untyped-def]
+    batch = frames(built, 8)
+    for _ in range(20):
+        engine.infer(batch)
+
+    def one_at_a_time() -> None:
+        for _ in range(200):
+            engine.infer(batch)
+
+    def overlapped() -> None:
+        engine.submit(batch)
+        for _ in range(199):
+            engine.submit(batch)
+            engine.collect()
+        engine.collect()
+
+    def best_of_three(work) -> float:  # type: ignore[no-untyped-def]
+        times = []
+        for _ in range(3):
+            start = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - start)
+        return min(times)
+
+    assert best_of_three(overlapped) < best_of_three(one_at_a_time)
+
+
+def test_the_cuda_provider_answers_like_the_cpu() -> None:
+    try:
+        on_gpu = OrtEngine(MODEL, kind="ort-cuda")
+    except MissingError as error:
+        pytest.skip(str(error))
+    spec_shape = on_gpu.inputs[0].shape[1:]
+    batch = np.random.default_rng(0).integers(0, 256, (2, *[size or 1 for size in spec_shape]), np.uint8)
+    expected = OrtEngine(MODEL, threads=4).infer(batch)
+    np.testing.assert_allclose(on_gpu.infer(batch)["scores"], expected["scores"], atol=5e-3)
+
+
+STICKY = """
+import numpy as np, sys
+from pathlib import Path
+from edge.cuda.build import compile_kernels
+from edge.cuda.context import PycudaDriver
+from edge.cuda.errors import GpuError
+from edge.cuda.launches import PAINT, Launch
+driver = PycudaDriver()
+compile_kernels(driver.compute_capability, Path(sys.argv[1]))
+kernels = driver.load_kernels(Path(sys.argv[1]))
+arguments = np.zeros((), PAINT)
+arguments["image"], arguments["masks"], arguments["bgr"] = 1 << 20, 1 << 21, 1 << 22
+arguments["width"], arguments["height"], arguments["num"], arguments["stride"] = 64, 64, 1, 192
+stream, event = driver.new_stream(), driver.new_event()
+try:
+    driver.launch(kernels, Launch("paint_masks", (4, 4, 1), (16, 16, 1), arguments), stream)
+    driver.record(event, stream)
+    driver.wait(event)
+except GpuError as error:
+    print("sticky" if error.is_sticky else "harmless", error, flush=True)
+import os
+os._exit(0)
+"""
+
+
+def test_an_illegal_address_is_a_sticky_error(tmp_path: Path) -> None:
+    # in a process of its own: nothing on the GPU works in it afterwards
+    command = [sys.executable, "-c", STICKY, str(tmp_path / "kernels.cubin")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    assert done.stdout.startswith("sticky")

@@ -1,0 +1,107 @@
+"""The kernels on a real GPU against OpenCV and numpy: what tests/unit/test_kernels.py does on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge import boxes
+from edge.cuda import launches
+from edge.cuda.build import compile_kernels
+from edge.cuda.launches import Launch, NmsMemory, Picture
+from edge.manifest import InputSpec
+from edge.preflight import find_compute_capability
+from edge.preprocess import Preprocessor, fit
+from edge.types import Array
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(find_compute_capability() is None, reason="no NVIDIA GPU here"),
+]
+BYTES = InputSpec(name="frames", width=640, height=384, layout="nhwc", dtype="uint8", colour="bgr")
+FLOATS = BYTES.model_copy(
+    update={"layout": "nchw", "dtype": "float32", "colour": "rgb", "mean": (123.7, 116.3, 103.5), "std": (58.4, 57, 57)}
+)
+
+
+class Gpu:
+    """Runs launches on arrays in pinned memory, which the GPU reads and writes in place."""
+
+    def __init__(self, cubin: Any) -> None:
+        from edge.cuda.context import PycudaDriver
+
+        self.driver = PycudaDriver()
+        self._kernels = self.driver.load_kernels(cubin)
+        self._stream, self._done = self.driver.new_stream(), self.driver.new_event()
+
+    def put(self, array: Array) -> Array:
+        pinned = self.driver.pinned(array.shape, str(array.dtype))
+        pinned[...] = array
+        return pinned
+
+    def address(self, array: Array) -> int:
+        return self.driver.mapped_address(array)
+
+    def run(self, steps: Iterable[Launch]) -> None:
+        for step in steps:
+            self.driver.launch(self._kernels, step, self._stream)
+        self.driver.record(self._done, self._stream)
+        self.driver.wait(self._done)
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpu]:
+    capability = find_compute_capability()
+    assert capability is not None
+    cubin = tmp_path_factory.mktemp("kernels") / "kernels.cubin"
+    compile_kernels(capability, cubin)
+    device = Gpu(cubin)
+    yield device
+    device.driver.close()
+
+
+@pytest.mark.parametrize("spec", [BYTES, FLOATS])
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (640, 480), (1920, 1080), (333, 777)])
+def test_letterbox_is_within_one_grey_level_of_opencv(gpu: Gpu, spec: InputSpec, width: int, height: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    expected = Preprocessor(spec, 1).images([image])[0][0]
+    source, out = gpu.put(image), gpu.put(np.zeros_like(expected))
+    box = fit(width, height, spec)
+    gpu.run([launches.letterbox(spec, box, Picture(gpu.address(source), width * 3), gpu.address(out))])
+    one_level = 1.0 if spec is BYTES else 1 / min(spec.std) + 1e-4
+    assert np.abs(out.astype(np.float64) - expected).max() <= one_level
+
+
+@pytest.mark.parametrize("num", [1, 64, 300, 1000])
+def test_nms_is_identical_to_numpy(gpu: Gpu, num: int) -> None:
+    images = 8
+    random = np.random.default_rng(num)
+    corner = random.integers(0, 60, (images, num, 2)).astype(np.float32)
+    xyxy = np.concatenate([corner, corner + random.integers(-1, 30, (images, num, 2))], axis=2).astype(np.float32)
+    score = (random.integers(0, 20, (images, num)) / 19).astype(np.float32)
+    score[random.random(score.shape) < 0.05] = np.nan
+    arrays = {"xyxy": gpu.put(xyxy), "score": gpu.put(score)}
+    arrays |= {name: gpu.put(np.full(size, 0xA5, np.uint8)) for name, size in launches.nms_bytes(images, num).items()}
+    memory = NmsMemory(**{"class_id": 0} | {name: gpu.address(array) for name, array in arrays.items()})
+    gpu.run(launches.greedy_nms(memory, images, num, 0.5))
+    keep = arrays["keep"].view(np.int32).reshape(images, num)
+    for image, count in enumerate(arrays["count"].view(np.int32)):
+        assert np.array_equal(keep[image, :count], boxes.nms(xyxy[image], score[image], 0.5))
+
+
+def test_masks_are_painted_as_numpy_does(gpu: Gpu) -> None:
+    random = np.random.default_rng(3)
+    image = random.integers(0, 256, (90, 160, 3), np.uint8)
+    masks = (random.random((4, 90, 160)) < 0.3).astype(np.uint8)
+    colours = random.integers(0, 256, (4, 3), np.uint8)
+    expected = image.astype(int)
+    for mask, colour in zip(masks, colours, strict=True):
+        painted = (expected * 128 + colour.astype(int) * 128 + 128) >> 8
+        expected = np.where(mask[..., None] > 0, painted, expected)
+    target, sources, palette = gpu.put(image), gpu.put(masks), gpu.put(colours)
+    picture = Picture(gpu.address(target), 160 * 3)
+    gpu.run([launches.paint_masks(picture, (160, 90), gpu.address(sources), gpu.address(palette), 4, 0.5)])
+    assert np.array_equal(target, expected)
