@@ -153,9 +153,13 @@ class LiveBoard:
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
-        """Stop watching. May be called twice."""
+        """Stop watching; what came since the last frame that was taken is missed. May be called twice."""
         with self._lock:
-            self._channels[viewer.stream].viewers.discard(viewer)
+            channel = self._channels[viewer.stream]
+            if viewer in channel.viewers and not viewer.period_ns:
+                viewer.num_missed += channel.num_published - viewer.last_number
+                channel.num_missed += channel.num_published - viewer.last_number
+            channel.viewers.discard(viewer)
 
     def take(self, viewer: Viewer) -> Shown | None:
         """The newest frame, once; None if there is none yet or it is not time for this viewer's next one."""

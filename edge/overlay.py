@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
@@ -84,8 +84,7 @@ DEFAULT_THEME = Theme()
 MONO_THEME = Theme(colours=MONO, colour_by="track")
 
 
-@dataclass(frozen=True, slots=True)
-class _Object:
+class _Object(NamedTuple):
     """One thing to draw: its box in whole pixels inside the frame, its class, its colour."""
 
     box: tuple[int, int, int, int]
@@ -108,8 +107,12 @@ class _Trails:
             self.points.clear()
         self.last_ns = time_ns
         foot = np.stack([(tracks.xyxy[:, 0] + tracks.xyxy[:, 2]) / 2, tracks.xyxy[:, 3]], axis=1)
-        for track_id, (x, y) in zip(tracks.track_id.tolist(), foot.tolist(), strict=True):
+        for track_id, (foot_x, foot_y) in zip(tracks.track_id.tolist(), foot.tolist(), strict=True):
+            x, y = foot_x, foot_y
             path = self.points.setdefault(track_id, deque(maxlen=self.max_points))
+            if path:
+                # the lower edge of a box jumps when somebody passes in front
+                x, y = (path[-1][1] + foot_x) / 2, (path[-1][2] + foot_y) / 2
             # a point per step, not per frame: someone who stands still leaves no knot
             if not path or abs(path[-1][1] - x) + abs(path[-1][2] - y) >= step_px:
                 path.append((time_ns, x, y))
@@ -136,7 +139,7 @@ class Overlay:
         self._classes = tuple(classes)
         self._theme = theme
         self._trails = _Trails()
-        self._plate = lru_cache(maxsize=NUM_PLATES)(make_plate)
+        self._plate = lru_cache(maxsize=NUM_PLATES)(_plate)
         self._class_colours = np.array([self._colour(i) for i in range(256)], np.uint8)
         named = chain(classes, [""] * 256)
         hidden = [name.lower() in BACKGROUND_NAMES for name, _ in zip(named, range(256), strict=False)]
@@ -226,15 +229,14 @@ class Overlay:
         x1, y1, x2, _ = thing.box
         has_score = self._theme.has_scores
         text = thing.name if thing.track_id is None else f"{thing.name} {thing.track_id}"
-        name = self._plate(text, text_px, PlateStyle(thing.colour, 0.9, is_round_right=not has_score))
+        name = self._plate(text, text_px, thing.colour, "left" if has_score else "whole")
         score: Plate | None = None
-        if has_score:
+        # beside its neighbours a narrow box has no room for more than who it is; its colour tells the class
+        if has_score and x2 - x1 >= 0.8 * name.width:
             number = f"{min(max(thing.score, 0), 0.99) * 100:.0f}"
-            score = self._plate(number, text_px, PlateStyle(PANEL, 0.72, is_round_left=False))
-            if x2 - x1 < 0.6 * (name.width + score.width):
-                # beside its neighbours a narrow box has no room for more than who it is
-                score = None
-                name = self._plate(text, text_px, PlateStyle(thing.colour, 0.9))
+            score = self._plate(number, text_px, PANEL, "right")
+        elif thing.track_id is not None and x2 - x1 < 0.8 * name.width:
+            name = self._plate(str(thing.track_id), text_px, thing.colour, "whole")
         width = name.width + (score.width if score else 0)
         x = max(min(x1, image.shape[1] - width), 0)
         y = y1 - name.height if y1 >= name.height else y1
@@ -251,7 +253,7 @@ class Overlay:
                 continue
             x, y = shape.points[shape.points[:, 1].argmin()]
             text = f"{shape.name}  {shape.text}" if shape.text else shape.name
-            plate = self._plate(text, text_px, PlateStyle(colour, 0.9))
+            plate = self._plate(text, text_px, colour, "whole")
             blend(image, plate, max(min(int(x), image.shape[1] - plate.width), 0), int(max(y, 0)))
 
     def _draw_status(self, image: UInt8, stream: str, state: StreamState, counts: Counter[str], text_px: int) -> None:
@@ -263,7 +265,7 @@ class Overlay:
         draw_text(image, "   ".join(parts), (margin, margin), text_px, STATE_COLOURS.get(state.state, PANEL))
         if state.state not in ("live", "ended"):
             words = f"{state.state.upper()}  {state.note}".strip()
-            plate = self._plate(words, 2 * text_px, PlateStyle(STATE_COLOURS.get(state.state, PANEL), 0.95))
+            plate = self._plate(words, 2 * text_px, STATE_COLOURS.get(state.state, PANEL), "whole")
             blend(image, plate, (image.shape[1] - plate.width) // 2, (image.shape[0] - plate.height) // 2)
 
     def _class_rows(self, score: Float32) -> list[tuple[str, Colour]]:
@@ -276,3 +278,9 @@ class Overlay:
         counts = np.bincount(class_map.ravel(), minlength=1)
         order = [int(i) for i in np.argsort(-counts, kind="stable")[:6] if counts[i] and self._class_opacity[i]]
         return [(f"{self._name(i)}   {100 * counts[i] / class_map.size:.0f} %", self._colour(i)) for i in order]
+
+
+def _plate(text: str, text_px: int, fill: Colour, part: Literal["left", "right", "whole"]) -> Plate:
+    """A plate that stands alone or is the left or right part of a label."""
+    opacity = 0.72 if fill == PANEL else 0.9
+    return make_plate(text, text_px, PlateStyle(fill, opacity, part != "right", part != "left"))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from edge.palette import Colour
-from edge.types import Bool, Float32, Int64, UInt8
+from edge.types import Bool, Float32, Int32, UInt8
 
 # drawing functions take coordinates in 1/16 pixel
 SHIFT = 4
@@ -47,14 +47,14 @@ def draw_box(image: UInt8, box: tuple[int, int, int, int], colour: Colour, thick
         cv2.rectangle(image, (x1 + begin, y1 + r), (x1 + end, y2 - r), ink, cv2.FILLED)
         cv2.rectangle(image, (x2 - end, y1 + r), (x2 - begin, y2 - r), ink, cv2.FILLED)
     if r:
-        corners = _corner_arcs(r, thickness) + np.array([x1, y1, x2, y1, x2, y2, x1, y2]).reshape(4, 1, 1, 2) * ONE
-        arcs = corners.reshape(-1, corners.shape[2], 2).astype(np.int32)
-        cv2.polylines(image, list(arcs), False, colour, 1, cv2.LINE_AA, SHIFT)
+        at = np.array([x1, y1, x2, y1, x2, y2, x1, y2], np.int32).reshape(4, 1, 2) * ONE
+        for arcs in _corner_arcs(r, thickness):
+            cv2.polylines(image, list(arcs + at), False, colour, 1, cv2.LINE_AA, SHIFT)
 
 
 @lru_cache(maxsize=64)
-def _corner_arcs(radius: int, thickness: int) -> Int64:
-    """(4, T, K, 2) arcs around the corners of a box, clockwise from the upper left one, in 1/16 pixels from the corner.
+def _corner_arcs(radius: int, thickness: int) -> Int32:
+    """(T, 4, K, 2) arcs around the corners of a box, clockwise from the upper left one, in 1/16 pixels from the corner.
 
     T strokes of one pixel lie inside one another: OpenCV draws those several times faster than thick ones.
     """
@@ -63,7 +63,8 @@ def _corner_arcs(radius: int, thickness: int) -> Int64:
     x = radius - (radius - inset) * np.cos(angle)
     y = radius - (radius - inset) * np.sin(angle)
     arc = np.stack([x, y], axis=2)
-    rounded: Int64 = np.round(np.array([arc, arc * (-1, 1), arc * (-1, -1), arc * (1, -1)]) * ONE).astype(np.int64)
+    arcs = np.array([arc, arc * (-1, 1), arc * (-1, -1), arc * (1, -1)]).swapaxes(0, 1)
+    rounded: Int32 = np.round(arcs * ONE).astype(np.int32)
     return rounded
 
 

@@ -111,12 +111,12 @@ class _Routes:
         return PushResponse(lambda: mjpeg_parts(self._hub, name, max_fps), media_type)
 
     async def snapshot(self, request: Request) -> Response:
-        """The next annotated picture as JPEG, or the last one if none comes."""
+        """The next annotated picture as JPEG, or the last one if none comes (X-Is-New: 0)."""
         name = self._name(request)
-        shown = await next_picture(self._hub, name, SNAPSHOT_TIMEOUT_S)
+        shown, is_new = await next_picture(self._hub, name, SNAPSHOT_TIMEOUT_S)
         if shown is None or shown.jpeg is None:
             raise HTTPException(503, f"stream {name} has shown no picture yet")
-        return Response(shown.jpeg, media_type="image/jpeg")
+        return Response(shown.jpeg, media_type="image/jpeg", headers={"x-is-new": str(int(is_new))})
 
     async def streams(self, request: Request) -> Response:
         """What the streams are, with their models, and the colours of the classes."""

@@ -89,10 +89,7 @@ class PushResponse(Response):
             await asyncio.wait((sender, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (sender, gone):
-                task.cancel()
-                # a client that goes in the middle of a part is no error
-                with suppress(asyncio.CancelledError, asyncio.TimeoutError, OSError):
-                    await task
+                await _end(task)
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -104,6 +101,16 @@ class PushResponse(Response):
         finally:
             await parts.aclose()  # type: ignore[attr-defined]
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _end(task: asyncio.Future[None]) -> None:
+    # wait_for of Python 3.11 and before may swallow a cancellation that comes together with its result
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.1)
+    # a client that goes in the middle of a part is no error
+    with suppress(asyncio.CancelledError, asyncio.TimeoutError, OSError):
+        task.result()
 
 
 async def _wait_until_gone(receive: Receive) -> None:
@@ -146,7 +153,7 @@ async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) 
             if loop.time() >= next_stats_s:
                 next_stats_s = loop.time() + STATS_PERIOD_S
                 yield message(b'{"stats":' + stats_json() + b"}", b"")
-            events = _new_events(hub.board, list(hub.board.streams), seen)
+            events = list(_new_events(hub.board, list(hub.board.streams), seen))
             if events:
                 yield message(b'{"events":[' + b",".join(events) + b"]}", b"")
             frames = [shown for shown in map(hub.board.take, viewers) if shown is not None]
@@ -177,36 +184,33 @@ async def event_parts(hub: Hub, streams: list[str], seen: dict[str, int]) -> Asy
     seen = dict(seen)
     with hub.subscribe(streams, has_pictures=False) as (viewers, wake):
         while not hub.is_closing:
-            for stream in streams:
-                for text in _new_events(hub.board, [stream], seen):
-                    yield b"id: " + format_seen(seen).encode() + b"\ndata: " + text + b"\n\n"
+            for text in _new_events(hub.board, streams, seen):
+                yield b"id: " + format_seen(seen).encode() + b"\ndata: " + text + b"\n\n"
             if not await _wait(wake, viewers):
                 yield b": alive\n\n"
 
 
-def _new_events(board: LiveBoard, streams: list[str], seen: dict[str, int]) -> list[bytes]:
-    """The events after those in ``seen``, which is brought up to date, each with its stream and number."""
-    found = []
+def _new_events(board: LiveBoard, streams: list[str], seen: dict[str, int]) -> Iterator[bytes]:
+    """The events after those in ``seen``, which is brought up to date with each, with their streams and numbers."""
     for stream in streams:
         for number, event in board.events_after(stream, seen.get(stream, 0)):
             seen[stream] = number
-            found.append(b'{"stream":%s,"number":%d,%s' % (json.dumps(stream).encode(), number, event[1:]))
-    return found
+            yield b'{"stream":%s,"number":%d,%s' % (json.dumps(stream).encode(), number, event[1:])
 
 
-async def next_picture(hub: Hub, stream: str, timeout_s: float) -> Shown | None:
-    """The next picture of a stream, or the last one if none comes in time, or None."""
+async def next_picture(hub: Hub, stream: str, timeout_s: float) -> tuple[Shown | None, bool]:
+    """The next picture of a stream and True, or the last one, if any, and False if none comes in time."""
     deadline_s = asyncio.get_running_loop().time() + timeout_s
     with hub.subscribe([stream], has_pictures=True) as (viewers, wake):
         while not hub.is_closing:
             shown = hub.board.take(viewers[0])
             left_s = deadline_s - asyncio.get_running_loop().time()
             if shown is not None:
-                return shown
+                return shown, True
             if left_s <= 0:
                 break
             await _wait(wake, viewers, left_s)
-    return hub.board.last_picture(stream)
+    return hub.board.last_picture(stream), False
 
 
 def message(text: bytes, jpeg: bytes) -> bytes:

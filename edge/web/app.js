@@ -25,7 +25,7 @@ class App {
 
   connect() {
     this.source = this.isFallback ? new Polling() : new Feed();
-    document.documentElement.dataset.engine = this.isFallback ? "mjpeg" : "feed";
+    document.documentElement.dataset.engine = this.isFallback ? "snapshots" : "feed";
     this.source.addEventListener("message", ({ detail }) => {
       this.store.take(detail.json);
       this.view?.message(detail);
@@ -38,7 +38,7 @@ class App {
     this.source.addEventListener("hopeless", () => this.fallBack());
   }
 
-  /** The feed never worked, for instance behind a proxy that holds answers back: use plain pictures. */
+  /** The feed never worked, for instance behind a proxy that holds answers back: ask for single pictures. */
   fallBack() {
     this.source.stop();
     this.isFallback = true;
@@ -99,7 +99,7 @@ async function load() {
 }
 
 theme();
-const isForced = new URLSearchParams(location.search).get("engine") === "mjpeg";
+const isForced = new URLSearchParams(location.search).get("engine") === "snapshots";
 const app = new App(new Store(await load()), isForced || !("ReadableStream" in window && "createImageBitmap" in window));
 // for tests and the curious
 window.edgeloop = app;

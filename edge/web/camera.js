@@ -20,7 +20,7 @@ export class CameraView {
     this.stream = stream;
     this.firstSeen = new Map();
     this.tableMs = 0;
-    this.picture = new Picture(stream, isFallback ? "mjpeg" : "feed");
+    this.picture = new Picture(stream, isFallback);
     this.badge = el("span", { class: "badge" });
     this.veil = el("p", { class: "veil" });
     this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.veil, this.badge);
@@ -188,7 +188,6 @@ export class CameraView {
     const age = Number.isFinite(stream.age) ? ` · ${number(stream.age)} ms old` : "";
     const rate = state === "live" ? ` · ${number(stream.fps, 1)} fps${age}` : "";
     say(this.facts, `${stream.width} × ${stream.height}${rate}`);
-    if (state === "stale") this.picture.reload();
     this.draw.fit();
   }
 

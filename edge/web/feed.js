@@ -122,7 +122,7 @@ export class Feed extends EventTarget {
   }
 }
 
-/** The fallback: pictures as MJPEG or repeated snapshots in <img>, statistics and results by asking. */
+/** The fallback beside pictures that are asked for one by one: statistics by asking, results and events as they come. */
 export class Polling extends EventTarget {
   constructor() {
     super();

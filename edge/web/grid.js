@@ -8,12 +8,12 @@ const SETTLE_MS = 300;
 const FPS_FEW = 0;
 const FPS_SOME = 12;
 const FPS_MANY = 6;
-const SNAPSHOTS_FROM = 4;
+const FALLBACK_PAUSE_MS = 200;
 
 class Card {
-  constructor(stream, mode) {
+  constructor(stream, isFallback) {
     this.stream = stream;
-    this.picture = new Picture(stream, mode);
+    this.picture = new Picture(stream, isFallback, FALLBACK_PAUSE_MS);
     this.badge = el("span", { class: "badge" });
     this.veil = el("p", { class: "veil" });
     this.rate = el("span");
@@ -46,8 +46,7 @@ export class GridView {
   constructor(store, source, isFallback) {
     this.store = store;
     this.source = source;
-    const mode = !isFallback ? "feed" : store.streams.size < SNAPSHOTS_FROM ? "mjpeg" : "snapshots";
-    this.cards = new Map([...store.streams].map(([name, stream]) => [name, new Card(stream, mode)]));
+    this.cards = new Map([...store.streams].map(([name, stream]) => [name, new Card(stream, isFallback)]));
     this.node = el("section", { class: "grid", "aria-label": "All cameras" }, ...[...this.cards.values()].map((c) => c.node));
     this.node.dataset.count = this.cards.size;
     this.visible = new Set();

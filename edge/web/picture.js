@@ -1,28 +1,25 @@
-// The live picture of one stream: a canvas that shows the newest JPEG, or an <img> with MJPEG as the fallback.
+// The live picture of one stream: a canvas that shows the newest JPEG.
 
 import { el } from "./dom.js";
 
-const SNAPSHOT_MS = 1000;
 const RETRY_MS = 1500;
+const TIMEOUT_MS = 6000;
 
 export class Picture {
-  /** mode: "feed" (pictures are given to show), "mjpeg" or "snapshots" (it fetches them itself). */
-  constructor(stream, mode = "feed") {
+  /**
+   * isFallback: instead of waiting for pictures to show, ask for one after the other; each answer is the next new one.
+   * An <img> with MJPEG would not do: browsers do not say when its connection has ended.
+   */
+  constructor(stream, isFallback = false, pauseMs = 0) {
     this.stream = stream;
     this.numShown = 0;
     this.pending = null;
     this.isBusy = false;
+    this.isClosed = false;
     const label = `Live picture of ${stream.name}`;
-    if (mode === "feed") {
-      this.node = el("canvas", { class: "picture", role: "img", "aria-label": label, "data-stream": stream.name });
-      this.context = this.node.getContext("bitmaprenderer");
-    } else {
-      this.node = el("img", { class: "picture", alt: label, "data-stream": stream.name });
-      this.node.addEventListener("error", () => this.later(RETRY_MS));
-      this.node.addEventListener("load", () => this.loaded(mode));
-      this.mode = mode;
-      this.load();
-    }
+    this.node = el("canvas", { class: "picture", role: "img", "aria-label": label, "data-stream": stream.name });
+    this.context = this.node.getContext("bitmaprenderer");
+    if (isFallback) this.poll(pauseMs);
   }
 
   /** Show a JPEG; while one is being decoded only the newest waits. */
@@ -40,7 +37,8 @@ export class Picture {
           this.node.height = bitmap.height;
         }
         this.context.transferFromImageBitmap(bitmap);
-        this.shown();
+        this.numShown += 1;
+        this.node.dataset.shown = this.numShown;
       }
     } catch {
       // a picture that cannot be decoded is skipped; the next one replaces it
@@ -49,36 +47,25 @@ export class Picture {
     }
   }
 
-  shown() {
-    this.numShown += 1;
-    this.node.dataset.shown = this.numShown;
-    this.node.classList.add("has-picture");
-  }
-
-  load() {
-    const name = encodeURIComponent(this.stream.name);
-    const fresh = Date.now();
-    this.node.src = this.mode === "mjpeg" ? `stream/${name}.mjpeg?t=${fresh}` : `snapshot/${name}.jpg?t=${fresh}`;
-  }
-
-  loaded(mode) {
-    this.shown();
-    this.stream.lastFrameMs = performance.now();
-    if (mode === "snapshots") this.later(SNAPSHOT_MS);
-  }
-
-  later(ms) {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.load(), ms);
-  }
-
-  /** Begin a broken MJPEG picture anew; the browser does not say when one stands still. */
-  reload() {
-    if (this.mode === "mjpeg") this.load();
+  async poll(pauseMs) {
+    const url = `snapshot/${encodeURIComponent(this.stream.name)}.jpg`;
+    while (!this.isClosed) {
+      let wait = pauseMs;
+      try {
+        if (document.hidden) throw new Error("nobody looks");
+        const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
+        if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+        await this.show(await answer.arrayBuffer());
+        if (answer.headers.get("x-is-new") === "1") this.stream.lastFrameMs = performance.now();
+        else wait = RETRY_MS;
+      } catch {
+        wait = RETRY_MS;
+      }
+      await new Promise((resolve) => { setTimeout(resolve, wait); });
+    }
   }
 
   close() {
-    clearTimeout(this.timer);
-    if (this.mode) this.node.removeAttribute("src");
+    this.isClosed = true;
   }
 }

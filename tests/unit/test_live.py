@@ -1,0 +1,147 @@
+"""The board: one drawing per frame, newest wins, misses are counted, viewers with a rate of their own."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from edge.live import LiveBoard
+from edge.types import UInt8
+
+
+class Camera:
+    def __init__(self, board: LiveBoard) -> None:
+        self.board = board
+        self.num_drawn = 0
+
+    def picture(self) -> UInt8:
+        self.num_drawn += 1
+        return np.full((16, 16, 3), 90, np.uint8)
+
+    def publish(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.board.publish("door", b"{}", self.picture)
+
+
+@pytest.fixture
+def now_ns() -> list[int]:
+    return [1_000_000_000]
+
+
+@pytest.fixture
+def board(now_ns: list[int]) -> LiveBoard:
+    board = LiveBoard(clock_ns=lambda: now_ns[0])
+    board.add_stream("door", {"width": 16})
+    return board
+
+
+def test_without_viewers_nothing_is_drawn_but_results_are_kept(board: LiveBoard) -> None:
+    camera = Camera(board)
+    results = board.watch("door", has_pictures=False)
+    camera.publish(3)
+    assert not board.wants_picture("door")
+    assert camera.num_drawn == 0
+    shown = board.take(results)
+    assert shown is not None
+    assert (shown.number, shown.jpeg) == (3, None)
+
+
+def test_many_viewers_share_one_drawing(board: LiveBoard) -> None:
+    camera = Camera(board)
+    viewers = [board.watch("door", has_pictures=True) for _ in range(50)]
+    camera.publish()
+    taken = [board.take(viewer) for viewer in viewers]
+    assert camera.num_drawn == 1
+    assert len({id(shown.jpeg) for shown in taken if shown is not None}) == 1
+
+
+def test_a_slow_viewer_gets_the_newest_picture_and_its_misses_are_counted(board: LiveBoard) -> None:
+    camera = Camera(board)
+    slow, fast = board.watch("door", has_pictures=True), board.watch("door", has_pictures=True)
+    for _ in range(10):
+        camera.publish()
+        assert board.take(fast) is not None
+    shown = board.take(slow)
+    assert shown is not None
+    assert shown.number == 10
+    assert (slow.num_taken, slow.num_missed) == (1, 9)
+    assert (fast.num_taken, fast.num_missed) == (10, 0)
+    assert board.take(slow) is None
+
+
+def test_what_a_viewer_leaves_behind_is_missed_once(board: LiveBoard) -> None:
+    camera = Camera(board)
+    viewer = board.watch("door", has_pictures=True)
+    camera.publish(4)
+    board.leave(viewer)
+    board.leave(viewer)
+    assert board.counts()["door"] == {"published": 4, "encoded": 4, "viewers": 0, "missed": 4, "events": 0}
+
+
+def test_what_was_published_before_a_viewer_came_is_not_taken(board: LiveBoard) -> None:
+    camera = Camera(board)
+    first = board.watch("door", has_pictures=True)
+    camera.publish()
+    assert board.take(board.watch("door", has_pictures=True)) is None
+    assert board.take(first) is not None
+
+
+def test_a_viewer_with_a_rate_gets_about_that_rate_and_no_more_is_drawn(board: LiveBoard, now_ns: list[int]) -> None:
+    camera = Camera(board)
+    viewer = board.watch("door", has_pictures=True, max_fps=10)
+    taken = 0
+    for _ in range(300):
+        camera.publish()
+        taken += board.take(viewer) is not None
+        now_ns[0] += 33_333_333
+    assert 95 <= taken <= 105
+    assert camera.num_drawn == taken
+    assert viewer.num_missed == 0
+
+
+def test_only_watched_streams_wake_the_server(board: LiveBoard) -> None:
+    told: list[str] = []
+    board.listen(told.append)
+    camera = Camera(board)
+    camera.publish()
+    viewer = board.watch("door", has_pictures=True)
+    camera.publish()
+    board.leave(viewer)
+    camera.publish()
+    assert told == ["door"]
+
+
+def test_events_are_numbered_and_the_oldest_go_first(board: LiveBoard) -> None:
+    for number in range(250):
+        board.publish("door", b"{}", None, [b"%d" % number])
+    kept = board.events_after("door", 0)
+    assert (kept[0], kept[-1], len(kept)) == ((51, b"50"), (250, b"249"), 200)
+    assert board.events_after("door", 249) == [(250, b"249")]
+
+
+def test_viewers_may_come_and_go_while_pictures_are_published(board: LiveBoard) -> None:
+    camera = Camera(board)
+    stop = threading.Event()
+    faults: list[BaseException] = []
+
+    def come_and_go() -> None:
+        try:
+            while not stop.is_set():
+                viewer = board.watch("door", has_pictures=True)
+                board.take(viewer)
+                board.leave(viewer)
+        except RuntimeError as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=come_and_go) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    camera.publish(300)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not faults
+    assert board.counts()["door"]["viewers"] == 0
+    assert board.counts()["door"]["encoded"] == camera.num_drawn
