@@ -6,6 +6,7 @@ Shape letters: N boxes of a frame. In the files boxes are ``x y width height`` a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ def read_detections(path: Path) -> list[Detections]:
     """The detections of every frame, in order; frames without a line are empty.
 
     Two layouts are understood: the MOTChallenge's ``frame,-1,x,y,w,h,score[,class…]`` and the short
-    ``frame,x,y,w,h,score[,class]``. A line has the former when it has 7 columns or more and the second is -1 throughout.
+    ``frame,x,y,w,h,score[,class]``. A line has the former when it has 7 columns or more and the second is -1
+    throughout.
 
     Raises:
         DataError: the file cannot be read, or a line is not a row of numbers.
@@ -37,7 +39,7 @@ def read_detections(path: Path) -> list[Detections]:
     order = np.argsort(frame, kind="stable")
     num_frames = int(frame.max()) if len(frame) else 0
     edges = np.searchsorted(frame[order], np.arange(1, num_frames + 2))
-    return [everything[order[low:high]] for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    return [everything[order[low:high]] for low, high in pairwise(edges.tolist())]
 
 
 def read_motion(path: Path) -> dict[int, Float64]:

@@ -11,7 +11,9 @@ from edge.commands.console import AsJson, out, print_json
 
 
 def track(
-    detections: Annotated[Path, typer.Argument(help="Detections: frame,-1,x,y,w,h,score[,class] or frame,x,y,w,h,score.")],
+    detections: Annotated[
+        Path, typer.Argument(help="Detections: frame,-1,x,y,w,h,score[,class] or frame,x,y,w,h,score.")
+    ],
     tracks: Annotated[Path, typer.Option("--out", help="Tracks, as MOTChallenge text.")],
     tracker: Annotated[str, typer.Option(help="edge, bytetrack, ocsort or sort.")] = "edge",
     fps: Annotated[float, typer.Option(help="Frames per second: the tracker thinks in seconds.", min=0.01)] = 30.0,
@@ -29,7 +31,8 @@ def track(
     affines = read_motion(motion) if motion else {}
     started = time.perf_counter()
     found = [
-        chosen.update(boxes, round(number * 1e9 / fps), affines.get(number)) for number, boxes in enumerate(frames, start=1)
+        chosen.update(boxes, round(number * 1e9 / fps), affines.get(number))
+        for number, boxes in enumerate(frames, start=1)
     ]
     spent_s = time.perf_counter() - started
     lines = write_tracks(tracks, found)
@@ -43,5 +46,7 @@ def track(
     }
     if as_json:
         print_json(summary)
-    else:
-        out.print(f"{lines} boxes of {len(ids)} tracks in {len(frames)} frames → {tracks} ({summary['ms_per_frame']} ms a frame)")
+        return
+    out.print(
+        f"{tracks}: {lines} boxes of {len(ids)} tracks in {len(frames)} frames, {summary['ms_per_frame']} ms a frame"
+    )

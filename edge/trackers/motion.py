@@ -59,8 +59,8 @@ def hold_size(state: Float64, which: Bool) -> None:
     state[SPEED, which, 2:] = 0
 
 
-def update(state: Float64, box: Float64, measurement_noise: float) -> Float64:
-    """States after seeing (T, 4) boxes; the filter is Kalman's with a scalar measurement per number."""
+def update(state: Float64, box: Float64, measurement_noise: float | Float64) -> Float64:
+    """States after seeing (T, 4) boxes, whose noise is one number or (T, 1)."""
     value, speed, var, cov, speed_var = state
     total = _scale(value)
     total *= measurement_noise

@@ -26,7 +26,9 @@ class TrackerSettings:
         position_noise, speed_noise: growth of the deviation of position and speed, in box sizes per √s and
             box sizes per s per √s.
         start_speed: deviation of the speed of a new track, in box sizes per s.
-        measurement_noise: deviation of a detected edge, in box sizes.
+        measurement_noise: deviation of a detected edge, in box sizes, where the score is 1.
+        weak_noise: how much larger that deviation is where the score is 0 (1 = twice): the box of a half-hidden object
+            is a worse measurement.
         fuse_score: multiply the similarity of good detections with their score (ByteTrack).
         score_weight: share of the similarity that a difference between the scores of track and detection costs
             (Hybrid-SORT's confidence state).
@@ -36,15 +38,15 @@ class TrackerSettings:
         direction_weight: what the agreement with the direction of travel adds (OC-SORT's momentum).
         replay_steps: after a gap the filter is run again over so many points between the box seen last and the new
             one (OC-SORT's observation-centric re-update); 0 switches it off.
-        own_motion: estimate the camera's shift from the boxes themselves.
+        own_motion: estimate the camera's shift from the boxes themselves where no camera motion is given.
         per_class: only boxes of the same class match.
         duplicate_overlap: of two tracks that overlap more than this the younger ends; 1 keeps both.
         max_objects: the most detections taken per frame and tracks kept; the highest scores win.
     """
 
     score_low: float = 0.1
-    score_high: float = 0.6
-    score_new: float = 0.7
+    score_high: float = 0.5
+    score_new: float = 0.6
     match_high: float = 0.2
     match_low: float = 0.5
     match_new: float = 0.3
@@ -53,9 +55,10 @@ class TrackerSettings:
     lost_s: float = 2.0
     coast_s: float = 0.0
     position_noise: float = 0.274
-    speed_noise: float = 1.03
+    speed_noise: float = 0.7
     start_speed: float = 1.875
-    measurement_noise: float = 0.05
+    measurement_noise: float = 0.1
+    weak_noise: float = 1.0
     fuse_score: bool = True
     score_weight: float = 0.3
     height_power: float = 0.5
@@ -84,6 +87,9 @@ SORT = TrackerSettings(
     match_high=0.3,
     confirm_hits=3,
     lost_s=0.1,
+    speed_noise=1.03,
+    measurement_noise=0.05,
+    weak_noise=0.0,
     fuse_score=False,
     score_weight=0.0,
     height_power=0.0,
@@ -95,6 +101,11 @@ SORT = TrackerSettings(
 
 # ByteTrack, https://arxiv.org/abs/2110.06864: two rounds by score
 BYTETRACK = TrackerSettings(
+    score_high=0.6,
+    score_new=0.7,
+    speed_noise=1.03,
+    measurement_noise=0.05,
+    weak_noise=0.0,
     match_high=0.1,
     lost_s=1.0,
     score_weight=0.0,
@@ -107,11 +118,15 @@ BYTETRACK = TrackerSettings(
 # OC-SORT, https://arxiv.org/abs/2203.14360: momentum, recovery by the last box, re-update after a gap
 OCSORT = TrackerSettings(
     score_low=0.6,
+    score_high=0.6,
     score_new=0.6,
     match_high=0.3,
     match_last=0.3,
     confirm_hits=3,
     lost_s=1.0,
+    speed_noise=1.03,
+    measurement_noise=0.05,
+    weak_noise=0.0,
     fuse_score=False,
     score_weight=0.0,
     height_power=0.0,

@@ -19,7 +19,7 @@ MOST_GROWTH = 0.5
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """The usable detections of a frame: the box as corners and as centre and size, and where each stood in the input."""
+    """The usable detections of a frame: boxes as corners and as centre and size, and their places in the input."""
 
     box: Float64
     centre: Float64
@@ -54,6 +54,7 @@ class MotionTracker:
         self._now_s = 0.0
         self._dt_s = 0.0
         self._last_ns: int | None = None
+        self._is_motion_given = False
 
     def update(self, detections: Detections, time_ns: int, motion: Float64 | None = None) -> Tracks:
         """As ``Tracker.update``.
@@ -82,6 +83,7 @@ class MotionTracker:
         last_ns = time_ns if self._last_ns is None else self._last_ns
         self._last_ns = time_ns
         self._dt_s = max(0, time_ns - last_ns) / 1e9
+        self._is_motion_given = affine is not None
         before_s = self._now_s
         self._now_s += self._dt_s
         self._book["detection"] = -1
@@ -144,7 +146,7 @@ class MotionTracker:
         growth = min(MOST_GROWTH, self.settings.growth_per_s * self._dt_s)
         boxes = kalman.to_corners(seen.centre, growth)
         pairs = self._meeting(seen, kalman.to_corners(self._state[kalman.VALUE], growth), boxes)
-        if not self.settings.own_motion or self._dt_s == 0:
+        if self._is_motion_given or not self.settings.own_motion or self._dt_s == 0:
             return pairs
         best = association.mutual_best(pairs.row, pairs.col, pairs.overlap, (len(self._book), len(boxes)))
         best &= self._book["is_confirmed"][pairs.row]
@@ -178,7 +180,9 @@ class MotionTracker:
         if s.fuse_score:
             similarity = similarity * score
         if s.direction_weight:
-            similarity = similarity + s.direction_weight * score * self._direction(seen, pairs) * (similarity > s.match_high)
+            similarity = similarity + s.direction_weight * score * self._direction(seen, pairs) * (
+                similarity > s.match_high
+            )
         return similarity
 
     def _direction(self, seen: _Seen, pairs: _Pairs) -> Float64:
@@ -194,11 +198,11 @@ class MotionTracker:
         hidden = gap_s > self._dt_s
         if s.replay_steps and hidden.any():
             r = rows[hidden]
-            noise = (s.position_noise, s.speed_noise, s.measurement_noise)
-            self._state[:, r] = kalman.replay(
-                self._seen_state[:, r], self._book["box"][r], box[hidden], gap_s[hidden], s.replay_steps, noise
-            )
-        state = kalman.update(self._state[:, rows], box, s.measurement_noise)
+            past = self._seen_state[:, r], self._book["box"][r]
+            noises = (s.position_noise, s.speed_noise, s.measurement_noise)
+            self._state[:, r] = kalman.replay(*past, box[hidden], gap_s[hidden], s.replay_steps, noises)
+        noise = s.measurement_noise * (1 + s.weak_noise * (1 - seen.score[cols, None]))
+        state = kalman.update(self._state[:, rows], box, noise)
         self._state[:, rows] = state
         self._seen_state[:, rows] = state
         book.see(self._book, rows, box, seen.score[cols], seen.index[cols], self._now_s)

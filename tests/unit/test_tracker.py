@@ -96,7 +96,7 @@ def test_a_long_silence_ends_all_tracks() -> None:
 
 
 @given(st.integers(0, 10_000), st.floats(0, 0.6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_lost_frames_do_not_change_the_id_of_a_steady_walker(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     kept = [k for k in range(100) if k < 5 or rng.random() >= share]
@@ -167,12 +167,12 @@ def test_memory_does_not_grow_with_births_and_deaths() -> None:
     rng = np.random.default_rng(0)
     tracker = MotionTracker(TrackerSettings(lost_s=0.5))
     sizes = []
-    for k in range(3000):
+    for k in range(600):
         corner = rng.uniform(0, 3000, (20, 2))
         tracker.update(boxes(*(person(*c) for c in corner.tolist())), k * FRAME_NS)
         sizes.append(len(tracker._book))
-    assert tracker._next_id > 20_000
-    assert max(sizes[1500:]) <= max(sizes[:1500]) * 1.2
+    assert tracker._next_id > 4_000
+    assert max(sizes[300:]) <= max(sizes[:300]) * 1.2
     assert tracker._state.shape[1] == tracker._seen_state.shape[1] == len(tracker._book)
 
 

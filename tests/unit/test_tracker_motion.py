@@ -114,7 +114,7 @@ def test_replay_finds_the_speed_of_the_gap() -> None:
     for _ in range(20):
         motion.predict(state, 0.04, POSITION_NOISE, SPEED_NOISE)
         state = motion.update(state, BOX, MEASUREMENT_NOISE)
-    found = BOX + [100, 0, 0, 0]
+    found = BOX + np.array([100, 0, 0, 0])
     noise = (POSITION_NOISE, SPEED_NOISE, MEASUREMENT_NOISE)
     after = motion.update(motion.replay(state, BOX, found, np.array([1.0]), 8, noise), found, MEASUREMENT_NOISE)
     assert after[motion.SPEED, 0, 0] == pytest.approx(100, abs=15)
