@@ -9,11 +9,12 @@ import time
 from edge.backoff import Backoff, HostGate
 from edge.errors import EdgeError, SourceError
 from edge.handoff import LatestFrames
-from edge.interfaces import Source
 from edge.lane import Lane
-from edge.sources.choose import open_source
-from edge.sources.isolated import Deadlines, IsolatedSource
-from edge.types import Frame, UInt8
+from edge.ring import RingLimit
+from edge.sources.choose import CameraSource, Decoding, open_source
+from edge.sources.isolated import Deadlines
+from edge.sources.prepared import Preparation
+from edge.types import Event, Frame, UInt8
 from edge.uris import host_of, is_live, kind_of, masked
 
 log = logging.getLogger(__name__)
@@ -26,12 +27,19 @@ UNENDING = ("network", "device", "gstreamer")
 class CaptureWorker:
     """Runs in its own thread; the only one that touches the source."""
 
-    def __init__(self, lane: Lane, latest: LatestFrames, gate: HostGate) -> None:
+    def __init__(
+        self, lane: Lane, latest: LatestFrames, gate: HostGate, preparation: Preparation, deadlines: Deadlines
+    ) -> None:
+        """Args: the stream, where its frames go, who limits attempts per host, what is done to its pictures, limits."""
         self._lane = lane
         self._latest = latest
         self._gate = gate
         self._backoff = Backoff(base_s=lane.config.retry_base_s, cap_s=lane.config.retry_cap_s)
+        self._rings = RingLimit()
+        self._preparation = preparation
+        self._deadlines = deadlines
         self._epoch = 0
+        self._lost_ns: int | None = None
 
     def run(self, stopping: threading.Event) -> None:
         """Capture until asked to stop or, for a file, until its end.
@@ -73,34 +81,50 @@ class CaptureWorker:
             raise SourceError(f"{masked(self._lane.config.source)}: the stream ended")
         return True
 
-    def _open(self, stopping: threading.Event) -> Source:
+    def _open(self, stopping: threading.Event) -> CameraSource:
         config = self._lane.config
         with self._gate.attempt(host_of(config.source), stopping.is_set):
             return open_source(
                 config.source,
+                decoding=Decoding(config.decoder, config.transport, config.hardware),
+                preparation=self._preparation,
                 is_stopping=stopping.is_set,
-                on_drop=self._count_lost,
-                deadlines=Deadlines(config.open_timeout_s, config.stall_timeout_s),
+                deadlines=self._deadlines,
                 is_isolated=None if config.isolation == "auto" else config.isolation == "process",
+                rings=self._rings,
             )
 
-    def _count_lost(self, count: int) -> None:
-        """Pictures that were taken but never left the child: the pipeline held all of its slots."""
-        self._lane.counters.add("captured", count)
-        self._lane.counters.add("drop_ring_full", count)
+    def _note(self, source: CameraSource, seq: int) -> None:
+        """Count the pictures that were taken but not given, and tell how the camera's health changed."""
+        for cause, count in source.take_drops().items():
+            self._lane.counters.add("captured", count)
+            self._lane.counters.add(cause, count)
+        for change in source.take_changes():
+            self._tell(Event(change.kind, self._lane.name, source.captured_ns, data=change.data), seq)
+            self._lane.note_health(change)
+            if self._lane.state in ("streaming", "frozen"):
+                self._set_state("frozen" if "frozen" in self._lane.health else "streaming", "")
 
-    def _read_all(self, source: Source, stopping: threading.Event) -> None:
+    def _tell(self, event: Event, seq: int) -> None:
+        log.warning("%s: %s %s", self._lane.name, event.kind, dict(event.data))
+        self._lane.tell(event, self._epoch, seq)
+
+    def _read_all(self, source: CameraSource, stopping: threading.Event) -> None:
         seq = 0
         while not stopping.is_set():
             started_ns = time.monotonic_ns()
             picture = source.read()
             if picture is None:
                 return
-            now_ns = time.monotonic_ns()
-            # a child stamps its pictures itself: what waited on the way is no younger for it
-            captured_ns = source.captured_ns if isinstance(source, IsolatedSource) else now_ns
-            self._lane.stages.add({"read": now_ns - started_ns})
-            self._hand_over(picture[0], picture[1], seq, captured_ns)
+            self._lane.stages.add({"read": time.monotonic_ns() - started_ns})
+            if self._lost_ns is not None:
+                seconds = round((source.captured_ns - self._lost_ns) / 1e9, 1)
+                data = {"from": "offline", "seconds": seconds}
+                self._tell(Event("camera_recovered", self._lane.name, source.captured_ns, data=data), seq)
+                self._lost_ns = None
+            self._note(source, seq)
+            # stamped where it was decoded: what waited on the way is no younger for it
+            self._hand_over(picture[0], picture[1], seq, source.captured_ns)
             seq += 1
 
     def _hand_over(self, image: UInt8, pts_ns: int | None, seq: int, now_ns: int) -> None:
@@ -116,6 +140,8 @@ class CaptureWorker:
         if not is_live(self._lane.config.source):
             raise error
         delay_s = self._backoff.next_delay_s()
+        if self._lost_ns is None:
+            self._lost_ns = time.monotonic_ns()
         self._lane.counters.add("reconnects")
         self._set_state("backing_off", f"{error}; next attempt in {delay_s:.1f} s")
         stopping.wait(delay_s)

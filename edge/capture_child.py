@@ -6,6 +6,7 @@ only this process with it. The address comes over the socket, so that no passwor
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -13,16 +14,22 @@ import signal
 import socket
 import sys
 import time
+import traceback
+from collections import Counter
 from dataclasses import asdict
+from types import TracebackType
 from typing import Any
 
 from edge.errors import EdgeError
-from edge.interfaces import Source
 from edge.ring import RingWriter, receive, send
-from edge.sources.choose import open_direct
+from edge.sources.choose import Decoding, open_direct
+from edge.sources.prepared import Preparation, PreparedSource
 from edge.types import UInt8
+from edge.uris import masked
 
 PR_SET_PDEATHSIG = 1
+# how often the parent hears of a camera whose pictures are all held back
+ALIVE_EVERY_S = 0.5
 
 
 class Child:
@@ -32,7 +39,9 @@ class Child:
         self._channel = channel
         self._ring: RingWriter | None = None
         self._generation = 0
-        self._num_dropped = 0
+        self._drops: Counter[str] = Counter()
+        self._changes: list[tuple[str, dict[str, Any]]] = []
+        self._last_sent_s = 0.0
 
     def run(self) -> None:
         """Open, read and send until the source ends or breaks; the last message says which."""
@@ -40,7 +49,7 @@ class Child:
         if request is None:
             return
         try:
-            source = open_direct(request[0]["uri"], **request[0]["options"])
+            source = self._open(request[0]["uri"], request[0]["options"])
         except EdgeError as error:
             send(self._channel, {"kind": "error", "text": str(error)})
             return
@@ -52,12 +61,24 @@ class Child:
         finally:
             source.close()
 
-    def _pass_on(self, source: Source) -> None:
+    def _open(self, uri: str, options: dict[str, Any]) -> PreparedSource:
+        preparation = Preparation.from_json(options["preparation"]) if "preparation" in options else Preparation()
+        source = open_direct(uri, Decoding(**options.get("decoding", {})))
+        return PreparedSource(source, preparation, lambda: self._say_alive(source.info.is_live))
+
+    def _pass_on(self, source: PreparedSource) -> None:
         send(self._channel, {"kind": "opened", "info": asdict(source.info)})
         while (picture := source.read()) is not None:
-            captured_ns = time.monotonic_ns()
             self._take_back(0.0)
-            self._send_picture(picture[0], source.info.is_live, {"captured_ns": captured_ns, "pts_ns": picture[1]})
+            facts = {"captured_ns": source.captured_ns, "pts_ns": picture[1], "drops": source.take_drops()}
+            changes = [(change.kind, dict(change.data)) for change in source.take_changes()]
+            self._send_picture(picture[0], source.info.is_live, facts | {"changes": changes})
+
+    def _say_alive(self, is_live: bool) -> None:
+        """A picture was held back: tell the parent that the camera is there, now and then."""
+        if is_live and time.monotonic() - self._last_sent_s > ALIVE_EVERY_S:
+            self._last_sent_s = time.monotonic()
+            send(self._channel, {"kind": "alive"})
 
     def _send_picture(self, image: UInt8, is_live: bool, facts: dict[str, Any]) -> None:
         ring = self._ring_for(image)
@@ -65,10 +86,15 @@ class Child:
             self._take_back(None)
         if slot is None:
             # the pipeline holds every slot: this picture is lost, and the next message says so
-            self._num_dropped += 1
+            self._drops.update({"drop_ring_full": 1, **facts["drops"]})
+            self._changes += facts["changes"]
+            self._say_alive(is_live)
             return
-        send(self._channel, {"kind": "frame", "slot": slot, "dropped": self._num_dropped, **facts})
-        self._num_dropped = 0
+        facts["drops"] = self._drops + Counter(facts["drops"])
+        facts["changes"] = self._changes + facts["changes"]
+        self._drops, self._changes = Counter(), []
+        self._last_sent_s = time.monotonic()
+        send(self._channel, {"kind": "frame", "slot": slot, **facts})
 
     def _ring_for(self, image: UInt8) -> RingWriter:
         """The ring for pictures of this size; a new one where the camera changed its size."""
@@ -92,6 +118,15 @@ class Child:
                 self._ring.release(message[0]["release"])
 
 
+def _tell_mistake(
+    channel: socket.socket, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    place = traceback.extract_tb(trace)[-1]
+    text = f"the capture child failed at {place.filename}:{place.lineno}: {kind.__name__}: {masked(str(error))}"
+    with contextlib.suppress(OSError):
+        send(channel, {"kind": "error", "text": text})
+
+
 def main() -> None:
     """Serve the parent on the inherited socket."""
     # if the parent is killed, nobody is left to end a decoder that hangs
@@ -100,6 +135,8 @@ def main() -> None:
     if os.getppid() == 1:
         sys.exit(0)
     channel = socket.socket(fileno=int(sys.argv[1]))
+    # standard error is closed, because FFmpeg prints passwords there: what is our own mistake is told over the socket
+    sys.excepthook = lambda kind, error, trace: _tell_mistake(channel, kind, error, trace)
     try:
         Child(channel).run()
     except (BrokenPipeError, ConnectionResetError):

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from edge import logs
 from edge.errors import EdgeError
+from edge.secrets import redacted
 
 # subcommand -> function, in the order of --help; a module is imported when its command is called or listed
 COMMANDS = {
@@ -19,6 +21,8 @@ COMMANDS = {
     "run": "edge.commands.run:run",
     "check": "edge.commands.check:check",
     "probe": "edge.commands.probe:probe",
+    "swap": "edge.commands.swap:swap",
+    "explain": "edge.commands.explain:explain",
     "doctor": "edge.commands.doctor:doctor",
     "inspect": "edge.commands.inspect:inspect",
     "bench": "edge.commands.bench:bench",
@@ -69,11 +73,7 @@ def _options(
     debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages.")] = False,
     quiet: Annotated[bool, typer.Option(help="Only warnings and errors.")] = False,
 ) -> None:
-    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S")
-    # libraries talk for themselves; their details are for those who ask
-    for noisy in ("uvicorn", "libav", "asyncio", "PIL", "matplotlib", "onnxscript", "torch"):
-        logging.getLogger(noisy).setLevel(level if debug else logging.WARNING)
+    logs.set_up(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -89,7 +89,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except EdgeError as error:
         if "--debug" in arguments:
             logging.exception("failed")
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {redacted(str(error))}", err=True)
         return error.exit_code
     except _WRONG_ARGUMENTS as error:
         error.show()

@@ -12,7 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.analytics.settings import AnalyticsSettings
+from edge.camera_settings import HealthConfig, Mask, MotionGateConfig, Region, Side
+from edge.daemon_settings import GovernorSettings, LogSettings, ServerConfig, SwapSettings
 from edge.errors import ConfigError
+from edge.event_settings import EventSettings, MqttSettings, WebhookSettings
+from edge.record_settings import RecordSettings
+from edge.secrets import redacted
 from edge.uris import is_live, short_name
 
 if sys.version_info >= (3, 11):
@@ -53,6 +58,8 @@ class StreamConfig(Section):
 
     name: Name
     source: str = Field(min_length=1)
+    username: str | None = None
+    password_file: Path | None = None
     model: Name | None = None
     frames: Literal["auto", "newest", "every"] = "auto"
     isolation: Literal["auto", "process", "thread"] = "auto"
@@ -61,24 +68,27 @@ class StreamConfig(Section):
     retry_base_s: float = Field(default=0.5, ge=0.05, le=60)
     retry_cap_s: float = Field(default=30, ge=0.05, le=3600)
     max_age_ms: float = Field(default=1000, gt=0, le=60_000)
+    priority: int = Field(default=1, ge=1, le=100)
+    decoder: Literal["auto", "opencv", "av"] = "auto"
+    transport: Literal["tcp", "udp"] = "tcp"
+    hardware: Literal["off", "auto", "cuda", "vaapi", "qsv", "drm", "videotoolbox"] = "off"
+    max_fps: float | None = Field(default=None, gt=0, le=1000)
+    size: tuple[Side, Side] | None = None
+    roi: Region | None = None
+    rotate: Literal[0, 90, 180, 270] = 0
+    masks: tuple[Mask, ...] = ()
+    motion_gate: MotionGateConfig = MotionGateConfig()
+    health: HealthConfig = HealthConfig()
     score: float | None = Field(default=None, ge=0, le=1)
     track: TrackConfig = TrackConfig()
     analytics: AnalyticsSettings = AnalyticsSettings()
     sinks: tuple[str, ...] = ()
+    record: RecordSettings | None = None
 
     @property
     def is_lossless(self) -> bool:
         """Whether every frame must come out, the source waiting if need be."""
         return self.frames == "every" or (self.frames == "auto" and not is_live(self.source))
-
-
-class ServerConfig(Section):
-    """The live page and API. Nothing listens unless ``enabled``."""
-
-    enabled: bool = False
-    host: str = "127.0.0.1"
-    port: int = Field(default=8080, ge=0, le=65535)
-    token_file: Path | None = None
 
 
 class Config(Section):
@@ -88,7 +98,14 @@ class Config(Section):
     models: tuple[ModelConfig, ...] = Field(min_length=1)
     streams: tuple[StreamConfig, ...] = Field(min_length=1)
     server: ServerConfig = ServerConfig()
+    log: LogSettings = LogSettings()
+    swap: SwapSettings = SwapSettings()
+    governor: GovernorSettings = GovernorSettings()
+    events: EventSettings | None = None
+    mqtt: tuple[MqttSettings, ...] = ()
+    webhooks: tuple[WebhookSettings, ...] = ()
     state_dir: Path | None = None
+    memory_budget_mb: float | None = Field(default=None, gt=0)
     stop_timeout_s: float = Field(default=10, gt=0, le=300)
 
     @model_validator(mode="before")
@@ -101,11 +118,19 @@ class Config(Section):
             return rest | {"models": [raw["model"]]}
         return raw
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_broker_is_a_list_of_one(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and isinstance(raw.get("mqtt"), dict):
+            return raw | {"mqtt": [raw["mqtt"]]}
+        return raw
+
     @model_validator(mode="after")
     def _names_fit(self) -> Config:
         models = [model.name for model in self.models]
         _refuse_twins("models", models)
         _refuse_twins("streams", [stream.name for stream in self.streams])
+        _refuse_twins("event targets", [*(broker.name for broker in self.mqtt), *(hook.name for hook in self.webhooks)])
         for stream in self.streams:
             if stream.model is not None and stream.model not in models:
                 raise ValueError(f"stream {stream.name!r} asks for model {stream.model!r}; known: {', '.join(models)}")
@@ -209,7 +234,9 @@ def _sentence(error: ValidationError, where: str, text: str, *, is_single_model:
     message = first["msg"].removeprefix("Value error, ")
     if not key:
         return f"{place}: {message}"
-    return f"{place}: {key} = {first.get('input')!r:.60}: {message[0].lower()}{message[1:]}"
+    # an address may stand where it does not belong
+    found = f"{redacted(repr(first.get('input'))):.60}"
+    return f"{place}: {key} = {found}: {message[0].lower()}{message[1:]}"
 
 
 def _written(location: tuple[int | str, ...], is_single_model: bool) -> str:

@@ -28,6 +28,8 @@ class DropQueue(Generic[Item]):
         self._on_drop = on_drop
         self._changed = threading.Condition()
         self._is_closed = False
+        # written under the lock, read by whoever watches over progress
+        self.num_taken = 0
 
     def put(self, item: Item) -> None:
         """Hand over an item; after ``close`` it is dropped."""
@@ -52,6 +54,7 @@ class DropQueue(Generic[Item]):
             if not self._items:
                 return None
             item = self._items.popleft()
+            self.num_taken += 1
             self._changed.notify_all()
             return item
 
@@ -88,7 +91,9 @@ class _Slot:
         is_lossless: bool,
         on_drop: Callable[[Frame], None],
         has_room: Callable[[], bool],
+        weight: float,
     ) -> None:
+        self.weight = weight
         self.group = group
         self.has_room = has_room
         self.capacity = capacity
@@ -96,10 +101,16 @@ class _Slot:
         self.on_drop = on_drop
         self.frames: deque[Frame] = deque()
         self.last_turn = -1
+        # when it is due in virtual time, which goes on by 1 / weight with each frame (start-time fair queueing)
+        self.due = 0.0
         self.is_ended = False
 
     def is_ready(self) -> bool:
         return bool(self.frames) and self.has_room()
+
+    def turn(self) -> tuple[float, int]:
+        """The least comes first."""
+        return self.due, self.last_turn
 
 
 class LatestFrames:
@@ -109,6 +120,7 @@ class LatestFrames:
         self._slots: dict[str, _Slot] = {}
         self._changed = threading.Condition()
         self._turn = 0
+        self._virtual_time = 0.0
         self._is_stopped = False
 
     def add(
@@ -120,6 +132,7 @@ class LatestFrames:
         on_drop: Callable[[Frame], None],
         has_room: Callable[[], bool] = lambda: True,
         capacity: int = 1,
+        weight: float = 1.0,
     ) -> None:
         """Begin a stream.
 
@@ -131,9 +144,10 @@ class LatestFrames:
             has_room: whether the stream's results can be taken; while not, its frames wait (call ``wake`` after a
                 change), so that a slow output holds back its own stream and no other.
             capacity: frames that may wait.
+            weight: under overload a stream of weight 2 is served twice as often as one of weight 1.
         """
         with self._changed:
-            self._slots[stream] = _Slot(group, capacity, is_lossless, on_drop, has_room)
+            self._slots[stream] = _Slot(group, capacity, is_lossless, on_drop, has_room, weight)
 
     def remove(self, stream: str) -> None:
         """Forget a stream; frames that waited are dropped."""
@@ -197,6 +211,11 @@ class LatestFrames:
         with self._changed:
             return {name: len(slot.frames) for name, slot in self._slots.items()}
 
+    @property
+    def num_taken(self) -> int:
+        """Frames that were taken so far."""
+        return self._turn
+
     def wake(self) -> None:
         """Say that an output has room again."""
         with self._changed:
@@ -213,11 +232,11 @@ class LatestFrames:
 
     def _group_in_turn(self) -> str | None:
         ready = [slot for slot in self._slots.values() if slot.is_ready()]
-        return min(ready, key=lambda slot: slot.last_turn).group if ready else None
+        return min(ready, key=_Slot.turn).group if ready else None
 
     def _waiting(self, group: str) -> list[_Slot]:
         ready = [slot for slot in self._slots.values() if slot.group == group and slot.is_ready()]
-        return sorted(ready, key=lambda slot: slot.last_turn)
+        return sorted(ready, key=_Slot.turn)
 
     def _linger(self, group: str, max_batch: int, linger_s: float) -> None:
         """Wait a little for other streams of the group, unless nothing more can come."""
@@ -234,4 +253,7 @@ class LatestFrames:
     def _pop(self, slot: _Slot) -> Frame:
         self._turn += 1
         slot.last_turn = self._turn
+        # a stream that was silent has saved up nothing
+        start = max(slot.due, self._virtual_time)
+        self._virtual_time, slot.due = start, start + 1 / slot.weight
         return slot.frames.popleft()

@@ -5,16 +5,54 @@ One thread owns the engines, the batch buffers and the trackers. What remembers 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from edge.agreement import check_outputs
+from edge.errors import EdgeError, EngineError
 from edge.handoff import LatestFrames
 from edge.lane import Lane
 from edge.model import Model
-from edge.types import Batch, Frame, Prediction
+from edge.types import Array, Frame, Prediction
 
+log = logging.getLogger(__name__)
 IDLE_S = 0.2
+POLL_S = 0.02
+# what a broken graph or a wrong manifest makes the libraries raise
+FAULTS = (EdgeError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, OSError)
+# the predictions of some frames, and nanoseconds per frame and stage
+Inferred: TypeAlias = tuple[list[Prediction], dict[str, int]]
+# frames, predictions, nanoseconds of the engine per frame
+Tap: TypeAlias = Callable[[Sequence[Frame], Sequence[Prediction], int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """A new model may still be sent back.
+
+    Attributes:
+        before: the old model, ready to run.
+        judge: looks at every batch in the inference thread; raises EngineError to send the new model back.
+        on_failure: told why it was.
+    """
+
+    before: Model
+    judge: Callable[[list[Prediction], dict[str, int]], None]
+    on_failure: Callable[[Exception], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Change:
+    """A model that waits to take over."""
+
+    name: str
+    model: Model
+    probation: Probation | None
+    is_done: threading.Event = field(default_factory=threading.Event)
 
 
 class InferenceWorker:
@@ -23,15 +61,21 @@ class InferenceWorker:
     def __init__(
         self,
         models: Mapping[str, Model],
-        lanes: Mapping[str, Lane],
+        lanes: Callable[[], Mapping[str, Lane]],
         latest: LatestFrames,
         linger_s: Mapping[str, float],
     ) -> None:
-        self._models = models
+        """Args: models by name, gives the streams of now, where frames come from, model → wait for a batch."""
+        self._models = dict(models)
         self._lanes = lanes
         self._latest = latest
         self._linger_s = linger_s
         self._max_batch = {name: model.engine.max_batch for name, model in models.items()}
+        self._changing = threading.Lock()
+        self._changes: list[_Change] = []
+        self._probations: dict[str, Probation] = {}
+        self._has_ended = False
+        self._taps: Mapping[str, Tap] = {}
         self.num_batches = 0
 
     def run(self, stopping: threading.Event) -> None:
@@ -42,47 +86,132 @@ class InferenceWorker:
         """
         try:
             while not stopping.is_set():
+                self._take_over()
                 frames = self._latest.take(self._max_batch, self._linger_s, IDLE_S)
-                fresh = [frame for frame in frames if self._is_fresh(frame)]
+                # one view of the streams for the whole round: some may be removed meanwhile
+                lanes = self._lanes()
+                fresh = [frame for frame in frames if _is_fresh(frame, lanes)]
                 if fresh:
-                    self._infer(fresh)
-                self._close_ended()
-                if not frames and all(lane.results.is_closed for lane in self._lanes.values()):
+                    self._infer(fresh, lanes)
+                self._close_ended(lanes)
+                # where there is no stream, one may still be added
+                if not frames and lanes and all(_is_over(lane) for lane in lanes.values()):
                     return
         finally:
-            for lane in self._lanes.values():
+            self._has_ended = True
+            for lane in self._lanes().values():
                 lane.results.close()
 
-    def _is_fresh(self, frame: Frame) -> bool:
-        lane = self._lanes[frame.stream]
-        if not lane.is_too_old(frame, time.monotonic_ns()):
-            return True
-        lane.counters.add("drop_too_old")
-        return False
+    def replace(self, name: str, model: Model, probation: Probation | None, timeout_s: float) -> bool:
+        """Let another model take over between two batches; from any other thread.
 
-    def _infer(self, frames: list[Frame]) -> None:
-        model = self._models[self._lanes[frames[0].stream].model]
+        Args:
+            name: of the model in the configuration.
+            model: ready to run; the one before it is not closed here.
+            probation: what brings the old one back, None for good.
+            timeout_s: how long to wait for the end of the batch that runs.
+
+        Returns:
+            Whether it took over; False when inference has ended or hangs, and then nothing has changed.
+        """
+        change = _Change(name, model, probation)
+        deadline = time.monotonic() + timeout_s
+        with self._changing:
+            self._changes.append(change)
+        while not change.is_done.wait(POLL_S):
+            with self._changing:
+                if change in self._changes and (self._has_ended or time.monotonic() > deadline):
+                    self._changes.remove(change)
+                    return False
+        return True
+
+    def watch(self, name: str, tap: Tap | None) -> None:
+        """Show every batch of a model to this function, in the inference thread; None ends it."""
+        self._taps = {
+            **{key: value for key, value in self._taps.items() if key != name},
+            **({name: tap} if tap else {}),
+        }
+
+    def _take_over(self) -> None:
+        """Make the changes that wait; between two batches."""
+        with self._changing:
+            changes, self._changes = self._changes, []
+        for change in changes:
+            self._models[change.name] = change.model
+            self._max_batch[change.name] = change.model.engine.max_batch
+            self._probations.pop(change.name, None)
+            if change.probation is not None:
+                self._probations[change.name] = change.probation
+            change.is_done.set()
+
+    def _infer(self, frames: list[Frame], lanes: Mapping[str, Lane]) -> None:
+        name = lanes[frames[0].stream].model
+        probation = self._probations.get(name)
+        if probation is None:
+            predictions, spent = _run(self._models[name], frames)
+        else:
+            predictions, spent = self._run_on_probation(name, frames, probation)
+        self.num_batches += 1
+        for frame, prediction in zip(frames, predictions, strict=True):
+            lane = lanes[frame.stream]
+            lane.counters.add("inferred")
+            lane.results.put(lane.follower.follow(frame, prediction, spent))
+        tap = self._taps.get(name)
+        if tap is not None:
+            tap(frames, predictions, spent["infer"])
+
+    def _run_on_probation(self, name: str, frames: list[Frame], probation: Probation) -> Inferred:
+        """Run a model that took over a moment ago; if it fails, the old one is back and sees the same frames."""
+        try:
+            inferred = _run(self._models[name], frames, check_outputs)
+            if len(inferred[0]) != len(frames):
+                raise EngineError(f"{len(inferred[0])} predictions for {len(frames)} frames")
+            probation.judge(*inferred)
+        except FAULTS as error:
+            log.error("%s: the new model failed, the old one is back: %s", name, error)
+            self._models[name] = probation.before
+            self._max_batch[name] = probation.before.engine.max_batch
+            del self._probations[name]
+            probation.on_failure(error)
+            return _run(probation.before, frames)
+        return inferred
+
+    def _close_ended(self, lanes: Mapping[str, Lane]) -> None:
+        for name in self._latest.ended() & lanes.keys():
+            lanes[name].results.close()
+
+
+def _run(
+    model: Model, frames: Sequence[Frame], check: Callable[[Mapping[str, Array]], None] = lambda outputs: None
+) -> Inferred:
+    """Run frames through a model, in several batches if there are more than it takes at once; ``check`` may raise."""
+    predictions: list[Prediction] = []
+    spent = {"letterbox": 0, "infer": 0, "head": 0}
+    for start in range(0, len(frames), model.engine.max_batch):
         started_ns = time.monotonic_ns()
-        batch = model.preprocessor.batch(frames, pad_to=model.batch_size)
+        batch = model.preprocessor.batch(frames[start : start + model.engine.max_batch], pad_to=model.batch_size)
         letterboxed_ns = time.monotonic_ns()
         outputs = model.engine.infer(batch.tensor)
         inferred_ns = time.monotonic_ns()
-        predictions = model.head.decode(outputs, batch.letterboxes)
-        share = len(frames)
-        spent = {
-            "letterbox": (letterboxed_ns - started_ns) // share,
-            "infer": (inferred_ns - letterboxed_ns) // share,
-            "head": (time.monotonic_ns() - inferred_ns) // share,
-        }
-        self.num_batches += 1
-        self._pass_on(batch, predictions, spent)
+        check(outputs)
+        predictions += model.head.decode(outputs, batch.letterboxes)
+        spent["letterbox"] += letterboxed_ns - started_ns
+        spent["infer"] += inferred_ns - letterboxed_ns
+        spent["head"] += time.monotonic_ns() - inferred_ns
+    return predictions, {stage: time_ns // len(frames) for stage, time_ns in spent.items()}
 
-    def _pass_on(self, batch: Batch, predictions: list[Prediction], spent: Mapping[str, int]) -> None:
-        for frame, prediction in zip(batch.frames, predictions, strict=True):
-            lane = self._lanes[frame.stream]
-            lane.counters.add("inferred")
-            lane.results.put(lane.follower.follow(frame, prediction, spent))
 
-    def _close_ended(self) -> None:
-        for name in self._latest.ended():
-            self._lanes[name].results.close()
+def _is_over(lane: Lane) -> bool:
+    return lane.results.is_closed and not lane.is_leaving
+
+
+def _is_fresh(frame: Frame, lanes: Mapping[str, Lane]) -> bool:
+    """Whether a frame may still come out; one whose stream was removed on its way may not."""
+    lane = lanes.get(frame.stream)
+    if lane is not None and lane.is_too_old(frame, time.monotonic_ns()):
+        lane.counters.add("drop_too_old")
+        return False
+    if lane is not None and lane.is_held_back(frame):
+        lane.counters.add("drop_governor")
+        return False
+    return lane is not None

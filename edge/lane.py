@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edge.camera_health import Change
 from edge.config import StreamConfig
 from edge.follower import Follower
 from edge.handoff import DropQueue
 from edge.interfaces import SourceInfo
 from edge.manifest import Manifest
 from edge.metrics import Counters, Rate, StageTimes, Window
-from edge.types import Frame, Result
+from edge.secrets import redacted
+from edge.types import Event, Frame, Result
 
-CaptureState = Literal["connecting", "streaming", "backing_off", "ended", "failed"]
+CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ended", "failed"]
 # two results may wait for a slow output; more would only be older
 OUTPUT_CAPACITY = 2
 
@@ -30,6 +33,10 @@ class Lane:
         manifest: of its model.
         follower: its tracker and analytics.
         results: from inference to output.
+        health: what is wrong with the camera's picture now: ``frozen``, ``dark``, …
+        held_fps: the governor's limit; None while the device is cool.
+        is_leaving: the stream is being removed: its end is not the end of the line.
+        told: camera events on their way to the output, each with the epoch and number of the frame it belongs to.
         counters: ``captured``, ``inferred``, ``emitted``, ``objects``, ``reconnects`` and ``drop_…`` by cause.
     """
 
@@ -46,7 +53,12 @@ class Lane:
     state: CaptureState = "connecting"
     state_reason: str = ""
     info: SourceInfo | None = None
+    health: tuple[str, ...] = ()
+    told: deque[tuple[int, int, Event]] = field(default_factory=lambda: deque(maxlen=256))
     opened: threading.Event = field(default_factory=threading.Event)
+    is_leaving: bool = False
+    held_fps: float | None = None
+    _next_ns: int = 0
 
     def __post_init__(self) -> None:
         self.results = DropQueue(
@@ -68,13 +80,42 @@ class Lane:
         """Whether a frame is beyond the age that may still come out; lossless streams have no such age."""
         return not self.config.is_lossless and now_ns - frame.captured_ns > self.config.max_age_ms * 1e6
 
+    def is_held_back(self, frame: Frame) -> bool:
+        """Whether the governor lets this frame pass no more; inference's thread."""
+        if self.held_fps is None:
+            return False
+        if frame.captured_ns < self._next_ns:
+            return True
+        period_ns = int(1e9 / self.held_fps)
+        # keeps the rate where frames do not come at exact times, and does not make up for a pause
+        self._next_ns = max(self._next_ns + period_ns, frame.captured_ns + period_ns // 2)
+        return False
+
+    def note_health(self, change: Change) -> None:
+        """Remember what is wrong with the picture; capture's thread."""
+        name = change.data["from"] if change.kind == "camera_recovered" else change.kind.removeprefix("camera_")
+        others = tuple(other for other in self.health if other != name)
+        self.health = others if change.kind == "camera_recovered" else (*others, name)
+
+    def tell(self, event: Event, epoch: int, seq: int) -> None:
+        """Send an event with the frame of this number, or with the first one after it that comes out."""
+        self.told.append((epoch, seq, event))
+
+    def take_events(self, frame: Frame) -> list[Event]:
+        """The camera events that go out with this frame; output's thread."""
+        events: list[Event] = []
+        while self.told and self.told[0][:2] <= (frame.epoch, frame.seq):
+            events.append(self.told.popleft()[2])
+        return events
+
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
         now_ns = time.monotonic_ns()
         median, high = self.age_ms.percentiles()
         return {
             "state": self.state,
-            "reason": self.state_reason,
+            "reason": redacted(self.state_reason),
+            "health": list(self.health),
             "width": self.info.width if self.info else 0,
             "height": self.info.height if self.info else 0,
             "decoder": self.info.decoder if self.info else "",

@@ -19,6 +19,7 @@ REPORT_EVERY_S = 1.0
 _SHOWN: dict[CaptureState, str] = {
     "connecting": "connecting",
     "streaming": "live",
+    "frozen": "frozen",
     "backing_off": "offline",
     "ended": "live",
     "failed": "offline",
@@ -28,12 +29,20 @@ _SHOWN: dict[CaptureState, str] = {
 class OutputWorker:
     """Runs in its own thread until its stream has ended and everything is written."""
 
-    def __init__(self, lane: Lane, sinks: Sequence[Sink], overlay: Overlay, on_room: Callable[[], None]) -> None:
-        """Args: the stream, its open sinks (closed here), what draws, who is told that a result was taken."""
+    def __init__(
+        self,
+        lane: Lane,
+        sinks: Sequence[Sink],
+        overlay: Overlay,
+        on_room: Callable[[], None],
+        on_lost: Callable[[Result], None] = lambda result: None,
+    ) -> None:
+        """Args: the stream, its open sinks (closed here), what draws, who hears of a taken one, of a lost one."""
         self._lane = lane
         self._sinks = sinks
         self._overlay = overlay
         self._on_room = on_room
+        self._on_lost = on_lost
         self._last_report_s = 0.0
 
     def run(self, stopping: threading.Event) -> None:
@@ -45,6 +54,8 @@ class OutputWorker:
                     self._on_room()
                     self._emit(result)
         finally:
+            while (result := self._lane.results.get(0.0)) is not None:
+                self._on_lost(result)
             self._close()
 
     def _emit(self, result: Result) -> None:
@@ -52,7 +63,10 @@ class OutputWorker:
         now_ns = time.monotonic_ns()
         if lane.is_too_old(result.frame, now_ns):
             lane.counters.add("drop_too_old")
+            self._on_lost(result)
             return
+        events = lane.take_events(result.frame)
+        result = result.with_events(events) if events else result
         self._overlay.shapes = lane.follower.shapes
         picture = _Picture(self._overlay, result, self._state(result, now_ns))
         for sink in self._sinks:

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.assembly import deadlines_of, make_lane, open_sinks, preparation_of, score_of
 from edge.backoff import HostGate
 from edge.capture import CaptureWorker
 from edge.config import Config, ModelConfig, StreamConfig
-from edge.errors import ConfigError, EdgeError, SinkError
-from edge.follower import Follower
+from edge.errors import ConfigError, EdgeError
 from edge.handoff import LatestFrames
 from edge.inference import InferenceWorker
-from edge.interfaces import Sink, Tracker
 from edge.lane import Lane
-from edge.manifest import Manifest
+from edge.memory_plan import plan_memory
 from edge.model import Model, open_model
+from edge.outlets import Outlets
 from edge.output import OutputWorker
 from edge.overlay import Overlay, Theme
-from edge.sinks.choose import open_sink
-from edge.trackers.choose import open_tracker
-from edge.trackers.settings import TrackerSettings
+from edge.swap import NO_NAMES, Order, Phase, Swap, SwapReport
 from edge.uris import is_live
+from edge.watchdog import Mark, marks_of
 from edge.worker import Worker
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 OPEN_TIMEOUT_S = 30.0
 POLL_S = 0.1
+SETTLE_TIMEOUT_S = 2.0
 
 
 class Pipeline:
@@ -51,14 +52,23 @@ class Pipeline:
         self.config = config
         self._board = board
         self.models = {model.name: _load(model) for model in config.models if _is_used(model, config)}
-        self.lanes = {stream.name: self._lane(stream) for stream in config.streams}
+        self._plan(config.streams)
+        self.outlets = Outlets(config)
+        # replaced as a whole when a stream comes or goes, so any thread may read it
+        self.lanes: Mapping[str, Lane] = {stream.name: self._lane(stream) for stream in config.streams}
+        self._changing = threading.Lock()
+        self._swapping = threading.Lock()
+        self._stopping = threading.Event()
         self._latest = LatestFrames()
         self._gate = HostGate()
         self._inference = InferenceWorker(
-            self.models, self.lanes, self._latest, {model.name: model.linger_ms / 1e3 for model in config.models}
+            self.models,
+            lambda: self.lanes,
+            self._latest,
+            {model.name: model.linger_ms / 1e3 for model in config.models},
         )
-        self._captures: list[Worker] = []
-        self._outputs: list[Worker] = []
+        self._captures: dict[str, Worker] = {}
+        self._outputs: dict[str, Worker] = {}
         self._worker = Worker("inference", self._inference.run)
         self.started_ns = 0
 
@@ -71,24 +81,105 @@ class Pipeline:
         self.started_ns = time.monotonic_ns()
         try:
             for lane in self.lanes.values():
-                self._add_slot(lane)
-                capture = Worker(f"capture {lane.name}", CaptureWorker(lane, self._latest, self._gate).run)
-                self._captures.append(capture)
-                capture.start()
-            self._wait_for_files()
-            outputs = [self._output(lane) for lane in self.lanes.values()]
+                self._captures[lane.name] = self._start_capture(lane)
+            for lane in self.lanes.values():
+                _wait_for_file(lane, self._captures[lane.name])
+            self._outputs = {lane.name: self._output(lane) for lane in self.lanes.values()}
         except EdgeError:
             self._latest.stop()
-            for capture in self._captures:
+            for capture in self._captures.values():
                 capture.stop()
             raise
-        self._outputs = outputs
-        for worker in (*outputs, self._worker):
+        self.outlets.start()
+        for worker in (*self._outputs.values(), self._worker):
             worker.start()
+
+    def add_stream(self, stream: StreamConfig) -> Lane:
+        """Begin a stream while the others run. A live page must know it already: ``LiveBoard.add_stream``.
+
+        Raises:
+            ConfigError: a stream of this name runs, or its model is not loaded.
+            EdgeError: a file that is no video, a sink that cannot be written: it was not added then.
+        """
+        with self._changing:
+            self._refuse_unfit(stream)
+            self._plan((*self.config.streams, stream))
+            lane = self._lane(stream)
+            self.lanes = {**self.lanes, lane.name: lane}
+            capture = self._start_capture(lane)
+            try:
+                _wait_for_file(lane, capture)
+                output = self._output(lane)
+            except EdgeError:
+                capture.stop()
+                self._forget(lane)
+                raise
+            self._captures[lane.name], self._outputs[lane.name] = capture, output
+            output.start()
+            self.config = self.config.model_copy(update={"streams": (*self.config.streams, stream)})
+        return lane
+
+    def remove_stream(self, name: str) -> bool:
+        """End a stream while the others run: what is under way comes out first. False if a part did not end in time.
+
+        Raises:
+            ConfigError: there is no such stream.
+        """
+        deadline = time.monotonic() + self.config.stop_timeout_s
+        with self._changing:
+            lane = self.lanes.get(name)
+            if lane is None:
+                raise ConfigError(f"no stream is called {name!r}; running: {', '.join(self.lanes) or 'none'}")
+            capture, output = self._captures[name], self._outputs[name]
+            lane.is_leaving = True
+            capture.stop()
+            self._latest.end(name)
+            for worker in (capture, output):
+                worker.join(max(0.0, deadline - time.monotonic()))
+            output.stop()
+            self._forget(lane)
+            del self._captures[name], self._outputs[name]
+            streams = tuple(stream for stream in self.config.streams if stream.name != name)
+            self.config = self.config.model_copy(update={"streams": streams})
+        lane.follower.save()
+        return not (capture.is_alive or output.is_alive)
+
+    def swap_model(
+        self,
+        name: str,
+        path: Path,
+        *,
+        renamed: Mapping[str, str] = NO_NAMES,
+        has_trial: bool = True,
+        on_phase: Callable[[Phase], None] = lambda phase: None,
+    ) -> SwapReport:
+        """Change a model while the cameras run; see ``edge.swap``. Blocks until the probation is over.
+
+        Raises:
+            ConfigError: no model of this name runs.
+            EdgeError: another swap is under way.
+        """
+        if name not in self.models:
+            raise ConfigError(f"no model is called {name!r}; running: {', '.join(self.models)}")
+        if not self._swapping.acquire(blocking=False):
+            raise EdgeError("another model swap is under way; wait for its end")
+        try:
+            config = next(model for model in self.config.models if model.name == name)
+            order = Order(config, path, renamed, has_trial)
+            swap = Swap(order, self.models[name], self._inference, self.config.swap, self._stopping, on_phase)
+            report, self.models[name] = swap.run()
+            if report.outcome == "kept":
+                with self._changing:
+                    changed = config.model_copy(update={"path": path, "manifest": None})
+                    models = tuple(changed if model.name == name else model for model in self.config.models)
+                    self.config = self.config.model_copy(update={"models": models})
+        finally:
+            self._swapping.release()
+        return report
 
     @property
     def is_running(self) -> bool:
-        return any(worker.is_alive for worker in (*self._outputs, self._worker))
+        return any(worker.is_alive for worker in (*list(self._outputs.values()), self._worker))
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until every stream has ended; False if the time is over first."""
@@ -102,35 +193,48 @@ class Pipeline:
     def stop(self) -> bool:
         """End capture, let what is under way come out, close everything; False if something did not end in time."""
         deadline = time.monotonic() + self.config.stop_timeout_s
-        for worker in self._captures:
+        self._stopping.set()
+        with self._changing:
+            captures, outputs = list(self._captures.values()), list(self._outputs.values())
+        for worker in captures:
             worker.stop()
         for lane in self.lanes.values():
             self._latest.end(lane.name)
-        for worker in (*self._captures, self._worker, *self._outputs):
+        if not self.lanes:
+            self._worker.stop()
+        for worker in (*captures, self._worker, *outputs):
             worker.join(max(0.0, deadline - time.monotonic()))
         self._latest.stop()
-        for worker in (self._worker, *self._outputs):
+        for worker in (self._worker, *outputs):
             worker.stop()
             worker.join(1.0)
         for lane in self.lanes.values():
             lane.follower.save()
+        # a swap under way ends by itself now, and says which model is left
+        has_settled = self._swapping.acquire(timeout=SETTLE_TIMEOUT_S)
         for model in self.models.values():
             model.close()
-        return not any(worker.is_alive for worker in (*self._captures, self._worker, *self._outputs))
+        if has_settled:
+            self._swapping.release()
+        return self.outlets.stop(deadline) and not any(one.is_alive for one in (*captures, self._worker, *outputs))
 
     def not_ready(self) -> str | None:
         """Why no results can be expected now, None when they can."""
         if not self._worker.is_alive:
             return "inference is not running"
         waiting = [lane.name for lane in self.lanes.values() if lane.state in ("connecting", "backing_off", "failed")]
-        return f"no picture from {', '.join(waiting)}" if len(waiting) == len(self.lanes) else None
+        return f"no picture from {', '.join(waiting)}" if waiting and len(waiting) == len(self.lanes) else None
+
+    def marks(self) -> Mapping[str, Mark]:
+        """What every stage has done and whether work waits for it, for the watchdog."""
+        return marks_of(self.lanes, self._latest.num_taken, self._latest.waiting())
 
     def failures(self) -> list[BaseException]:
         """What ended a worker before its time, the first cause first."""
-        workers = (*self._captures, self._worker, *self._outputs)
+        workers = (*list(self._captures.values()), self._worker, *list(self._outputs.values()))
         return [worker.failure for worker in workers if worker.failure is not None]
 
-    def _add_slot(self, lane: Lane) -> None:
+    def _start_capture(self, lane: Lane) -> Worker:
         self._latest.add(
             lane.name,
             group=lane.model,
@@ -138,59 +242,52 @@ class Pipeline:
             on_drop=lambda _: lane.counters.add("drop_replaced"),
             has_room=lambda: lane.has_room,
             capacity=2 if lane.config.is_lossless else 1,
+            weight=lane.config.priority,
         )
+        how = preparation_of(lane.config, self.config)
+        worker = CaptureWorker(lane, self._latest, self._gate, how, deadlines_of(lane.config, self.config))
+        capture = Worker(f"capture {lane.name}", worker.run)
+        capture.start()
+        return capture
+
+    def _forget(self, lane: Lane) -> None:
+        self._latest.remove(lane.name)
+        self.lanes = {name: other for name, other in self.lanes.items() if name != lane.name}
+
+    def _refuse_unfit(self, stream: StreamConfig) -> None:
+        if stream.name in self.lanes:
+            raise ConfigError(f"a stream called {stream.name!r} runs already; names must differ")
+        model = stream.model or self.config.model_of(stream).name
+        if model not in self.models:
+            raise ConfigError(f"stream {stream.name!r} asks for model {model!r}; loaded: {', '.join(self.models)}")
+        if not self._worker.is_alive:
+            raise EdgeError(f"stream {stream.name!r} cannot be added: inference is not running")
+
+    def _plan(self, streams: tuple[StreamConfig, ...]) -> None:
+        """Refuse streams for which the memory that was allowed does not suffice."""
+        config = self.config.model_copy(update={"streams": streams})
+        manifests = {name: model.manifest for name, model in self.models.items()}
+        plan_memory(config, manifests).refuse_over(config.memory_budget_mb)
 
     def _lane(self, stream: StreamConfig) -> Lane:
         model = self.config.model_of(stream)
-        manifest = self.models[model.name].manifest
-        if manifest.task == "embed":
-            raise ConfigError(
-                f"stream {stream.name!r}: {model.path.name} makes embeddings, which show nothing by themselves; "
-                "expected a detector, segmenter or classifier"
-            )
-        return Lane(stream, model.name, manifest, self._follower(stream, manifest))
-
-    def _follower(self, stream: StreamConfig, manifest: Manifest) -> Follower:
-        folder = self.config.state_dir
-        return Follower(
-            stream.name,
-            manifest.classes,
-            tracker=_tracker(stream, manifest),
-            settings=stream.analytics,
-            state_file=None if folder is None else folder / f"{stream.name}.analytics.json",
-        )
-
-    def _wait_for_files(self) -> None:
-        """A file that cannot be opened is an error at once, a camera is waited for while the others run."""
-        for lane, capture in zip(self.lanes.values(), self._captures, strict=True):
-            if not is_live(lane.config.source):
-                lane.opened.wait(OPEN_TIMEOUT_S)
-                if isinstance(capture.failure, EdgeError) or lane.state == "failed":
-                    capture.join(1.0)
-                    raise capture.failure if isinstance(capture.failure, EdgeError) else EdgeError(lane.state_reason)
+        return self.outlets.attach(make_lane(stream, model, self.models[model.name].manifest, self.config.state_dir))
 
     def _output(self, lane: Lane) -> Worker:
-        sinks = self._open_sinks(lane)
-        theme = Theme(score=_score(lane.config, lane.manifest))
-        output = OutputWorker(lane, sinks, Overlay(lane.manifest.classes, theme), self._latest.wake)
+        overlay = Overlay(lane.manifest.classes, Theme(score=score_of(lane.config, lane.manifest)))
+        sinks = [*open_sinks(lane, self._board), *self.outlets.sinks(lane)]
+        output = OutputWorker(lane, sinks, overlay, self._latest.wake, lambda result: self.outlets.lost(lane, result))
         return Worker(f"output {lane.name}", output.run)
 
-    def _open_sinks(self, lane: Lane) -> Sequence[Sink]:
-        fps = lane.info.fps if lane.info else 0.0
-        score = _score(lane.config, lane.manifest)
-        sinks: list[Sink] = []
-        try:
-            for spec in lane.config.sinks:
-                sinks.append(open_sink(spec, stream=lane.name, classes=lane.manifest.classes, fps=fps, score=score))
-        except EdgeError:
-            for sink in sinks:
-                _close_quietly(sink)
-            raise
-        if self._board is not None:
-            from edge.sinks.live import LiveSink
 
-            sinks.append(LiveSink(self._board, lane.name, lane.manifest.classes, score=score))
-        return sinks
+def _wait_for_file(lane: Lane, capture: Worker) -> None:
+    """A file that cannot be opened is an error at once, a camera is waited for while the others run."""
+    if is_live(lane.config.source):
+        return
+    lane.opened.wait(OPEN_TIMEOUT_S)
+    if isinstance(capture.failure, EdgeError) or lane.state == "failed":
+        capture.join(1.0)
+        raise capture.failure if isinstance(capture.failure, EdgeError) else EdgeError(lane.state_reason)
 
 
 def _load(model: ModelConfig) -> Model:
@@ -201,30 +298,3 @@ def _load(model: ModelConfig) -> Model:
 
 def _is_used(model: ModelConfig, config: Config) -> bool:
     return any(config.model_of(stream).name == model.name for stream in config.streams)
-
-
-def _score(stream: StreamConfig, manifest: Manifest) -> float:
-    return manifest.thresholds.score if stream.score is None else stream.score
-
-
-def tracker_settings(score: float, manifest: Manifest) -> TrackerSettings:
-    """Settings whose idea of a good detection is the model's, not that of the data sets they were tuned on."""
-    return replace(
-        TrackerSettings(),
-        score_low=min(manifest.thresholds.track_score, score),
-        score_high=score,
-        score_new=min(score + 0.1, 0.95),
-    )
-
-
-def _tracker(stream: StreamConfig, manifest: Manifest) -> Tracker | None:
-    if stream.track.method == "off" or manifest.task != "detect":
-        return None
-    return open_tracker(stream.track.method, tracker_settings(_score(stream, manifest), manifest))
-
-
-def _close_quietly(sink: Sink) -> None:
-    try:
-        sink.close()
-    except SinkError as error:
-        log.warning("%s", error)

@@ -12,6 +12,7 @@ import json
 import mmap
 import os
 import socket
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,8 @@ from edge.types import UInt8
 MESSAGE_BYTES = 1 << 16
 # waiting, in inference, two results, in output, being written, and one to spare
 NUM_SLOTS = 7
+# the ring in use, and the one before it, whose last pictures are still on their way
+MAX_RINGS = 2
 
 
 def send(channel: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
@@ -77,15 +80,44 @@ class RingWriter:
         os.close(self.fd)
 
 
+class _Memory(mmap.mmap):
+    """Shared memory that can be watched by weakref."""
+
+
+class RingLimit:
+    """Bounds the shared memory of one stream, however often its camera is opened anew or changes its size."""
+
+    def __init__(self) -> None:
+        self._living: weakref.WeakSet[_Memory] = weakref.WeakSet()
+
+    def wait_for_room(self, is_stopping: Callable[[], bool], limit_s: float) -> bool:
+        """Wait until one more ring may live; False if pictures of the former ones are held for longer than that."""
+        deadline = time.monotonic() + limit_s
+        while len(self._living) >= MAX_RINGS and not is_stopping():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def add(self, memory: _Memory) -> None:
+        self._living.add(memory)
+
+    def __len__(self) -> int:
+        return len(self._living)
+
+
 class RingReader:
     """The parent's side: arrays over the slots, which give themselves back."""
 
-    def __init__(self, fd: int, height: int, width: int, num_slots: int, release: Callable[[int], None]) -> None:
-        """Args: the shared memory (closed here), the pictures' size, how many slots, who is told of a free slot."""
+    def __init__(
+        self, fd: int, height: int, width: int, num_slots: int, release: Callable[[int], None], limit: RingLimit
+    ) -> None:
+        """Args: shared memory (closed here), the pictures' size, slots, who is told of a free one, who counts rings."""
         self._shape = (height, width, 3)
         self._size = height * width * 3
-        self._memory = mmap.mmap(fd, self._size * num_slots)
+        self._memory = _Memory(fd, self._size * num_slots)
         os.close(fd)
+        limit.add(self._memory)
         self._release = release
         # a class of our own, because plain ctypes arrays cannot be watched by weakref
         self._kind: Any = type("Slot", (ctypes.c_uint8 * self._size,), {})

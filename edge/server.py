@@ -9,10 +9,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import SinkError
 from edge.live import LiveBoard
+from edge.server_access import Access
+
+if TYPE_CHECKING:
+    from edge.server_operate import Operable
 
 log = logging.getLogger(__name__)
 START_TIMEOUT_S = 10.0
@@ -30,7 +35,10 @@ class LiveServer:
         board: its streams are announced before ``start``.
         host: address to listen on; anything but localhost should have a token.
         port: 0 takes any free one.
-        token: asked for on every route if set.
+        token: short for ``access`` with one token that may do everything.
+        access: the tokens; one of them is asked for on every route if set.
+        tls: certificate and key, PEM files; None speaks plain HTTP.
+        operable: what may be changed over the API, None for nothing.
         stats: statistics as JSON values; the page reads ``streams`` by name.
         not_ready: None when results can be expected, else the reason.
     """
@@ -42,13 +50,18 @@ class LiveServer:
         host: str = "127.0.0.1",
         port: int = 8080,
         token: str | None = None,
+        access: Access | None = None,
+        tls: tuple[Path, Path] | None = None,
+        operable: Operable | None = None,
         stats: Callable[[], dict[str, Any]] = dict,
         not_ready: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._board = board
         self._host = host
         self._port = port
-        self._token = token
+        self._access = access or Access(token)
+        self._tls = tls
+        self._operable = operable
         self._stats = stats
         self._not_ready = not_ready
         self._started = threading.Event()
@@ -92,14 +105,19 @@ class LiveServer:
         import uvicorn
 
         from edge.server_app import Facts, build_app
+        from edge.server_limits import limited_protocol
         from edge.server_push import Hub
 
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         hub = Hub(self._board, self._loop)
-        app = build_app(hub, Facts(self._board, self._stats, self._not_ready), self._token)
+        app = build_app(hub, Facts(self._board, self._stats, self._not_ready), self._access, self._operable)
+        cert, key = self._tls or (None, None)
         config = uvicorn.Config(
             app,
+            http=limited_protocol(),
+            ssl_certfile=cert,
+            ssl_keyfile=key,
             # addresses in an access log would carry tokens
             access_log=False,
             log_config=None,

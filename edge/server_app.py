@@ -18,7 +18,10 @@ from starlette.staticfiles import StaticFiles
 
 from edge.live import LiveBoard
 from edge.palette import SAFE
+from edge.secrets import redacted_value
+from edge.server_access import Access
 from edge.server_guard import Guard
+from edge.server_operate import Operable, OperateRoutes
 from edge.server_push import (
     BOUNDARY,
     Hub,
@@ -64,20 +67,21 @@ class Facts:
         if now_s >= self._until_s:
             self._until_s = now_s + STATS_KEPT_S
             # numpy numbers and paths must not break the page
-            self._text = json.dumps(self.now(), default=str).encode()
+            self._text = json.dumps(redacted_value(self.now()), default=str).encode()
         return self._text
 
 
-def build_app(hub: Hub, facts: Facts, token: str | None) -> Guard:
+def build_app(hub: Hub, facts: Facts, access: Access, operable: Operable | None = None) -> Guard:
     """The ASGI application. Starlette alone: FastAPI would add a third of a second to every start."""
-    routes = _Routes(hub, facts).table()
-    return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), token)
+    routes = _Routes(hub, facts, None if operable is None else OperateRoutes(operable)).table()
+    return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), access)
 
 
 class _Routes:
     """The answers; the first sentence of each docstring is what ``/api`` says about it."""
 
-    def __init__(self, hub: Hub, facts: Facts) -> None:
+    def __init__(self, hub: Hub, facts: Facts, operate: OperateRoutes | None) -> None:
+        self._operate = operate
         self._hub = hub
         self._board = hub.board
         self._facts = facts
@@ -87,6 +91,7 @@ class _Routes:
             "/stream/{name}.mjpeg": self.mjpeg,
             "/snapshot/{name}.jpg": self.snapshot,
             "/api": self.overview,
+            "/api/openapi.json": self.openapi,
             "/api/streams": self.streams,
             "/api/stats": self.stats,
             "/api/feed": self.feed,
@@ -97,12 +102,25 @@ class _Routes:
             "/readyz": self.readyz,
             "/metrics": self.metrics,
         }
+        methods: dict[str, list[str]] = {}
+        if self._operate is not None:
+            answers["/api/models"] = self._operate.models
+            answers["/api/models/{name}/swap"] = self._operate.swap
+            answers["/api/reload"] = self._operate.reload
+            methods = {"/api/models/{name}/swap": ["GET", "POST"], "/api/reload": ["POST"]}
         self._overview = {path: (answer.__doc__ or "").partition("\n")[0] for path, answer in answers.items()}
-        return [Route(path, answer) for path, answer in answers.items()]
+        self._methods = {path: methods.get(path, ["GET"]) for path in answers}
+        return [Route(path, answer, methods=self._methods[path]) for path, answer in answers.items()]
 
     async def overview(self, request: Request) -> Response:
         """This list."""
         return JSONResponse(self._overview)
+
+    async def openapi(self, request: Request) -> Response:
+        """The same as OpenAPI 3.1, for programs."""
+        from edge.server_schema import openapi_of
+
+        return JSONResponse(openapi_of(self._overview, self._methods))
 
     async def mjpeg(self, request: Request) -> Response:
         """Annotated pictures as multipart/x-mixed-replace; ?fps= limits the rate."""

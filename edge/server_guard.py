@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
@@ -11,6 +9,8 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+from edge.server_access import Access, FailureLimit, cookie_of
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,17 +36,18 @@ class Guard:
     """ASGI middleware: checks the token or, without one, that the browser was not led here by a foreign name.
 
     The token comes as ``Authorization: Bearer``, as ``?token=``, or as the cookie that the page gets in exchange for
-    ``?token=``. The cookie holds a hash, so the token itself is stored nowhere.
+    ``?token=``. The cookie holds a hash, so the token itself is stored nowhere. What the token allows is left in the
+    request as ``edge.role``.
 
     Args:
         app: what is guarded.
-        token: None lets everybody in who can reach the port.
+        access: without a token in it, everybody may look who can reach the port.
     """
 
-    def __init__(self, app: ASGIApp, token: str | None) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
-        self._token = token
-        self._cookie = hmac.new(token.encode(), b"edgeloop page", hashlib.sha256).hexdigest() if token else ""
+        self._access = access
+        self._limit = FailureLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,38 +67,60 @@ class Guard:
 
     def _refuse_or_exchange(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        if self._token is None:
+        scope["edge.role"] = "view"
+        if self._access.operate is None:
             if is_own_name(headers.get("host", "")):
                 return None
             # a page elsewhere can point its own name at this machine and would then count as the same origin
             return PlainTextResponse("this name is not served without a token; use the address itself\n", 421)
-        if scope["path"] in OPEN_PATHS or self._has_token(headers):
+        if scope["path"] in OPEN_PATHS:
             return None
-        query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-        given = dict(query).get("token", "")
-        if not hmac.compare_digest(given.encode(), self._token.encode()):
-            return PlainTextResponse(
-                "a token is needed: open /?token=… or send Authorization: Bearer …\n",
-                401,
-                {"www-authenticate": "Bearer"},
-            )
-        if scope["path"] != "/":
-            return None
-        rest = urlencode([(key, value) for key, value in query if key != "token"])
-        answer = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
-        answer.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict", max_age=30 * 86400)
-        return answer
+        role = self._access.role_of_cookie(_cookie(headers))
+        given = None
+        token, is_in_address = _token(headers, scope)
+        if token:
+            address = (scope.get("client") or ("",))[0]
+            wait_s = self._limit.wait_s(address)
+            if wait_s:
+                words = f"too many wrong tokens; try again in {wait_s:.0f} s\n"
+                return PlainTextResponse(words, 429, {"retry-after": f"{wait_s:.0f}"})
+            given = self._access.role_of(token)
+            if given is None:
+                self._limit.note(address)
+            role = given or role
+        if role is None:
+            words = "a token is needed: open /?token=… or send Authorization: Bearer …\n"
+            return PlainTextResponse(words, 401, {"www-authenticate": "Bearer"})
+        # addresses end up in histories and logs: a token there may look, but change nothing
+        scope["edge.role"] = "view" if is_in_address else role
+        return _exchange(scope, token) if given and is_in_address and scope["path"] == "/" else None
 
-    def _has_token(self, headers: Headers) -> bool:
-        assert self._token is not None
-        scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(bearer.strip().encode(), self._token.encode()):
-            return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._cookie.encode())
+
+def _exchange(scope: Scope, token: str) -> Response:
+    """Send the browser to the same page with a cookie instead of the token."""
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    rest = urlencode([(key, value) for key, value in query if key != "token"])
+    answer = RedirectResponse("/" + (f"?{rest}" if rest else ""), 303)
+    is_secure = scope.get("scheme") == "https"
+    answer.set_cookie(COOKIE, cookie_of(token), httponly=True, samesite="strict", secure=is_secure, max_age=30 * 86400)
+    return answer
+
+
+def _token(headers: Headers, scope: Scope) -> tuple[str, bool]:
+    """The token of a request, empty if there is none, and whether it stands in the address."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip():
+        return bearer.strip(), False
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    return dict(query).get("token", ""), True
+
+
+def _cookie(headers: Headers) -> str:
+    try:
+        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return ""
+    return "" if cookie is None else cookie.value
 
 
 def is_own_name(host: str) -> bool:

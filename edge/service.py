@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging
-import os
 import signal
-import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.config import Config
-from edge.errors import ConfigError, EdgeError
-from edge.lane import Lane
+from edge.config import Config, StreamConfig
+from edge.credentials import with_secrets
+from edge.errors import EdgeError
+from edge.governor import Governor
+from edge.gpu_stats import gpu_facts
+from edge.notify import notify, status
+from edge.operations import Operations
 from edge.pipeline import Pipeline
-from edge.uris import masked
+from edge.process_facts import process_facts
+from edge.reload import Reloader
+from edge.remembered import StartBook, keep_good, state_dir, with_swapped
+from edge.serving import announce, live_page, serve
+from edge.watchdog import Watchdog
+from edge.worker import Worker
 
 if TYPE_CHECKING:
     from edge.live import LiveBoard
-    from edge.server import LiveServer
 
 log = logging.getLogger(__name__)
 TICK_S = 0.25
-MIN_TOKEN_CHARS = 16
+# how long a run must last to count as started well
+GOOD_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,42 +57,63 @@ class Summary:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a configuration came from: its file, and why it is not the file's (empty if it is)."""
+
+    path: Path | None = None
+    safe_reason: str = ""
+
+
 def run_service(
-    config: Config, *, max_frames: int | None = None, on_address: Callable[[str], None] | None = None
+    config: Config,
+    *,
+    origin: Origin = Origin(),
+    max_frames: int | None = None,
+    on_address: Callable[[str], None] | None = None,
 ) -> Summary:
     """Run a configuration until its streams end, a signal comes, or enough frames are out.
 
     Args:
         config: what to run.
+        origin: its file, which SIGHUP reads anew.
         max_frames: stop after this many emitted frames of all streams together.
         on_address: told the address of the live page once it can be opened.
 
     Raises:
         EdgeError: it could not start, or a part failed on the way.
     """
+    # what hangs when the watchdog ends us stands in the journal then
+    if not faulthandler.is_enabled() and hasattr(sys.stderr, "fileno"):
+        faulthandler.enable()
     stopping = threading.Event()
-    _stop_on_signals(stopping)
-    board = _live_page(config)
-    pipeline = Pipeline(config, board)
-    server: LiveServer | None = None
+    folder = state_dir(config) if origin.path is not None else None
+    starts = StartBook(folder)
+    asked = _Asked(stopping)
+    asked.listen()
+    _calm_down(starts, stopping)
+    daemon = _Daemon(config, origin, folder)
+    server = None
     try:
-        if board is not None:
-            server, address = _serve(config, board, pipeline)
+        if daemon.board is not None:
+            server, address = serve(daemon.config, daemon.board, daemon.pipeline, daemon.stats, daemon.operations)
             if on_address is not None:
                 on_address(address)
-        pipeline.start()
+        daemon.start()
         notify("READY=1")
-        _supervise(pipeline, stopping, max_frames)
+        status("safe mode: the last good configuration runs" if origin.safe_reason else "running")
+        _supervise(daemon, asked, max_frames, starts)
     finally:
         notify("STOPPING=1")
-        is_clean = pipeline.stop()
+        is_clean = daemon.stop()
         if server is not None:
             server.stop()
     if not is_clean:
         log.error("some parts did not end within %g s", config.stop_timeout_s)
-    for failure in pipeline.failures():
+    for failure in daemon.pipeline.failures():
         raise failure if isinstance(failure, EdgeError) else EdgeError(f"a part failed: {failure!r}; see the log")
-    return summarise(pipeline)
+    starts.end()
+    return summarise(daemon.pipeline)
 
 
 def summarise(pipeline: Pipeline) -> Summary:
@@ -90,7 +121,7 @@ def summarise(pipeline: Pipeline) -> Summary:
     counts = [lane.counters.snapshot() for lane in pipeline.lanes.values()]
     frames = sum(count.get("emitted", 0) for count in counts)
     seconds = max(1e-9, (time.monotonic_ns() - pipeline.started_ns) / 1e9)
-    ages = [lane.age_ms.percentiles() for lane in pipeline.lanes.values()]
+    ages = [lane.age_ms.percentiles() for lane in pipeline.lanes.values()] or [(0.0, 0.0)]
     return Summary(
         frames=frames,
         seconds=round(seconds, 3),
@@ -103,100 +134,122 @@ def summarise(pipeline: Pipeline) -> Summary:
     )
 
 
-def notify(message: str) -> None:
-    """Tell systemd (sd_notify(3)); does nothing where no NOTIFY_SOCKET is set."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
+class _Daemon:
+    """The pipeline and what goes with it."""
+
+    def __init__(self, config: Config, origin: Origin, folder: Path | None) -> None:
+        loaded = with_secrets(config)
+        self.config = with_swapped(loaded, folder)
+        self._origin = origin
+        self._folder = folder
+        self.board: LiveBoard | None = live_page(self.config)
+        self.pipeline = Pipeline(self.config, self.board)
+        path = origin.path
+        reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
+        self.operations = Operations(self.pipeline, reloader, path, folder, origin.safe_reason)
+        self.watchdog = Watchdog(self.pipeline.marks)
+        self._workers = [Worker("operations", self.operations.run)]
+        self._governor: Governor | None = None
+        if config.governor.enabled:
+            self._governor = Governor(config.governor, lambda: self.pipeline.lanes)
+            self._workers.append(Worker("governor", self._governor.run))
+        self._is_proven = False
+
+    def start(self) -> None:
+        self.pipeline.start()
+        for worker in self._workers:
+            worker.start()
+
+    def stop(self) -> bool:
+        """End everything; False if a part did not end in time."""
+        for worker in self._workers:
+            worker.stop()
+        is_clean = self.pipeline.stop()
+        for worker in self._workers:
+            worker.join(1.0)
+        return is_clean
+
+    def note_time(self, starts: StartBook) -> None:
+        """Once it has run for a while with results, its configuration is good and it is in no crash loop."""
+        if self._is_proven or (time.monotonic_ns() - self.pipeline.started_ns) / 1e9 < GOOD_AFTER_S:
+            return
+        self._is_proven = True
+        starts.end()
+        if self._origin.path is not None and not self._origin.safe_reason:
+            keep_good(self._origin.path, self._folder)
+
+    def stats(self) -> dict[str, Any]:
+        """What ``/api/stats`` says."""
+        return {
+            "streams": {name: lane.stats() for name, lane in self.pipeline.lanes.items()},
+            "process": process_facts(),
+            "gpu": gpu_facts(),
+            "stuck": self.watchdog.stuck(),
+            "config": self.operations.config_state(),
+            "governor": None if self._governor is None else self._governor.facts(),
+        }
+
+    def _announce(self, stream: StreamConfig) -> None:
+        if self.board is not None:
+            announce(self.board, self.pipeline, stream)
+
+
+class _Asked:
+    """What signals asked for. The handlers set events only."""
+
+    def __init__(self, stopping: threading.Event) -> None:
+        self.stopping = stopping
+        self.reloading = threading.Event()
+
+    def listen(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+
+        def stop(number: int, _: FrameType | None) -> None:
+            log.info("signal %s: stopping", signal.Signals(number).name)
+            self.stopping.set()
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        signal.signal(signal.SIGHUP, lambda *_: self.reloading.set())
+
+
+def _calm_down(starts: StartBook, stopping: threading.Event) -> None:
+    """Wait before a start that followed many bad ones, and tell systemd to wait too."""
+    delay_s = starts.begin()
+    if not delay_s:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-        sender.connect("\0" + address[1:] if address.startswith("@") else address)
-        sender.sendall(message.encode())
+    log.error("too many starts without a clean end: the next attempt is in %g s", delay_s)
+    status(f"crash loop: the next attempt is in {delay_s:g} s")
+    notify(f"EXTEND_TIMEOUT_USEC={int((delay_s + 60) * 1e6)}")
+    stopping.wait(delay_s)
 
 
-def _supervise(pipeline: Pipeline, stopping: threading.Event, max_frames: int | None) -> None:
-    """Wait for the end; feed the watchdog only while frames come out or no camera is there to give any."""
-    last_emitted = -1
-    while pipeline.is_running and not stopping.is_set() and not pipeline.failures():
-        stopping.wait(TICK_S if max_frames is None else 0.02)
+def _supervise(daemon: _Daemon, asked: _Asked, max_frames: int | None, starts: StartBook) -> None:
+    """Wait for the end; feed the watchdog only while every stage that has work does some."""
+    pipeline, told = daemon.pipeline, ""
+    while pipeline.is_running and not asked.stopping.is_set() and not pipeline.failures():
+        asked.stopping.wait(TICK_S if max_frames is None else 0.02)
         emitted = sum(lane.counters["emitted"] for lane in pipeline.lanes.values())
         if max_frames is not None and emitted >= max_frames:
             return
-        is_idle = all(lane.state != "streaming" for lane in pipeline.lanes.values())
-        if emitted != last_emitted or is_idle:
+        if daemon.watchdog.may_feed():
             notify("WATCHDOG=1")
-        last_emitted = emitted
+        stuck = daemon.watchdog.stuck() or ""
+        if bool(stuck) != bool(told):
+            log.log(logging.ERROR if stuck else logging.INFO, stuck or "all stages go on")
+            status(stuck or "running")
+        told = stuck
+        daemon.note_time(starts)
+        if asked.reloading.is_set():
+            asked.reloading.clear()
+            _reload(daemon)
 
 
-def _stop_on_signals(stopping: threading.Event) -> None:
-    if threading.current_thread() is not threading.main_thread():
-        return
-
-    def stop(number: int, _: FrameType | None) -> None:
-        log.info("signal %s: stopping", signal.Signals(number).name)
-        stopping.set()
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-
-
-def _live_page(config: Config) -> LiveBoard | None:
-    """The board, where the configuration wants a live page."""
-    if not config.server.enabled:
-        return None
-    from edge.live import LiveBoard
-
-    return LiveBoard()
-
-
-def _serve(config: Config, board: LiveBoard, pipeline: Pipeline) -> tuple[LiveServer, str]:
-    """Start the live page; the server and the address to open."""
-    from edge.server import LiveServer
-
-    for lane in pipeline.lanes.values():
-        board.add_stream(lane.name, _card(lane))
-    token = _token(config)
-    server = LiveServer(
-        board,
-        host=config.server.host,
-        port=config.server.port,
-        token=token,
-        stats=lambda: {"streams": {name: lane.stats() for name, lane in pipeline.lanes.items()}},
-        not_ready=pipeline.not_ready,
-    )
-    host, port = server.start()
-    shown = "localhost" if host in ("0.0.0.0", "::") else host
-    return server, f"http://{shown}:{port}/"
-
-
-def _card(lane: Lane) -> dict[str, object]:
-    """What the page shows of a stream before its first frame."""
-    spec = lane.manifest.input
-    return {
-        "source": masked(lane.config.source),
-        "model": {
-            "name": lane.manifest.name,
-            "task": lane.manifest.task,
-            "input": f"{spec.width}x{spec.height}",
-            "precision": lane.manifest.precision,
-            "classes": list(lane.manifest.classes[:100]),
-            "accuracy": lane.manifest.accuracy,
-        },
-    }
-
-
-def _token(config: Config) -> str | None:
-    """The token of the API, from its file."""
-    path = config.server.token_file
-    if path is None:
-        return None
+def _reload(daemon: _Daemon) -> None:
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
     try:
-        token = path.read_text().strip()
-    except OSError as error:
-        raise ConfigError(
-            f"server.token_file: {path} cannot be read ({error.strerror}); expected a file of one line"
-        ) from None
-    if len(token) < MIN_TOKEN_CHARS:
-        raise ConfigError(
-            f"server.token_file: {path} holds fewer than {MIN_TOKEN_CHARS} characters; run: openssl rand -hex 16"
-        )
-    return token
+        daemon.operations.order_reload()
+    except EdgeError as error:
+        log.error("SIGHUP: %s", error)
+    notify("READY=1")

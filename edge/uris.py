@@ -9,10 +9,17 @@ from typing import Literal
 SourceKind = Literal["synthetic", "network", "device", "gstreamer", "file"]
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
-_SECRET_KEY = re.compile(
-    r"(?i)((?:^|[?&;\s])(?:[\w-]*(?:pass|pwd|passwd|password|token|secret|key|auth|passphrase|streamid|signature|sig)"
-    r"[\w-]*|user|username|usr)=)[^&;#\s]*"
+# people write passwords with / ? # in them although they may not: better too much is hidden than too little
+_HIDDEN_INFO = re.compile(
+    r"(?<=://)(?:[^/?#\s:@\[]*:(?!\d{1,5}(?:[/?#\s]|$))[^\s\"'<>]*@|[^/?#\s]*@)",
 )
+_SECRET_WORDS = (
+    r"[\w-]*(?:pass|pwd|passwd|password|token|secret|key|auth|passphrase|streamid|signature|sig)[\w-]*|pw|user-pw"
+)
+_SECRET_KEY = re.compile(
+    rf"(?i)((?:^|[?&;#,\s({{\"'])(?:{_SECRET_WORDS}|user|username|usr|user-id)=)(?:\"[^\"]*\"|'[^']*'|[^&\s\"'<>]*?(?=:\s|[&\s\"'<>]|$))"
+)
+_IS_SECRET_KEY = re.compile(rf"(?i)(?:{_SECRET_WORDS})\Z")
 
 
 def kind_of(uri: str) -> SourceKind:
@@ -38,7 +45,18 @@ def is_live(uri: str) -> bool:
 
 def masked(uri: str) -> str:
     """The address without passwords, tokens and user names: the only form that may be printed, logged or served."""
-    return _SECRET_KEY.sub(r"\1***", _USER_INFO.sub("***@", uri))
+    return _SECRET_KEY.sub(r"\1***", _HIDDEN_INFO.sub("***@", uri))
+
+
+def user_info(uri: str) -> str:
+    """What stands before the @ of an address, ``user:password``; empty where there is none."""
+    found = _USER_INFO.search(uri) or _HIDDEN_INFO.search(uri)
+    return found[0][:-1] if found else ""
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether the value of this key of an address is a password or token."""
+    return _IS_SECRET_KEY.match(key) is not None
 
 
 def host_of(uri: str) -> str:

@@ -19,13 +19,14 @@ def check(
 ) -> None:
     """Validate a configuration: every file is there, every source gives a picture, every model runs a batch."""
     from edge.config import Config, load_config
+    from edge.credentials import with_secrets
 
     if schema:
         typer.echo(json.dumps(Config.model_json_schema(), indent=2))
         return
     if config is None:
         raise UsageError("expected a configuration file; run: edge check edge.toml")
-    loaded = load_config(config)
+    loaded = with_secrets(load_config(config))
     rows = [_check_model(loaded, model) for model in loaded.models]
     rows += [_check_stream(stream) for stream in loaded.streams]
     if as_json:
@@ -61,6 +62,7 @@ def _check_model(loaded: Any, model: Any) -> dict[str, str]:
 
 
 def _check_stream(stream: Any) -> dict[str, str]:
+    from edge.secrets import redacted
     from edge.sources.choose import open_source
     from edge.uris import masked
 
@@ -72,7 +74,7 @@ def _check_stream(stream: Any) -> dict[str, str]:
         finally:
             source.close()
     except EdgeError as error:
-        return {**row, "result": "failed", "detail": str(error)}
+        return {**row, "result": "failed", "detail": redacted(str(error))}
     info = source.info
     mode = "every frame" if stream.is_lossless else f"newest frame, at most {stream.max_age_ms:g} ms old"
     return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}, {mode}"}

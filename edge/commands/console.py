@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from edge.secrets import redacted_value
+
 # soft_wrap: a line stays a line when the output is read by a program
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -16,5 +18,5 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 
 
 def print_json(value: Any) -> None:
-    """Print a JSON value, indented, without colours."""
-    typer.echo(json.dumps(value, indent=2, default=str))
+    """Print a JSON value, indented, without colours and secrets."""
+    typer.echo(json.dumps(redacted_value(value), indent=2, default=str))

@@ -22,9 +22,11 @@ def probe(
 
     from edge.errors import SinkError
     from edge.files import atomic_path
+    from edge.secrets import register_uri
     from edge.sources.choose import open_source
     from edge.uris import masked
 
+    register_uri(uri)
     started = time.monotonic()
     source = open_source(uri)
     opened_s = time.monotonic() - started

@@ -21,8 +21,9 @@ def quantize(
     ranges: Annotated[Path | None, typer.Option(help="From edge calibrate; default MODEL.ranges.json.")] = None,
     max_drop: Annotated[float, typer.Option(min=0, help="Share of the float accuracy that may be lost.")] = 0.01,
     method: Annotated[str, typer.Option(help="auto, minmax, average, percentile, entropy or mse.")] = "auto",
-    flavour: Annotated[str, typer.Option(help="fp32 or fp16 (TensorRT), cpu (ONNX Runtime, OpenVINO).")] = "fp32",
+    flavour: Annotated[str, typer.Option(help="fp32, fp16 or fp8 (TensorRT), cpu (ONNX Runtime, OpenVINO).")] = "fp32",
     precision: Annotated[str, typer.Option(help="int8, or fp16 to cast only; that needs no ranges.")] = "int8",
+    opset: Annotated[int, typer.Option(min=0, help="Of the written file, 0 = the model's; TensorRT 8.6 wants 17.")] = 0,
     float_layer: Annotated[
         list[str] | None, typer.Option(help="Weight of a layer to leave in float; again for more.")
     ] = None,
@@ -55,10 +56,12 @@ def quantize(
     dataset = open_dataset(data, on_error="skip")
     options = QuantizeOptions(
         flavour=cast("Flavour", flavour),
+        opset=opset,
         method=cast("MethodChoice", method),
         max_drop=max_drop,
         float_layers=frozenset(float_layer or ()),
         threads=threads,
+        ranks_layers=report,
     )
     destination = out_path or model.with_name(f"{model.stem}-int8.onnx")
     with _Bars() as bars:
@@ -136,6 +139,7 @@ def _show(result: QuantizeResult, as_json: bool) -> None:
         "drop": result.drop,
         "methods": result.methods,
         "float_layers": sorted(result.scheme.float_layers or ()),
+        "num_layers": result.num_layers,
         "bytes_fp32": result.path.stat().st_size,
         "bytes_int8": result.out.stat().st_size,
     }
@@ -144,6 +148,6 @@ def _show(result: QuantizeResult, as_json: bool) -> None:
         return
     out.print(
         f"{result.out}: {name} {facts['fp32']:.4f} → {facts['int8']:.4f} ({-result.drop:+.2%}), method "
-        f"{result.scheme.method}, {len(result.scheme.float_layers or ())} of {len(result.effects)} layers in float, "
+        f"{result.scheme.method}, {len(result.scheme.float_layers or ())} of {result.num_layers} layers in float, "
         f"{result.path.stat().st_size / 1e6:.1f} → {result.out.stat().st_size / 1e6:.1f} MB"
     )

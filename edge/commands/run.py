@@ -30,13 +30,17 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run cameras or files through a model: edge run edge.toml, or edge run --source S --model M --sink …"""
-    from edge.config import config_from_arguments, load_config
-    from edge.service import run_service
+    from edge import logs
+    from edge.config import config_from_arguments
+    from edge.remembered import load_or_last_good
+    from edge.service import Origin, run_service
 
     if (config is None) == (source is None):
         raise UsageError("expected either a configuration file or --source with --model; run: edge run --help")
+    safe_reason = ""
     if config is not None:
-        loaded = load_config(config)
+        loaded, safe_reason = load_or_last_good(config)
+        logs.set_up_as_configured(loaded.log)
     else:
         if model is None:
             raise UsageError("--source needs --model; the shipped one runs with: edge demo --source …")
@@ -47,7 +51,12 @@ def run(
             for_model={"manifest": manifest, "engine": engine, "threads": threads},
             for_stream={"score": score, "track": {"method": track}},
         )
-    summary = run_service(loaded, max_frames=frames, on_address=lambda url: err.print(f"live page: {url}"))
+    summary = run_service(
+        loaded,
+        origin=Origin(config, safe_reason),
+        max_frames=frames,
+        on_address=lambda url: err.print(f"live page: {url}"),
+    )
     if as_json:
         print_json(summary.as_dict())
     else:

@@ -126,8 +126,14 @@ def _noise_tile(width: int, height: int) -> UInt8:
     return tile
 
 
-def render_sample(seed: int, width: int, height: int) -> tuple[UInt8, SceneTruth]:
-    """One picture of a street of its own, of wide variety, with 0 to 25 objects: material for training.
+def render_sample(seed: int, width: int, height: int, wide: bool = True) -> tuple[UInt8, SceneTruth]:
+    """One picture of a street of its own.
+
+    Args:
+        seed: the same seed gives the same picture.
+        width, height: pixels.
+        wide: of wide variety, with 0 to 25 objects: material for training. Otherwise as ``synthetic://street`` shows
+            streets, with 8 to 16 objects: material for judging.
 
     Returns:
         (H, W, 3) uint8 BGR, and what is in it.
@@ -135,8 +141,10 @@ def render_sample(seed: int, width: int, height: int) -> tuple[UInt8, SceneTruth
     rng = np.random.default_rng([seed, 73])
     # no street of a video has the seed of one that was trained on
     seed = int(rng.integers(1 << 40, 1 << 62))
-    variation = draw_variation(seed, width, height, wide=True)
+    variation = draw_variation(seed, width, height, wide)
     num_objects = 0 if rng.random() < 0.04 else int(rng.integers(1, 26))
+    if not wide:
+        num_objects = int(rng.integers(8, 17))
     street = Street(seed, width, height, 30.0, num_objects, variation)
     picture, truth = street.render(int(rng.integers(0, 4000)))
     if variation.motion_px > 1.5:

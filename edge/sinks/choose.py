@@ -9,8 +9,12 @@ from pathlib import Path
 from edge.errors import UsageError
 from edge.interfaces import Sink
 from edge.jsonl_record import DEFAULT_SCORE, ResultEncoder, WallClock
+from edge.uris import masked
 
-FORMS = "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, window:, http:PORT"
+FORMS = (
+    "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, record:FOLDER, hls:FOLDER, rtsp://…, rtmp://…, "
+    "srt://…, window:, http:PORT"
+)
 
 
 def open_sink(
@@ -39,9 +43,9 @@ def open_sink(
     """
     kind, colon, place = spec.partition(":")
     if not colon:
-        raise UsageError(f"--sink {spec}: expected one of {FORMS}")
+        raise UsageError(f"--sink {masked(spec)}: expected one of {FORMS}")
     place = place.replace("{stream}", file_name(stream))
-    if kind in ("jsonl", "mp4", "snapshot") and not place:
+    if kind in ("jsonl", "mp4", "snapshot", "record", "hls") and not place:
         raise UsageError(f"--sink {spec}: nothing stands after the colon; expected one of {FORMS}")
     match kind:
         case "jsonl":
@@ -57,12 +61,25 @@ def open_sink(
             from edge.sinks.snapshot import SnapshotSink
 
             return SnapshotSink(Path(place) / f"{file_name(stream)}.jpg")
+        case "record":
+            from edge.record_settings import RecordSettings
+            from edge.sinks.record import RecordSink
+
+            return RecordSink(RecordSettings(folder=Path(place)), file_name(stream), fps=fps, clock=clock)
+        case "hls":
+            from edge.sinks.restream import RestreamSink, hls_receiver
+
+            return RestreamSink(hls_receiver(Path(place) / file_name(stream)), fps=fps)
+        case "rtsp" | "rtsps" | "rtmp" | "rtmps" | "srt":
+            from edge.sinks.restream import RestreamSink, receiver_of
+
+            return RestreamSink(receiver_of(f"{kind}:{place}"), fps=fps)
         case "window":
             from edge.sinks.window import WindowSink
 
             return WindowSink(f"Edgeloop: {stream}")
         case _:
-            raise UsageError(f"--sink {spec}: {kind!r} is no sink; expected one of {FORMS}")
+            raise UsageError(f"--sink {masked(spec)}: {kind!r} is no sink; expected one of {FORMS}")
 
 
 def file_name(stream: str) -> str:

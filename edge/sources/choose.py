@@ -2,33 +2,73 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
+from edge.camera_health import Change
 from edge.interfaces import Source
+from edge.ring import RingLimit
 from edge.sources.isolated import Deadlines
+from edge.sources.prepared import Preparation, PreparedSource
 from edge.uris import kind_of
+
+DEFAULT_PREPARATION = Preparation()
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What decodes an address.
+
+    Attributes:
+        decoder: ``opencv``, ``av`` (PyAV), or ``auto``: PyAV for network addresses where it is installed.
+        transport: of RTSP: ``tcp`` or ``udp``.
+        hardware: ``off``, ``auto`` or the device type of a hardware decoder; falls back to software, and says so.
+    """
+
+    decoder: str = "auto"
+    transport: str = "tcp"
+    hardware: str = "off"
+
+
+DEFAULT_DECODING = Decoding()
+
+
+class CameraSource(Source, Protocol):
+    """A source that also tells when its pictures were taken, what it held back and how the camera is."""
+
+    @property
+    def captured_ns(self) -> int: ...
+
+    def take_drops(self) -> dict[str, int]:
+        """Cause → pictures that were taken but not given since the last call."""
+
+    def take_changes(self) -> list[Change]:
+        """What changed in the camera's health since the last call."""
 
 
 def open_source(
     uri: str,
     *,
-    options: dict[str, Any] | None = None,
+    decoding: Decoding = DEFAULT_DECODING,
+    preparation: Preparation = DEFAULT_PREPARATION,
     is_stopping: Callable[[], bool] = lambda: False,
-    on_drop: Callable[[int], None] = lambda count: None,
     deadlines: Deadlines | None = None,
     is_isolated: bool | None = None,
-) -> Source:
+    rings: RingLimit | None = None,
+) -> CameraSource:
     """Open an address: ``synthetic://street``, ``0``, ``/dev/video0``, ``rtsp://…``, ``gst:…``, a file or a folder.
 
     Args:
         uri: the address.
-        options: keyword arguments of ``open_direct``.
+        decoding: what decodes it.
+        preparation: what is done to its pictures.
         is_stopping: asked while waiting for an isolated source; true ends the wait.
-        on_drop: told how many pictures an isolated source had to drop.
         deadlines: of an isolated source.
         is_isolated: whether it runs in a child process; None isolates what may hang: network and devices.
+        rings: bounds the shared memory of an isolated source over its openings.
 
     Raises:
         SourceError: it cannot be opened.
@@ -39,12 +79,13 @@ def open_source(
         from edge.sources.isolated import DEFAULT_DEADLINES, IsolatedSource
 
         limits = deadlines or DEFAULT_DEADLINES
-        return IsolatedSource(uri, options=options, deadlines=limits, is_stopping=is_stopping, on_drop=on_drop)
-    return open_direct(uri, **(options or {}))
+        options = {"decoding": asdict(decoding), "preparation": preparation.as_json()}
+        return IsolatedSource(uri, options=options, deadlines=limits, is_stopping=is_stopping, rings=rings)
+    return PreparedSource(open_direct(uri, decoding), preparation)
 
 
-def open_direct(uri: str) -> Source:
-    """As ``open_source``, in this process."""
+def open_direct(uri: str, decoding: Decoding) -> Source:
+    """The source alone, in this process."""
     if kind_of(uri) == "synthetic":
         from edge.sources.synthetic import open_synthetic
 
@@ -54,6 +95,17 @@ def open_direct(uri: str) -> Source:
 
     if kind_of(uri) == "file" and (path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES)):
         return ImageSource(path)
+    if _uses_av(uri, decoding):
+        from edge.sources.av import AvSource
+
+        return AvSource(uri, transport=decoding.transport, hardware=decoding.hardware)
     from edge.sources.opencv import OpenCvSource
 
-    return OpenCvSource(uri)
+    return OpenCvSource(uri, transport=decoding.transport)
+
+
+def _uses_av(uri: str, decoding: Decoding) -> bool:
+    """Network addresses go to PyAV: it gives up in time and says what decodes; files and devices to OpenCV."""
+    if decoding.decoder != "auto":
+        return decoding.decoder == "av"
+    return kind_of(uri) == "network" and importlib.util.find_spec("av") is not None

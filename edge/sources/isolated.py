@@ -9,25 +9,37 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from edge.camera_health import Change
 from edge.errors import SourceError
 from edge.interfaces import SourceInfo
-from edge.ring import RingReader, receive, send
+from edge.ring import RingLimit, RingReader, receive, send
 from edge.types import UInt8
 from edge.uris import masked
 
 POLL_S = 0.1
+WEIGH_EVERY_S = 1.0
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long a source may stay silent. Seconds: until it is opened, and between two pictures."""
+    """How long a source may stay silent, and how large its decoder may grow, before it is ended.
+
+    Attributes:
+        open_s: seconds until it is opened.
+        stall_s: seconds between two pictures.
+        memory_mb: private memory of the child, in 10^6 bytes: what leaks is replaced.
+    """
 
     open_s: float = 10.0
     stall_s: float = 5.0
+    memory_mb: float = 1500.0
 
 
 DEFAULT_DEADLINES = Deadlines()
@@ -43,16 +55,16 @@ class IsolatedSource:
         options: dict[str, Any] | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         is_stopping: Callable[[], bool] = lambda: False,
-        on_drop: Callable[[int], None] = lambda count: None,
+        rings: RingLimit | None = None,
     ) -> None:
         """Start the child and wait until it has opened the source.
 
         Args:
             uri: the address.
-            options: keyword arguments of ``edge.sources.choose.open_direct``.
+            options: ``decoding`` and ``preparation`` as JSON values, see ``edge.capture_child``.
             deadlines: after which the child is killed.
             is_stopping: asked while waiting; true ends the wait.
-            on_drop: told how many pictures the child had to drop because all slots were in use.
+            rings: bounds the shared memory over several openings of one stream.
 
         Raises:
             SourceError: the source cannot be opened, or not in time, or the child died.
@@ -60,10 +72,13 @@ class IsolatedSource:
         self._label = masked(uri)
         self._deadlines = deadlines
         self._is_stopping = is_stopping
-        self._on_drop = on_drop
+        self._rings = rings or RingLimit()
         self._ring: RingReader | None = None
+        self._drops: Counter[str] = Counter()
+        self._changes: list[Change] = []
         self.captured_ns = 0
         self._is_ended = False
+        self._weigh_at_s = 0.0
         self._channel, self._process = _start_child()
         self._send_lock = threading.Lock()
         try:
@@ -82,16 +97,25 @@ class IsolatedSource:
         if message is None or message["kind"] == "end" or self._ring is None:
             self._is_ended = True
             return None
-        if message["dropped"]:
-            self._on_drop(message["dropped"])
         self.captured_ns = message["captured_ns"]
         return self._ring.picture(message["slot"]), message["pts_ns"]
+
+    def take_drops(self) -> dict[str, int]:
+        """Cause → pictures that the child took but did not give, since the last call."""
+        taken, self._drops = dict(self._drops), Counter()
+        return taken
+
+    def take_changes(self) -> list[Change]:
+        """What changed in the camera's health since the last call."""
+        taken, self._changes = self._changes, []
+        return taken
 
     def close(self) -> None:
         """Kill the child and reap it; pictures that are still in use stay valid."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        self._ring = None
         with self._send_lock:
             self._channel.close()
 
@@ -104,30 +128,56 @@ class IsolatedSource:
         """The next message of these kinds; None when stopping."""
         deadline = time.monotonic() + limit_s
         while not self._is_stopping():
-            if time.monotonic() > deadline:
+            now_s = time.monotonic()
+            if now_s > deadline:
                 raise SourceError(f"{self._label}: no picture for {limit_s:g} s; the decoder was ended")
-            try:
-                received = receive(self._channel)
-            except TimeoutError:
-                continue
-            except ConnectionResetError:
-                received = None
-            if received is None:
-                raise SourceError(f"{self._label}: {self._death()}")
-            message, fds = received
-            if message["kind"] == "error":
-                raise SourceError(message["text"])
-            if message["kind"] == "ring":
-                self._ring = self._map(fds[0], message)
-            elif message["kind"] in kinds:
+            if now_s > self._weigh_at_s:
+                self._weigh_at_s = now_s + WEIGH_EVERY_S
+                self._refuse_overweight()
+            message = self._receive()
+            if message["kind"] in kinds:
                 return message
+            if message["kind"] == "alive":
+                # pictures come, but none is let through: the camera is not silent
+                deadline = time.monotonic() + limit_s
         return None
 
+    def _receive(self) -> dict[str, Any]:
+        """One message, its ring, drops and changes noted; of the kind ``nothing`` where none came."""
+        try:
+            received = receive(self._channel)
+        except (TimeoutError, ConnectionResetError):
+            # a child that ends while slots are on their way back resets the connection once; its last words still wait
+            return {"kind": "nothing"}
+        if received is None:
+            raise SourceError(f"{self._label}: {self._death()}")
+        message, fds = received
+        if message["kind"] == "error":
+            raise SourceError(message["text"])
+        if message["kind"] == "ring":
+            self._ring = self._map(fds[0], message)
+        self._drops.update(message.get("drops", {}))
+        self._changes += [Change(kind, data) for kind, data in message.get("changes", ())]
+        return message
+
+    def _refuse_overweight(self) -> None:
+        try:
+            resident, shared = Path(f"/proc/{self.pid}/statm").read_text().split()[1:3]
+        except (OSError, ValueError):
+            # it has just died: the closed channel says so
+            return
+        private_mb = (int(resident) - int(shared)) * _PAGE_BYTES / 1e6
+        if private_mb > self._deadlines.memory_mb:
+            limit = f"{self._deadlines.memory_mb:.0f} MB"
+            raise SourceError(f"{self._label}: the decoder grew to {private_mb:.0f} MB, over its {limit}; it was ended")
+
     def _map(self, fd: int, message: dict[str, Any]) -> RingReader:
-        generation = message["generation"]
-        return RingReader(
-            fd, message["height"], message["width"], message["num_slots"], lambda slot: self._release(generation, slot)
-        )
+        self._ring = None
+        if not self._rings.wait_for_room(self._is_stopping, self._deadlines.stall_s):
+            os.close(fd)
+            raise SourceError(f"{self._label}: pictures of its former openings are still in use; its outputs are stuck")
+        generation, size = message["generation"], (message["height"], message["width"])
+        return RingReader(fd, *size, message["num_slots"], lambda slot: self._release(generation, slot), self._rings)
 
     def _release(self, generation: int, slot: int) -> None:
         """Give a slot back; runs in whichever thread drops the last reference to a picture."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import cv2
 
@@ -18,9 +20,10 @@ OPEN_TIMEOUT_MS = 5_000
 READ_TIMEOUT_MS = 5_000
 # nobuffer and low_delay: a live picture is worth more than a smooth one (on files they lose the last pictures);
 # TCP: no torn pictures on a lossy network
-LIVE_OPTIONS = "rtsp_transport;tcp|fflags;nobuffer|flags;low_delay"
+LIVE_OPTIONS = "rtsp_transport;{transport}|fflags;nobuffer|flags;low_delay"
 _OPTIONS_KEY = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 _options_lock = threading.Lock()
+CSI = re.compile(r"csi://(?P<sensor>\d)(?:\?(?P<query>.*))?")
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
@@ -28,8 +31,8 @@ os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 class OpenCvSource:
     """One ``cv2.VideoCapture``; see ``edge.interfaces.Source``."""
 
-    def __init__(self, uri: str) -> None:
-        """Open it.
+    def __init__(self, uri: str, *, transport: str = "tcp") -> None:
+        """Open it; RTSP over ``tcp`` or ``udp``.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -38,7 +41,7 @@ class OpenCvSource:
         self._label = masked(uri)
         kind = kind_of(uri)
         self._is_file = kind == "file"
-        self._capture: Any = _open(uri, kind, self._label)
+        self._capture: Any = _open(uri, kind, self._label, transport)
         self._first: UInt8 | None = self._grab()
         if self._first is None:
             self.close()
@@ -82,7 +85,7 @@ class OpenCvSource:
         )
 
 
-def _open(uri: str, kind: SourceKind, label: str) -> Any:
+def _open(uri: str, kind: SourceKind, label: str, transport: str) -> Any:
     if kind == "file" and not Path(uri).is_file():
         raise SourceError(f"{label}: no such file; expected a video, a folder of images or an address such as rtsp://…")
     if kind == "gstreamer" and "GStreamer:                   YES" not in cv2.getBuildInformation():
@@ -92,36 +95,67 @@ def _open(uri: str, kind: SourceKind, label: str) -> Any:
         )
     match kind:
         case "device":
-            capture = cv2.VideoCapture(_device(uri), cv2.CAP_V4L2)
+            capture = cv2.VideoCapture(_device(uri, label), cv2.CAP_V4L2)
             # one buffer: the next read gives the newest picture
             capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
         case "gstreamer":
-            capture = cv2.VideoCapture(uri.removeprefix("gst:"), cv2.CAP_GSTREAMER)
+            capture = cv2.VideoCapture(gstreamer_pipeline(uri), cv2.CAP_GSTREAMER)
         case _:
-            capture = _open_ffmpeg(uri, is_network=kind == "network")
+            capture = _open_ffmpeg(uri, transport if kind == "network" else None)
     if not capture.isOpened():
         raise SourceError(f"{label}: cannot be opened; {_advice(kind)}")
     return capture
 
 
-def _open_ffmpeg(uri: str, *, is_network: bool) -> Any:
+def _open_ffmpeg(uri: str, transport: str | None) -> Any:
     # OpenCV takes FFmpeg's options from the environment only, and reads them while it opens
     with _options_lock:
         options = os.environ.pop(_OPTIONS_KEY, None)
-        if is_network:
-            os.environ[_OPTIONS_KEY] = options or LIVE_OPTIONS
+        if transport:
+            os.environ[_OPTIONS_KEY] = options or LIVE_OPTIONS.format(transport=transport)
         try:
             limits = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, OPEN_TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, READ_TIMEOUT_MS]
-            return cv2.VideoCapture(uri, cv2.CAP_FFMPEG, limits if is_network else [])
+            return cv2.VideoCapture(uri, cv2.CAP_FFMPEG, limits if transport else [])
         finally:
             os.environ.pop(_OPTIONS_KEY, None)
             if options is not None:
                 os.environ[_OPTIONS_KEY] = options
 
 
-def _device(uri: str) -> int | str:
-    path = uri.removeprefix("v4l2://")
-    return int(path) if path.isdigit() else path
+def _device(uri: str, label: str) -> int | str:
+    """The number or node of a V4L2 camera. A stable name (/dev/v4l/by-id/…) is looked up at each opening."""
+    name = uri.removeprefix("v4l2://")
+    if name.isdigit():
+        return int(name)
+    path = Path(name)
+    if not path.exists():
+        present = sorted(str(item) for item in Path("/dev/v4l/by-id").glob("*index0")) or sorted(
+            str(item) for item in Path("/dev").glob("video*")
+        )
+        raise SourceError(f"{label}: no such device; present: {', '.join(present) or 'none'}")
+    return str(path.resolve())
+
+
+def gstreamer_pipeline(uri: str) -> str:
+    """The pipeline of ``gst:PIPELINE``, or of ``csi://0?size=1920x1080&fps=30&flip=0``: a Jetson's CSI camera.
+
+    Raises:
+        SourceError: the address has an unknown key or an impossible value.
+    """
+    if uri.startswith("gst:"):
+        return uri.removeprefix("gst:")
+    found = CSI.fullmatch(uri)
+    values = dict(parse_qsl(found["query"] or "")) if found else {}
+    size = re.fullmatch(r"(\d{2,4})x(\d{2,4})", values.get("size", "1920x1080"))
+    fps, flip = values.get("fps", "30"), values.get("flip", "0")
+    is_known = found is not None and values.keys() <= {"size", "fps", "flip"}
+    if not is_known or found is None or size is None or not fps.isdecimal() or flip not in tuple("01234567"):
+        raise SourceError(f"{uri}: expected csi://SENSOR?size=1920x1080&fps=30&flip=0 (flip as in nvvidconv, 0 to 7)")
+    return (
+        f"nvarguscamerasrc sensor-id={found['sensor']} ! "
+        f"video/x-raw(memory:NVMM),width={size[1]},height={size[2]},framerate={fps}/1 ! nvvidconv flip-method={flip} ! "
+        "video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! appsink drop=true max-buffers=1 sync=false"
+    )
 
 
 def _advice(kind: SourceKind) -> str:

@@ -34,6 +34,7 @@ class AugmentSettings:
         flip: mirror left and right.
         crop: scale by a factor in [scale_min, scale_max] of the letterboxed size and put at a random place: larger
             pictures are cropped, smaller ones padded. Otherwise the picture is letterboxed.
+        focus: of the crops, how many are put so that a random object's centre is inside.
         shift: how far a cropped picture may also move, as a share of the target's size (for small pictures).
         colour: change hue, saturation and value by up to these shares.
         mosaic: four pictures in one (not for classification).
@@ -47,6 +48,7 @@ class AugmentSettings:
     crop: float = 1.0
     scale_min: float = 0.6
     scale_max: float = 1.5
+    focus: float = 0.0
     shift: float = 0.0
     colour: float = 1.0
     hue: float = 0.015
@@ -64,7 +66,7 @@ class AugmentSettings:
     jpeg_quality_min: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("flip", "crop", "colour", "mosaic", "mixup", "cutout", "blur", "noise", "jpeg"):
+        for name in ("flip", "crop", "focus", "colour", "mosaic", "mixup", "cutout", "blur", "noise", "jpeg"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability in [0, 1], found {getattr(self, name)}")
         if not 0 < self.scale_min <= self.scale_max:
@@ -142,20 +144,31 @@ def _one(
         return _mosaic([sample, *rest], size, settings, rng)
     height, width = size
     whole = Window(0, 0, width, height)
-    return _compose([(sample, _place(sample.image, size, settings, rng), whole)], size)
+    return _compose([(sample, _place(sample, size, settings, rng), whole)], size)
 
 
-def _place(image: UInt8, size: Size, settings: AugmentSettings, rng: Generator) -> Placement:
+def _place(sample: Sample, size: Size, settings: AugmentSettings, rng: Generator) -> Placement:
     """A random placement in the whole target."""
     height, width = size
+    image = sample.image
     placement = letterboxed(image.shape[1], image.shape[0], size)
     if rng.random() < settings.crop:
         scale_x, scale_y = _random_scale(placement, settings, rng)
         free_x, free_y = width - image.shape[1] * scale_x, height - image.shape[0] * scale_y
         shift_x = free_x * rng.random() + width * settings.shift * rng.uniform(-1, 1)
         shift_y = free_y * rng.random() + height * settings.shift * rng.uniform(-1, 1)
+        if len(sample.boxes) and rng.random() < settings.focus:
+            box = sample.boxes[rng.integers(len(sample.boxes))]
+            shift_x = _shift_to(float(box[0] + box[2]) / 2 * scale_x, width, free_x, rng)
+            shift_y = _shift_to(float(box[1] + box[3]) / 2 * scale_y, height, free_y, rng)
         placement = Placement(scale_x, scale_y, shift_x, shift_y)
     return placement.mirrored(width) if rng.random() < settings.flip else placement
+
+
+def _shift_to(point: float, length: int, free: float, rng: Generator) -> float:
+    """A random shift that brings this point of the scaled picture into the target, showing nothing outside of it."""
+    shift = length * rng.random() - point
+    return float(np.clip(shift, min(free, 0.0), max(free, 0.0)))
 
 
 def _random_scale(placement: Placement, settings: AugmentSettings, rng: Generator) -> tuple[float, float]:

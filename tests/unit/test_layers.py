@@ -13,13 +13,20 @@ ROOT = Path(__file__).parents[2]
 IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sinks", "scene", "cuda")
 # lowest first; a module may import from its own layer and from those below
 LAYERS = [
-    {"errors", "types", "files", "uris", "class_names", "backoff", "metrics"},
+    {"errors", "types", "files", "uris", "class_names", "backoff", "metrics", "notify", "process_facts", "gpu_stats"},
+    {"secrets", "daemon_settings", "server_access", "server_limits", "server_schema", "explain"},
     {"interfaces", "boxes", "manifest", "worker", "handoff", "ring", "mot_text"},
+    {"logs", "api_client", "agreement", "class_mapping"},
+    {"event_settings", "record_settings", "camera_settings"},
     {"config", "onnx_graph", "card", "jsonl_record", "palette", "settings"},
+    {"event_schema", "retention", "outbox_file", "outbox", "delivery", "event_desk"},
+    {"video_encoder", "restream_child", "fragments", "recording_index", "recording", "recorder"},
+    {"picture", "camera_health", "motion_gate"},
     {"trt_callbacks", "trt_api", "plan_header", "trt_runtime", "shapes"},
     {"propose", "preflight", "preprocess", "overlay_text", "overlay_shapes", *IMPLEMENTATIONS, "models"},
     {"overlay", "model", "live", "doctor", "follower"},
     {"lane"},
+    {"watchdog", "governor", "credentials", "server_operate", "shadow"},
     {
         "capture",
         "inference",
@@ -31,9 +38,13 @@ LAYERS = [
         "server_app",
         "server",
     },
-    {"pipeline", "memory_plan"},
-    {"service"},
-    {"measure"},
+    {"swap", "swap_trial"},
+    {"outlets", "memory_plan"},
+    {"assembly"},
+    {"pipeline"},
+    {"reload", "remembered", "operations"},
+    {"service", "serving"},
+    {"measure", "chaos"},
     {"commands"},
     {"cli"},
 ]
@@ -123,7 +134,8 @@ from edge.cli import run_command
 model = "edge/models/street-nano-int8.onnx"
 source = "synthetic://street?seed=3&size=320x180&frames=5"
 assert run_command(["--quiet", "run", "--source", source, "--model", model, "--sink", "jsonl:{tmp_path}/o.jsonl"]) == 0
-print([name for name in ("torch", "tensorrt", "tensorrt_rtx", "pycuda", "export", "calib", "openvino") if name in sys.modules])
+heavy = ("torch", "tensorrt", "tensorrt_rtx", "pycuda", "export", "calib", "openvino")
+print([name for name in heavy if name in sys.modules])
 """
     assert run_python(code).splitlines()[-1] == "[]"
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == 5

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +12,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 from calib.collect import TensorSource, open_session
 from calib.ranges import RangeTable
 from edge.errors import ModelError
+from export.exact_engine import ExactEngine
 from export.fp16 import decode_tensors, overflowing_tensors, to_half
 from export.qdq import insert_qdq, scheme_for
 
@@ -55,6 +58,21 @@ def test_typed_qdq_has_half_scales_at_opset_19(model: ModelProto, table: RangeTa
     np.testing.assert_allclose(answers(half, source), answers(quantized, source), atol=0.05)
 
 
+def test_scales_too_small_for_fp16_do_not_become_zero(make_net, table: RangeTable) -> None:  # type: ignore[no-untyped-def]
+    faint = make_net()
+    weight = next(item for item in faint.graph.initializer if item.name == "body.weight")
+    values = np.array(numpy_helper.to_array(weight))
+    values[0], values[1] = 1e-9, 3e-5
+    weight.CopyFrom(numpy_helper.from_array(values, "body.weight"))
+    half = to_half(insert_qdq(faint, table, scheme_for("fp16", "average")))
+    stored = {item.name: numpy_helper.to_array(item) for item in half.graph.initializer}
+    scales = next(values for name, values in stored.items() if name.startswith("body.weight_dq_scale"))
+    assert (scales > 0).all()
+    codes = stored["body.weight_q"].astype(np.float64) * scales.astype(np.float64)[:, None, None, None]
+    # coded with the scale that is stored, so its rounding costs nothing
+    np.testing.assert_allclose(codes[1], values[1], rtol=0.01)
+
+
 def test_named_tensors_stay_float(model: ModelProto) -> None:
     found = types(to_half(model, {"neck_out"}))
     assert found["neck_out"] == TensorProto.FLOAT
@@ -89,3 +107,19 @@ def test_scales_of_resize_stay_float() -> None:
     onnx.checker.check_model(half, full_check=True)
     picture = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
     assert open_session(half).run(None, {"x": picture})[0].shape == (1, 1, 8, 8)
+
+
+def test_a_typed_file_is_judged_as_it_is_written(
+    model: ModelProto, table: RangeTable, source: TensorSource, tmp_path: Path
+) -> None:
+    quantized = insert_qdq(model, table, scheme_for("fp16", "average"))
+    onnx.save(to_half(quantized, decode_tensors(model)), tmp_path / "typed.onnx")
+    engine = ExactEngine(tmp_path / "typed.onnx")
+    plain = open_session(quantized, optimize=False)
+    for tensor in source.tensors():
+        difference = np.abs(engine.infer(tensor)["scores"] - plain.run(None, {"frames": tensor})[0])
+        # a value on the edge between two codes may fall to either side, nothing else may differ
+        assert difference.mean() < 0.005
+    assert (engine.max_batch, engine.is_fixed_batch) == (16, False)
+    assert engine.inputs[0].name == "frames"
+    engine.close()

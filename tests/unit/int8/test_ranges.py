@@ -13,7 +13,7 @@ from onnx import ModelProto, numpy_helper
 from calib.calibrate import calibrate
 from calib.collect import TensorSource, groups_of, observe, observed_tensors
 from calib.frames import Candidate, FrameSet, choose_frames, spread
-from calib.graph import GraphIndex, load_float_model
+from calib.graph import GraphIndex, load_float_model, opset_of, with_opset
 from calib.ranges import RangeTable, check_table, load_histograms, load_table, make_table, save_histograms
 from edge.errors import DataError, ModelError
 from edge.manifest import InputSpec, Manifest
@@ -144,6 +144,17 @@ def test_an_opset_without_a_conversion_is_refused(model: ModelProto, tmp_path: P
     onnx.save(copy, tmp_path / "old.onnx")
     with pytest.raises(ModelError, match="opset 3 cannot be converted"):
         load_float_model(tmp_path / "old.onnx")
+
+
+def test_a_lower_opset_is_a_valid_model() -> None:
+    info = onnx.helper.make_tensor_value_info
+    axes = numpy_helper.from_array(np.array([1], np.int64), "axes")
+    node = onnx.helper.make_node("ReduceMax", ["x", "axes"], ["y"], keepdims=0, noop_with_empty_axes=0)
+    graph = onnx.helper.make_graph([node], "g", [info("x", 1, [2, 3])], [info("y", 1, [2])], [axes])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
+    lowered = with_opset(model, 17, "test")
+    onnx.checker.check_model(lowered, full_check=True)
+    assert opset_of(lowered) == 17
 
 
 def test_black_flat_and_repeated_pictures_are_left_out(spec: InputSpec, pictures: list[UInt8]) -> None:

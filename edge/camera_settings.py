@@ -1,0 +1,60 @@
+"""What a user may write in TOML about a camera's picture: motion gate and health. Pure settings, no pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Corner = tuple[Share, Share]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class MotionGateConfig(_Part):
+    """Pictures in which nothing moves do not go to the model, but for a few per second."""
+
+    enabled: bool = False
+    floor_fps: float = Field(default=1.0, ge=0.1, le=60)
+    hold_s: float = Field(default=2.0, ge=0, le=3600)
+    min_levels: float = Field(default=10.0, ge=1, le=255)
+    min_share: float = Field(default=0.001, gt=0, le=1)
+
+
+class HealthConfig(_Part):
+    """Which faults of a camera's picture are told as events. 0 seconds: not watched."""
+
+    frozen_s: float = Field(default=20.0, ge=0, le=3600)
+    hold_s: float = Field(default=3.0, ge=0, le=3600)
+
+
+def _region(roi: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    if roi[0] >= roi[2] or roi[1] >= roi[3]:
+        raise ValueError("expected left, top, right, bottom as shares of the picture, left < right and top < bottom")
+    return roi
+
+
+def _polygon(mask: tuple[Corner, ...]) -> tuple[Corner, ...]:
+    edges = list(zip(mask, (*mask[1:], mask[0]), strict=True))
+    for index, first in enumerate(edges):
+        if any(_cross(first, second) for second in edges[index + 1 :]):
+            raise ValueError("the polygon's edges cross each other, which would leave a part uncovered")
+    return mask
+
+
+def _cross(first: tuple[Corner, Corner], second: tuple[Corner, Corner]) -> bool:
+    """Whether two edges cross inside both of them."""
+    (a, b), (c, d) = first, second
+    return _side(a, b, c) * _side(a, b, d) < 0 and _side(c, d, a) * _side(c, d, b) < 0
+
+
+def _side(start: Corner, end: Corner, point: Corner) -> float:
+    return (end[0] - start[0]) * (point[1] - start[1]) - (end[1] - start[1]) * (point[0] - start[0])
+
+
+Region = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_region)]
+Mask = Annotated[tuple[Corner, ...], Field(min_length=3), AfterValidator(_polygon)]
+Side = Annotated[int, Field(ge=16, le=8192)]

@@ -1,0 +1,35 @@
+"""``edge export``: a checkpoint becomes an ONNX file with its manifest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.commands.console import AsJson, out, print_json
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt of a run folder.")],
+    target: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],
+    opset: Annotated[int, typer.Option(help="17 for TensorRT 8.6, 20 otherwise.")] = 20,
+    nms: Annotated[bool | None, typer.Option("--nms/--no-nms", help="Export the branch that needs NMS.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a checkpoint as ONNX: bytes in, boxes or classes out, checked against torch."""
+    from edge.errors import MissingError
+
+    try:
+        from export.to_onnx import export_checked
+    except ModuleNotFoundError as error:
+        raise MissingError(f"export needs {error.name}; run: pip install 'edgeloop[train]'") from None
+
+    manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms)
+    if as_json:
+        print_json(
+            {"model": str(target), "manifest": manifest.model_dump(by_alias=True), "max_error": parity.max_error}
+        )
+        return
+    errors = ", ".join(f"{name} {error:.2g}" for name, error in parity.max_error.items())
+    out.print(f"{target}  {target.stat().st_size / 1e6:.2f} MB  opset {opset}  largest difference to torch: {errors}")

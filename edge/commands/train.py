@@ -1,0 +1,52 @@
+"""``edge train``: train a detector, segmenter or classifier by a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge.commands.console import AsJson, err, out, print_json
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a packaged recipe: street-synthetic.")],
+    changes: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/NAME if not given.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's training stopped.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network by a recipe; start it with torchrun to use many processes or machines."""
+    import logging
+    import os
+
+    from edge.errors import MissingError
+
+    try:
+        from export.config import load_config
+        from export.train import train as run_training
+    except ModuleNotFoundError as error:
+        raise MissingError(f"training needs {error.name}; run: pip install 'edgeloop[train]'") from None
+
+    config = load_config(recipe, changes or [])
+    is_main = os.environ.get("RANK", "0") == "0"
+    # progress is the command's output here, so the trainer's own log lines are shown
+    logging.getLogger("export").setLevel(logging.INFO if is_main else logging.WARNING)
+    result = run_training(config, folder or Path("runs") / config.name, resume=resume)
+    if not is_main:
+        return
+    if as_json:
+        print_json(
+            {
+                "checkpoint": str(result.checkpoint),
+                "metric": result.metric,
+                "best": result.best,
+                "best_epoch": result.best_epoch,
+                "epochs": result.epochs,
+                "metrics": dict(result.metrics),
+            }
+        )
+        return
+    out.print(f"{result.metric} {result.best:.4f} after epoch {result.best_epoch} of {result.epochs}")
+    err.print(f"checkpoint {result.checkpoint}; next: edge export {result.checkpoint} --out {config.name}.onnx")

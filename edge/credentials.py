@@ -1,0 +1,56 @@
+"""A configuration with its secrets read in: passwords stand in the addresses, and everything secret is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from edge.config import Config, StreamConfig
+from edge.errors import ConfigError
+from edge.secrets import read_secret, register_uri, with_credentials
+
+SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file")
+MIN_TOKEN_CHARS = 16
+
+
+def with_secrets(config: Config) -> Config:
+    """Read every secret file, register what is secret, and put passwords into the addresses of their streams.
+
+    Raises:
+        ConfigError: a file cannot be read, or an address takes no password.
+    """
+    secrets: dict[str, str] = {}
+    for key, value in _leaves(config, ""):
+        name = key.rpartition(".")[2]
+        if isinstance(value, Path) and name in SECRET_FILES:
+            secrets[key] = read_secret(value, key, min_chars=MIN_TOKEN_CHARS if "token" in name else 1)
+        elif isinstance(value, str) and "://" in value:
+            register_uri(value)
+    streams = tuple(
+        _with_password(stream, secrets.get(f"streams.{stream.name}.password_file")) for stream in config.streams
+    )
+    return config.model_copy(update={"streams": streams})
+
+
+def _with_password(stream: StreamConfig, password: str | None) -> StreamConfig:
+    try:
+        source = with_credentials(stream.source, stream.username, password)
+    except ConfigError as error:
+        raise ConfigError(f"streams.{stream.name}: {error}") from None
+    register_uri(source)
+    return stream if source == stream.source else stream.model_copy(update={"source": source})
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    """Every value of the configuration with its key; the parts of lists go by their name where they have one."""
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _leaves(getattr(value, name), f"{key}.{name}" if key else name)
+    elif isinstance(value, tuple):
+        for number, part in enumerate(value):
+            yield from _leaves(part, f"{key}.{getattr(part, 'name', number)}")
+    else:
+        yield key, value

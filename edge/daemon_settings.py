@@ -1,0 +1,95 @@
+"""What a user may write in TOML about the daemon itself: its log, its server, swapping models and keeping cool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LogSettings(_Part):
+    """How the daemon talks. ``--debug`` and ``--quiet`` win over ``level``."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    form: Literal["text", "json"] = "text"
+
+
+class ServerConfig(_Part):
+    """The live page and API. Nothing listens unless ``enabled``.
+
+    Attributes:
+        token_file: who has it may operate: everything that the API offers.
+        view_token_file: who has it may look.
+        tls_cert_file, tls_key_file: PEM files; with them the server speaks HTTPS only.
+        can_reload, can_swap: whether the API may make the daemon read its file anew, or change a model.
+    """
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65535)
+    token_file: Path | None = None
+    view_token_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    can_reload: bool = False
+    can_swap: bool = False
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> ServerConfig:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file are expected together")
+        if self.view_token_file is not None and self.token_file is None:
+            raise ValueError("view_token_file is set, so token_file is expected too: else everybody could operate")
+        if (self.can_reload or self.can_swap) and self.token_file is None:
+            raise ValueError("can_reload and can_swap need a token_file: nobody may operate without a token")
+        return self
+
+
+class SwapSettings(_Part):
+    """When a new model may take over from one that runs.
+
+    Attributes:
+        shadow_frames: live frames that both models see before.
+        shadow_timeout_s: how long that may take; cameras that give nothing end the swap.
+        min_agreement: least share of the found objects (or picture parts) on which both must agree, 0 to 1.
+        max_slowdown: how many times as long as the old model the new one may take for a frame.
+        probation_s: so long the old model stays at hand; any failure of the new one brings it back.
+        trial_timeout_s: how long loading and the golden frames may take, in a process of their own.
+    """
+
+    shadow_frames: int = Field(default=50, ge=0, le=100_000)
+    shadow_timeout_s: float = Field(default=60, gt=0, le=3600)
+    min_agreement: float = Field(default=0.5, ge=0, le=1)
+    max_slowdown: float = Field(default=3, gt=0, le=1000)
+    probation_s: float = Field(default=30, ge=0, le=86_400)
+    trial_timeout_s: float = Field(default=120, gt=0, le=3600)
+
+
+class GovernorSettings(_Part):
+    """Doing less while the device is too hot or draws too much, so that it need not throttle by itself.
+
+    Attributes:
+        enabled: off unless asked for.
+        hot_c, cool_c: above the first it does less, below the second it does more again; degrees Celsius.
+        max_power_w: the same for power; None: power does not matter. It does more again below nine tenths of it.
+        min_fps: no stream is held below this rate.
+        period_s: between two decisions.
+    """
+
+    enabled: bool = False
+    hot_c: float = Field(default=85, ge=30, le=120)
+    cool_c: float = Field(default=78, ge=20, le=119)
+    max_power_w: float | None = Field(default=None, gt=0, le=2000)
+    min_fps: float = Field(default=2, gt=0, le=240)
+    period_s: float = Field(default=5, ge=0.05, le=600)
+
+    @model_validator(mode="after")
+    def _has_hysteresis(self) -> GovernorSettings:
+        if self.cool_c >= self.hot_c:
+            raise ValueError(f"cool_c = {self.cool_c:g} is expected to lie below hot_c = {self.hot_c:g}")
+        return self

@@ -1,0 +1,81 @@
+"""What a user may write in TOML about events: the outbox, MQTT and webhooks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
+Topic = Annotated[str, Field(pattern=r"^[^#+\x00/][^#+\x00]{0,199}$", description="no # and +, no leading /")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EventSettings(_Part):
+    """Where events are kept until every target has them.
+
+    Attributes:
+        outbox: the SQLite file; None: ``events.db`` in ``state_dir``.
+        max_mb: the most that the file may take; the oldest events go first.
+        max_age_days: older events go, delivered or not.
+        snapshots: a folder for a JPEG of the annotated picture of every event; None: no pictures.
+        max_snapshots_mb: the most that these pictures may take; the oldest go first.
+    """
+
+    outbox: Path | None = None
+    max_mb: float = Field(default=64, ge=1, le=1_000_000)
+    max_age_days: float = Field(default=14, gt=0, le=3650)
+    snapshots: Path | None = None
+    max_snapshots_mb: float = Field(default=256, ge=1, le=1_000_000)
+
+
+class MqttSettings(_Part):
+    """An MQTT broker that gets every event. The password is read from its file at every connection.
+
+    Attributes:
+        topic: prefix; events go to ``TOPIC/STREAM/events``, ``online`` or ``offline`` to ``TOPIC/status``.
+        discovery: topic prefix of Home Assistant's discovery (``homeassistant``); None: no discovery.
+    """
+
+    name: TargetName = "mqtt"
+    host: str = Field(min_length=1)
+    port: int | None = Field(default=None, ge=1, le=65535)
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    client_id: str | None = Field(default=None, min_length=1, max_length=128)
+    username: str | None = None
+    password_file: Path | None = None
+    tls: bool = False
+    tls_ca_file: Path | None = None
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    topic: Topic = "edge"
+    discovery: Topic | None = None
+    timeout_s: float = Field(default=10, gt=0, le=300)
+    backoff_base_s: float = Field(default=0.5, ge=0.05, le=60)
+    backoff_cap_s: float = Field(default=30, ge=0.05, le=3600)
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> MqttSettings:
+        if not self.tls and (self.tls_ca_file or self.tls_cert_file or self.tls_key_file):
+            raise ValueError("tls files are given, so tls = true is expected")
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("tls_cert_file and tls_key_file are expected together")
+        if self.password_file is not None and self.username is None:
+            raise ValueError("a password_file needs a username")
+        return self
+
+
+class WebhookSettings(_Part):
+    """An address that gets every event by HTTP POST, signed where there is a secret."""
+
+    name: TargetName = "webhook"
+    url: str = Field(pattern=r"^https?://[^\s]+$")
+    secret_file: Path | None = None
+    ca_file: Path | None = None
+    timeout_s: float = Field(default=10, gt=0, le=300)
+    backoff_base_s: float = Field(default=0.5, ge=0.05, le=60)
+    backoff_cap_s: float = Field(default=60, ge=0.05, le=3600)

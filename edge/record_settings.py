@@ -1,0 +1,37 @@
+"""What a user may write in TOML about the recording of a stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RecordSettings(BaseModel):
+    """How a stream is recorded. Files lie in ``FOLDER/STREAM``, next to an ``index.jsonl``.
+
+    Attributes:
+        mode: ``continuous``, or ``events``: one clip per event or group of events.
+        annotated: whether boxes and labels are in the picture.
+        segment_s: length of a file in continuous mode; the longest clip in events mode.
+        fragment_s: what may be lost at most when the power goes.
+        pre_roll_s, post_roll_s: what a clip shows before and after its event.
+        pre_roll_mb: the most memory for the pre-roll.
+        max_age_days, max_gb: what is kept; the oldest files go first.
+        reserve_mb: disk space that is left free; the oldest files go first, then recording pauses.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path
+    mode: Literal["continuous", "events"] = "continuous"
+    annotated: bool = True
+    segment_s: float = Field(default=300, ge=1, le=86_400)
+    fragment_s: float = Field(default=2, ge=0.2, le=60)
+    pre_roll_s: float = Field(default=5, ge=0, le=300)
+    post_roll_s: float = Field(default=5, ge=0, le=300)
+    pre_roll_mb: float = Field(default=32, ge=1, le=4096)
+    max_age_days: float | None = Field(default=None, gt=0, le=3650)
+    max_gb: float | None = Field(default=None, gt=0, le=1_000_000)
+    reserve_mb: float = Field(default=256, ge=0, le=1_000_000)

@@ -1,0 +1,71 @@
+"""Which recorded files go: the oldest first, by age and by size."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A finished file. ``time_ns`` is the wall clock at its end; it is this old."""
+
+    path: Path
+    time_ns: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """How much is kept. None: no limit."""
+
+    max_age_ns: int | None = None
+    max_bytes: int | None = None
+
+
+def too_many(files: Iterable[Kept], keep: Keep, now_ns: int, extra_bytes: int = 0) -> list[Kept]:
+    """The files that have to go, oldest first.
+
+    Args:
+        files: all finished files of one kind, in any order.
+        keep: the limits.
+        now_ns: wall clock.
+        extra_bytes: what else counts against the size, such as the file that is being written.
+    """
+    ordered = sorted(files, key=lambda file: (file.time_ns, file.path.name))
+    total = sum(file.num_bytes for file in ordered) + extra_bytes
+    gone: list[Kept] = []
+    for file in ordered:
+        is_old = keep.max_age_ns is not None and now_ns - file.time_ns > keep.max_age_ns
+        is_over = keep.max_bytes is not None and total > keep.max_bytes
+        if is_old or is_over:
+            gone.append(file)
+            total -= file.num_bytes
+    return gone
+
+
+def remove(files: Sequence[Kept]) -> list[Kept]:
+    """Delete files; those that somebody else has deleted count too. Returns what is gone."""
+    gone = []
+    for file in files:
+        try:
+            file.path.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s cannot be removed (%s)", file.path, error.strerror)
+        else:
+            gone.append(file)
+    return gone
+
+
+def files_in(folder: Path, suffix: str) -> list[Kept]:
+    """The files of a folder with this suffix, hidden ones not; dated by their last change."""
+    found = []
+    for path in folder.glob(f"*{suffix}") if folder.is_dir() else ():
+        if not path.name.startswith("."):
+            facts = path.stat()
+            found.append(Kept(path, facts.st_mtime_ns, facts.st_size))
+    return found

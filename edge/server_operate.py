@@ -1,0 +1,116 @@
+"""The routes that change something: read the configuration anew, change a model. They need the operate token."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from edge.errors import EdgeError
+
+MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 5.0
+MAX_CLASSES = 1000
+
+
+class Orders(Protocol):
+    """What the daemon can be asked for."""
+
+    def order_reload(self) -> None: ...
+
+    def order_swap(self, name: str, file_name: str, classes: Mapping[str, str]) -> None: ...
+
+    def swap_state(self, name: str) -> dict[str, Any]: ...
+
+    def models(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Operable:
+    """The orders and which of them the configuration allows."""
+
+    orders: Orders
+    can_reload: bool = False
+    can_swap: bool = False
+
+
+class OperateRoutes:
+    """The answers; the first sentence of each docstring is what ``/api`` says about it."""
+
+    def __init__(self, operable: Operable) -> None:
+        self._operable = operable
+
+    async def models(self, request: Request) -> Response:
+        """The models that run, and how their last swap went."""
+        return JSONResponse(self._operable.orders.models())
+
+    async def swap(self, request: Request) -> Response:
+        """GET: how the swap of this model goes; POST {"path": FILE, "classes": {NEW: OLD}} begins one."""
+        name = request.path_params["name"]
+        orders = self._operable.orders
+        if name not in orders.models():
+            raise HTTPException(404, f"there is no model {name!r}; known: {', '.join(orders.models())}")
+        if request.method == "POST":
+            _refuse_unless(request, self._operable.can_swap, "server.can_swap")
+            path, classes = _swap_order(await _body(request))
+            _order(lambda: orders.order_swap(name, path, classes))
+            return JSONResponse(orders.swap_state(name), 202)
+        return JSONResponse(orders.swap_state(name))
+
+    async def reload(self, request: Request) -> Response:
+        """POST makes the daemon read its configuration file anew; /api/stats says what came of it."""
+        _refuse_unless(request, self._operable.can_reload, "server.can_reload")
+        _order(self._operable.orders.order_reload)
+        return JSONResponse({"ordered": "reload"}, 202)
+
+
+def _refuse_unless(request: Request, is_allowed: bool, key: str) -> None:
+    if request.scope.get("edge.role") != "operate":
+        raise HTTPException(403, "this needs the operate token, as Authorization: Bearer …")
+    if not is_allowed:
+        raise HTTPException(403, f"this is switched off; {key} = true in the configuration allows it")
+
+
+def _order(act: Any) -> None:
+    try:
+        act()
+    except EdgeError as error:
+        raise HTTPException(409, str(error)) from None
+
+
+async def _body(request: Request) -> Any:
+    """The JSON value of a small request that comes in time."""
+    try:
+        data = await asyncio.wait_for(_read(request), BODY_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        raise HTTPException(408, f"the request did not come within {BODY_TIMEOUT_S:g} s") from None
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise HTTPException(400, "expected a JSON object") from None
+
+
+async def _read(request: Request) -> bytes:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_BODY_BYTES:
+            raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes")
+    return data
+
+
+def _swap_order(body: Any) -> tuple[str, dict[str, str]]:
+    path = body.get("path") if isinstance(body, dict) else None
+    classes = body.get("classes", {}) if isinstance(body, dict) else None
+    is_mapping = isinstance(classes, dict) and len(classes) <= MAX_CLASSES
+    if not isinstance(path, str) or "\0" in path or len(path) > 255:
+        raise HTTPException(400, 'expected {"path": FILE}, the name of a file beside the model that runs')
+    if not is_mapping or not all(isinstance(text, str) for pair in classes.items() for text in pair):
+        raise HTTPException(400, 'expected "classes" to be an object of new names and old names')
+    return path, classes

@@ -1,0 +1,79 @@
+"""The API described as OpenAPI 3.1, made from the table of routes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+QUERY = {
+    "/stream/{name}.mjpeg": {"fps": {"type": "number", "minimum": 0, "maximum": 240}},
+    "/api/feed": {
+        "streams": {"type": "string"},
+        "fps": {"type": "number", "minimum": 0, "maximum": 240},
+        "seen": {"type": "string"},
+    },
+    "/api/events": {"streams": {"type": "string"}},
+}
+BODIES = {
+    "/api/models/{name}/swap": {
+        "type": "object",
+        "required": ["path"],
+        "properties": {
+            "path": {"type": "string", "maxLength": 255},
+            "classes": {"type": "object", "additionalProperties": {"type": "string"}},
+        },
+    }
+}
+STATES = {
+    "200": "as described",
+    "202": "ordered",
+    "303": "here is a cookie for the token",
+    "400": "the request makes no sense",
+    "401": "a token is needed",
+    "403": "the token does not allow this, or the configuration does not",
+    "404": "there is no such stream or model",
+    "405": "not with this method",
+    "408": "the request came too slowly",
+    "409": "not now; the text says why",
+    "413": "the request is too large",
+    "421": "not under this name without a token",
+    "429": "too many wrong tokens",
+    "503": "nothing to give yet",
+}
+
+
+def openapi_of(overview: Mapping[str, str], methods: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The document.
+
+    Args:
+        overview: path → what it gives.
+        methods: path → GET, POST.
+    """
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Edgeloop", "version": version("edgeloop")},
+        "paths": {
+            path: {method.lower(): _operation(path, method, words) for method in methods[path]}
+            for path, words in overview.items()
+        },
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "security": [{"token": []}, {}],
+    }
+
+
+def _operation(path: str, method: str, words: str) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in QUERY.get(path, {}).items()]
+    operation: dict[str, Any] = {
+        "summary": words,
+        "parameters": parameters,
+        "responses": {code: {"description": text} for code, text in STATES.items()},
+    }
+    if method == "POST" and path in BODIES:
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[path]}}}
+    return operation

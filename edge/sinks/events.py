@@ -1,0 +1,45 @@
+"""Sink that hands the events of a stream to the desk, with the picture and the clip that belong to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edge.event_desk import EventDesk
+from edge.event_schema import ModelFacts
+from edge.types import Result, UInt8
+
+
+class EventSink:
+    """Reports every result that has events.
+
+    Args:
+        desk: takes the events.
+        stream: name of the stream.
+        model: says what sees them now.
+        clip_of: gives the path of the clip that a result's events go into, None where there is none.
+    """
+
+    def __init__(
+        self,
+        desk: EventDesk,
+        stream: str,
+        model: Callable[[], ModelFacts],
+        clip_of: Callable[[Result], str | None] = lambda _: None,
+    ) -> None:
+        self.name = f"events:{stream}"
+        self._desk = desk
+        self._model = model
+        self._clip_of = clip_of
+
+    def wants_picture(self) -> bool:
+        """A picture is drawn for results with events only."""
+        return False
+
+    def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        if result.events:
+            clip = self._clip_of(result)
+            links = {} if clip is None else {"clip": clip}
+            self._desk.report(result, picture if self._desk.has_snapshots else None, self._model(), links)
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,158 @@
+"""Sink that records a stream: pictures go to a thread of its own, which encodes them and writes the files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from edge.errors import SinkError
+from edge.handoff import DropQueue
+from edge.jsonl_record import WallClock
+from edge.metrics import Counters
+from edge.record_settings import RecordSettings
+from edge.recorder import Recorder, Shot
+from edge.recording import Disk, RecordingFolder
+from edge.recording_index import Recorded
+from edge.retention import Keep
+from edge.types import Result, UInt8
+from edge.video_encoder import find_encoder
+from edge.worker import Worker
+
+# whole pictures: 8 of 720p are 22 MB
+CAPACITY = 8
+IDLE_S = 0.25
+CLOSE_TIMEOUT_S = 15.0
+FALLBACK_FPS = 30.0
+NS_PER_DAY = 86_400_000_000_000
+
+
+class RecordSink:
+    """Records one stream; see ``RecordSettings``.
+
+    Args:
+        settings: what is recorded, and where.
+        stream: its name, the folder within ``settings.folder``.
+        fps: nominal frame rate, 0 where unknown.
+        is_lossless: whether a full queue makes the stream wait (files) instead of dropping its oldest picture.
+        clock: turns capture times into UTC; None measures one now.
+        disk: how files are written.
+
+    Attributes:
+        counters: ``dropped`` pictures, because encoding was too slow.
+
+    Raises:
+        SinkError: the folder cannot be written.
+        MissingError: there is no encoder.
+    """
+
+    def __init__(
+        self,
+        settings: RecordSettings,
+        stream: str,
+        *,
+        fps: float,
+        is_lossless: bool = False,
+        clock: WallClock | None = None,
+        disk: Disk | None = None,
+    ) -> None:
+        self.name = f"record:{settings.folder / stream}"
+        self._settings = settings
+        self._clock = clock or WallClock()
+        self._folder = RecordingFolder(
+            settings.folder / stream, _keep(settings), reserve_bytes=round(settings.reserve_mb * 2**20), disk=disk
+        )
+        self._recorder = Recorder(settings, self._folder, find_encoder(), fps if fps > 0 else FALLBACK_FPS)
+        self.counters = Counters()
+        self._shots: DropQueue[Shot] = DropQueue(CAPACITY, is_lossless=is_lossless, on_drop=self._on_drop)
+        self._clip: Path | None = None
+        self._clip_start_ns = 0
+        self._clip_until_ns = 0
+        self._carried: Shot | None = None
+        self._told = ""
+        self._worker = Worker(f"record {stream}", self._run)
+        self._worker.start()
+
+    def wants_picture(self) -> bool:
+        return self._settings.annotated
+
+    def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        # what capture lent us must go back, so the plain picture is copied; the annotated one is nobody else's
+        image = picture() if self._settings.annotated else result.frame.image.copy()
+        wall_ns = result.frame.captured_ns + self._clock.offset_ns
+        kinds = tuple(event.kind for event in result.events)
+        shot = Shot(image, result.frame.time_ns, wall_ns, kinds, self._clip_for(result))
+        self._shots.put(self._with_carried(shot))
+        self._complain()
+
+    def clip_of(self, result: Result) -> str | None:
+        """The path of the clip or recording that shows these events; None where there is none (continuous mode)."""
+        clip = self._clip_for(result)
+        return None if clip is None else str(clip)
+
+    def entries(self) -> tuple[Recorded, ...]:
+        """The finished files, oldest first; any thread may ask."""
+        return self._folder.index.entries
+
+    def stats(self) -> dict[str, object]:
+        """What is known now, as JSON values."""
+        counts = {**self.counters.snapshot(), **self._recorder.counters.snapshot(), **self._folder.counters.snapshot()}
+        return {"error": self._recorder.error, **counts}
+
+    def close(self) -> None:
+        self._shots.close()
+        if not self._worker.join(CLOSE_TIMEOUT_S):
+            self._worker.stop()
+            raise SinkError(f"{self.name}: the last file was not finished within {CLOSE_TIMEOUT_S:g} s")
+        self._complain()
+
+    def _run(self, stopping: threading.Event) -> None:
+        try:
+            while not self._shots.is_finished and not stopping.is_set():
+                shot = self._shots.get(IDLE_S)
+                if shot is not None:
+                    self._recorder.add(shot)
+        finally:
+            self._recorder.close()
+            self._folder.close()
+
+    def _clip_for(self, result: Result) -> Path | None:
+        """The clip of a result's events; events that come close together share one, up to its longest length."""
+        if not result.events or self._settings.mode != "events":
+            return None
+        time_ns = result.frame.time_ns
+        is_running = self._clip is not None and self._clip_start_ns <= time_ns <= self._clip_until_ns
+        if not is_running or time_ns - self._clip_start_ns > self._settings.segment_s * 1e9:
+            self._clip = self._folder.path_of(result.frame.captured_ns + self._clock.offset_ns, "clip")
+            self._clip_start_ns = time_ns
+        self._clip_until_ns = time_ns + round(self._settings.post_roll_s * 1e9)
+        return self._clip
+
+    def _on_drop(self, shot: Shot) -> None:
+        self.counters.add("dropped")
+        if shot.clip is not None:
+            self._carried = shot
+
+    def _with_carried(self, shot: Shot) -> Shot:
+        """A dropped picture leaves its clip to the next one."""
+        carried, self._carried = self._carried, None
+        if carried is None or shot.clip is not None:
+            return shot
+        return Shot(shot.image, shot.time_ns, shot.wall_ns, carried.events, carried.clip)
+
+    def _complain(self) -> None:
+        """Raise what went wrong in the thread, each thing once."""
+        if self._worker.failure is not None:
+            raise SinkError(f"{self.name}: recording has ended ({self._worker.failure})")
+        error = self._recorder.error
+        is_new = bool(error) and error != self._told
+        self._told = error
+        if is_new:
+            raise SinkError(f"{self.name}: {error}; recording pauses")
+
+
+def _keep(settings: RecordSettings) -> Keep:
+    return Keep(
+        None if settings.max_age_days is None else round(settings.max_age_days * NS_PER_DAY),
+        None if settings.max_gb is None else round(settings.max_gb * 1e9),
+    )

@@ -1,0 +1,290 @@
+"""Sink that pushes the annotated picture to a receiver: RTSP, RTMP, SRT, or HLS segments in a folder.
+
+A thread encodes, a child process sends. A receiver that is dead, slow or silent costs only this sink: the child is
+killed, and started again after a pause. Shape letters: H W frame pixels.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge.backoff import Backoff
+from edge.errors import SinkError
+from edge.handoff import DropQueue
+from edge.metrics import Counters
+from edge.restream_child import LENGTH, PACKET
+from edge.types import Result, UInt8
+from edge.uris import masked
+from edge.video_encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
+from edge.worker import Worker
+
+log = logging.getLogger(__name__)
+# the picture that is encoded, and the newest one
+CAPACITY = 2
+IDLE_S = 0.25
+FALLBACK_FPS = 30.0
+CLOSE_TIMEOUT_S = 5.0
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """Where pictures are pushed to, as FFmpeg's muxer wants it. ``label`` is for people and has no secrets."""
+
+    url: str
+    label: str
+    format: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    key_every_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds until a receiver must be connected, and must have taken a packet; the pauses between attempts."""
+
+    connect_s: float = 10.0
+    stall_s: float = 5.0
+    backoff_base_s: float = 0.5
+    backoff_cap_s: float = 30.0
+
+
+PATIENCE = Patience()
+
+
+def receiver_of(address: str) -> Receiver:
+    """The receiver of an ``rtsp://``, ``rtmp://`` or ``srt://`` address.
+
+    Raises:
+        SinkError: the scheme is none of them.
+    """
+    match address.split("://", 1)[0].lower():
+        case "rtsp" | "rtsps":
+            return Receiver(address, masked(address), "rtsp", {"rtsp_transport": "tcp"})
+        case "rtmp" | "rtmps":
+            return Receiver(address, masked(address), "flv", {"flvflags": "no_duration_filesize"})
+        case "srt":
+            return Receiver(address, masked(address), "mpegts")
+    raise SinkError(f"{masked(address)}: expected rtsp://, rtmp:// or srt://")
+
+
+class _Push:
+    """One attempt: a child and its socket. Every wait has a deadline."""
+
+    def __init__(self, receiver: Receiver, form: VideoForm, patience: Patience) -> None:
+        self._patience = patience
+        self._started_s = time.monotonic()
+        self._said = b""
+        self.is_up = False
+        ours, theirs = socket.socketpair()
+        self._channel = ours
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edge.restream_child", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )
+        self._channel.settimeout(patience.stall_s)
+        order = {
+            "url": receiver.url,
+            "format": receiver.format,
+            "options": dict(receiver.options),
+            "width": form.width,
+            "height": form.height,
+            "sample_bytes": len(form.sample),
+        }
+        text = json.dumps(order).encode()
+        self._send(LENGTH.pack(len(text)) + text + form.sample)
+
+    def send(self, packet: Packet) -> None:
+        """Raises: SinkError: the receiver is gone, or takes nothing any more."""
+        self.check()
+        self._send(PACKET.pack(packet.pts, packet.is_key, len(packet.data)) + packet.data)
+
+    def check(self) -> None:
+        """Hear what the child says. Raises: SinkError: it has failed, ended, or is not connected in time."""
+        # a socket with a timeout waits in recv, whatever the flags say
+        if not select.select([self._channel], [], [], 0)[0]:
+            if not self.is_up and time.monotonic() - self._started_s > self._patience.connect_s:
+                raise SinkError(f"not connected within {self._patience.connect_s:g} s")
+            return
+        try:
+            said = self._channel.recv(4096)
+        except OSError as error:
+            raise SinkError(f"the sender has ended ({error.strerror})") from None
+        if not said:
+            raise SinkError("the receiver has closed the connection")
+        self._said += said
+        *lines, self._said = self._said.split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            if message["kind"] == "error":
+                raise SinkError(message["text"])
+            self.is_up = True
+
+    def close(self, timeout_s: float = 0.0) -> None:
+        """End the child: at its own pace for so long, then by force."""
+        self._channel.close()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._channel.sendall(data)
+        except TimeoutError:
+            # while it connects, what it was sent waits in the socket
+            limit_s = self._patience.stall_s
+            raise SinkError(f"the receiver has taken nothing for {limit_s:g} s") from None
+        except OSError:
+            self.check()
+            raise SinkError("the receiver has closed the connection") from None
+
+
+class RestreamSink:
+    """Pushes one stream. Nothing is drawn or encoded while the receiver is away.
+
+    Args:
+        receiver: where to.
+        fps: nominal frame rate, 0 where unknown.
+        patience: how long a receiver may take.
+
+    Attributes:
+        counters: ``sent``, ``dropped`` (older than the newest when the encoder came to it), ``failures``.
+        error: why the last attempt failed, empty while all is well.
+
+    Raises:
+        MissingError: there is no encoder.
+    """
+
+    def __init__(self, receiver: Receiver, *, fps: float, patience: Patience = PATIENCE) -> None:
+        self.name = receiver.label
+        self._receiver = receiver
+        self._fps = fps if fps > 0 else FALLBACK_FPS
+        self._patience = patience
+        self._encoder_name = find_encoder(is_hardware_wanted=True)
+        self.counters = Counters()
+        self.error = ""
+        self._backoff = Backoff(base_s=patience.backoff_base_s, cap_s=patience.backoff_cap_s)
+        self._is_away = False
+        self._pictures: DropQueue[tuple[UInt8, int]] = DropQueue(
+            CAPACITY, is_lossless=False, on_drop=lambda _: self.counters.add("dropped")
+        )
+        self._worker = Worker(f"restream {receiver.label}", self._run)
+        self._worker.start()
+
+    def wants_picture(self) -> bool:
+        return not self._is_away
+
+    def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        if self._worker.failure is not None:
+            raise SinkError(f"{self.name}: restreaming has ended ({self._worker.failure})")
+        if not self._is_away:
+            self._pictures.put((picture(), result.frame.time_ns))
+
+    def close(self) -> None:
+        self._pictures.close()
+        self._worker.stop()
+        self._worker.join(CLOSE_TIMEOUT_S)
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set() and not self._pictures.is_finished:
+            try:
+                self._serve(stopping)
+            except SinkError as error:
+                self._pause(error, stopping)
+
+    def _pause(self, error: SinkError, stopping: threading.Event) -> None:
+        self.counters.add("failures")
+        if not self.error:
+            log.warning("%s: %s; it is tried again", self.name, error)
+        self.error = str(error)
+        self._is_away = True
+        stopping.wait(self._backoff.next_delay_s())
+        self._is_away = False
+        # what waited is old by now
+        while self._pictures.get(0.0) is not None:
+            self.counters.add("dropped")
+
+    def _serve(self, stopping: threading.Event) -> None:
+        """One connection, until it fails, the picture's size changes, or the stream ends."""
+        encoder: VideoEncoder | None = None
+        push: _Push | None = None
+        begin_ns, last_pts = 0, -1
+        try:
+            while not stopping.is_set() and not self._pictures.is_finished:
+                taken = self._pictures.get(IDLE_S)
+                if taken is None:
+                    if push is not None:
+                        push.check()
+                    continue
+                image, time_ns = taken
+                if encoder is None or encoder.size != image.shape[:2] or time_ns < begin_ns:
+                    if push is not None:
+                        return
+                    encoder, begin_ns = self._new_encoder(image), time_ns
+                pts = max(round((time_ns - begin_ns) * TICKS_PER_S / NS_PER_S), last_pts + 1)
+                last_pts = pts
+                for packet in encoder.encode(image, pts):
+                    push = push or _Push(self._receiver, encoder.form_with(packet), self._patience)
+                    push.send(packet)
+                    self._note_sent(push)
+        finally:
+            if push is not None:
+                push.close(2.0)
+
+    def _new_encoder(self, image: UInt8) -> VideoEncoder:
+        height, width = image.shape[:2]
+        return VideoEncoder(
+            self._encoder_name,
+            width,
+            height,
+            fps=self._fps,
+            key_every_s=self._receiver.key_every_s,
+            has_global_header=False,
+        )
+
+    def _note_sent(self, push: _Push) -> None:
+        self.counters.add("sent")
+        if push.is_up:
+            if self.error:
+                log.info("%s: connected again", self.name)
+            self.error = ""
+            self._backoff.reset()
+
+
+def hls_receiver(folder: Path) -> Receiver:
+    """HLS in a folder: ``index.m3u8`` and the last segments of two seconds, each of which appears whole.
+
+    Raises:
+        SinkError: the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("part-*.ts"):
+            old.unlink(missing_ok=True)
+    except OSError as error:
+        raise SinkError(f"hls:{folder} cannot be written ({error.strerror})") from None
+    options = {
+        "hls_time": "2",
+        "hls_list_size": "6",
+        "hls_flags": "delete_segments+temp_file+independent_segments+program_date_time",
+        # numbers that were never used before: a player must not take a new segment for an old one
+        "hls_start_number_source": "epoch",
+        "hls_segment_filename": str(folder / "part-%d.ts"),
+    }
+    return Receiver(str(folder / "index.m3u8"), f"hls:{folder}", "hls", options, key_every_s=2.0)

@@ -1,0 +1,113 @@
+"""Any source with its pictures prepared as the stream asks: masked, cut, turned, sized; and its health watched."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from edge.camera_health import Change, HealthMonitor, HealthSettings
+from edge.interfaces import Source, SourceInfo
+from edge.motion_gate import GateSettings, MotionGate
+from edge.picture import Pace, PicturePreparer, PictureSettings
+from edge.types import UInt8
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What is done to the pictures of one stream, and how its camera is watched."""
+
+    picture: PictureSettings = field(default_factory=PictureSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
+    health: HealthSettings = field(default_factory=HealthSettings)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values, for a capture child."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> Preparation:
+        """The inverse of ``as_json``."""
+        picture = PictureSettings.from_json(facts["picture"])
+        return cls(picture, GateSettings(**facts["gate"]), HealthSettings(**facts["health"]))
+
+
+class PreparedSource:
+    """Reads another source; see ``edge.interfaces.Source``.
+
+    Attributes:
+        captured_ns: when the picture that was read last came from the decoder, monotonic.
+    """
+
+    def __init__(
+        self, source: Source, preparation: Preparation, on_held_back: Callable[[], None] = lambda: None
+    ) -> None:
+        """Args: the source (closed here), what is done, who is told of each picture that is not let through."""
+        self._source = source
+        self._preparer = PicturePreparer(preparation.picture)
+        self._pace = Pace(preparation.picture.max_fps) if preparation.picture.max_fps else None
+        self._gate = MotionGate(preparation.gate) if preparation.gate.enabled else None
+        self._monitor = HealthMonitor(preparation.health) if source.info.is_live else None
+        self._on_held_back = on_held_back
+        self._drops: Counter[str] = Counter()
+        self._changes: list[Change] = []
+        self.captured_ns = 0
+        self.info = _described(source.info, preparation.picture)
+
+    def read(self) -> tuple[UInt8, int | None] | None:
+        while (picture := self._source.read()) is not None:
+            self.captured_ns = time.monotonic_ns()
+            time_ns = self.captured_ns if picture[1] is None else picture[1]
+            image = self._prepare(picture[0], time_ns)
+            if image is not None:
+                return image, picture[1]
+            self._on_held_back()
+        return None
+
+    def take_drops(self) -> dict[str, int]:
+        """Cause → pictures that were not let through since the last call."""
+        taken, self._drops = dict(self._drops), Counter()
+        return taken
+
+    def take_changes(self) -> list[Change]:
+        """What changed in the camera's health since the last call."""
+        taken, self._changes = self._changes, []
+        return taken
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _prepare(self, image: UInt8, time_ns: int) -> UInt8 | None:
+        if self._pace is not None and not self._pace.passes(time_ns):
+            self._drops["drop_max_fps"] += 1
+            return None
+        if self._monitor is not None:
+            # before the masks: what they cover must not count as darkness
+            self._changes += self._monitor.update(image, time_ns)
+        image = self._preparer.prepare(image)
+        if self._gate is not None and not self._gate.passes(image, time_ns):
+            self._drops["drop_no_motion"] += 1
+            return None
+        return image
+
+
+def _described(info: SourceInfo, settings: PictureSettings) -> SourceInfo:
+    """What the prepared source is: its size and rate differ from the camera's."""
+    width, height = info.width, info.height
+    if settings.roi is not None:
+        left, top, right, bottom = settings.roi
+        width, height = (
+            max(round(right * width) - int(left * width), 1),
+            max(round(bottom * height) - int(top * height), 1),
+        )
+    if settings.rotate in (90, 270):
+        width, height = height, width
+    if settings.size is not None:
+        width, height = settings.size
+    elif settings.limit is not None:
+        scale = min(1.0, settings.limit[0] / width, settings.limit[1] / height)
+        width, height = max(1, int(width * scale)), max(1, int(height * scale))
+    fps = min(info.fps, settings.max_fps) if settings.max_fps and info.fps else info.fps
+    return replace(info, width=width, height=height, fps=fps)

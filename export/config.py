@@ -1,0 +1,260 @@
+"""What one training is: a TOML recipe and ``key=value`` changes to it. Unknown keys are errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from edge.errors import ConfigError
+from edge.manifest import content_hash
+from export.data.augment import AugmentSettings
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Part):
+    """Where pictures come from and what size the network sees.
+
+    Attributes:
+        train, val: ``coco:FILE.json``, ``voc:DIR``, ``yolo:DIR``, ``masks:DIR``, ``classes:DIR``
+            or ``synthetic:street?…``.
+        width, height: model input in pixels, multiples of 32.
+        crop_width, crop_height: train on crops of this size at the model's scale, 0 for whole pictures: many more steps
+            in the same time, because small objects need little of the picture around them. Evaluation and export use
+            the whole size.
+        workers: loader threads; 0 loads in the training thread.
+        cache: keep decoded pictures in the run folder, so that later epochs are cheap.
+        bad: what to do with faulty pictures and labels.
+        terms: under which terms the data may be used; goes into the manifest.
+    """
+
+    train: str
+    val: str
+    width: int = Field(gt=0)
+    height: int = Field(gt=0)
+    crop_width: int = Field(default=0, ge=0)
+    crop_height: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0)
+    cache: bool = True
+    bad: Literal["refuse", "skip"] = "refuse"
+    terms: str = ""
+
+    @field_validator("width", "height", "crop_width", "crop_height")
+    @classmethod
+    def _whole_strides(cls, value: int) -> int:
+        if value % 32:
+            raise ValueError("expected a multiple of 32, the network's coarsest stride")
+        return value
+
+
+class ModelConfig(_Part):
+    """The network.
+
+    Attributes:
+        size: of the backbone.
+        nms: export the many-boxes branch, whose overlapping boxes the runtime must suppress.
+        keep: boxes in the exported graph's output.
+        dropout: share of features dropped before a classifier's last layer.
+        tiny_input: keep the full resolution in the first two layers, for pictures of 32x32 or so.
+    """
+
+    size: Literal["nano", "small", "medium"] = "nano"
+    nms: bool = False
+    keep: int = Field(default=100, gt=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    tiny_input: bool = False
+
+
+class OptimConfig(_Part):
+    """How the weights are found.
+
+    Attributes:
+        batch_size: pictures per step, over all processes.
+        lr: highest learning rate; ``final_lr`` is its share at the end of the cosine.
+        warmup_steps: steps of linear growth at the start.
+        clip_norm: longest gradient allowed, 0 for no limit.
+        ema_decay: of the averaged weights that are evaluated and exported; 0 switches averaging off.
+        ema_steps: steps over which the averaging grows from short to long.
+        amp: mixed precision; ``auto`` takes bfloat16 where the processor multiplies it natively.
+        plain_epochs: last epochs without mosaic and mixup.
+        balance: rare classes count more in the loss (segmentation, classification) or are drawn more often (detection).
+        scales: factors of the input size to choose from at random for each step.
+        freeze_bn: keep the batch norms' statistics as loaded (fine-tuning, tiny batches).
+    """
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    epochs: int = Field(default=50, gt=0)
+    batch_size: int = Field(default=16, gt=0)
+    lr: float = Field(default=0.02, gt=0)
+    final_lr: float = Field(default=0.02, ge=0, le=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    clip_norm: float = Field(default=10.0, ge=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+    ema_steps: int = Field(default=300, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    plain_epochs: int = Field(default=5, ge=0)
+    balance: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    freeze_bn: bool = False
+
+
+class TransferConfig(_Part):
+    """What to start from.
+
+    Attributes:
+        weights: a checkpoint of ours or any torch state dict; matched by name and shape.
+        freeze: name prefixes of layers that do not learn (``backbone``, ``backbone.stem``).
+    """
+
+    weights: Path | None = None
+    freeze: tuple[str, ...] = ()
+
+
+class RunConfig(_Part):
+    """The course of a training.
+
+    Attributes:
+        seed: the same seed, recipe, data and thread count give the same result.
+        threads: CPU threads, 0 for all.
+        eval_every: epochs between evaluations; the last epoch is always evaluated.
+        eval_images: at most so many pictures in the evaluations before the last one, 0 for all.
+        save_every_s: seconds between checkpoints within an epoch.
+        patience: evaluations without progress before training stops early, 0 for never.
+        channels_last: memory order that CPU convolutions and tensor cores like best.
+    """
+
+    seed: int = 1
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(default=0, ge=0)
+    eval_every: int = Field(default=5, gt=0)
+    eval_images: int = Field(default=0, ge=0)
+    save_every_s: float = Field(default=120.0, gt=0)
+    patience: int = Field(default=0, ge=0)
+    channels_last: bool = True
+
+
+class TrainConfig(_Part):
+    """A recipe."""
+
+    task: Literal["detect", "segment", "classify"]
+    name: str
+    data: DataConfig
+    model: ModelConfig = ModelConfig()
+    optim: OptimConfig = OptimConfig()
+    augment: AugmentSettings = Field(default_factory=AugmentSettings)
+    transfer: TransferConfig = TransferConfig()
+    run: RunConfig = RunConfig()
+
+    @property
+    def sha256(self) -> str:
+        """Identity of everything that decides the result."""
+        return content_hash(self.model_dump(mode="json", exclude={"run": {"save_every_s"}}))
+
+
+def load_config(recipe: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
+    """Read a recipe.
+
+    Args:
+        recipe: a TOML file, or the name of a packaged recipe (``street-synthetic``).
+        changes: ``optim.epochs=3``; the value is TOML, or plain text where it is no TOML.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key or a wrong value.
+    """
+    path = _find(recipe)
+    try:
+        tree = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
+    for change in changes:
+        _apply(tree, change)
+    return parse_config(tree, path.name)
+
+
+def parse_config(tree: Mapping[str, Any], where: str) -> TrainConfig:
+    """Check a recipe that is already a tree of values; ``where`` names it in messages.
+
+    Raises:
+        ConfigError: an unknown key or a wrong value.
+    """
+    try:
+        return TrainConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(error)}") from None
+
+
+def packaged_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def _find(recipe: str | Path) -> Path:
+    path = Path(recipe)
+    if path.is_file():
+        return path
+    packaged = RECIPES / f"{recipe}.toml"
+    if packaged.is_file():
+        return packaged
+    names = ", ".join(packaged_recipes())
+    raise ConfigError(f"no recipe {str(recipe)!r}: expected a TOML file or one of {names}")
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"expected key=value, found {change!r}; for example: optim.epochs=3")
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise ConfigError(f"{key}: {parent} is a value and has no keys")
+    tree[leaf] = _value(text)
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault of a recipe as one sentence."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        near = difflib.get_close_matches(key, list(known_keys()), n=1, cutoff=0.5)
+        return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    if first["type"] == "missing":
+        return f"missing key {key!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}, found {first['input']!r:.80}"
+
+
+def known_keys(model: type[Any] = TrainConfig, prefix: str = "") -> Iterator[str]:
+    """All keys of a recipe, dotted."""
+    is_model = issubclass(model, BaseModel)
+    kinds = {name: field.annotation for name, field in model.model_fields.items()} if is_model else {}
+    for name in kinds or [field.name for field in dataclasses.fields(model)]:
+        yield prefix + name
+        kind = kinds.get(name)
+        if isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)):
+            yield from known_keys(kind, f"{prefix}{name}.")

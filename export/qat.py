@@ -1,0 +1,183 @@
+"""Quantization-aware fine-tuning: the network learns with the rounding of its own calibration table in place.
+
+Batch norms are folded inside the forward pass, with their statistics frozen, and the folded weights are rounded; so the
+checkpoint keeps its form, and ``edge export`` and ``edge quantize`` treat it like any other.
+
+Shape letters: B batch, C D channels in and out, h w pixels of a feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from calib.clipping import Method
+from calib.graph import GraphIndex, load_float_model
+from calib.ranges import RangeTable
+from edge.errors import DataError
+from export.data.loader import make_loader
+from export.data.sample import Dataset
+from export.models.blocks import Conv, RepConv, conv_units, folded
+from export.models.build import Network, build_network
+from export.training.checkpoint import Checkpoint, Place, load_checkpoint, save_checkpoint
+from export.training.optim import learning_rate, make_optimizer, set_learning_rate
+from export.training.step import TrainingStep, to_targets
+
+GREY_LEVELS = 255.0
+INT8_MAX = 127.0
+
+
+@dataclass(frozen=True, slots=True)
+class QatOptions:
+    """How to fine-tune. The learning rate is small: the network should move by rounding steps, not learn anew."""
+
+    epochs: int = 5
+    lr: float = 1e-4
+    method: Method = "average"
+    is_unsigned: bool = False
+
+
+def fine_tune(
+    checkpoint: Path,
+    model: Path,
+    table: RangeTable,
+    dataset: Dataset,
+    out: Path,
+    options: QatOptions | None = None,
+    *,
+    step: Callable[[float], None] = lambda _: None,
+) -> Path:
+    """Fine-tune a checkpoint with fake quantization and save it.
+
+    Args:
+        checkpoint: of ``edge train``.
+        model: the float ONNX file exported from it; says which range belongs to which convolution.
+        table: ranges of that file.
+        dataset: to learn from.
+        out: the new checkpoint.
+        step: called with the loss after every batch.
+
+    Raises:
+        ModelError: no checkpoint, or no ONNX file.
+        DataError: the table lacks a tensor, or the loss is not a number.
+    """
+    chosen = options or QatOptions()
+    saved = load_checkpoint(checkpoint)
+    config = saved.recipe
+    network = build_network(config, len(saved.classes))
+    network.load_state_dict(saved.ema)
+    insert_fake_quantization(network, model, table, chosen)
+    optim = config.optim.model_copy(
+        update={"optimizer": "adamw", "lr": chosen.lr, "momentum": 0.9, "epochs": chosen.epochs, "warmup_steps": 0}
+    )
+    optimizer = make_optimizer(network, optim)
+    learning = TrainingStep(network, config)
+    network.eval()
+    done, total = 0, 0
+    for epoch in range(chosen.epochs):
+        loader = make_loader(
+            dataset,
+            size=(config.data.height, config.data.width),
+            batch_size=optim.batch_size,
+            augment=config.augment.without_mixing(),
+            seed=config.run.seed + 1,
+            epoch=epoch,
+        )
+        total = total or len(loader) * chosen.epochs
+        for batch in loader:
+            set_learning_rate(optimizer, learning_rate(done, total, optim))
+            loss = learning(to_targets(batch, config, torch.device("cpu")), None).total
+            if not bool(torch.isfinite(loss)):
+                raise DataError(f"the loss became {float(loss)} in epoch {epoch + 1}; lower the learning rate")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+            optimizer.step()
+            done += 1
+            step(float(loss.detach()))
+    save_checkpoint(_finished(saved, network), out)
+    return out
+
+
+def _finished(saved: Checkpoint, network: Network) -> Checkpoint:
+    state = network.state_dict()
+    return replace(saved, model=state, ema=state, optimizer={}, scaler={}, sums={}, place=Place())
+
+
+def insert_fake_quantization(network: Network, model: Path, table: RangeTable, options: QatOptions) -> int:
+    """Make every convolution that will run in INT8 round its input and its folded weight, in place.
+
+    Returns:
+        How many convolutions do.
+    """
+    scales = input_scales(model, table, options)
+    names = {id(unit): name for name, unit in network.named_modules()}
+    count = 0
+    for place, unit in enumerate(conv_units(network)):
+        found = scales.get(f"{names[id(unit)]}.conv.weight")
+        if found is None:
+            continue
+        # the exported network reads bytes, this one reads x / 255
+        scale = found / GREY_LEVELS if place == 0 else found
+        unit.forward = partial(_rounded_forward, unit, scale, options.is_unsigned)  # type: ignore[method-assign]
+        count += 1
+    if count == 0:
+        raise DataError(f"{model.name}: none of its layers is a convolution of this checkpoint; export it again")
+    return count
+
+
+def input_scales(model: Path, table: RangeTable, options: QatOptions) -> dict[str, float]:
+    """Weight name, as in the checkpoint → scale of the layer's input codes; layers that stay float are left out."""
+    index = GraphIndex(load_float_model(model))
+    found = {}
+    for layer in index.layers:
+        if layer.key in index.terminal:
+            continue
+        low, high = table.clip(index.roles[layer.source], options.method)
+        scale = (high - low) / 255 if options.is_unsigned else max(-low, high) / INT8_MAX
+        found[layer.key.removeprefix("net.")] = scale
+    return found
+
+
+def _rounded_forward(unit: Conv | RepConv, scale: float, is_unsigned: bool, x: Tensor) -> Tensor:
+    """(B, C, h, w) to (B, D, h / stride, w / stride), as the INT8 layer will compute it; rounding passes gradients."""
+    weight, bias = folded_weight(unit)
+    peak = weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12)
+    zeros = torch.zeros(len(peak), dtype=torch.int32, device=peak.device)
+    weight = torch.fake_quantize_per_channel_affine(weight, peak / INT8_MAX, zeros, 0, -127, 127)
+    low, high = (0, 255) if is_unsigned else (-128, 127)
+    x = torch.fake_quantize_per_tensor_affine(x, scale, 0, low, high)
+    conv = unit.conv
+    y = nn.functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+    activated: Tensor = unit.act(y)
+    return activated
+
+
+def folded_weight(unit: Conv | RepConv) -> tuple[Tensor, Tensor]:
+    """Weight (D, C, k, k) and bias (D,) of the one convolution that a unit becomes; gradients reach all its parts."""
+    assert isinstance(unit.bn, nn.BatchNorm2d)
+    if isinstance(unit, Conv):
+        return folded(unit.conv.weight, unit.bn)
+    assert isinstance(unit.branch_bn, nn.BatchNorm2d)
+    assert unit.point is not None
+    weight, bias = folded(unit.conv.weight, unit.branch_bn)
+    weight = weight + nn.functional.pad(unit._point_weight(unit.point), (1, 1, 1, 1))
+    return folded(weight, unit.bn, bias)
+
+
+def rebased(table: RangeTable, model: Path) -> RangeTable:
+    """The same ranges for the fine-tuned network: it was trained inside them.
+
+    Raises:
+        DataError: it is another architecture.
+    """
+    index = GraphIndex(load_float_model(model))
+    missing = [layer.key for layer in index.layers if index.roles[layer.source] not in table.tensors]
+    if missing:
+        raise DataError(f"{model.name}: the ranges have no input of {missing[0]!r}; calibrate it")
+    return table.model_copy(update={"network_sha256": index.fingerprint, "model": model.name})

@@ -1,0 +1,1 @@
+"""The trainer: steps, optimiser, averaging, checkpoints, processes, logs."""

@@ -1,0 +1,128 @@
+"""One training step: bytes and labels to a loss. Wrapped whole by DistributedDataParallel.
+
+Shape letters: B batch, M objects, h w pixels.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from export.assign import Truth
+from export.config import TrainConfig
+from export.data.loader import BatchSamples
+from export.losses import Loss, classification_loss, detection_loss, segmentation_loss
+from export.models.build import Network
+from export.models.classifier import Classifier
+from export.models.detector import STRIDES, Detector, grid_points
+from export.models.graph import GREY_LEVELS
+from export.models.segmenter import Segmenter
+
+COARSEST = STRIDES[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """A batch as tensors.
+
+    Attributes:
+        images: (B, h, w, 3) uint8 BGR.
+        truth: the objects; None but for detection.
+        mask: (B, h, w) int64; None but for segmentation.
+        label: (B,) int64; None but for classification.
+    """
+
+    images: Tensor
+    truth: Truth | None
+    mask: Tensor | None
+    label: Tensor | None
+
+
+def to_targets(batch: BatchSamples, config: TrainConfig, device: torch.device) -> Targets:
+    """Move what the task needs to the device."""
+    images = torch.as_tensor(batch.images).to(device, non_blocking=True)
+    match config.task:
+        case "detect":
+            return Targets(images, padded_truth(batch).to(device), None, None)
+        case "segment":
+            assert batch.masks is not None
+            return Targets(images, None, torch.as_tensor(batch.masks).to(device).long(), None)
+        case "classify":
+            assert batch.label is not None
+            return Targets(images, None, None, torch.as_tensor(batch.label).to(device))
+
+
+def padded_truth(batch: BatchSamples) -> Truth:
+    """The objects of a batch in arrays as long as the longest list."""
+    size = (len(batch.boxes), max(1, *(len(boxes) for boxes in batch.boxes)))
+    xyxy, label = torch.zeros(*size, 4), torch.zeros(size, dtype=torch.int64)
+    weight = torch.zeros(size)
+    valid, ignored = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
+    for row, boxes in enumerate(batch.boxes):
+        count = len(boxes)
+        xyxy[row, :count] = torch.as_tensor(boxes)
+        label[row, :count] = torch.as_tensor(batch.labels[row].astype(np.int64))
+        weight[row, :count] = torch.as_tensor(batch.weight[row])
+        ignored[row, :count] = torch.as_tensor(batch.ignore[row])
+        valid[row, :count] = ~ignored[row, :count]
+    return Truth(xyxy, label, weight, valid, ignored)
+
+
+class TrainingStep(nn.Module):
+    """A network with its loss: targets in, loss out.
+
+    Args:
+        network: learns.
+        class_weight: (C,) weights of the classes in the loss, None for equal ones.
+    """
+
+    def __init__(self, network: Network, config: TrainConfig, class_weight: Tensor | None = None) -> None:
+        super().__init__()
+        self.network = network
+        self._smoothing = config.optim.label_smoothing
+        self._format = torch.channels_last if config.run.channels_last else torch.contiguous_format
+        self._class_weight = class_weight
+
+    def forward(self, targets: Targets, amp: torch.dtype | None) -> Loss:
+        """Run the network in ``amp`` (None: float32) and compare; losses are float32."""
+        x = targets.images.permute(0, 3, 1, 2).float().div(GREY_LEVELS).contiguous(memory_format=self._format)
+        with torch.autocast(x.device.type, amp or torch.bfloat16, enabled=amp is not None):
+            return self._loss(x, targets)
+
+    def _loss(self, x: Tensor, targets: Targets) -> Loss:
+        network = self.network
+        if isinstance(network, Detector):
+            assert targets.truth is not None
+            one, many = network.branches(x)
+            sizes = [(x.shape[2] // stride, x.shape[3] // stride) for stride in STRIDES]
+            centres, strides = grid_points(sizes, x.device)
+            return detection_loss(one, many, centres, strides, targets.truth)
+        if isinstance(network, Segmenter):
+            assert targets.mask is not None
+            raw = network.branches(x)
+            return segmentation_loss(raw.logits, raw.coarse, raw.border, targets.mask, self._class_weight)
+        assert isinstance(network, Classifier)
+        assert targets.label is not None
+        return classification_loss(network(x), targets.label, self._smoothing, self._class_weight)
+
+
+def rescaled(targets: Targets, scales: tuple[float, ...], seed: tuple[int, int]) -> Targets:
+    """The batch at one of these scales, chosen by ``seed``; sizes stay multiples of the coarsest stride."""
+    scale = random.Random(f"{seed[0]}-{seed[1]}").choice(scales)
+    height, width = targets.images.shape[1:3]
+    size = tuple(max(1, round(side * scale / COARSEST)) * COARSEST for side in (height, width))
+    if size == (height, width):
+        return targets
+    moved = F.interpolate(targets.images.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True)
+    truth, mask = targets.truth, targets.mask
+    if truth is not None:
+        factor = torch.tensor([size[1] / width, size[0] / height] * 2, device=moved.device)
+        truth = replace(truth, xyxy=truth.xyxy * factor)
+    if mask is not None:
+        mask = F.interpolate(mask[:, None].float(), size, mode="nearest")[:, 0].long()
+    return replace(targets, images=moved.round().to(torch.uint8).permute(0, 2, 3, 1), truth=truth, mask=mask)

@@ -1,0 +1,103 @@
+"""Accuracy, size and speed of our INT8 and FP16 files beside those of onnxruntime.quantization's defaults.
+
+Prints the rows of the table in docs/int8.md: ``pytest tests/bench/test_int8_peers.py -m bench -s``
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+
+from calib.calibrate import calibrate
+from calib.clipping import Method
+from calib.frames import FrameSet, choose_frames, dataset_candidates
+from calib.graph import load_float_model
+from calib.ranges import RangeTable
+from edge.model import find_manifest
+from edge.types import Array
+from export.convert_fp16 import convert_to_half
+from export.data.open_data import first, open_dataset
+from export.data.sample import Dataset
+from export.gate import Gate, main_value
+from export.latency import compare_latency
+from export.lint import lint
+from export.quantize import QuantizeOptions, quantize
+
+pytestmark = [pytest.mark.bench, pytest.mark.shared, pytest.mark.timeout(3600)]
+CALIBRATION_FRAMES = 100
+# what --method auto chose for each
+CHOSEN: dict[tuple[str, str], Method] = {
+    ("yolox_nano_416", "fp32"): "entropy",
+    ("yolox_nano_416", "cpu"): "average",
+    ("nanodet_m_320", "fp32"): "average",
+    ("nanodet_m_320", "cpu"): "mse",
+}
+
+
+@pytest.mark.parametrize("name", ["yolox_nano_416", "nanodet_m_320"])
+def test_int8_beside_the_defaults_of_onnxruntime(name: str, shared_data: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copy(shared_data / "models" / f"{name}.onnx", tmp_path))
+    shutil.copy(shared_data / "models" / f"{name}.json", tmp_path)
+    manifest = find_manifest(model)
+    train = open_dataset(f"coco:{shared_data}/detection/voc07/train.json", on_error="skip")
+    val = open_dataset(f"coco:{shared_data}/detection/coco80/instances.json", on_error="skip")
+    judged = first(val, int(os.environ.get("EDGELOOP_PICTURES", "1000")))
+    frames = choose_frames(dataset_candidates(train, 0), manifest.input, CALIBRATION_FRAMES, origin="voc07 train")
+    table = calibrate(model, manifest, frames, tmp_path / "ranges.json").table
+    files = {"fp32": model, "ort defaults": _peer(model, frames, tmp_path)}
+    rows = {"fp32": {"map": main_value(Gate(manifest, judged, threads=1).measure_file(model))}}
+    rows["ort defaults"] = {"map": main_value(Gate(manifest, judged, threads=1).measure_file(files["ort defaults"]))}
+    half = convert_to_half(model, judged, tmp_path / "half.onnx")
+    files["fp16"], rows["fp16"] = half.out, {"map": main_value(half.after)}
+    for flavour in ("fp32", "cpu"):
+        ours = _ours(model, table, judged, tmp_path / f"int8-{flavour}.onnx", flavour, CHOSEN[name, flavour])
+        files[f"int8 {flavour}"], rows[f"int8 {flavour}"] = tmp_path / f"int8-{flavour}.onnx", ours
+    _add_facts(rows, files, next(iter(frames.source(1).tensors())))
+    print(f"\n{name} " + json.dumps(rows, indent=1))
+    for flavour in ("fp32", "cpu"):
+        assert rows[f"int8 {flavour}"]["map"] >= 0.99 * rows["fp32"]["map"]
+    assert rows["ort defaults"]["map"] < rows["int8 cpu"]["map"]
+
+
+def _ours(model: Path, table: RangeTable, judged: Dataset, out: Path, flavour: str, method: Method) -> dict[str, Any]:
+    result = quantize(model, table, judged, out, QuantizeOptions(flavour=flavour, method=method, ranks_layers=False))  # type: ignore[arg-type]
+    floats = sorted(result.scheme.float_layers or ())
+    return {"map": main_value(result.after), "float": f"{len(floats)} of {result.num_layers}", "method": method}
+
+
+def _peer(model: Path, frames: FrameSet, folder: Path) -> Path:
+    """What ``quantize_static`` makes when nothing but the calibration frames is given."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._tensors: Iterator[Array] = iter(frames.source(32).tensors())
+
+        def get_next(self) -> dict[str, Array] | None:
+            tensor = next(self._tensors, None)
+            return None if tensor is None else {name: tensor.copy()}
+
+    # at the opset that per-channel Q/DQ needs, as its own documentation asks
+    prepared = folder / "prepared.onnx"
+    onnx.save(load_float_model(model), prepared)
+    name = onnx.load(prepared).graph.input[0].name
+    quantize_static(prepared, folder / "peer.onnx", Reader())
+    return folder / "peer.onnx"
+
+
+def _add_facts(rows: dict[str, dict[str, Any]], files: dict[str, Path], frame: Array) -> None:
+    """Size, TensorRTs that take it, and latency: one and two threads, all files in turn."""
+    for name, path in files.items():
+        rows[name]["megabytes"] = round(path.stat().st_size / 1e6, 2)
+        accepted = lint(onnx.load(path)).accepted
+        rows[name]["tensorrt"] = [target for target, is_taken in accepted.items() if is_taken]
+    for threads in (1, 2):
+        for name, latency in compare_latency(files, frame, threads=threads, runs=20).items():
+            rows[name][f"ms_{threads}"] = round(latency.median_ms, 1)

@@ -1,0 +1,241 @@
+"""Events through a real MQTT broker: killed and started again, with passwords, TLS, both protocols and discovery."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.backoff import Backoff
+from edge.delivery import DeliveryWorker
+from edge.errors import SinkError
+from edge.event_schema import EnvelopeMaker, Place
+from edge.event_settings import MqttSettings
+from edge.outbox import Outbox
+from edge.sinks.mqtt import MqttTarget
+from edge.types import Event
+
+pytestmark = pytest.mark.real_server
+ROOT = Path(__file__).parents[2]
+
+
+def load_servers() -> Any:
+    spec = importlib.util.spec_from_file_location("mosquitto_server", ROOT / "tests" / "servers" / "mosquitto.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+servers = load_servers()
+
+
+@contextmanager
+def broker(folder: Path, *lines: str) -> Iterator[Any]:
+    running = servers.Broker(folder, *lines)
+    running.start()
+    try:
+        yield running
+    finally:
+        running.end()
+
+
+@contextmanager
+def delivering(
+    outbox: Outbox, settings: MqttSettings, streams: tuple[str, ...] = ("door",)
+) -> Iterator[DeliveryWorker]:
+    worker = DeliveryWorker(outbox, MqttTarget(settings, streams, "box"), Backoff(base_s=0.05, cap_s=0.3))
+    stopping = threading.Event()
+    thread = threading.Thread(target=worker.run, args=(stopping,))
+    thread.start()
+    try:
+        yield worker
+    finally:
+        stopping.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        outbox.close()
+
+
+class Feed:
+    """Puts numbered events into an outbox and remembers their ids."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._maker = EnvelopeMaker("test")
+        self.ids: list[str] = []
+
+    def put(self, count: int) -> None:
+        for _ in range(count):
+            now_ns = time.monotonic_ns()
+            event = Event("line_crossed", "door", now_ns, len(self.ids), {"line": "gate"})
+            envelope = self._maker.make(event, Place(0, len(self.ids), now_ns, None), 0, None, {})
+            self._outbox.put([envelope])
+            self.ids.append(envelope.id)
+
+
+def ids_in(got: list[tuple[str, str, bool]]) -> list[str]:
+    return [json.loads(text)["id"] for topic, text, _ in got if topic == "edge/door/events"]
+
+
+@pytest.mark.parametrize("outage_s", [2.0, pytest.param(60.0, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_a_killed_broker_delays_events_and_loses_none(tmp_path: Path, protocol: Any, outage_s: float) -> None:
+    outbox = Outbox(tmp_path / "e.db", ["mqtt"])
+    feed = Feed(outbox)
+    with broker(tmp_path) as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, protocol=protocol, timeout_s=3)
+        listener = servers.Listener(mosquitto)
+        # the broker writes the subscription down: what comes while the listener is away is kept for it
+        mosquitto.send(signal.SIGUSR1)
+        with delivering(outbox, settings) as worker:
+            feed.put(20)
+            listener.wait_for(lambda got: len(ids_in(got)) >= 20)
+            mosquitto.end(signal.SIGKILL)
+            began = time.monotonic()
+            feed.put(20)
+            while time.monotonic() - began < outage_s:
+                feed.put(1)
+                time.sleep(0.1)
+            assert worker.last_error
+            mosquitto.start()
+            feed.put(5)
+            listener.wait_for(lambda got: set(ids_in(got)) == set(feed.ids))
+        listener.close()
+    first_seen = list(dict.fromkeys(ids_in(listener.got)))
+    assert first_seen == feed.ids
+    assert worker.counters["delivered"] >= len(feed.ids)
+
+
+def test_birth_will_and_clean_end_are_told(tmp_path: Path) -> None:
+    code = """
+import sys, threading
+from pathlib import Path
+from edge.event_settings import MqttSettings
+from edge.sinks.mqtt import MqttTarget
+target = MqttTarget(MqttSettings(host="127.0.0.1", port=int(sys.argv[1])), ["door"], "box")
+target.keep_alive()
+print("up", flush=True)
+sys.stdin.read(1)
+target.close()
+"""
+    with broker(tmp_path) as mosquitto:
+        listener = servers.Listener(mosquitto, "edge/status")
+        for is_killed in (True, False):
+            listener.got.clear()
+            process = subprocess.Popen(
+                [sys.executable, "-c", code, str(mosquitto.port)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": str(ROOT)},
+            )
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"up\n"
+            listener.wait_for(lambda got: [text for _, text, _ in got] == ["online"])
+            if is_killed:
+                process.kill()
+            process.communicate(b"x")
+            listener.wait_for(lambda got: [text for _, text, _ in got] == ["online", "offline"])
+        listener.close()
+
+
+def test_home_assistant_finds_every_stream(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path / "e.db", ["mqtt"])
+    with broker(tmp_path) as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, discovery="homeassistant", topic="site/edge")
+        with delivering(outbox, settings, ("door", "yard")):
+            early = servers.Listener(mosquitto, "site/edge/status")
+            early.wait_for(lambda got: ("site/edge/status", "online", True) in got or len(got) > 0)
+            early.close()
+            late = servers.Listener(mosquitto)
+            late.wait_for(lambda got: len(got) >= 4)
+            late.close()
+    found = {topic: text for topic, text, is_retained in late.got if is_retained}
+    assert found["site/edge/status"] == "online"
+    door = json.loads(found["homeassistant/event/edgeloop-box/door/config"])
+    assert door["state_topic"] == "site/edge/door/events"
+    assert door["unique_id"] == "edgeloop-box-door"
+    assert "line_crossed" in door["event_types"]
+    assert json.loads(found["homeassistant/binary_sensor/edgeloop-box/status/config"])["payload_on"] == "online"
+    assert "homeassistant/event/edgeloop-box/yard/config" in found
+
+
+def test_a_wrong_password_is_one_sentence_without_it_and_is_mended_without_a_restart(tmp_path: Path) -> None:
+    canary, right = "canary-7f3a-password", "right-password"
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "edge", right], check=True)
+    secret = tmp_path / "secret"
+    secret.write_text(canary + "\n")
+    outbox = Outbox(tmp_path / "e.db", ["mqtt"])
+    feed = Feed(outbox)
+    with broker(tmp_path, "allow_anonymous false", f"password_file {passwords}") as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, username="edge", password_file=secret)
+        target = MqttTarget(settings, ["door"], "box")
+        with pytest.raises(SinkError, match="let nobody in") as refused:
+            target.keep_alive()
+        assert canary not in str(refused.value)
+        listener = servers.Listener(mosquitto, username="edge", password=right)
+        with delivering(outbox, settings) as worker:
+            feed.put(1)
+            while not worker.last_error:
+                time.sleep(0.02)
+            secret.write_text(right)
+            listener.wait_for(lambda got: ids_in(got) == feed.ids)
+        listener.close()
+
+
+def test_tls_is_checked_against_the_given_authority(tmp_path: Path) -> None:
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path)
+
+    curve = ("-pkeyopt", "ec_paramgen_curve:prime256v1")
+    alternative = ("-addext", "subjectAltName=IP:127.0.0.1")
+    for name in ("server", "stranger"):
+        names = ("-keyout", f"{name}.key", "-out", f"{name}.pem")
+        openssl(
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            *curve,
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            f"/CN={name}",
+            *alternative,
+            *names,
+        )
+    lines = ("allow_anonymous true", f"certfile {tmp_path}/server.pem", f"keyfile {tmp_path}/server.key")
+    with broker(tmp_path, *lines) as mosquitto:
+        known = MqttSettings(host="127.0.0.1", port=mosquitto.port, tls=True, tls_ca_file=tmp_path / "server.pem")
+        target = MqttTarget(known, ["door"], "box")
+        target.keep_alive()
+        target.close()
+        stranger = known.model_copy(update={"tls_ca_file": tmp_path / "stranger.pem"})
+        with pytest.raises(SinkError, match="cannot be reached"):
+            MqttTarget(stranger, ["door"], "box").keep_alive()
+
+
+def test_a_broker_that_accepts_and_says_nothing_is_given_up(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings = MqttSettings(host="127.0.0.1", port=silent.getsockname()[1], timeout_s=0.5)
+        began = time.monotonic()
+        with pytest.raises(SinkError, match="no answer within"):
+            MqttTarget(settings, ["door"], "box").keep_alive()
+        assert time.monotonic() - began < 5

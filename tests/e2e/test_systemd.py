@@ -1,0 +1,152 @@
+"""The units are clean and closed, and the install script does what it says, in a folder of its own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "systemd"
+UNITS = ("edge.service", "edge-build@.service")
+MAX_EXPOSURE = 2.5
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+
+
+def run(*command: str | Path, code: int = 0) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def install(root: Path, *options: str, code: int = 0) -> str:
+    return run("sh", FOLDER / "install.sh", "--root", root, "--no-venv", *options, code=code)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """A root with the daemon in it; the program is a stand-in, as pip has tests of its own."""
+    program = tmp_path / "opt/edge/bin/edge"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / "opt/edge/pyvenv.cfg").write_text("home = /usr/bin\n")
+    install(tmp_path)
+    return tmp_path
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_free_of_mistakes(unit: str, installed: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The program's path is the only thing that is not of the device itself."""
+    text = (installed / "etc/systemd/system" / unit).read_text().replace("/opt/edge/", f"{installed}/opt/edge/")
+    copy = tmp_path_factory.mktemp("units") / unit.replace("@", "@street")
+    copy.write_text(text)
+    assert run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", copy) == ""
+
+
+@needs_systemd
+def test_a_mistake_in_a_unit_would_be_found(tmp_path: Path) -> None:
+    text = (FOLDER / "edge.service").read_text().replace("WatchdogSec=30", "WatchdogSecs=30")
+    (tmp_path / "edge.service").write_text(text.replace("/opt/edge/bin/edge", "/bin/true"))
+    assert "WatchdogSecs" in run("systemd-analyze", "verify", "--man=no", tmp_path / "edge.service")
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_closed(unit: str) -> None:
+    lines = run("systemd-analyze", "security", "--offline=yes", "--no-pager", FOLDER / unit).splitlines()
+    found = re.search(r"exposure level for \S+: ([\d.]+)", lines[-1])
+    assert found
+    assert float(found[1]) <= MAX_EXPOSURE
+
+
+def test_the_unit_lets_cameras_and_gpus_in_and_nothing_else() -> None:
+    text = (FOLDER / "edge.service").read_text()
+    allowed = re.findall(r"^DeviceAllow=(\S+) rw$", text, re.MULTILINE)
+    assert "DevicePolicy=closed" in text
+    assert {"char-video4linux", "char-drm", "/dev/nvidia0", "/dev/nvmap"} <= set(allowed)
+    assert all(re.match(r"char-(video4linux|media|drm|nvidia)|/dev/(nv|v4l2-nv)", device) for device in allowed)
+    assert re.search(r"^CapabilityBoundingSet=$", text, re.MULTILINE)
+
+
+def test_install_puts_everything_in_its_place(installed: Path) -> None:
+    assert (installed / "etc/edge/edge.toml").read_text() == (FOLDER / "edge.toml").read_text()
+    for unit in UNITS:
+        assert "/opt/edge/bin/edge" in (installed / "etc/systemd/system" / unit).read_text()
+    assert (installed / "etc/edge/secrets").stat().st_mode & 0o777 == 0o700
+    assert (installed / "etc/edge/edge.toml").stat().st_mode & 0o777 == 0o640
+    assert list((installed / "var/lib/edge/models").glob("*.onnx"))
+    assert (installed / "usr/lib/sysusers.d/edge.conf").is_file()
+
+
+def test_an_upgrade_keeps_configuration_models_and_secrets(installed: Path) -> None:
+    kept = {
+        installed / "etc/edge/edge.toml": "mine",
+        installed / "etc/edge/secrets/token": "secret",
+        installed / "var/lib/edge/models/own.onnx": "model",
+        next((installed / "var/lib/edge/models").glob("street*.onnx")): "fine-tuned",
+    }
+    for path, text in kept.items():
+        path.write_text(text)
+    (installed / "etc/systemd/system/edge.service").write_text("old")
+    assert "kept" in install(installed)
+    assert {path: path.read_text() for path in kept} == kept
+    assert (installed / "etc/systemd/system/edge.service").read_text() != "old"
+    assert (installed / "etc/edge/edge.toml.dist").read_text() == (FOLDER / "edge.toml").read_text()
+
+
+def test_installing_twice_changes_nothing(installed: Path) -> None:
+    def state() -> dict[str, bytes]:
+        return {str(path): path.read_bytes() for path in installed.rglob("*") if path.is_file()}
+
+    before = state()
+    install(installed)
+    assert state() == before
+
+
+def test_uninstall_keeps_what_is_yours_and_purge_does_not(installed: Path) -> None:
+    install(installed, "--uninstall")
+    left = {str(path.relative_to(installed)) for path in installed.rglob("*") if path.is_file()}
+    assert "etc/edge/edge.toml" in left
+    assert not [path for path in left if path.startswith(("etc/systemd", "opt", "usr"))]
+    install(installed, "--uninstall", "--purge")
+    assert not [path for path in installed.rglob("*") if path.is_file()]
+
+
+def test_a_folder_that_is_no_environment_of_ours_is_not_removed(installed: Path) -> None:
+    (installed / "opt/edge/pyvenv.cfg").unlink()
+    install(installed, "--uninstall")
+    assert (installed / "opt/edge/bin/edge").is_file()
+
+
+def test_another_prefix_stands_in_the_units(tmp_path: Path) -> None:
+    install(tmp_path, "--prefix", "/srv/vision")
+    text = (tmp_path / "etc/systemd/system/edge.service").read_text()
+    assert "ExecStart=/srv/vision/bin/edge run /etc/edge/edge.toml" in text
+    assert "/opt/edge" not in text
+
+
+@pytest.mark.parametrize(
+    ("marker", "extra"), [("etc/nv_tegra_release", "jetson"), ("proc/driver/nvidia/version", "gpu"), ("nothing", "cpu")]
+)
+def test_the_platform_is_found_out(marker: str, extra: str, tmp_path: Path) -> None:
+    (tmp_path / marker).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / marker).write_text("")
+    assert f"Edgeloop for {extra}" in install(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--fly",), "unknown option --fly"),
+        (("--prefix", "opt"), "expected a folder from the root on"),
+        (("--extra", "tpu"), "expected cpu, gpu, rtx, jetson or openvino"),
+        (("--purge",), "--purge goes with --uninstall"),
+    ],
+)
+def test_wrong_options_change_nothing(options: tuple[str, ...], words: str, tmp_path: Path) -> None:
+    assert words in install(tmp_path, *options, code=1)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,120 @@
+"""What the camera tests share: servers to start and kill, pipelines without a model, what a process holds."""
+
+from __future__ import annotations
+
+import gc
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from edge.config import parse_config
+from edge.engines.null import NullEngine
+from edge.pipeline import Pipeline
+
+RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
+SYNTHETIC = "synthetic://street?size=128x96&objects=2&live=1&seed={seed}&fps={fps}"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Callable[[], bool], limit_s: float, what: str) -> float:
+    """Seconds until the condition held."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < limit_s, f"not within {limit_s} s: {what}"
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+class RtspServer:
+    """The GStreamer server in a process that can be killed and started again on the same port."""
+
+    def __init__(self, *size_and_rate: int) -> None:
+        self.port = free_port()
+        self.url = f"rtsp://viewer:canarysecret@127.0.0.1:{self.port}/cam"
+        self._arguments = [str(value) for value in size_and_rate]
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    def start(self) -> None:
+        command = ["/usr/bin/python3", str(RTSP_SERVER), str(self.port), *self._arguments]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            if self._process.stdout is not None:
+                self._process.stdout.close()
+
+
+def null_pipeline(
+    folder: Path, sources: list[str], *, engine_s: float = 0.0, max_batch: int = 8, top: Any = None, **stream: Any
+) -> Pipeline:
+    """A pipeline whose engine finds nothing and takes ``engine_s`` per batch; streams are called cam0, cam1, …"""
+    manifest = folder / "null.json"
+    spec = {"name": "frames", "width": 64, "height": 64, "layout": "nhwc", "dtype": "uint8", "colour": "bgr"}
+    facts = {"schema": 1, "name": "null", "task": "detect", "head": "edgenet", "classes": ["x"], "input": spec}
+    manifest.write_text(json.dumps(facts))
+    (folder / "null.onnx").touch()
+    streams = [
+        {"name": f"cam{index}", "source": source, "retry_base_s": 0.2, "retry_cap_s": 0.5, **stream}
+        for index, source in enumerate(sources)
+    ]
+    model = {"path": folder / "null.onnx", "engine": "null", "manifest": manifest, "max_batch": max_batch}
+    config = parse_config({"model": model, "streams": streams, **(top or {})}, where="test")
+    pipeline = Pipeline(config)
+    if engine_s:
+        (loaded,) = pipeline.models.values()
+        loaded.engine = NullEngine(loaded.manifest.input, max_batch=max_batch, seconds=engine_s)
+    return pipeline
+
+
+def emitted(pipeline: Pipeline) -> dict[str, int]:
+    """Stream → frames that came out."""
+    return {name: lane.counters["emitted"] for name, lane in pipeline.lanes.items()}
+
+
+def unaccounted(pipeline: Pipeline) -> dict[str, int]:
+    """Stream → frames that vanished without being counted; all zero once the pipeline has stopped."""
+    missing = {}
+    for name, lane in pipeline.lanes.items():
+        counts = lane.counters.snapshot()
+        drops = sum(count for cause, count in counts.items() if cause.startswith("drop_"))
+        missing[name] = counts.get("captured", 0) - counts.get("emitted", 0) - drops
+    return missing
+
+
+def holdings() -> dict[str, int]:
+    """What this process holds now: threads, open files, children, resident kilobytes."""
+    gc.collect()
+    me = psutil.Process()
+    return {
+        "threads": me.num_threads(),
+        "fds": me.num_fds(),
+        "children": len(me.children(recursive=True)),
+        "rss_kb": me.memory_info().rss // 1024,
+    }
+
+
+def capture_children() -> list[psutil.Process]:
+    """The capture children of this process, oldest first."""
+    children = psutil.Process().children()
+    found = [child for child in children if "edge.capture_child" in " ".join(child.cmdline())]
+    return sorted(found, key=lambda child: child.create_time())

@@ -1,0 +1,87 @@
+"""A real MQTT broker (mosquitto) for tests, which can be killed and started again with what it had saved."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+BINARY = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Broker:
+    """mosquitto on a free port. ``lines`` are added to its configuration."""
+
+    def __init__(self, folder: Path, *lines: str) -> None:
+        self.port = free_port()
+        self._file = folder / "mosquitto.conf"
+        text = ["user root", f"listener {self.port} 127.0.0.1", "persistence true", f"persistence_location {folder}/"]
+        self._file.write_text("\n".join([*text, *(lines or ["allow_anonymous true"])]) + "\n")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen([BINARY, "-c", str(self._file)], stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+        raise TimeoutError("mosquitto does not listen")
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def end(self, number: signal.Signals = signal.SIGKILL) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(20)
+        self._process = None
+
+
+class Listener:
+    """Subscribes with a session that the broker keeps, and writes down what comes as (topic, payload, retained)."""
+
+    def __init__(self, broker: Broker, topic: str = "#", **login: Any) -> None:
+        from paho.mqtt import client as paho
+
+        self.got: list[tuple[str, str, bool]] = []
+        self._changed = threading.Condition()
+        self._subscribed = threading.Event()
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="listener", clean_session=False)
+        if login:
+            self._client.username_pw_set(**login)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(topic, 1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._take
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.loop_start()
+        assert self._subscribed.wait(20)
+
+    def _take(self, _client: object, _data: object, message: Any) -> None:
+        with self._changed:
+            self.got.append((message.topic, message.payload.decode(), message.retain))
+            self._changed.notify_all()
+
+    def wait_for(self, is_there: Any, timeout_s: float = 30) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: is_there(self.got), timeout_s), self.got[-5:]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()

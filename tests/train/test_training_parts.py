@@ -1,0 +1,177 @@
+"""Schedule, optimiser groups, averaging, scales, crops and balance: the small parts of a training."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from edge.types import Float32
+from export.config import OptimConfig, parse_config
+from export.data.loader import BatchSamples, make_loader
+from export.data.open_data import open_dataset
+from export.models.classifier import Classifier
+from export.training.balance import class_counts, draw_weights
+from export.training.ema import Average
+from export.training.logs import csv_text
+from export.training.loop import crop_of
+from export.training.optim import learning_rate, make_optimizer, set_training_mode
+from export.training.pictures import draw_batch
+from export.training.step import Targets, padded_truth, rescaled
+
+pytestmark = pytest.mark.train
+
+
+def test_learning_rate_warms_up_then_falls_to_its_last_share() -> None:
+    config = OptimConfig(lr=0.1, final_lr=0.05, warmup_steps=10)
+    rates = [learning_rate(step, 100, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01) and rates[9] == pytest.approx(0.1)
+    assert all(a < b for a, b in itertools.pairwise(rates[:10]))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+    assert learning_rate(100, 100, config) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_only_weights_decay(optimizer: str) -> None:
+    model = Classifier("nano", 3)
+    made = make_optimizer(model, OptimConfig(optimizer=optimizer, weight_decay=0.1))
+    decay = {id(value): group["weight_decay"] for group in made.param_groups for value in group["params"]}
+    for name, value in model.named_parameters():
+        is_weight = name.endswith("weight") and value.ndim > 1
+        assert decay[id(value)] == (0.1 if is_weight else 0.0), name
+
+
+def test_frozen_batch_norms_keep_their_statistics() -> None:
+    model = Classifier("nano", 3, tiny_input=True)
+    config = parse_config({"task": "classify", "name": "x", "data": _DATA, "optim": {"freeze_bn": True}}, "t")
+    before = copy.deepcopy(model.state_dict())
+    set_training_mode(model, config.optim, config.transfer)
+    model(torch.rand(4, 3, 32, 32))
+    assert all(bool((model.state_dict()[name] == value).all()) for name, value in before.items())
+
+
+def test_average_follows_closely_at_first_and_slowly_later() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(model.weight)
+    average = Average(model, decay=0.9, ramp_steps=10)
+    nn.init.ones_(model.weight)
+    average.update(model, 1)
+    early = float(average.model.weight)
+    average.update(model, 1000)
+    late = (float(average.model.weight) - early) / (1 - early)
+    assert early > 0.9
+    assert late == pytest.approx(0.1, abs=1e-3)
+
+
+def test_other_scales_keep_boxes_on_their_objects() -> None:
+    images = torch.zeros(1, 64, 64, 3, dtype=torch.uint8)
+    images[0, 16:32, 8:40] = 255
+    batch = _batch(images.numpy(), np.array([[8, 16, 40, 32]], np.float32))
+    targets = Targets(images, padded_truth(batch), None, None)
+    moved = rescaled(targets, (2.0,), (1, 1))
+    assert moved.images.shape == (1, 128, 128, 3)
+    assert moved.truth is not None
+    x1, y1, x2, y2 = (int(value) for value in moved.truth.xyxy[0, 0])
+    assert int(moved.images[0, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min()) > 250
+    assert int(moved.images[0, : y1 - 2].max()) < 5
+
+
+def test_the_scale_of_a_step_is_the_same_after_a_restart() -> None:
+    targets = Targets(torch.zeros(1, 64, 64, 3, dtype=torch.uint8), None, None, None)
+    sizes = [rescaled(targets, (0.5, 1.0, 1.5), (1, step)).images.shape[1] for step in range(20)]
+    assert sizes == [rescaled(targets, (0.5, 1.0, 1.5), (1, step)).images.shape[1] for step in range(20)]
+    assert set(sizes) == {32, 64, 96}
+
+
+def test_truth_is_padded_to_the_longest_list() -> None:
+    truth = padded_truth(
+        _batch(np.zeros((2, 8, 8, 3), np.uint8), np.ones((3, 4), np.float32), np.empty((0, 4), np.float32))
+    )
+    assert truth.xyxy.shape == (2, 3, 4)
+    assert truth.valid.tolist() == [[True] * 3, [False] * 3]
+
+
+def test_drawing_a_batch_leaves_its_pictures_alone(tmp_path: Path) -> None:
+    batch = _batch(np.full((1, 64, 64, 3), 90, np.uint8), np.array([[8, 8, 40, 40]], np.float32))
+    draw_batch(batch, ("a",), tmp_path / "batch.png")
+    assert (tmp_path / "batch.png").is_file()
+    assert bool((batch.images == 90).all())
+
+
+def test_crops_show_objects_at_the_scale_of_whole_pictures() -> None:
+    tree: dict[str, Any] = {"task": "detect", "name": "x", "data": {**_DATA, "width": 512, "height": 256}}
+    tree["augment"] = {"scale_min": 1.0, "scale_max": 1.0}
+    assert crop_of(parse_config(tree, "t"))[0] == (256, 512)
+    tree["data"] |= {"crop_width": 256, "crop_height": 128}
+    size, settings = crop_of(parse_config(tree, "t"))
+    assert size == (128, 256)
+    assert (settings.scale_min, settings.scale_max) == (2.0, 2.0)
+
+
+def test_cropped_batches_have_the_size_and_scale_of_the_crop(squares: tuple[str, str]) -> None:
+    tree: dict[str, Any] = {"task": "detect", "name": "x", "data": {**_DATA, "width": 96, "height": 96}}
+    tree["data"] |= {"crop_width": 64, "crop_height": 64}
+    tree["augment"] = {"scale_min": 1.0, "scale_max": 1.0, "focus": 1.0, "flip": 0.0}
+    size, settings = crop_of(parse_config(tree, "t"))
+    batch = next(
+        iter(make_loader(open_dataset(squares[0]), size=size, batch_size=16, augment=settings, seed=1, epoch=0))
+    )
+    assert batch.images.shape == (16, 64, 64, 3)
+    # with focus, every crop has an object; sides of 16 to 39 pixels stay what they are, but for what is cut off
+    assert all(len(boxes) for boxes in batch.boxes)
+    sides = np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes in batch.boxes])
+    assert 16 <= float(sides.max()) <= 40
+
+
+def test_rare_pictures_are_drawn_more_often() -> None:
+    dataset = _Counted([[0], [0], [0], [0], [0], [0], [0], [0], [0], [0, 1]])
+    weights = draw_weights(dataset)
+    assert weights[:9].tolist() == [1.0] * 9
+    assert weights[9] == pytest.approx(np.sqrt(0.3 / 0.1))
+
+
+def test_class_counts_of_folders(colours: str) -> None:
+    assert class_counts(open_dataset(colours)).tolist() == [12.0, 12.0]
+
+
+def test_metrics_that_come_later_get_a_column_of_their_own() -> None:
+    assert csv_text([{"epoch": 1, "loss": 2.5}, {"epoch": 2, "loss": 1, "map50": 0.25}]) == (
+        "epoch,loss,map50\n1,2.5,\n2,1,0.25\n"
+    )
+
+
+_DATA: dict[str, Any] = {"train": "a", "val": "b", "width": 64, "height": 64}
+
+
+def _batch(images: np.ndarray[Any, np.dtype[np.uint8]], *boxes: Float32) -> BatchSamples:
+    labels = [np.zeros(len(box), np.int32) for box in boxes]
+    skip = [np.zeros(len(box), np.bool_) for box in boxes]
+    weight = [np.ones(len(box), np.float32) for box in boxes]
+    return BatchSamples(images, list(boxes), labels, skip, weight, None, None, [str(row) for row in range(len(boxes))])
+
+
+class _Counted:
+    """A detection set with these labels per picture."""
+
+    name, task, classes, fingerprint = "counted", "detect", ("a", "b"), "x"
+
+    def __init__(self, labels: list[list[int]]) -> None:
+        self._labels = labels
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> Any:
+        from export.data.sample import Sample
+
+        labels = np.array(self._labels[index], np.int32)
+        count = len(labels)
+        boxes = np.ones((count, 4), np.float32)
+        image = np.zeros((4, 4, 3), np.uint8)
+        return Sample(image, str(index), boxes, labels, np.zeros(count, np.bool_), np.ones(count, np.float32))
