@@ -88,7 +88,7 @@ def matched(old: Detections, new: Detections) -> list[tuple[int, int]]:
         return []
     overlap = iou(old.xyxy, new.xyxy)
     overlap[old.class_id[:, None] != new.class_id[None, :]] = 0
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     while True:
         first, second = np.unravel_index(int(np.argmax(overlap)), overlap.shape)
         if overlap[first, second] < MATCH_IOU:

@@ -20,7 +20,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
-from edge.errors import EdgeError
+from edge.errors import EdgeError, MissingError
 from edge.ring import RingWriter, receive, send
 from edge.sources.choose import Decoding, open_direct
 from edge.sources.prepared import Preparation, PreparedSource
@@ -51,7 +51,8 @@ class Child:
         try:
             source = self._open(request[0]["uri"], request[0]["options"])
         except EdgeError as error:
-            send(self._channel, {"kind": "error", "text": str(error)})
+            is_lacking = isinstance(error, MissingError)
+            send(self._channel, {"kind": "error", "text": str(error), "is_lacking": is_lacking})
             return
         try:
             self._pass_on(source)
@@ -68,6 +69,7 @@ class Child:
 
     def _pass_on(self, source: PreparedSource) -> None:
         send(self._channel, {"kind": "opened", "info": asdict(source.info)})
+        source.decode_into(self._make_room)
         while (picture := source.read()) is not None:
             self._take_back(0.0)
             facts = {"captured_ns": source.captured_ns, "pts_ns": picture[1], "drops": source.take_drops()}
@@ -95,6 +97,10 @@ class Child:
         self._drops, self._changes = Counter(), []
         self._last_sent_s = time.monotonic()
         send(self._channel, {"kind": "frame", "slot": slot, **facts})
+
+    def _make_room(self, height: int, width: int) -> UInt8 | None:
+        """A free slot for a picture of this size, so that it is decoded to where the parent reads it."""
+        return self._ring.room() if self._ring is not None and self._ring.shape == (height, width, 3) else None
 
     def _ring_for(self, image: UInt8) -> RingWriter:
         """The ring for pictures of this size; a new one where the camera changed its size."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edge.analytics.settings import AnalyticsSettings
 from edge.camera_settings import HealthConfig, Mask, MotionGateConfig, Region, Side
+from edge.config_overrides import overridden
 from edge.daemon_settings import GovernorSettings, LogSettings, ServerConfig, SwapSettings
 from edge.errors import ConfigError
 from edge.event_settings import EventSettings, MqttSettings, WebhookSettings
@@ -158,7 +160,7 @@ def load_config(path: Path) -> Config:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
-    return parse_config(raw, where=path.name, text=text)
+    return parse_config(overridden(raw, os.environ), where=path.name, text=text)
 
 
 def parse_config(raw: dict[str, Any], *, where: str, text: str = "") -> Config:

@@ -64,17 +64,23 @@ class RingWriter:
         self._slots: UInt8 = np.frombuffer(memory, np.uint8).reshape(num_slots, *self.shape)
         self._free = list(range(num_slots))
 
+    def room(self) -> UInt8 | None:
+        """A free slot to decode into, the same until ``put`` takes it; None where all slots are in use."""
+        return self._slots[self._free[-1]] if self._free else None
+
     def put(self, image: UInt8) -> int | None:
-        """Copy a picture of the ring's shape; the slot's number, or None where all slots are in use."""
+        """Take a picture of the ring's shape, copied unless it lies in ``room``; its slot, None where none is free."""
         if not self._free:
             return None
         slot = self._free.pop()
-        self._slots[slot] = image
+        if image.ctypes.data != self._slots[slot].ctypes.data:
+            self._slots[slot] = image
         return slot
 
     def release(self, slot: int) -> None:
         """The parent is done with a slot."""
-        self._free.append(slot)
+        # the slot at the end may be decoded into now: it stays there
+        self._free.insert(max(0, len(self._free) - 1), slot)
 
     def close(self) -> None:
         os.close(self.fd)

@@ -108,9 +108,12 @@ async def _read(request: Request) -> bytes:
 def _swap_order(body: Any) -> tuple[str, dict[str, str]]:
     path = body.get("path") if isinstance(body, dict) else None
     classes = body.get("classes", {}) if isinstance(body, dict) else None
-    is_mapping = isinstance(classes, dict) and len(classes) <= MAX_CLASSES
     if not isinstance(path, str) or "\0" in path or len(path) > 255:
         raise HTTPException(400, 'expected {"path": FILE}, the name of a file beside the model that runs')
-    if not is_mapping or not all(isinstance(text, str) for pair in classes.items() for text in pair):
+    if not isinstance(classes, dict) or len(classes) > MAX_CLASSES or not _is_texts(classes):
         raise HTTPException(400, 'expected "classes" to be an object of new names and old names')
     return path, classes
+
+
+def _is_texts(table: dict[Any, Any]) -> bool:
+    return all(isinstance(text, str) for pair in table.items() for text in pair)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-QUERY = {
+QUERY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "/stream/{name}.mjpeg": {"fps": {"type": "number", "minimum": 0, "maximum": 240}},
     "/api/feed": {
         "streams": {"type": "string"},
@@ -16,7 +16,7 @@ QUERY = {
     },
     "/api/events": {"streams": {"type": "string"}},
 }
-BODIES = {
+BODIES: Mapping[str, Mapping[str, Any]] = {
     "/api/models/{name}/swap": {
         "type": "object",
         "required": ["path"],

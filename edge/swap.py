@@ -188,7 +188,8 @@ class Swap:
             return
         tap = ShadowTap()
         comparison = Comparison(self._old.manifest.thresholds.score)
-        old_ms, new_ms = [], []
+        old_ms: list[float] = []
+        new_ms: list[float] = []
         deadline = time.monotonic() + self._settings.shadow_timeout_s
         self._line.watch(self._order.config.name, tap.offer)
         try:

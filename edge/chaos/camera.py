@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Literal, get_args
 
-from edge.chaos.pictures import OTHER_SIZE_PX, jpegs, transport_stream
+from edge.chaos.pictures import OTHER_SIZE_PX, SIZE_PX, jpegs, transport_stream
 
 Fault = Literal[
     "none",
@@ -37,8 +37,10 @@ DENIED = b"HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic\r\nContent-Lengt
 class ChaosCamera:
     """Serves pictures on 127.0.0.1; ``set_fault`` changes how, for connections that exist too."""
 
-    def __init__(self) -> None:
+    def __init__(self, size_px: tuple[int, int] = SIZE_PX) -> None:
+        """Args: width and height of its pictures."""
         self.fault: Fault = "none"
+        self._size_px = size_px
         self._stopping = threading.Event()
         self._listener: socket.socket | None = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
@@ -122,7 +124,7 @@ class ChaosCamera:
             fault = self.fault
             if fault == "disconnect" and time.monotonic() - started > 1.0:
                 return
-            picture = _picture(fault, index, chance)
+            picture = _picture(fault, index, chance, self._size_px)
             self._deliver(client, fault, BOUNDARY % len(picture) + picture + b"\r\n")
             index += 1
             self._stopping.wait(_period_s(fault))
@@ -165,10 +167,9 @@ class ChaosCamera:
             _shut(client)
 
 
-def _picture(fault: Fault, index: int, chance: random.Random) -> bytes:
+def _picture(fault: Fault, index: int, chance: random.Random, size_px: tuple[int, int]) -> bytes:
     """The JPEG of this number under this fault."""
-    size_px = OTHER_SIZE_PX if fault == "size_change" and (index // 5) % 2 else None
-    files = jpegs(size_px) if size_px else jpegs()
+    files = jpegs(OTHER_SIZE_PX if fault == "size_change" and (index // 5) % 2 else size_px)
     data = files[0 if fault == "frozen" else index % len(files)]
     if fault != "corrupt" or index % 2:
         return data

@@ -22,7 +22,7 @@ def bench(
     seconds: Annotated[float, typer.Option(help="How long each part runs.")] = 10.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the bare engine and the whole loop (decode, letterbox, infer, head, track, JSONL) back to back."""
+    """Measure the bare engine and the whole loop back to back."""
     from edge.config import config_from_arguments, load_config
     from edge.measure import cores, first_images, measure_engine, measure_loop
     from edge.model import open_model

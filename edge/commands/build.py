@@ -41,7 +41,7 @@ def build(
     rtx: Annotated[bool, typer.Option("--rtx", help="Use TensorRT for RTX where both are installed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Build a TensorRT engine and its manifest from an ONNX file."""
+    """Build a TensorRT engine and its manifest from ONNX."""
     from edge import trt_api
     from edge.preflight import find_compute_capability
     from export.engine import BuildOptions, build_engine, default_out, parse_batch

@@ -15,9 +15,12 @@ from edge.errors import ConfigError, EdgeError, UsageError
 def check(
     config: Annotated[Path | None, typer.Argument(help="A TOML file such as systemd/edge.toml.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the file and end.")] = False,
+    migrate: Annotated[
+        bool, typer.Option("--migrate", help="Bring the file to this version, show the difference and end.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validate a configuration: every file is there, every source gives a picture, every model runs a batch."""
+    """Validate a configuration: files, sources, one batch."""
     from edge.config import Config, load_config
     from edge.credentials import with_secrets
 
@@ -26,6 +29,9 @@ def check(
         return
     if config is None:
         raise UsageError("expected a configuration file; run: edge check edge.toml")
+    if migrate:
+        _migrate(config)
+        return
     loaded = with_secrets(load_config(config))
     rows = [_check_model(loaded, model) for model in loaded.models]
     rows += [_check_stream(stream) for stream in loaded.streams]
@@ -38,6 +44,23 @@ def check(
         raise ConfigError(
             f"{config.name}: {len(failed)} of {len(rows)} checks failed; the first: {failed[0]['detail']}"
         )
+
+
+def _migrate(path: Path) -> None:
+    from edge.config_migrations import migrate
+    from edge.files import write_atomic
+
+    try:
+        migrated = migrate(path.read_text())
+        if migrated.diff:
+            mode = path.stat().st_mode
+            write_atomic(path.with_name(path.name + ".old"), path.read_bytes())
+            path.with_name(path.name + ".old").chmod(mode)
+            write_atomic(path, migrated.text)
+            path.chmod(mode)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read or written ({error})") from None
+    typer.echo(migrated.diff or f"{path.name} is of this version already")
 
 
 def _check_model(loaded: Any, model: Any) -> dict[str, str]:

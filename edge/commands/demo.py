@@ -21,7 +21,7 @@ def demo(
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Instead of the shipped model.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the shipped model at work: boxes, ids and trails on a live page in the browser."""
+    """Show the shipped model at work on a live page."""
     from edge.commands.run import describe
     from edge.config import config_from_arguments
     from edge.models.shipped import demo_model

@@ -11,7 +11,7 @@ NEEDED = ("numpy", "opencv", "onnxruntime", "av")
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Report what this machine has (GPU, libraries, decoders proved by decoding, cameras) and how to get the rest."""
+    """Report what this machine has and lacks, and how to get it."""
     from rich.markup import escape
 
     from edge.doctor import examine

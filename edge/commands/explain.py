@@ -19,7 +19,7 @@ def explain(
     ca_file: Annotated[Path | None, typer.Option(help="Certificate that signs the daemon's.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say where the time of a running daemon goes, what it drops and why, and what will be the next bottleneck."""
+    """Say where a running daemon's time goes and what it drops."""
     from rich.markup import escape
 
     from edge.api_client import ApiClient

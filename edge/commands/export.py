@@ -17,7 +17,7 @@ def export(
     nms: Annotated[bool | None, typer.Option("--nms/--no-nms", help="Export the branch that needs NMS.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a checkpoint as ONNX: bytes in, boxes or classes out, checked against torch."""
+    """Write a checkpoint as ONNX, checked against torch."""
     from edge.errors import MissingError
 
     try:

@@ -23,7 +23,7 @@ def inspect(
     to: Annotated[Path | None, typer.Option("--out", help="Write the manifest to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a model's manifest, operators, precision, size and cost; propose a manifest for a foreign one."""
+    """Show what a model is; propose a manifest for a foreign one."""
     from edge.engines.choose import PLAN_SUFFIXES
     from edge.manifest import manifest_path, read_sidecar, write_sidecar
 

@@ -19,7 +19,7 @@ def lint(
     target: Annotated[str, typer.Option(help="Fail unless this TensorRT takes it, as tensorrt-10.3.")] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Check a Q/DQ model against TensorRT's rules, layer by layer."""
+    """Check a Q/DQ model against TensorRT's rules, by layer."""
     import onnx
     from google.protobuf.message import DecodeError
 

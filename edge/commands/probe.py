@@ -17,7 +17,7 @@ def probe(
     snapshot: Annotated[Path | None, typer.Option(help="Write the last picture here.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Open a source and say what it is: size, declared and measured rate, decoder; optionally save a picture."""
+    """Say what a source is: size, measured rate, decoder."""
     import cv2
 
     from edge.errors import SinkError

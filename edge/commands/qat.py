@@ -23,7 +23,7 @@ def qat(
     out_path: Annotated[Path | None, typer.Option("--out", help="Default CHECKPOINT-qat.pt.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a checkpoint for INT8; export, calibrate and quantize it afterwards as usual."""
+    """Fine-tune a checkpoint for INT8."""
     from rich.progress import Progress
 
     from calib.clipping import METHODS

@@ -33,7 +33,7 @@ def quantize(
     report: Annotated[bool, typer.Option(help="Write NAME.report.html and .json beside the model.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Quantize a model to INT8 (or cast it to FP16) within an accuracy budget."""
+    """Quantize to INT8 (or cast to FP16) within a budget."""
     from typing import get_args
 
     from calib.clipping import METHODS

@@ -29,7 +29,7 @@ def run(
     track: Annotated[str, typer.Option(help="edge, bytetrack, ocsort, sort, off.")] = "edge",
     as_json: AsJson = False,
 ) -> None:
-    """Run cameras or files through a model: edge run edge.toml, or edge run --source S --model M --sink …"""
+    """Run cameras or files: edge.toml, or --source S --model M …"""
     from edge import logs
     from edge.config import config_from_arguments
     from edge.remembered import load_or_last_good

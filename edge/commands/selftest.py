@@ -17,7 +17,7 @@ def selftest(
     seconds: Annotated[float, typer.Option(help="How long each fault lasts.")] = 4.0,
     as_json: AsJson = False,
 ) -> None:
-    """Start small cameras with scripted faults on this machine, and print pass or fail and figures per guarantee."""
+    """Try this machine against cameras with scripted faults."""
     from edge.chaos.camera import FAULTS
     from edge.chaos.drills import Verdict, run_drills
 

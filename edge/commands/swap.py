@@ -25,7 +25,7 @@ def swap(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change the model of a running daemon: trial, shadow run, take-over, and back if anything fails."""
+    """Change a running daemon's model; back if anything fails."""
     from edge.api_client import ApiClient
 
     pairs = [text.partition("=") for text in renamed or ()]

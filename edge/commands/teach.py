@@ -25,7 +25,7 @@ def teach(
     engine: Annotated[str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, trt.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Let a detector label pictures, videos or cameras, to train a smaller one on."""
+    """Let a detector label pictures, to train a smaller one on."""
     from rich.progress import Progress
 
     from edge.files import sha256_of

@@ -20,7 +20,7 @@ def track(
     motion: Annotated[Path | None, typer.Option(help="Camera motion: frame and a 2x3 affine per line.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Follow detected boxes through a sequence (MOTChallenge text in and out)."""
+    """Follow boxes through a sequence (MOTChallenge text)."""
     import time
 
     from edge.mot_text import read_detections, read_motion, write_tracks

@@ -19,7 +19,7 @@ def track_eval(
     benchmark: Annotated[str, typer.Option(help="Rules for distractors: MOT15, MOT16, MOT17 or MOT20.")] = "MOT17",
     as_json: AsJson = False,
 ) -> None:
-    """Score tracks against ground truth (HOTA, MOTA, IDF1, through TrackEval)."""
+    """Score tracks against ground truth, through TrackEval."""
     scores = evaluate(pairs(truth, tracks), benchmark)
     if as_json:
         print_json(scores)

@@ -17,7 +17,7 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's training stopped.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a network by a recipe; start it with torchrun to use many processes or machines."""
+    """Train a network by a recipe; torchrun uses many processes."""
     import logging
     import os
 

@@ -15,6 +15,7 @@ from edge.interfaces import TensorInfo
 from edge.types import Array
 
 DYNAMIC_MAX_BATCH = 16
+OWN_OUTPUTS = ("boxes", "scores", "labels", "class_map", "probs")
 
 
 class OpenVinoEngine:
@@ -59,7 +60,15 @@ class OpenVinoEngine:
 
 def _info(port: Any) -> TensorInfo:
     shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
-    return TensorInfo(port.get_any_name(), shape, str(np.dtype(port.get_element_type().to_dtype())))
+    return TensorInfo(_name(port), shape, str(np.dtype(port.get_element_type().to_dtype())))
+
+
+def _name(port: Any) -> str:
+    """The name that the ONNX file gives; OpenVINO keeps names of inner tensors beside it."""
+    names = port.get_names()
+    own = [name for name in OWN_OUTPUTS if name in names]
+    chosen: str = own[0] if own else port.get_any_name()
+    return chosen
 
 
 def _last_line(error: Exception) -> str:

@@ -14,6 +14,7 @@ from av.codec.context import Flags
 
 from edge.errors import SourceError
 from edge.interfaces import SourceInfo
+from edge.sources.prepared import MakeRoom
 from edge.types import UInt8
 from edge.uris import kind_of, masked
 
@@ -28,7 +29,11 @@ logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 
 class AvSource:
-    """One FFmpeg container opened by PyAV; see ``edge.interfaces.Source``."""
+    """One FFmpeg container opened by PyAV; see ``edge.interfaces.Source``.
+
+    Attributes:
+        make_room: asked for memory for each picture; None is answered by memory of our own.
+    """
 
     def __init__(self, uri: str, *, transport: str = "tcp", hardware: str = "off") -> None:
         """Open it and decode the first picture, which proves the decoder.
@@ -43,6 +48,7 @@ class AvSource:
         """
         self._label = masked(uri)
         self._is_file = kind_of(uri) == "file"
+        self.make_room: MakeRoom = lambda height, width: None
         if self._is_file and not Path(uri).is_file():
             raise SourceError(f"{self._label}: no such file; expected a video or an address such as rtsp://…")
         self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), hardware)
@@ -63,8 +69,7 @@ class AvSource:
     def read(self) -> tuple[UInt8, int | None] | None:
         frame, self._first = (self._first, None) if self._first is not None else (next(self._frames, None), None)
         if frame is not None:
-            image: UInt8 = np.ascontiguousarray(frame.to_ndarray(format="bgr24"))
-            return image, self._pts_ns(frame) if self._is_file else None
+            return self._image(frame), self._pts_ns(frame) if self._is_file else None
         if self._is_file:
             return None
         raise SourceError(f"{self._label}: the stream broke off")
@@ -72,6 +77,17 @@ class AvSource:
     def close(self) -> None:
         self._frames = iter(())
         self._container.close()
+
+    def _image(self, frame: Any) -> UInt8:
+        """(H, W, 3) uint8 BGR, in the memory that the reader offers if there is any."""
+        room = self.make_room(frame.height, frame.width)
+        if room is None:
+            image: UInt8 = np.ascontiguousarray(frame.to_ndarray(format="bgr24"))
+            return image
+        plane = frame.reformat(format="bgr24").planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        np.copyto(room, rows[:, : plane.width * 3].reshape(room.shape))
+        return room
 
     def _open(self, uri: str, options: dict[str, str], hardware: str) -> Any:
         limits = None if self._is_file else (OPEN_TIMEOUT_S, READ_TIMEOUT_S)

@@ -16,6 +16,8 @@ from edge.sources.prepared import Preparation, PreparedSource
 from edge.uris import kind_of
 
 DEFAULT_PREPARATION = Preparation()
+# a folder with this file in it is a raw recording (edge.sources.replay)
+INDEX = "index.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,10 @@ def open_direct(uri: str, decoding: Decoding) -> Source:
 
         return open_synthetic(uri)
     path = Path(uri)
+    if kind_of(uri) == "file" and (path / INDEX).is_file():
+        from edge.sources.replay import ReplaySource
+
+        return ReplaySource(path)
     from edge.sources.images import SUFFIXES, ImageSource
 
     if kind_of(uri) == "file" and (path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES)):

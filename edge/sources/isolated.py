@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.camera_health import Change
-from edge.errors import SourceError
+from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
 from edge.ring import RingLimit, RingReader, receive, send
 from edge.types import UInt8
@@ -84,7 +84,7 @@ class IsolatedSource:
         try:
             send(self._channel, {"uri": uri, "options": options or {}})
             opened = self._next({"opened"}, deadlines.open_s)
-        except (SourceError, OSError):
+        except (SourceError, MissingError, OSError):
             self.close()
             raise
         if opened is None:
@@ -153,7 +153,8 @@ class IsolatedSource:
             raise SourceError(f"{self._label}: {self._death()}")
         message, fds = received
         if message["kind"] == "error":
-            raise SourceError(message["text"])
+            # what the machine lacks does not come by trying again
+            raise MissingError(message["text"]) if message.get("is_lacking") else SourceError(message["text"])
         if message["kind"] == "ring":
             self._ring = self._map(fds[0], message)
         self._drops.update(message.get("drops", {}))

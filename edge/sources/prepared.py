@@ -6,13 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from edge.camera_health import Change, HealthMonitor, HealthSettings
 from edge.interfaces import Source, SourceInfo
 from edge.motion_gate import GateSettings, MotionGate
 from edge.picture import Pace, PicturePreparer, PictureSettings
 from edge.types import UInt8
+
+# height, width → (H, W, 3) uint8 to decode into, or None
+MakeRoom: TypeAlias = Callable[[int, int], UInt8 | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,15 @@ class PreparedSource:
         self._on_held_back = on_held_back
         self._drops: Counter[str] = Counter()
         self._changes: list[Change] = []
+        # a masked picture is never shared before its mask is painted
+        self._is_untouched = replace(preparation.picture, max_fps=None) == PictureSettings()
         self.captured_ns = 0
         self.info = _described(source.info, preparation.picture)
+
+    def decode_into(self, make_room: MakeRoom) -> None:
+        """Let the decoder write into this memory, where it can and where nothing is done to its pictures afterwards."""
+        if hasattr(self._source, "make_room") and self._is_untouched:
+            self._source.make_room = make_room
 
     def read(self) -> tuple[UInt8, int | None] | None:
         while (picture := self._source.read()) is not None:

@@ -11,7 +11,8 @@ import pytest
 
 from edge.errors import SourceError
 from edge.interfaces import Source
-from edge.sources.choose import open_source
+from edge.sources.choose import Decoding, open_source
+from edge.sources.replay import RawWriter
 
 NUM_FRAMES = 6
 
@@ -31,10 +32,21 @@ def write_pictures(folder: Path) -> str:
     return str(folder)
 
 
+def write_recording(folder: Path) -> str:
+    writer = RawWriter(folder / "raw")
+    for index in range(NUM_FRAMES):
+        writer.write(np.full((64, 96, 3), index * 30, np.uint8), 0, index, 5000 + index * 1000, index * 1000)
+    writer.close()
+    return str(folder / "raw")
+
+
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "opencv file": lambda folder: open_source(write_video(folder)),
     "image folder": lambda folder: open_source(write_pictures(folder)),
     "synthetic": lambda folder: open_source(f"synthetic://street?seed=1&size=96x64&objects=2&frames={NUM_FRAMES}"),
+    "PyAV file": lambda folder: open_source(write_video(folder), decoding=Decoding("av")),
+    "isolated PyAV file": lambda folder: open_source(write_video(folder), decoding=Decoding("av"), is_isolated=True),
+    "raw recording": lambda folder: open_source(write_recording(folder)),
     "isolated file": lambda folder: open_source(write_video(folder), is_isolated=True),
 }
 
@@ -50,7 +62,7 @@ def test_it_says_what_it_is(source: Source) -> None:
     info = source.info
     assert (info.width, info.height, info.num_frames) == (96, 64, NUM_FRAMES)
     assert not info.is_live
-    assert info.fps > 0
+    assert info.fps > 0 or info.decoder == "raw recording"
     assert info.decoder
 
 

@@ -19,7 +19,10 @@ import numpy as np
 import psutil
 import pytest
 
+from edge.chaos.camera import ChaosCamera
+from edge.config import StreamConfig
 from edge.errors import ConfigError, EdgeError, SourceError
+from edge.memory_plan import plan_memory
 from edge.pipeline import Pipeline
 from edge.sources.isolated import Deadlines, IsolatedSource
 
@@ -220,7 +223,8 @@ def test_under_overload_every_frame_is_fresh_fair_and_accounted_for(tmp_path: Pa
     early = np.percentile([value for age in ages for value in age[: len(age) // 2]], 90)
     late = np.percentile([value for age in ages for value in age[len(age) // 2 :]], 90)
     assert late < 1.25 * early + 50
-    print(f"\nages p90 {early:.0f} ms, then {late:.0f} ms; frames per camera {sorted(counts.values())}; oldest {max(max(age) for age in ages):.0f} ms")
+    oldest = max(max(age) for age in ages)
+    print(f"\nages p90 {early:.0f} ms, then {late:.0f} ms, oldest {oldest:.0f} ms; frames {sorted(counts.values())}")
 
 
 def test_a_priority_of_two_is_served_twice_as_often_under_overload(tmp_path: Path) -> None:
@@ -324,3 +328,140 @@ def test_a_stream_that_does_not_fit_is_not_added(
     assert list(pipeline.lanes) == ["cam0"]
     with pytest.raises(ConfigError, match="no stream is called 'new'; running: cam0"):
         pipeline.remove_stream("new")
+
+
+CANARY = (255, 0, 255)
+MASK = ((0.2, 0.2), (0.8, 0.3), (0.7, 0.8), (0.25, 0.7))
+
+
+def canary_film(folder: Path, count: int = 12) -> Path:
+    """A grey film, in which everything that the mask shall cover is of a colour that occurs nowhere else."""
+    import cv2
+
+    folder.mkdir()
+    for index in range(count):
+        image = np.full((180, 320, 3), 60 + 5 * index, np.uint8)
+        cv2.fillPoly(image, [np.floor(np.array(MASK) * (320, 180)).astype(np.int32)], CANARY)
+        cv2.imwrite(str(folder / f"{index:03d}.png"), image)
+    return folder
+
+
+def has_canary(image: np.ndarray[Any, Any]) -> bool:
+    """Whether anything magenta is left; the film is grey."""
+    image = image.astype(np.int16)
+    return bool((image[..., 0] - image[..., 1] > 40).any() or (image[..., 2] - image[..., 1] > 40).any())
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+@pytest.mark.parametrize("change", [{}, {"rotate": 90, "size": (200, 300), "roi": (0.1, 0.1, 0.9, 0.9)}])
+def test_what_a_privacy_mask_covers_is_found_in_no_output(
+    tmp_path: Path, isolation: str, change: dict[str, Any]
+) -> None:
+    import av
+    import cv2
+
+    film = canary_film(tmp_path / "film")
+    outputs = [f"jsonl:{tmp_path}/out.jsonl", f"mp4:{tmp_path}/out.mp4", f"snapshot:{tmp_path}/shots"]
+    (tmp_path / "shots").mkdir()
+    pipeline = null_pipeline(tmp_path, [str(film)], isolation=isolation, masks=(MASK,), sinks=outputs, **change)
+    seen: list[bool] = []
+    lane = pipeline.lanes["cam0"]
+    follow = lane.follower.follow
+    lane.follower.follow = lambda frame, *rest: (seen.append(has_canary(frame.image)), follow(frame, *rest))[1]  # type: ignore[method-assign]
+    pipeline.start()
+    assert pipeline.wait(60)
+    assert pipeline.stop()
+    assert seen == [False] * 12
+    shots = list((tmp_path / "shots").glob("*.jpg"))
+    assert shots
+    assert not any(has_canary(np.asarray(cv2.imread(str(path)))) for path in shots)
+    with av.open(str(tmp_path / "out.mp4")) as video:
+        assert not any(has_canary(frame.to_ndarray(format="bgr24")) for frame in video.decode(video=0))
+    assert has_canary(np.asarray(cv2.imread(str(film / "000.png")))), "the test itself can tell"
+
+
+def test_a_frozen_camera_is_an_event_a_state_and_an_end_of_both(tmp_path: Path) -> None:
+    camera = ChaosCamera()
+    sinks = [f"jsonl:{tmp_path}/out.jsonl"]
+    pipeline = null_pipeline(tmp_path, [camera.url], health={"frozen_s": 1.5, "hold_s": 0}, sinks=sinks)
+    pipeline.start()
+    lane = pipeline.lanes["cam0"]
+    wait_for(lambda: lane.counters["emitted"] > 5, 20, "pictures")
+    camera.set_fault("frozen")
+    wait_for(lambda: lane.state == "frozen", 10, "the picture is found to be frozen")
+    assert lane.stats()["health"] == ["frozen"]
+    camera.set_fault("none")
+    wait_for(lambda: lane.state == "streaming", 10, "it lives again")
+    wait_for(lambda: not lane.told, 5, "both events are out")
+    assert pipeline.stop()
+    camera.close()
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    told = [(event["kind"], event["data"].get("from")) for line in lines for event in line["events"]]
+    assert told == [("camera_frozen", None), ("camera_recovered", "frozen")]
+
+
+def test_a_slow_rate_and_a_gate_count_what_they_hold_back_and_do_not_look_like_a_silent_camera(
+    running: Callable[..., Pipeline],
+) -> None:
+    camera = ChaosCamera()
+    gate = {"enabled": True, "floor_fps": 0.4, "hold_s": 0.0, "min_share": 0.9}
+    slow = {"name": "slow", "source": camera.url, "max_fps": 0.4, "stall_timeout_s": 1.0}
+    pipeline = running([camera.url], motion_gate=gate, stall_timeout_s=1.0, top={"stop_timeout_s": 5})
+    lane = pipeline.lanes["cam0"]
+    other = pipeline.add_stream(StreamConfig.model_validate(slow))
+    wait_for(lambda: min(lane.counters["emitted"], other.counters["emitted"]) >= 3, 30, "pictures at the floor rate")
+    assert lane.counters["drop_no_motion"] >= 30
+    assert other.counters["drop_max_fps"] >= 30
+    assert lane.counters["reconnects"] + other.counters["reconnects"] == 0
+    camera.close()
+
+
+def test_a_decoder_that_grows_beyond_its_plan_is_ended() -> None:
+    source = None
+    with pytest.raises(SourceError, match=r"the decoder grew to \d+ MB, over its 5 MB; it was ended"):
+        # it may be found while opening, or a second later
+        source = IsolatedSource(SYNTHETIC.format(seed=1, fps=10), deadlines=Deadlines(open_s=20, memory_mb=5))
+        while source.read() is not None:
+            pass
+    if source is not None:
+        source.close()
+
+
+@pytest.mark.timeout(240)
+def test_the_memory_plan_holds_under_faults(tmp_path: Path) -> None:
+    """Rings, children and frames of two cameras stay within the plan while they break, flood and change their size."""
+    cameras = [ChaosCamera((1280, 720)) for _ in range(2)]
+    urls, stream = [camera.url for camera in cameras], {"size": (1280, 720), "stall_timeout_s": 1.0}
+    manifests = {"model": null_pipeline(tmp_path, urls, **stream).lanes["cam0"].manifest}
+    budget = plan_memory(null_pipeline(tmp_path, urls, **stream).config, manifests).total_mb + 1
+    pipeline = null_pipeline(tmp_path, urls, top={"memory_budget_mb": budget}, **stream)
+    pipeline.start()
+    wait_for(lambda: min(emitted(pipeline).values()) > 3, 40, "pictures")
+    worst = 0.0
+    for fault in ("flood", "size_change", "disconnect", "stall_mid_frame", "none"):
+        for camera in cameras:
+            camera.set_fault(fault)
+        deadline = time.monotonic() + 2.5
+        while time.monotonic() < deadline:
+            worst = max(worst, proportional_mb())
+            time.sleep(0.05)
+    for child in capture_children():
+        child.kill()
+    wait_for(lambda: all(lane.state == "streaming" for lane in pipeline.lanes.values()), 20, "both are back")
+    worst = max(worst, proportional_mb())
+    assert pipeline.stop()
+    for camera in cameras:
+        camera.close()
+    print(f"\nplanned {budget:.0f} MB, used at most {worst:.0f} MB")
+    assert worst < budget
+
+
+def proportional_mb() -> float:
+    """Memory of this process and its children, shared pages counted once."""
+    total = 0
+    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
+        try:
+            total += process.memory_full_info().pss
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue
+    return total / 1e6

@@ -90,7 +90,7 @@ def test_a_sink_that_hangs_stops_the_feed_and_a_restart_recovers(tmp_path: Path,
             sink.drain() if len(running.messages) < 8 else None
         hung = time.monotonic()
         # it is not fed while the stage hangs, whatever else goes on
-        assert num_feeds(running, 2.0) == 0
+        assert num_feeds(running, 1.0) == 0
         running.until(lambda: "output of door has made no progress" in running.text, 15)
         running.process.send_signal(signal.SIGABRT)
         assert running.process.wait(20) == -signal.SIGABRT
@@ -99,8 +99,6 @@ def test_a_sink_that_hangs_stops_the_feed_and_a_restart_recovers(tmp_path: Path,
     sink.drain()
     with daemon(tmp_path, config) as running:
         running.wait_for("WATCHDOG=1")
-        sink.drain()
-        running.receive(1.0)
         sink.drain()
         assert time.monotonic() - hung < 40
     os.close(sink.reader)
@@ -166,8 +164,8 @@ def test_a_reload_changes_streams_and_leaves_the_others_alone(tmp_path: Path, mo
         (tmp_path / "edge.toml").write_text(text.replace("source", "sauce"))
         running.process.send_signal(signal.SIGHUP)
         running.until(lambda: "nothing was changed, the last good configuration goes on" in running.text)
+        running.until(lambda: stats(running)["config"]["state"] == "safe")
         state = stats(running)["config"]
-        assert state["state"] == "safe"
         assert "did you mean 'streams.0.source'?" in state["reason"]
         assert running.stop() == 0
 
@@ -255,7 +253,7 @@ def test_every_route_and_method_needs_a_token(served: Daemon) -> None:
         (VIEW_TOKEN, "POST", "/api/models/model/swap", 403),
         (TOKEN, "POST", "/api/models/nobody/swap", 404),
         (TOKEN, "POST", "/api/stats", 405),
-        (TOKEN, "GET", "/api/reload", 405),
+        (TOKEN, "GET", "/api/reload", 404),
     ],
 )
 def test_the_view_token_changes_nothing(token: str, method: str, path: str, status: int, served: Daemon) -> None:
@@ -298,6 +296,7 @@ def test_https_by_certificate_files(tmp_path: Path, model: Path) -> None:
         assert running.url.startswith("https://")
         with running.client(verify=ssl.create_default_context(cafile=str(cert))) as client:
             assert client.get("/api/stats").status_code == 200
+            del client.headers["authorization"]
             assert "Secure" in client.get(f"/?token={TOKEN}").headers["set-cookie"]
         with pytest.raises(httpx.HTTPError):
             httpx.get(running.url.replace("https", "http"))
@@ -368,9 +367,9 @@ def fuzzed_request(dice: random.Random, known: dict[str, list[str]]) -> tuple[st
     return method, path, options
 
 
-@pytest.mark.parametrize("count", [600, pytest.param(100_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [600, pytest.param(100_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
 def test_no_request_breaks_the_server(count: int, served: Daemon) -> None:
-    known = {path: methods for path, methods in routes(served).items()}
+    known = routes(served)
     dice = random.Random(8)
     seen: dict[int, int] = {}
     memory = []
@@ -390,6 +389,8 @@ def test_no_request_breaks_the_server(count: int, served: Daemon) -> None:
             if number % (count // 4) == 0:
                 memory.append(stats(served)["process"]["rss_mb"])
     assert {200, 400, 404, 405} <= set(seen)
+    # some addresses are too odd even for the client
+    assert sum(seen.values()) > 0.9 * count, seen
     assert "Traceback" not in served.text
     assert memory[-1] < memory[1] * 1.2 + 20
 

@@ -112,6 +112,17 @@ def streams_of(folder: Path, port: int, isolation: str = "thread", names: tuple[
     return "\n".join(tables)
 
 
+def targets_of(folder: Path, port: int) -> str:
+    """Where events go: a broker and a webhook that refuse everything."""
+    secret = quote(CANARY, safe="")
+    (folder / "signing-secret").write_text(CANARY)
+    return (
+        f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\nusername = "edge"\npassword_file = "{folder}/camera-password"\n'
+        f'[[webhooks]]\nurl = "http://u:{secret}@127.0.0.1:{port}/hook?token={secret}"\n'
+        f'secret_file = "{folder}/signing-secret"\n'
+    )
+
+
 def everything_served(running: Daemon) -> str:
     """What every route answers, with its headers; streams for as long as a few pictures take."""
     texts = []
@@ -121,7 +132,7 @@ def everything_served(running: Daemon) -> str:
                 # a stream without pictures sends nothing for long
                 with (
                     suppress(httpx.ReadTimeout),
-                    client.stream("GET", path.replace("{name}", name), timeout=2) as answer,
+                    client.stream("GET", path.replace("{name}", name), timeout=0.5) as answer,
                 ):
                     texts.append(f"{path} {answer.headers}")
                     for number, chunk in enumerate(answer.iter_raw()):
@@ -157,7 +168,7 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
             model,
             streams_of(tmp_path, port, isolation, names),
             with_tokens(tmp_path),
-            f'state_dir = "{tmp_path}/state"\n[log]\nform = "{form}"\n',
+            f'state_dir = "{tmp_path}/state"\n[log]\nform = "{form}"\n{targets_of(tmp_path, port)}',
         )
         with daemon(tmp_path, config, arguments=("--debug",)) as running:
             running.until(lambda: all(f"{name}: backing_off" in running.text for name in [*names, "file"]), 60)

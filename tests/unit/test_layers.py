@@ -14,9 +14,9 @@ IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sink
 # lowest first; a module may import from its own layer and from those below
 LAYERS = [
     {"errors", "types", "files", "uris", "class_names", "backoff", "metrics", "notify", "process_facts", "gpu_stats"},
-    {"secrets", "daemon_settings", "server_access", "server_limits", "server_schema", "explain"},
+    {"secrets", "daemon_settings", "server_access", "server_limits", "server_schema", "explain", "config_overrides"},
     {"interfaces", "boxes", "manifest", "worker", "handoff", "ring", "mot_text"},
-    {"logs", "api_client", "agreement", "class_mapping"},
+    {"logs", "api_client", "config_migrations", "agreement", "class_mapping"},
     {"event_settings", "record_settings", "camera_settings"},
     {"config", "onnx_graph", "card", "jsonl_record", "palette", "settings"},
     {"event_schema", "retention", "outbox_file", "outbox", "delivery", "event_desk"},
@@ -44,7 +44,7 @@ LAYERS = [
     {"pipeline"},
     {"reload", "remembered", "operations"},
     {"service", "serving"},
-    {"measure", "chaos"},
+    {"measure", "chaos", "replay"},
     {"commands"},
     {"cli"},
 ]

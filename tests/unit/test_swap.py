@@ -425,7 +425,7 @@ def swap_often(pipeline: Pipeline, models: list[Path], count: int) -> None:
         assert pipeline.lanes["a"].counters["emitted"] > before
 
 
-@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [200, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
 def test_swaps_lose_no_frame_and_count_none_twice(
     count: int, running: Pipeline, good: Path, folder: Path, tmp_path: Path
 ) -> None:

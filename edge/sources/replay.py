@@ -1,0 +1,173 @@
+"""A raw recording as a source: the pictures of one stream exactly as they were, with the times at which they came.
+
+A recorded stream is a folder with ``index.jsonl``, one line per picture, and lossless FFV1 films ``NNNN.mkv``, a new
+one for each size and every so many pictures, so that a recording that was cut off is whole but for its last film.
+Shape letters: H W picture pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import av
+import av.error
+import numpy as np
+
+from edge.errors import SourceError
+from edge.interfaces import SourceInfo
+from edge.types import UInt8
+
+INDEX = "index.jsonl"
+PICTURES_PER_FILM = 300
+# the films' own clock says nothing: the times stand in the index
+FILM_FPS = 25
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPicture:
+    """One line of the index: which picture of which film, and what ``edge.types.Frame`` says of it.
+
+    Attributes:
+        events: kind and data of what the camera told with this picture.
+    """
+
+    film: int
+    epoch: int
+    seq: int
+    captured_ns: int
+    pts_ns: int | None
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+
+class RawWriter:
+    """Writes one stream's pictures without loss. Used by one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        """Args: an empty or new folder for this stream."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._index: TextIO = (folder / INDEX).open("w")
+        self._film = -1
+        self._container: Any = None
+        self._stream: Any = None
+        self._num_in_film = 0
+        self.num_pictures = 0
+
+    def write(self, image: UInt8, epoch: int, seq: int, captured_ns: int, pts_ns: int | None, events: Any = ()) -> None:
+        """Add a (H, W, 3) uint8 BGR picture."""
+        size = (image.shape[1], image.shape[0])
+        if self._container is None or self._num_in_film >= PICTURES_PER_FILM or size != self._size():
+            self._begin_film(size)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24").reformat(format="bgr0")
+        frame.pts = self._num_in_film
+        self._container.mux(self._stream.encode(frame))
+        line = RecordedPicture(self._film, epoch, seq, captured_ns, pts_ns, list(events))
+        self._index.write(json.dumps(asdict(line)) + "\n")
+        self._num_in_film += 1
+        self.num_pictures += 1
+
+    def close(self) -> None:
+        self._end_film()
+        self._index.close()
+
+    def _size(self) -> tuple[int, int]:
+        return self._stream.width, self._stream.height
+
+    def _begin_film(self, size: tuple[int, int]) -> None:
+        self._end_film()
+        self._film += 1
+        self._container = av.open(str(film_path(self._folder, self._film)), "w")
+        self._stream = self._container.add_stream("ffv1", rate=FILM_FPS)
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = "bgr0"
+        self._num_in_film = 0
+
+    def _end_film(self) -> None:
+        if self._container is not None:
+            self._container.mux(self._stream.encode())
+            self._container.close()
+            self._container = None
+
+
+class ReplaySource:
+    """Gives the pictures of a recorded stream, as fast as they are read; see ``edge.interfaces.Source``.
+
+    Attributes:
+        last: the index line of the picture that was read last.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises: SourceError: there is no recording, or it is damaged."""
+        self._folder = folder
+        self._lines = _index(folder)
+        if not self._lines:
+            raise SourceError(f"{folder}: the recording holds no picture")
+        self._frames: Iterator[Any] = iter(())
+        self._film = -1
+        self._next = 0
+        self.last = self._lines[0]
+        first = self._picture(self._lines[0])
+        self._first: UInt8 | None = first
+        self.info = SourceInfo(first.shape[1], first.shape[0], 0.0, False, len(self._lines), "raw recording")
+
+    def read(self) -> tuple[UInt8, int | None] | None:
+        if self._next >= len(self._lines):
+            return None
+        self.last = self._lines[self._next]
+        image = self._first if self._first is not None else self._picture(self.last)
+        self._first = None
+        self._next += 1
+        # what was live then has no media time; now its capture time stands for it
+        return image, self.last.captured_ns - self._lines[
+            0
+        ].captured_ns if self.last.pts_ns is None else self.last.pts_ns
+
+    def close(self) -> None:
+        self._next = len(self._lines)
+        self._frames = iter(())
+
+    def _picture(self, line: RecordedPicture) -> UInt8:
+        try:
+            if line.film != self._film:
+                self._film = line.film
+                self._frames = _film(film_path(self._folder, line.film))
+            frame = next(self._frames, None)
+        except (av.error.FFmpegError, OSError) as error:
+            raise SourceError(f"{film_path(self._folder, line.film)}: cannot be read: {error}") from None
+        if frame is None:
+            raise SourceError(f"{film_path(self._folder, line.film)}: ends before its index does; it was cut off")
+        image: UInt8 = frame.to_ndarray(format="bgr24")
+        return image
+
+
+def film_path(folder: Path, number: int) -> Path:
+    """Where the film of this number lies."""
+    return folder / f"{number:04d}.mkv"
+
+
+def is_recorded_stream(folder: Path) -> bool:
+    """Whether a folder is one stream of a raw recording."""
+    return (folder / INDEX).is_file()
+
+
+def _film(path: Path) -> Iterator[Any]:
+    with av.open(str(path)) as container:
+        yield from container.decode(video=0)
+
+
+def _index(folder: Path) -> list[RecordedPicture]:
+    path = folder / INDEX
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        raise SourceError(
+            f"{path}: cannot be read ({error.strerror}); expected a folder made by: edge record"
+        ) from None
+    try:
+        return [RecordedPicture(**json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise SourceError(f"{path}: not an index of a recording: {error}") from None

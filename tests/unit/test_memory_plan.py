@@ -1,0 +1,85 @@
+"""The memory plan: what it adds up, the budget that is kept before anything runs, the ring limit that it counts on."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.config import Config, parse_config
+from edge.errors import ConfigError
+from edge.manifest import Manifest
+from edge.memory_plan import LARGEST_PX, MemoryPlan, is_isolated, plan_memory, size_of
+from edge.pipeline import Pipeline
+from edge.ring import MAX_RINGS, NUM_SLOTS, RingLimit, RingReader
+
+SPEC = {"name": "frames", "width": 64, "height": 64, "layout": "nhwc", "dtype": "uint8", "colour": "bgr"}
+FACTS = {"schema": 1, "name": "null", "task": "detect", "head": "edgenet", "classes": ["x"], "input": SPEC}
+
+
+def config(folder: Path, *streams: dict[str, Any], **top: Any) -> Config:
+    (folder / "null.json").write_text(json.dumps(FACTS))
+    (folder / "null.onnx").touch()
+    named = [{"name": f"cam{index}", **stream} for index, stream in enumerate(streams)]
+    model = {"path": folder / "null.onnx", "engine": "null"}
+    return parse_config({"model": model, "streams": named, **top}, where="test")
+
+
+def plan(loaded: Config) -> MemoryPlan:
+    return plan_memory(loaded, {"model": Manifest.model_validate(FACTS)})
+
+
+@pytest.mark.parametrize(
+    ("stream", "size", "isolated"),
+    [
+        ({"source": "rtsp://h/x"}, LARGEST_PX, True),
+        ({"source": "rtsp://h/x", "size": (640, 360)}, (640, 360), True),
+        ({"source": "synthetic://street?size=800x600"}, (800, 600), False),
+        ({"source": "film.mp4", "isolation": "process"}, LARGEST_PX, True),
+        ({"source": "0", "isolation": "thread"}, LARGEST_PX, False),
+    ],
+)
+def test_the_plan_knows_size_and_place_of_a_stream(
+    tmp_path: Path, stream: dict[str, Any], size: tuple[int, int], isolated: bool
+) -> None:
+    (found,) = config(tmp_path, stream).streams
+    assert (size_of(found), is_isolated(found)) == (size, isolated)
+
+
+def test_a_camera_costs_its_rings_and_its_child(tmp_path: Path) -> None:
+    one = plan(config(tmp_path, {"source": "rtsp://h/x"}))
+    two = plan(config(tmp_path, {"source": "rtsp://h/x"}, {"source": "rtsp://h/y", "size": (640, 360)}))
+    shared = next(row for row in one.rows if "shared memory" in row.what)
+    assert shared.mb == pytest.approx(MAX_RINGS * NUM_SLOTS * 1920 * 1080 * 3 / 1e6)
+    small = next(row for row in two.rows if row.owner == "cam1" and "shared memory" in row.what)
+    assert small.mb == pytest.approx(shared.mb / 9)
+    assert two.total_mb > one.total_mb
+
+
+def test_a_configuration_over_its_budget_is_refused_before_it_runs(tmp_path: Path) -> None:
+    loaded = config(tmp_path, {"source": "rtsp://h/x"}, memory_budget_mb=400)
+    with pytest.raises(ConfigError, match=r"memory_budget_mb = 400: .* can need \d+ MB; the largest part is 19\d MB"):
+        Pipeline(loaded)
+    fitting = loaded.model_copy(update={"memory_budget_mb": plan(loaded).total_mb + 1})
+    assert Pipeline(fitting).lanes
+
+
+def reader(limit: RingLimit) -> RingReader:
+    fd = os.memfd_create("test")
+    os.ftruncate(fd, 2 * 4 * 4 * 3)
+    return RingReader(fd, 4, 4, 2, lambda _: None, limit)
+
+
+def test_no_more_rings_live_than_planned_however_long_pictures_are_held() -> None:
+    limit = RingLimit()
+    held = []
+    for _ in range(MAX_RINGS):
+        assert limit.wait_for_room(lambda: False, 0.1)
+        held.append(reader(limit).picture(0))
+    assert len(limit) == MAX_RINGS
+    assert not limit.wait_for_room(lambda: False, 0.05)
+    held.pop()
+    assert limit.wait_for_room(lambda: False, 0.05)

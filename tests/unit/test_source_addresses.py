@@ -1,0 +1,57 @@
+"""How addresses of devices and Jetson cameras are understood, and which decoder an address gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge.errors import SourceError
+from edge.sources.av import AvSource
+from edge.sources.choose import Decoding, open_direct
+from edge.sources.opencv import OpenCvSource, gstreamer_pipeline
+
+
+def test_a_csi_camera_becomes_the_argus_pipeline() -> None:
+    assert gstreamer_pipeline("csi://1?size=1280x720&fps=60&flip=2") == (
+        "nvarguscamerasrc sensor-id=1 ! video/x-raw(memory:NVMM),width=1280,height=720,framerate=60/1 ! "
+        "nvvidconv flip-method=2 ! video/x-raw,format=BGRx ! videoconvert ! video/x-raw,format=BGR ! "
+        "appsink drop=true max-buffers=1 sync=false"
+    )
+    assert "width=1920,height=1080,framerate=30/1" in gstreamer_pipeline("csi://0")
+
+
+@pytest.mark.parametrize(
+    "uri", ["csi://", "csi://x", "csi://0?size=big", "csi://0?fps=-1", "csi://0?flip=9", "csi://0?zoom=2", "csi://0/x"]
+)
+def test_a_wrong_csi_address_says_what_is_right(uri: str) -> None:
+    with pytest.raises(SourceError, match=r"expected csi://SENSOR\?size=1920x1080&fps=30&flip=0"):
+        gstreamer_pipeline(uri)
+
+
+def test_other_pipelines_are_left_as_they_are() -> None:
+    assert gstreamer_pipeline("gst:videotestsrc ! appsink") == "videotestsrc ! appsink"
+
+
+def test_a_device_that_is_not_there_says_which_are(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no such device; present: "):
+        OpenCvSource("/dev/v4l/by-id/usb-nothing-video-index0")
+
+
+def test_a_hardware_decoder_that_is_missing_is_replaced_by_software(tmp_path: Path) -> None:
+    import av
+    import numpy as np
+
+    path = tmp_path / "film.mp4"
+    with av.open(str(path), "w") as film:
+        video = film.add_stream("mpeg4", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        for index in range(5):
+            picture = np.full((48, 64, 3), index * 20, np.uint8)
+            film.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        film.mux(video.encode())
+    source = open_direct(str(path), Decoding("av", hardware="auto"))
+    assert isinstance(source, AvSource)
+    assert source.info.decoder in ("PyAV mpeg4, software", "PyAV mpeg4, hardware")
+    assert source.read() is not None
+    source.close()
