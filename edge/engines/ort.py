@@ -104,7 +104,7 @@ def _load(path: Path, providers: list[str], threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    # a spinning pool takes the cores from decoding and drawing; see docs/benchmarks.md
+    # a spinning pool takes the cores from decoding and drawing
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return ort.InferenceSession(str(path), options, providers=providers)

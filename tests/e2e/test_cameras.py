@@ -22,7 +22,7 @@ import pytest
 from edge.chaos.camera import ChaosCamera
 from edge.config import StreamConfig
 from edge.errors import ConfigError, EdgeError, SourceError
-from edge.memory_plan import plan_memory
+from edge.memory_plan import PROCESS_MB, plan_memory
 from edge.pipeline import Pipeline
 from edge.sources.isolated import Deadlines, IsolatedSource
 
@@ -141,9 +141,9 @@ def test_a_picture_stays_whole_while_somebody_holds_it() -> None:
 def test_held_pictures_cost_drops_and_never_more_memory() -> None:
     source = endless(fps=60)
     held = [source.read() for _ in range(7)]
-    threading.Timer(1.5, held.clear).start()
+    threading.Timer(0.6, held.clear).start()
     assert source.read() is not None
-    assert source.take_drops()["drop_ring_full"] >= 10
+    assert source.take_drops()["drop_ring_full"] >= 5
     source.close()
 
 
@@ -434,6 +434,8 @@ def test_the_memory_plan_holds_under_faults(tmp_path: Path) -> None:
     urls, stream = [camera.url for camera in cameras], {"size": (1280, 720), "stall_timeout_s": 1.0}
     manifests = {"model": null_pipeline(tmp_path, urls, **stream).lanes["cam0"].manifest}
     budget = plan_memory(null_pipeline(tmp_path, urls, **stream).config, manifests).total_mb + 1
+    # other tests of this process have loaded more than a daemon does
+    foreign = max(0.0, proportional_mb() - PROCESS_MB)
     pipeline = null_pipeline(tmp_path, urls, top={"memory_budget_mb": budget}, **stream)
     pipeline.start()
     wait_for(lambda: min(emitted(pipeline).values()) > 3, 40, "pictures")
@@ -448,7 +450,7 @@ def test_the_memory_plan_holds_under_faults(tmp_path: Path) -> None:
     for child in capture_children():
         child.kill()
     wait_for(lambda: all(lane.state == "streaming" for lane in pipeline.lanes.values()), 20, "both are back")
-    worst = max(worst, proportional_mb())
+    worst = max(worst, proportional_mb()) - foreign
     assert pipeline.stop()
     for camera in cameras:
         camera.close()
