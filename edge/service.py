@@ -86,12 +86,20 @@ def run_service(
     # what hangs when the watchdog ends us stands in the journal then
     if not faulthandler.is_enabled() and hasattr(sys.stderr, "fileno"):
         faulthandler.enable()
-    stopping = threading.Event()
+    with _Asked() as asked:
+        return _run(config, origin, max_frames, on_address, asked)
+
+
+def _run(
+    config: Config,
+    origin: Origin,
+    max_frames: int | None,
+    on_address: Callable[[str], None] | None,
+    asked: _Asked,
+) -> Summary:
     folder = state_dir(config) if origin.path is not None else None
     starts = StartBook(folder)
-    asked = _Asked(stopping)
-    asked.listen()
-    _calm_down(starts, stopping)
+    _calm_down(starts, asked.stopping)
     daemon = _Daemon(config, origin, folder)
     server = None
     try:
@@ -195,23 +203,29 @@ class _Daemon:
 
 
 class _Asked:
-    """What signals asked for. The handlers set events only."""
+    """What signals ask for while the block lasts; afterwards they do what they did before. Handlers set events only."""
 
-    def __init__(self, stopping: threading.Event) -> None:
-        self.stopping = stopping
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
         self.reloading = threading.Event()
+        self._before: dict[int, Any] = {}
 
-    def listen(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
+    def __enter__(self) -> _Asked:
+        if threading.current_thread() is threading.main_thread():
+            handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}
+            self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        return self
 
-        def stop(number: int, _: FrameType | None) -> None:
-            log.info("signal %s: stopping", signal.Signals(number).name)
-            self.stopping.set()
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        signal.signal(signal.SIGHUP, lambda *_: self.reloading.set())
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        log.info("signal %s: stopping", signal.Signals(number).name)
+        self.stopping.set()
+
+    def _reload(self, _: int, __: FrameType | None) -> None:
+        self.reloading.set()
 
 
 def _calm_down(starts: StartBook, stopping: threading.Event) -> None:

@@ -163,3 +163,12 @@ def test_systemd_is_told_when_ready_alive_and_stopping(tmp_path: Path) -> None:
             messages.append(receiver.recv(100).decode())
     assert messages[0] == "READY=1"
     assert "WATCHDOG=1" in messages
+
+
+def test_a_run_within_a_program_gives_its_signals_back(tmp_path: Path) -> None:
+    from edge.cli import run_command
+
+    before = signal.getsignal(signal.SIGINT)
+    arguments = ["--quiet", "run", "--source", SCENE, "--model", MODEL, "--sink", f"jsonl:{tmp_path}/o"]
+    assert run_command(arguments) == 0
+    assert signal.getsignal(signal.SIGINT) is before
