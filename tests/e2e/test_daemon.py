@@ -43,6 +43,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Da
     server = with_tokens(folder, "can_reload = true\ncan_swap = true\n")
     with daemon(folder, config_of(model, server=server, more=QUICK_SWAP)) as running:
         running.wait_for("READY=1")
+        deadline = time.monotonic() + 20
+        while "emitted" not in stats(running)["streams"]["door"]["counts"] and time.monotonic() < deadline:
+            time.sleep(0.05)
         yield running
         assert running.stop() == 0
         assert "Traceback" not in running.text
