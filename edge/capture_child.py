@@ -90,7 +90,6 @@ class Child:
             # the pipeline holds every slot: this picture is lost, and the next message says so
             self._drops.update({"drop_ring_full": 1, **facts["drops"]})
             self._changes += facts["changes"]
-            self._say_alive(is_live)
             return
         facts["drops"] = self._drops + Counter(facts["drops"])
         facts["changes"] = self._changes + facts["changes"]
