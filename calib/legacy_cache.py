@@ -13,7 +13,7 @@ from calib.clipping import Method
 from calib.graph import GraphIndex, load_float_model
 from calib.ranges import RangeTable, load_table
 from edge.errors import DataError
-from edge.trt_api import release_of
+from edge.trt.api import release_of
 
 DEFAULT_METHOD: Method = "average"
 LARGEST_CODE = 127

@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.camera_health import HealthSettings
+from edge.capture.health import HealthSettings
+from edge.capture.motion_gate import GateSettings
+from edge.capture.picture import PictureSettings
 from edge.config import Config, ModelConfig, StreamConfig
 from edge.errors import ConfigError, EdgeError, SinkError
 from edge.follower import Follower
@@ -16,8 +18,6 @@ from edge.interfaces import Sink, Tracker
 from edge.lane import Lane
 from edge.manifest import Manifest
 from edge.memory_plan import LARGEST_PX, child_limit_mb
-from edge.motion_gate import GateSettings
-from edge.picture import PictureSettings
 from edge.sinks.choose import open_sink
 from edge.sources.isolated import Deadlines
 from edge.sources.prepared import Preparation
@@ -25,7 +25,7 @@ from edge.trackers.choose import open_tracker
 from edge.trackers.settings import TrackerSettings
 
 if TYPE_CHECKING:
-    from edge.live import LiveBoard
+    from edge.server.live import LiveBoard
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.analytics.settings import AnalyticsSettings
-from edge.camera_settings import HealthConfig, Mask, MotionGateConfig, Region, Side
+from edge.capture.settings import HealthConfig, Mask, MotionGateConfig, Region, Side
 from edge.config_overrides import overridden
-from edge.daemon_settings import GovernorSettings, LogSettings, ServerConfig, SwapSettings
+from edge.daemon.settings import GovernorSettings, LogSettings, ServerConfig, SwapSettings
 from edge.errors import ConfigError
-from edge.event_settings import EventSettings, MqttSettings, WebhookSettings
-from edge.record_settings import RecordSettings
+from edge.events.settings import EventSettings, MqttSettings, WebhookSettings
+from edge.recording.settings import RecordSettings
 from edge.secrets import redacted
 from edge.uris import is_live, short_name
 

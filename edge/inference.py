@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from edge.agreement import check_outputs
 from edge.errors import EdgeError, EngineError
 from edge.handoff import LatestFrames
 from edge.lane import Lane
 from edge.model import Model
+from edge.swap.agreement import check_outputs
 from edge.types import Array, Frame, Prediction
 
 log = logging.getLogger(__name__)

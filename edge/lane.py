@@ -8,7 +8,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge.camera_health import Change
+from edge.capture.health import Change
 from edge.config import StreamConfig
 from edge.follower import Follower
 from edge.handoff import DropQueue

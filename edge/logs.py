@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Any, Literal
 
-from edge.daemon_settings import LogSettings
+from edge.daemon.settings import LogSettings
 from edge.secrets import redacted
 
 log = logging.getLogger(__name__)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from edge.config import Config
+from edge.daemon.service import summarise
 from edge.interfaces import SourceInfo
 from edge.model import Model
 from edge.pipeline import Pipeline
-from edge.service import summarise
 from edge.sources.choose import open_source
 from edge.types import UInt8
 

@@ -1,7 +1,7 @@
 """How much memory a configuration can need at most, computed before it runs: frames under way times their size.
 
-The bounds that it counts on are kept elsewhere: slots per ring and rings per stream (``edge.ring``), frames that wait
-(``edge.handoff``), results that wait (``edge.lane``), and the size of a picture (``edge.picture``).
+The bounds that it counts on are kept elsewhere: slots per ring and rings per stream (``edge.capture.ring``), frames
+that wait (``edge.handoff``), results that wait (``edge.lane``), and the size of a picture (``edge.capture.picture``).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.capture.ring import MAX_RINGS, NUM_SLOTS
 from edge.config import Config, StreamConfig
 from edge.errors import ConfigError
 from edge.manifest import InputSpec, Manifest
-from edge.ring import MAX_RINGS, NUM_SLOTS
 from edge.sources.synthetic import parse_synthetic
 from edge.uris import kind_of
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from edge.engines.choose import open_engine
 from edge.errors import EngineError, ManifestError, ModelError
 from edge.heads.choose import open_head
+from edge.inspect.propose import propose_manifest
 from edge.interfaces import Engine, Head
 from edge.manifest import Manifest, parse_manifest, read_sidecar
 from edge.preprocess import Preprocessor
-from edge.propose import propose_manifest
 from edge.types import Prediction, UInt8
 
 log = logging.getLogger(__name__)

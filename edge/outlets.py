@@ -10,15 +10,15 @@ from pathlib import Path
 
 from edge.backoff import Backoff
 from edge.config import Config
-from edge.delivery import DeliveryWorker, Target
 from edge.errors import ConfigError
-from edge.event_desk import EventDesk, Snapshots
-from edge.event_schema import ModelFacts
-from edge.event_settings import EventSettings
+from edge.events.delivery import DeliveryWorker, Target
+from edge.events.desk import EventDesk, Snapshots
+from edge.events.outbox import Outbox, OutboxLimits
+from edge.events.schema import ModelFacts
+from edge.events.settings import EventSettings
 from edge.handoff import DropQueue
 from edge.interfaces import Sink
 from edge.lane import OUTPUT_CAPACITY, Lane
-from edge.outbox import Outbox, OutboxLimits
 from edge.sinks.events import EventSink
 from edge.sinks.record import RecordSink
 from edge.types import Result

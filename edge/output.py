@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from edge.errors import SinkError
 from edge.interfaces import Sink
 from edge.lane import CaptureState, Lane
-from edge.overlay import Overlay, StreamState
+from edge.overlay.overlay import Overlay, StreamState
 from edge.types import Classification, Detections, Result, UInt8
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from edge.assembly import deadlines_of, make_lane, open_sinks, preparation_of, score_of
 from edge.backoff import HostGate
-from edge.capture import CaptureWorker
+from edge.capture.capture import CaptureWorker
 from edge.config import Config, ModelConfig, StreamConfig
+from edge.daemon.watchdog import Mark, marks_of
 from edge.errors import ConfigError, EdgeError
 from edge.handoff import LatestFrames
 from edge.inference import InferenceWorker
@@ -21,14 +22,13 @@ from edge.memory_plan import plan_memory
 from edge.model import Model, open_model
 from edge.outlets import Outlets
 from edge.output import OutputWorker
-from edge.overlay import Overlay, Theme
-from edge.swap import NO_NAMES, Order, Phase, Swap, SwapReport
+from edge.overlay.overlay import Overlay, Theme
+from edge.swap.swap import NO_NAMES, Order, Phase, Swap, SwapReport
 from edge.uris import is_live
-from edge.watchdog import Mark, marks_of
 from edge.worker import Worker
 
 if TYPE_CHECKING:
-    from edge.live import LiveBoard
+    from edge.server.live import LiveBoard
 
 log = logging.getLogger(__name__)
 OPEN_TIMEOUT_S = 30.0
@@ -153,7 +153,7 @@ class Pipeline:
         has_trial: bool = True,
         on_phase: Callable[[Phase], None] = lambda phase: None,
     ) -> SwapReport:
-        """Change a model while the cameras run; see ``edge.swap``. Blocks until the probation is over.
+        """Change a model while the cameras run; see ``edge.swap.swap``. Blocks until the probation is over.
 
         Raises:
             ConfigError: no model of this name runs.

@@ -11,11 +11,11 @@ from typing import Any
 
 from edge.errors import EngineError, UsageError
 from edge.files import atomic_path, sha256_of
+from edge.inspect.onnx_graph import read_graph
 from edge.manifest import EngineSpec, Manifest, Precision, Profile, content_hash, manifest_path
 from edge.model import find_manifest
-from edge.onnx_graph import read_graph
-from edge.trt_api import TensorRt
-from edge.trt_callbacks import BuildListener
+from edge.trt.api import TensorRt
+from edge.trt.callbacks import BuildListener
 from export.engine_failures import explain
 from export.engine_limits import BuildPlan, plan_build
 from export.engine_report import LayerReport, report_layers

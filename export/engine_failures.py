@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from edge.trt_api import TensorRt
+from edge.trt.api import TensorRt
 
 # first match wins; phrases as TensorRT 8.6 to 11 and TensorRT for RTX log them
 ADVICE: tuple[tuple[str, str], ...] = (

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import EngineError, MissingError, UsageError
+from edge.inspect.onnx_graph import GraphFacts
 from edge.manifest import Manifest, Precision, Profile
-from edge.onnx_graph import GraphFacts
-from edge.trt_api import TensorRt, capability_of
+from edge.trt.api import TensorRt, capability_of
 from export.engine_graph import INTEGER_OPS, cpu_quantized_node, first_of_kind
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.manifest import Manifest
-from edge.overlay import Overlay, StreamState, Theme
+from edge.overlay.overlay import Overlay, StreamState, Theme
 from edge.types import Frame, Prediction, Result, UInt8
 from export.gate import Shots
 

@@ -42,8 +42,8 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Build a TensorRT engine and its manifest from ONNX."""
-    from edge import trt_api
-    from edge.preflight import find_compute_capability
+    from edge.trt.api import capability_of, load
+    from edge.trt.preflight import find_compute_capability
     from export.engine import BuildOptions, build_engine, default_out, parse_batch
     from export.engine_limits import choose_targets
 
@@ -52,7 +52,7 @@ def build(
     options = BuildOptions(
         precision=precision,  # type: ignore[arg-type]
         profiles=tuple(parse_batch(text) for text in batch or ()),
-        targets=tuple(trt_api.capability_of(name.strip()) for name in target.split(",") if name.strip()),
+        targets=tuple(capability_of(name.strip()) for name in target.split(",") if name.strip()),
         workspace_mb=workspace_mb,
         timing_cache=timing_cache,
         dla_core=dla,
@@ -62,7 +62,7 @@ def build(
         optimization_level=optimization_level,
         flags=tuple(flag or ()),
     )
-    api = trt_api.load("tensorrt_rtx" if rtx else None)
+    api = load("tensorrt_rtx" if rtx else None)
     capability = find_compute_capability()
     destination = out_path or default_out(model, choose_targets(api, options, capability))
     with _progress(api.title) as progress:

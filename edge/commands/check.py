@@ -22,7 +22,7 @@ def check(
 ) -> None:
     """Validate a configuration: files, sources, one batch."""
     from edge.config import Config, load_config
-    from edge.credentials import with_secrets
+    from edge.daemon.credentials import with_secrets
 
     if schema:
         typer.echo(json.dumps(Config.model_json_schema(), indent=2))

@@ -24,8 +24,8 @@ def demo(
     """Show the shipped model at work on a live page."""
     from edge.commands.run import describe
     from edge.config import config_from_arguments
+    from edge.daemon.service import run_service
     from edge.models.shipped import demo_model
-    from edge.service import run_service
 
     config = config_from_arguments(
         [source], model or demo_model(), [f"http:{port}"], for_model={}, for_stream={"name": "demo"}

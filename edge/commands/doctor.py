@@ -14,7 +14,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Report what this machine has and lacks, and how to get it."""
     from rich.markup import escape
 
-    from edge.doctor import examine
+    from edge.daemon.doctor import examine
 
     findings = examine()
     if as_json:

@@ -22,8 +22,8 @@ def explain(
     """Say where a running daemon's time goes and what it drops."""
     from rich.markup import escape
 
-    from edge.api_client import ApiClient
-    from edge.explain import explain as remarks_on
+    from edge.daemon.explain import explain as remarks_on
+    from edge.server.client import ApiClient
 
     remarks = remarks_on(ApiClient(url, token_file, ca_file).get("/api/stats"))
     if as_json:

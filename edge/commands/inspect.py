@@ -30,7 +30,7 @@ def inspect(
     if model.suffix in PLAN_SUFFIXES:
         _show_engine(model, as_json)
         return
-    from edge.propose import propose_manifest
+    from edge.inspect.propose import propose_manifest
 
     beside = read_sidecar(model) if model.is_file() and not (write or to) else None
     proposal = propose_manifest(model, head=head)

@@ -22,7 +22,7 @@ def record(
 ) -> None:
     """Record raw pictures with their times, for edge replay."""
     from edge.config import config_from_arguments, load_config
-    from edge.credentials import with_secrets
+    from edge.daemon.credentials import with_secrets
     from edge.replay import record as record_streams
 
     if (config is None) == (source is None) or not raw:

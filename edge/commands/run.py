@@ -32,8 +32,8 @@ def run(
     """Run cameras or files: edge.toml, or --source S --model M …"""
     from edge import logs
     from edge.config import config_from_arguments
-    from edge.remembered import load_or_last_good
-    from edge.service import Origin, run_service
+    from edge.daemon.remembered import load_or_last_good
+    from edge.daemon.service import Origin, run_service
 
     if (config is None) == (source is None):
         raise UsageError("expected either a configuration file or --source with --model; run: edge run --help")

@@ -26,7 +26,7 @@ def swap(
     as_json: AsJson = False,
 ) -> None:
     """Change a running daemon's model; back if anything fails."""
-    from edge.api_client import ApiClient
+    from edge.server.client import ApiClient
 
     pairs = [text.partition("=") for text in renamed or ()]
     if any(not found or not new for new, found, _ in pairs):

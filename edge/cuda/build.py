@@ -15,7 +15,7 @@ from pathlib import Path
 
 from edge.errors import EdgeError, MissingError
 from edge.files import atomic_path, sha256_of
-from edge.preflight import find_compute_capability
+from edge.trt.preflight import find_compute_capability
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 # Orin, Ada, Hopper, Thor, desktop Blackwell

@@ -19,10 +19,10 @@ from edge.cuda.streams import ReplayStream
 from edge.errors import EngineError
 from edge.interfaces import TensorInfo
 from edge.manifest import Manifest, Profile
-from edge.plan_header import read_plan
-from edge.preflight import Environment, check_engine, check_input, find_environment
-from edge.trt_api import TensorRt, load
-from edge.trt_runtime import LoadedPlan
+from edge.trt.api import TensorRt, load
+from edge.trt.plan_header import read_plan
+from edge.trt.preflight import Environment, check_engine, check_input, find_environment
+from edge.trt.runtime import LoadedPlan
 from edge.types import Array
 
 BATCHES_IN_FLIGHT = 2

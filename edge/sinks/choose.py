@@ -62,7 +62,7 @@ def open_sink(
 
             return SnapshotSink(Path(place) / f"{file_name(stream)}.jpg")
         case "record":
-            from edge.record_settings import RecordSettings
+            from edge.recording.settings import RecordSettings
             from edge.sinks.record import RecordSink
 
             return RecordSink(RecordSettings(folder=Path(place)), file_name(stream), fps=fps, clock=clock)

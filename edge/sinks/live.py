@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edge.jsonl_record import DEFAULT_SCORE, ResultEncoder, WallClock, event_json
-from edge.live import LiveBoard
+from edge.server.live import LiveBoard
 from edge.types import Result, UInt8
 
 

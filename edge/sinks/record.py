@@ -10,13 +10,13 @@ from edge.errors import SinkError
 from edge.handoff import DropQueue
 from edge.jsonl_record import WallClock
 from edge.metrics import Counters
-from edge.record_settings import RecordSettings
-from edge.recorder import Recorder, Shot
-from edge.recording import Disk, RecordingFolder
-from edge.recording_index import Recorded
-from edge.retention import Keep
+from edge.recording.encoder import find_encoder
+from edge.recording.index import Recorded
+from edge.recording.recorder import Recorder, Shot
+from edge.recording.recording import Disk, RecordingFolder
+from edge.recording.retention import Keep
+from edge.recording.settings import RecordSettings
 from edge.types import Result, UInt8
-from edge.video_encoder import find_encoder
 from edge.worker import Worker
 
 # whole pictures: 8 of 720p are 22 MB

@@ -23,10 +23,10 @@ from edge.backoff import Backoff
 from edge.errors import SinkError
 from edge.handoff import DropQueue
 from edge.metrics import Counters
-from edge.restream_child import LENGTH, PACKET
+from edge.recording.encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
+from edge.sinks.restream_child import LENGTH, PACKET
 from edge.types import Result, UInt8
 from edge.uris import masked
-from edge.video_encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
 from edge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class _Push:
         self._channel = ours
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge.restream_child", str(theirs.fileno())],
+                [sys.executable, "-m", "edge.sinks.restream_child", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from edge.delivery import Delivered
 from edge.errors import SinkError
-from edge.event_settings import WebhookSettings
-from edge.outbox import StoredEvent
+from edge.events.delivery import Delivered
+from edge.events.outbox import StoredEvent
+from edge.events.settings import WebhookSettings
 from edge.uris import masked
 
 log = logging.getLogger(__name__)

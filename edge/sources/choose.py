@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge.camera_health import Change
+from edge.capture.health import Change
+from edge.capture.ring import RingLimit
 from edge.interfaces import Source
-from edge.ring import RingLimit
 from edge.sources.isolated import Deadlines
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.uris import kind_of

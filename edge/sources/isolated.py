@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.camera_health import Change
+from edge.capture.health import Change
+from edge.capture.ring import RingLimit, RingReader, receive, send
 from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
-from edge.ring import RingLimit, RingReader, receive, send
 from edge.types import UInt8
 from edge.uris import masked
 
@@ -61,7 +61,7 @@ class IsolatedSource:
 
         Args:
             uri: the address.
-            options: ``decoding`` and ``preparation`` as JSON values, see ``edge.capture_child``.
+            options: ``decoding`` and ``preparation`` as JSON values, see ``edge.capture.child``.
             deadlines: after which the child is killed.
             is_stopping: asked while waiting; true ends the wait.
             rings: bounds the shared memory over several openings of one stream.
@@ -205,7 +205,7 @@ def _start_child() -> tuple[socket.socket, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "edge.capture_child", str(theirs.fileno())],
+            [sys.executable, "-m", "edge.capture.child", str(theirs.fileno())],
             pass_fds=(theirs.fileno(),),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

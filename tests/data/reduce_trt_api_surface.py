@@ -16,9 +16,9 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (
-    "edge/trt_api.py",
-    "edge/trt_callbacks.py",
-    "edge/trt_runtime.py",
+    "edge/trt/api.py",
+    "edge/trt/callbacks.py",
+    "edge/trt/runtime.py",
     "edge/engines/trt.py",
     "export/engine.py",
     "export/engine_graph.py",

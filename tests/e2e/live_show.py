@@ -15,9 +15,9 @@ import cv2
 import httpx
 import numpy as np
 
-from edge.live import LiveBoard
-from edge.overlay import Overlay, StreamState
-from edge.server import LiveServer
+from edge.overlay.overlay import Overlay, StreamState
+from edge.server.live import LiveBoard
+from edge.server.server import LiveServer
 from edge.sinks.live import LiveSink
 from edge.types import Detections, Event, Frame, Result, Tracks, UInt8
 

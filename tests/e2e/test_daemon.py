@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
-from edge.server_metrics import DEVICE
+from edge.server.metrics import DEVICE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon_process import COMMAND, SCENE, TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from edge.backoff import Backoff
-from edge.delivery import DeliveryWorker
 from edge.errors import SinkError
-from edge.event_schema import EnvelopeMaker, Place
-from edge.event_settings import MqttSettings
-from edge.outbox import Outbox
+from edge.events.delivery import DeliveryWorker
+from edge.events.outbox import Outbox
+from edge.events.schema import EnvelopeMaker, Place
+from edge.events.settings import MqttSettings
 from edge.sinks.mqtt import MqttTarget
 from edge.types import Event
 
@@ -123,7 +123,7 @@ def test_birth_will_and_clean_end_are_told(tmp_path: Path) -> None:
     code = """
 import sys, threading
 from pathlib import Path
-from edge.event_settings import MqttSettings
+from edge.events.settings import MqttSettings
 from edge.sinks.mqtt import MqttTarget
 target = MqttTarget(MqttSettings(host="127.0.0.1", port=int(sys.argv[1])), ["door"], "box")
 target.keep_alive()

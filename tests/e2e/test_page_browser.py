@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from live_show import NUMBER_BITS, SQUARE_PX, show, wait_until
 
-from edge.palette import SAFE
+from edge.overlay.palette import SAFE
 from edge.types import Event
 
 pytestmark = pytest.mark.real_server

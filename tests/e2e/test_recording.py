@@ -18,10 +18,10 @@ import pytest
 
 from edge.errors import SinkError
 from edge.jsonl_record import WallClock
-from edge.record_settings import RecordSettings
-from edge.recording import Disk, RecordingFolder
-from edge.recording_index import INDEX_NAME, Recorded
-from edge.retention import Keep
+from edge.recording.index import INDEX_NAME, Recorded
+from edge.recording.recording import Disk, RecordingFolder
+from edge.recording.retention import Keep
+from edge.recording.settings import RecordSettings
 from edge.sinks.record import RecordSink
 
 KILLS = Path(__file__).parents[1] / "servers" / "record_kills.py"

@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 from edge.backoff import Backoff
-from edge.delivery import DeliveryWorker
 from edge.errors import SinkError
-from edge.event_schema import Envelope
-from edge.event_settings import WebhookSettings
-from edge.outbox import Outbox, StoredEvent
+from edge.events.delivery import DeliveryWorker
+from edge.events.outbox import Outbox, StoredEvent
+from edge.events.schema import Envelope
+from edge.events.settings import WebhookSettings
 from edge.sinks.webhook import WebhookTarget
 
 pytestmark = pytest.mark.real_server

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge import trt_api
 from edge.engines.ort import OrtEngine
 from edge.errors import MissingError
-from edge.preflight import find_compute_capability
-from edge.trt_api import TensorRt
+from edge.trt import api as trt_api
+from edge.trt.api import TensorRt
+from edge.trt.preflight import find_compute_capability
 from export.engine import BuildOptions, BuildResult, build_engine, parse_batch
 
 CAPABILITY = find_compute_capability()

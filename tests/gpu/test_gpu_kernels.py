@@ -13,8 +13,8 @@ from edge.cuda import launches
 from edge.cuda.build import compile_kernels
 from edge.cuda.launches import Launch, NmsMemory, Picture
 from edge.manifest import InputSpec
-from edge.preflight import find_compute_capability
 from edge.preprocess import Preprocessor, fit
+from edge.trt.preflight import find_compute_capability
 from edge.types import Array
 
 pytestmark = [

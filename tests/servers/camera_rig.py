@@ -116,5 +116,5 @@ def holdings() -> dict[str, int]:
 def capture_children() -> list[psutil.Process]:
     """The capture children of this process, oldest first."""
     children = psutil.Process().children()
-    found = [child for child in children if "edge.capture_child" in " ".join(child.cmdline())]
+    found = [child for child in children if "edge.capture.child" in " ".join(child.cmdline())]
     return sorted(found, key=lambda child: child.create_time())

@@ -9,8 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from edge.event_schema import Envelope
-from edge.outbox import Outbox
+from edge.events.outbox import Outbox
+from edge.events.schema import Envelope
 
 TARGET = "log"
 

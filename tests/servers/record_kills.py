@@ -13,9 +13,9 @@ import av
 import numpy as np
 
 from edge.jsonl_record import WallClock
-from edge.record_settings import RecordSettings
-from edge.recording import RecordingFolder
-from edge.retention import Keep
+from edge.recording.recording import RecordingFolder
+from edge.recording.retention import Keep
+from edge.recording.settings import RecordSettings
 from edge.sinks.record import RecordSink
 from edge.types import Detections, Event, Frame, Result, UInt8
 

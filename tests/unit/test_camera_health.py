@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera_health import HealthMonitor, HealthSettings
+from edge.capture.health import HealthMonitor, HealthSettings
 from edge.scene.street import Street
 from edge.types import UInt8
 

@@ -14,12 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from edge import trt_api
 from edge.errors import EdgeError, EngineError, MissingError, UsageError
 from edge.manifest import ONNX_KEY, InputSpec, Manifest, Precision, Profile, read_sidecar
-from edge.plan_header import read_header
-from edge.preflight import Environment, check_engine
-from edge.trt_api import TensorRt
+from edge.trt import api as trt_api
+from edge.trt.api import TensorRt
+from edge.trt.plan_header import read_header
+from edge.trt.preflight import Environment, check_engine
 from export.engine import BuildOptions, build_engine, default_out, identity, parse_batch
 from export.engine_failures import explain, find_layer
 from export.engine_report import count_precisions

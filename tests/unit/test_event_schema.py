@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from edge.event_desk import CAPACITY, MAX_PICTURES, EventDesk, Snapshots
-from edge.event_schema import EnvelopeMaker, ModelFacts, Place, event_schema
+from edge.events.desk import CAPACITY, MAX_PICTURES, EventDesk, Snapshots
+from edge.events.outbox import Outbox
+from edge.events.schema import EnvelopeMaker, ModelFacts, Place, event_schema
 from edge.jsonl_record import WallClock
-from edge.outbox import Outbox
 from edge.sinks.events import EventSink
 from edge.sinks.mqtt import EVENT_KINDS
 from edge.types import Detections, Event, Frame, Result
@@ -148,7 +148,7 @@ def test_a_desk_that_is_not_served_stays_bounded_and_counts(tmp_path: Path) -> N
 
 
 def test_an_outbox_that_fails_for_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.event_desk.RETRY_S", 0.01)
+    monkeypatch.setattr("edge.events.desk.RETRY_S", 0.01)
     outbox = Outbox(tmp_path / "e.db", [])
     desk = EventDesk(outbox)
     outbox._database.execute("PRAGMA query_only = 1")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from edge.config import parse_config
-from edge.daemon_settings import GovernorSettings
+from edge.daemon.governor import CALM_LOOKS, SHARES, Governor
+from edge.daemon.gpu_stats import DeviceFacts, gpu_facts, sysfs_facts
+from edge.daemon.settings import GovernorSettings
 from edge.errors import ConfigError
-from edge.governor import CALM_LOOKS, SHARES, Governor
-from edge.gpu_stats import DeviceFacts, gpu_facts, sysfs_facts
 from edge.lane import Lane
 from edge.types import Frame
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from edge.live import LiveBoard
+from edge.server.live import LiveBoard
 from edge.types import UInt8
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from edge import logs
 from edge.config import parse_config
-from edge.credentials import with_secrets
+from edge.daemon.credentials import with_secrets
 from edge.errors import ConfigError
 from edge.secrets import Redactor, read_secret, redacted, register, register_uri, with_credentials
 from edge.uris import masked

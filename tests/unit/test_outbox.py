@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from edge.backoff import Backoff
-from edge.delivery import Delivered, DeliveryWorker
 from edge.errors import SinkError
-from edge.event_schema import Envelope
-from edge.outbox import Outbox, OutboxLimits, StoredEvent
-from edge.outbox_file import PAGE_BYTES
+from edge.events.delivery import Delivered, DeliveryWorker
+from edge.events.outbox import Outbox, OutboxLimits, StoredEvent
+from edge.events.outbox_file import PAGE_BYTES
+from edge.events.schema import Envelope
 
 KILLS = Path(__file__).parents[1] / "servers" / "outbox_kills.py"
 DAY_NS = 86_400_000_000_000

@@ -19,7 +19,7 @@ from edge.lane import Lane
 from edge.manifest import Manifest
 from edge.outlets import Outlets
 from edge.output import OutputWorker
-from edge.overlay import Overlay
+from edge.overlay.overlay import Overlay
 from edge.types import Detections, Event, Frame, Result
 
 DEAD = "http://127.0.0.1:9/hook"

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from edge.camera_settings import Mask, Region
-from edge.motion_gate import GateSettings, MotionGate
-from edge.picture import Pace, PicturePreparer, PictureSettings
+from edge.capture.motion_gate import GateSettings, MotionGate
+from edge.capture.picture import Pace, PicturePreparer, PictureSettings
+from edge.capture.settings import Mask, Region
 from edge.sources.prepared import Preparation
 from edge.types import UInt8
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import EdgeError, EngineError
-from edge.plan_header import PlanHeader, parse_header, read_header, read_plan
+from edge.trt.plan_header import PlanHeader, parse_header, read_header, read_plan
 
 
 def plan(tag: bytes = b"ftrt", version: tuple[int, ...] = (10, 3, 0, 26), size: int = 64) -> bytes:

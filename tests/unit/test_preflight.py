@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge.errors import EdgeError, EngineError, ManifestError, MissingError
 from edge.interfaces import TensorInfo
 from edge.manifest import EngineSpec, InputSpec, Manifest, Profile
-from edge.preflight import Environment, check_engine, check_input, find_environment
+from edge.trt.preflight import Environment, check_engine, check_input, find_environment
 
 SPEC = EngineSpec(
     flavour="tensorrt",

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from edge.config import Config, parse_config
+from edge.daemon.explain import explain, loads
+from edge.daemon.reload import Reloader, changes_between
+from edge.daemon.remembered import StartBook, keep_good, keep_swapped, load_or_last_good, with_swapped
+from edge.daemon.watchdog import Mark, Watchdog
 from edge.errors import ConfigError, EdgeError
-from edge.explain import explain, loads
 from edge.pipeline import Pipeline
-from edge.reload import Reloader, changes_between
-from edge.remembered import StartBook, keep_good, keep_swapped, load_or_last_good, with_swapped
-from edge.watchdog import Mark, Watchdog
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import tiny_model
@@ -289,7 +289,7 @@ def test_other_troubles_are_told() -> None:
 
 
 def test_an_edge_error_is_what_a_reload_without_a_file_gives(running: tuple[Pipeline, Reloader, Path]) -> None:
-    from edge.operations import Operations
+    from edge.daemon.operations import Operations
 
     with pytest.raises(EdgeError, match="started from arguments"):
         Operations(running[0], None, None, None).order_reload()

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.retention import Keep, Kept, files_in, remove, too_many
+from edge.recording.retention import Keep, Kept, files_in, remove, too_many
 
 FILES = st.lists(st.tuples(st.integers(0, 100), st.integers(1, 50)), max_size=12).map(
     lambda facts: [Kept(Path(f"{number:02d}.mp4"), time_ns, size) for number, (time_ns, size) in enumerate(facts)]

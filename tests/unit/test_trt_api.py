@@ -16,10 +16,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edge import trt_api
 from edge.errors import EngineError, MissingError, UsageError
 from edge.manifest import InputSpec, Manifest, Profile
-from edge.trt_api import TensorRt
+from edge.trt import api as trt_api
+from edge.trt.api import TensorRt
 from export.engine import BuildOptions, build_engine
 
 TESTS = Path(__file__).parents[1]

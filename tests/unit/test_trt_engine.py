@@ -18,8 +18,8 @@ from edge.cuda.errors import GpuError, gpu_error
 from edge.engines.trt import TrtEngine, choose_profile
 from edge.errors import EngineError, ManifestError
 from edge.manifest import EngineSpec, InputSpec, Manifest, Profile
-from edge.preflight import Environment
-from edge.trt_api import TensorRt
+from edge.trt.api import TensorRt
+from edge.trt.preflight import Environment
 from edge.types import UInt8
 
 FAKE = runpy.run_path(str(Path(__file__).parents[1] / "fake_tensorrt.py"))

@@ -1,0 +1,1 @@
+"""What a service needs around the pipeline: reload, watchdog, credentials, diagnosis."""

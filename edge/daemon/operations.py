@@ -1,0 +1,167 @@
+"""What may be asked of a running daemon: read the file anew, change a model. One job at a time, in its own thread."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from edge.daemon.reload import Reloader
+from edge.daemon.remembered import keep_good, keep_swapped
+from edge.errors import ConfigError, EdgeError, UsageError
+from edge.pipeline import Pipeline
+from edge.swap.swap import Phase, SwapReport
+
+log = logging.getLogger(__name__)
+POLL_S = 0.2
+MAX_WAITING = 4
+
+
+class Operations:
+    """Takes orders from any thread; ``run`` carries them out one after the other.
+
+    Args:
+        pipeline: that runs.
+        reloader: None where the configuration came from arguments.
+        config_path: the file, to keep a copy of it when it proves good.
+        folder: where state is kept, None for nowhere.
+        safe_reason: why the last good configuration runs instead of the file's, empty if it does not.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        reloader: Reloader | None,
+        config_path: Path | None,
+        folder: Path | None,
+        safe_reason: str = "",
+    ) -> None:
+        self._pipeline = pipeline
+        self._reloader = reloader
+        self._config_path = config_path
+        self._folder = folder
+        self._safe_reason = safe_reason
+        self._jobs: queue.Queue[Callable[[], None]] = queue.Queue(MAX_WAITING)
+        self._lock = threading.Lock()
+        self._phases: dict[str, Phase | str] = {}
+        self._reports: dict[str, SwapReport] = {}
+        # the models of the file, which a swap does not change
+        self._configured = {model.name: model.path for model in pipeline.config.models}
+
+    def run(self, stopping: threading.Event) -> None:
+        """Carry out what comes until asked to stop."""
+        while not stopping.is_set():
+            try:
+                job = self._jobs.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            job()
+
+    def order_reload(self) -> None:
+        """Read the file anew soon.
+
+        Raises:
+            EdgeError: there is no file, or too much waits already.
+        """
+        if self._reloader is None:
+            raise UsageError("this daemon was started from arguments; there is no file to read anew")
+        self._put(self._reload)
+
+    def order_swap(self, name: str, file_name: str, classes: Mapping[str, str]) -> None:
+        """Change a model soon.
+
+        Args:
+            name: of the model in the configuration.
+            file_name: a file in the folder of the model that runs; nothing outside it can be named.
+            classes: new class name → old one.
+
+        Raises:
+            ConfigError: there is no such model or file.
+            EdgeError: a swap of this model is under way, or too much waits already.
+        """
+        path = self._candidate(name, file_name)
+        with self._lock:
+            if name in self._phases:
+                raise EdgeError(f"a swap of {name} is under way; wait for its end")
+            self._phases[name] = "waiting"
+            self._reports.pop(name, None)
+        try:
+            self._put(lambda: self._swap(name, path, classes))
+        except EdgeError:
+            self._forget_phase(name)
+            raise
+
+    def swap_state(self, name: str) -> dict[str, Any]:
+        """``phase`` of the swap under way, None if there is none; ``report`` of the last one, None before the first."""
+        with self._lock:
+            report = self._reports.get(name)
+            return {"phase": self._phases.get(name), "report": None if report is None else report.as_dict()}
+
+    def models(self) -> dict[str, Any]:
+        """The models that run, by name."""
+        paths = {model.name: model.path for model in self._pipeline.config.models}
+        return {
+            name: {
+                "file": paths[name].name,
+                "engine": model.engine.name,
+                "task": model.manifest.task,
+                "precision": model.manifest.precision,
+                "classes": list(model.manifest.classes),
+                "swap": self.swap_state(name),
+            }
+            for name, model in list(self._pipeline.models.items())
+        }
+
+    def config_state(self) -> dict[str, Any]:
+        """Whether the file's configuration runs, and what the last reload did."""
+        last = self._reloader.last if self._reloader is not None else None
+        reason = (last.refused if last is not None else "") or self._safe_reason
+        state = {"state": "safe" if reason else "good", "reason": reason}
+        return {**state, **({} if last is None else {"last_reload": last.as_dict()})}
+
+    def _put(self, job: Callable[[], None]) -> None:
+        try:
+            self._jobs.put_nowait(job)
+        except queue.Full:
+            raise EdgeError(f"{MAX_WAITING} orders wait already; try again later") from None
+
+    def _candidate(self, name: str, file_name: str) -> Path:
+        running = {model.name: model.path for model in self._pipeline.config.models}
+        if name not in self._pipeline.models:
+            raise ConfigError(f"no model is called {name!r}; running: {', '.join(self._pipeline.models)}")
+        if not file_name or Path(file_name).name != file_name or file_name.startswith("."):
+            raise ConfigError("expected the name of a file in the folder of the model that runs, without any folder")
+        path = running[name].parent / file_name
+        if not path.is_file() or path.is_symlink():
+            raise ConfigError(f"{file_name}: no such file beside {running[name].name}; copy it there first")
+        return path
+
+    def _swap(self, name: str, path: Path, classes: Mapping[str, str]) -> None:
+        def tell(phase: Phase) -> None:
+            with self._lock:
+                self._phases[name] = phase
+
+        try:
+            report = self._pipeline.swap_model(name, path, renamed=classes, on_phase=tell)
+        except EdgeError as error:
+            report = SwapReport(name, str(path), "refused", str(error), "trial")
+        with self._lock:
+            self._reports[name] = report
+            self._phases.pop(name, None)
+        if report.outcome == "kept":
+            keep_swapped(name, self._configured.get(name, path), path, self._folder)
+
+    def _forget_phase(self, name: str) -> None:
+        with self._lock:
+            self._phases.pop(name, None)
+
+    def _reload(self) -> None:
+        assert self._reloader is not None
+        report = self._reloader.reload()
+        if not report.refused:
+            self._safe_reason = ""
+            if self._config_path is not None and not report.failed:
+                keep_good(self._config_path, self._folder)

@@ -1,0 +1,269 @@
+"""Running a pipeline as a process: signals, systemd's notifications, the live page, and the summary at the end."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge.config import Config, StreamConfig
+from edge.daemon.credentials import with_secrets
+from edge.daemon.governor import Governor
+from edge.daemon.gpu_stats import gpu_facts
+from edge.daemon.notify import notify, status
+from edge.daemon.operations import Operations
+from edge.daemon.process_facts import process_facts
+from edge.daemon.reload import Reloader
+from edge.daemon.remembered import StartBook, keep_good, state_dir, with_swapped
+from edge.daemon.serving import announce, live_page, serve
+from edge.daemon.watchdog import Watchdog
+from edge.errors import EdgeError
+from edge.pipeline import Pipeline
+from edge.worker import Worker
+
+if TYPE_CHECKING:
+    from edge.server.live import LiveBoard
+
+log = logging.getLogger(__name__)
+TICK_S = 0.25
+# how long a run must last to count as started well
+GOOD_AFTER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did. Ages are from the camera's hand-over to the last sink, in milliseconds."""
+
+    frames: int
+    seconds: float
+    fps: float
+    objects: int
+    age_median_ms: float
+    age_p99_ms: float
+    dropped: int
+    sink_errors: int
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a configuration came from: its file, and why it is not the file's (empty if it is)."""
+
+    path: Path | None = None
+    safe_reason: str = ""
+
+
+def run_service(
+    config: Config,
+    *,
+    origin: Origin = Origin(),
+    max_frames: int | None = None,
+    on_address: Callable[[str], None] | None = None,
+) -> Summary:
+    """Run a configuration until its streams end, a signal comes, or enough frames are out.
+
+    Args:
+        config: what to run.
+        origin: its file, which SIGHUP reads anew.
+        max_frames: stop after this many emitted frames of all streams together.
+        on_address: told the address of the live page once it can be opened.
+
+    Raises:
+        EdgeError: it could not start, or a part failed on the way.
+    """
+    # what hangs when the watchdog ends us stands in the journal then
+    if not faulthandler.is_enabled() and hasattr(sys.stderr, "fileno"):
+        faulthandler.enable()
+    with _Asked() as asked:
+        return _run(config, origin, max_frames, on_address, asked)
+
+
+def _run(
+    config: Config,
+    origin: Origin,
+    max_frames: int | None,
+    on_address: Callable[[str], None] | None,
+    asked: _Asked,
+) -> Summary:
+    folder = state_dir(config) if origin.path is not None else None
+    starts = StartBook(folder)
+    _calm_down(starts, asked.stopping)
+    daemon = _Daemon(config, origin, folder)
+    server = None
+    try:
+        if daemon.board is not None:
+            server, address = serve(daemon.config, daemon.board, daemon.pipeline, daemon.stats, daemon.operations)
+            if on_address is not None:
+                on_address(address)
+        daemon.start()
+        notify("READY=1")
+        status("safe mode: the last good configuration runs" if origin.safe_reason else "running")
+        _supervise(daemon, asked, max_frames, starts)
+    finally:
+        notify("STOPPING=1")
+        is_clean = daemon.stop()
+        if server is not None:
+            server.stop()
+    if not is_clean:
+        log.error("some parts did not end within %g s", config.stop_timeout_s)
+    for failure in daemon.pipeline.failures():
+        raise failure if isinstance(failure, EdgeError) else EdgeError(f"a part failed: {failure!r}; see the log")
+    starts.end()
+    return summarise(daemon.pipeline)
+
+
+def summarise(pipeline: Pipeline) -> Summary:
+    """The totals over all streams."""
+    counts = [lane.counters.snapshot() for lane in pipeline.lanes.values()]
+    frames = sum(count.get("emitted", 0) for count in counts)
+    seconds = max(1e-9, (time.monotonic_ns() - pipeline.started_ns) / 1e9)
+    ages = [lane.age_ms.percentiles() for lane in pipeline.lanes.values()] or [(0.0, 0.0)]
+    return Summary(
+        frames=frames,
+        seconds=round(seconds, 3),
+        fps=round(frames / seconds, 2),
+        objects=sum(count.get("objects", 0) for count in counts),
+        age_median_ms=round(float(np.median([age[0] for age in ages])), 2),
+        age_p99_ms=round(max(age[1] for age in ages), 2),
+        dropped=sum(value for count in counts for name, value in count.items() if name.startswith("drop_")),
+        sink_errors=sum(count.get("sink_errors", 0) for count in counts),
+    )
+
+
+class _Daemon:
+    """The pipeline and what goes with it."""
+
+    def __init__(self, config: Config, origin: Origin, folder: Path | None) -> None:
+        loaded = with_secrets(config)
+        self.config = with_swapped(loaded, folder)
+        self._origin = origin
+        self._folder = folder
+        self.board: LiveBoard | None = live_page(self.config)
+        self.pipeline = Pipeline(self.config, self.board)
+        path = origin.path
+        reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
+        self.operations = Operations(self.pipeline, reloader, path, folder, origin.safe_reason)
+        self.watchdog = Watchdog(self.pipeline.marks)
+        self._workers = [Worker("operations", self.operations.run)]
+        self._governor: Governor | None = None
+        if config.governor.enabled:
+            self._governor = Governor(config.governor, lambda: self.pipeline.lanes)
+            self._workers.append(Worker("governor", self._governor.run))
+        self._is_proven = False
+
+    def start(self) -> None:
+        self.pipeline.start()
+        for worker in self._workers:
+            worker.start()
+
+    def stop(self) -> bool:
+        """End everything; False if a part did not end in time."""
+        for worker in self._workers:
+            worker.stop()
+        is_clean = self.pipeline.stop()
+        for worker in self._workers:
+            worker.join(1.0)
+        return is_clean
+
+    def note_time(self, starts: StartBook) -> None:
+        """Once it has run for a while with results, its configuration is good and it is in no crash loop."""
+        if self._is_proven or (time.monotonic_ns() - self.pipeline.started_ns) / 1e9 < GOOD_AFTER_S:
+            return
+        self._is_proven = True
+        starts.end()
+        if self._origin.path is not None and not self._origin.safe_reason:
+            keep_good(self._origin.path, self._folder)
+
+    def stats(self) -> dict[str, Any]:
+        """What ``/api/stats`` says."""
+        return {
+            "streams": {name: lane.stats() for name, lane in self.pipeline.lanes.items()},
+            "process": process_facts(),
+            "gpu": gpu_facts(),
+            "stuck": self.watchdog.stuck(),
+            "config": self.operations.config_state(),
+            "governor": None if self._governor is None else self._governor.facts(),
+        }
+
+    def _announce(self, stream: StreamConfig) -> None:
+        if self.board is not None:
+            announce(self.board, self.pipeline, stream)
+
+
+class _Asked:
+    """What signals ask for while the block lasts; afterwards they do what they did before. Handlers set events only."""
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self.reloading = threading.Event()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Asked:
+        if threading.current_thread() is threading.main_thread():
+            handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}
+            self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        log.info("signal %s: stopping", signal.Signals(number).name)
+        self.stopping.set()
+
+    def _reload(self, _: int, __: FrameType | None) -> None:
+        self.reloading.set()
+
+
+def _calm_down(starts: StartBook, stopping: threading.Event) -> None:
+    """Wait before a start that followed many bad ones, and tell systemd to wait too."""
+    delay_s = starts.begin()
+    if not delay_s:
+        return
+    log.error("too many starts without a clean end: the next attempt is in %g s", delay_s)
+    status(f"crash loop: the next attempt is in {delay_s:g} s")
+    notify(f"EXTEND_TIMEOUT_USEC={int((delay_s + 60) * 1e6)}")
+    stopping.wait(delay_s)
+
+
+def _supervise(daemon: _Daemon, asked: _Asked, max_frames: int | None, starts: StartBook) -> None:
+    """Wait for the end; feed the watchdog only while every stage that has work does some."""
+    pipeline, told = daemon.pipeline, ""
+    while pipeline.is_running and not asked.stopping.is_set() and not pipeline.failures():
+        asked.stopping.wait(TICK_S if max_frames is None else 0.02)
+        emitted = sum(lane.counters["emitted"] for lane in pipeline.lanes.values())
+        if max_frames is not None and emitted >= max_frames:
+            return
+        if daemon.watchdog.may_feed():
+            notify("WATCHDOG=1")
+        stuck = daemon.watchdog.stuck() or ""
+        if bool(stuck) != bool(told):
+            log.log(logging.ERROR if stuck else logging.INFO, stuck or "all stages go on")
+            status(stuck or "running")
+        told = stuck
+        daemon.note_time(starts)
+        if asked.reloading.is_set():
+            asked.reloading.clear()
+            _reload(daemon)
+
+
+def _reload(daemon: _Daemon) -> None:
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    try:
+        daemon.operations.order_reload()
+    except EdgeError as error:
+        log.error("SIGHUP: %s", error)
+    notify("READY=1")

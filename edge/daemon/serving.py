@@ -1,0 +1,111 @@
+"""Putting the live page before a pipeline: board, server, tokens and certificates."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.config import Config, StreamConfig
+from edge.daemon.credentials import MIN_TOKEN_CHARS
+from edge.daemon.operations import Operations
+from edge.errors import ConfigError
+from edge.manifest import Manifest
+from edge.pipeline import Pipeline
+from edge.secrets import read_secret
+from edge.server.access import Access
+from edge.uris import masked
+
+if TYPE_CHECKING:
+    from edge.server.live import LiveBoard
+    from edge.server.server import LiveServer
+
+LOCAL = ("127.0.0.1", "::1", "localhost")
+
+
+def live_page(config: Config) -> LiveBoard | None:
+    """The board, where the configuration wants a live page."""
+    if not config.server.enabled:
+        return None
+    from edge.server.live import LiveBoard
+
+    return LiveBoard()
+
+
+def serve(
+    config: Config,
+    board: LiveBoard,
+    pipeline: Pipeline,
+    stats: Callable[[], dict[str, Any]],
+    operations: Operations,
+) -> tuple[LiveServer, str]:
+    """Start the live page; the server and the address to open.
+
+    Raises:
+        EdgeError: a token or certificate cannot be read, or the port is in use.
+    """
+    from edge.server.operate import Operable
+    from edge.server.server import LiveServer
+
+    for lane in pipeline.lanes.values():
+        announce(board, pipeline, lane.config)
+    settings = config.server
+    tls = _checked_tls(settings.tls_cert_file, settings.tls_key_file)
+    server = LiveServer(
+        board,
+        host=settings.host,
+        port=settings.port,
+        access=Access(
+            _token(settings.token_file, "server.token_file"),
+            _token(settings.view_token_file, "server.view_token_file"),
+        ),
+        tls=tls,
+        stats=stats,
+        not_ready=pipeline.not_ready,
+        operable=Operable(operations, settings.can_reload, settings.can_swap),
+    )
+    host, port = server.start()
+    shown = "localhost" if host in ("0.0.0.0", "::") else host
+    return server, f"{'https' if tls else 'http'}://{shown}:{port}/"
+
+
+def announce(board: LiveBoard, pipeline: Pipeline, stream: StreamConfig) -> None:
+    """Show a stream on the page before its first frame; one that is known stays as it is."""
+    if stream.name in board.streams:
+        return
+    model = pipeline.models.get(pipeline.config.model_of(stream).name)
+    if model is not None:
+        board.add_stream(stream.name, _card(stream, model.manifest))
+
+
+def _card(stream: StreamConfig, manifest: Manifest) -> dict[str, object]:
+    spec = manifest.input
+    return {
+        "source": masked(stream.source),
+        "model": {
+            "name": manifest.name,
+            "task": manifest.task,
+            "input": f"{spec.width}x{spec.height}",
+            "precision": manifest.precision,
+            "classes": list(manifest.classes[:100]),
+            "accuracy": manifest.accuracy,
+        },
+    }
+
+
+def _token(path: Path | None, key: str) -> str | None:
+    return None if path is None else read_secret(path, key, min_chars=MIN_TOKEN_CHARS)
+
+
+def _checked_tls(cert: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    if cert is None or key is None:
+        return None
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        reason = error.strerror or getattr(error, "reason", "") or "not readable"
+        raise ConfigError(
+            f"server.tls_cert_file, server.tls_key_file: {cert} and {key} are no certificate with its key ({reason})"
+        ) from None
+    return cert, key

@@ -1,0 +1,1 @@
+"""What a foreign model is: its graph, its card, a proposed manifest."""

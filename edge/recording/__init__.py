@@ -1,0 +1,1 @@
+"""Video on disk: clips, fragments, index, retention."""

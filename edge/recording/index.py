@@ -1,0 +1,117 @@
+"""What is recorded of one stream: an index beside the files, for the page, and which of them go.
+
+``index.jsonl`` has one line per finished file, oldest first. It can always be made again from the files themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.errors import SinkError
+from edge.files import write_atomic
+from edge.recording.retention import Kept
+
+log = logging.getLogger(__name__)
+INDEX_NAME = "index.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A finished file.
+
+    Attributes:
+        file: its name within the folder.
+        kind: ``segment`` or ``clip``.
+        start_ns, end_ns: wall clock of the first picture and of the end of the last one.
+        num_bytes, num_frames: of the file.
+        width, height: of the picture in pixels.
+        events: what happened in it: (wall clock ns, kind).
+    """
+
+    file: str
+    kind: str
+    start_ns: int
+    end_ns: int
+    num_bytes: int
+    num_frames: int
+    width: int
+    height: int
+    events: tuple[tuple[int, str], ...] = ()
+
+    @classmethod
+    def from_json(cls, line: str) -> Recorded:
+        """Raises: ValueError, TypeError, KeyError: the line is damaged."""
+        raw: dict[str, Any] = json.loads(line)
+        raw["events"] = tuple((int(time_ns), str(kind)) for time_ns, kind in raw["events"])
+        return cls(**raw)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+
+class RecordingIndex:
+    """The finished files of one folder. Used by one thread; ``entries`` may be read by any."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / INDEX_NAME
+        self._folder = folder
+        self.entries: tuple[Recorded, ...] = ()
+
+    def load(self) -> list[Path]:
+        """Read the index; returns finished files that it does not know."""
+        known: dict[str, Recorded] = {}
+        try:
+            lines = self._path.read_text().splitlines() if self._path.exists() else []
+        except (OSError, UnicodeDecodeError) as error:
+            log.warning("%s cannot be read (%s); it is made again", self._path, error)
+            lines = []
+        for line in lines:
+            try:
+                entry = Recorded.from_json(line)
+            except (ValueError, TypeError, KeyError):
+                # the last line may be cut after a power failure; its file is found below
+                continue
+            known[entry.file] = entry
+        there = {path.name: path for path in self._folder.glob("*.mp4") if not path.name.startswith(".")}
+        self.entries = _ordered([entry for name, entry in known.items() if name in there])
+        return [path for name, path in sorted(there.items()) if name not in known]
+
+    def add(self, entry: Recorded) -> None:
+        """Raises: SinkError: the index could not be written; the file is found again at the next start."""
+        self.entries = _ordered([*self.entries, entry])
+        try:
+            with self._path.open("a") as file:
+                file.write(entry.to_json() + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise SinkError(f"{self._path}: a line was not written ({error.strerror})") from None
+
+    def remove(self, files: Sequence[str]) -> None:
+        """Forget files. Raises: SinkError: the index could not be written."""
+        if not files:
+            return
+        gone = set(files)
+        self.entries = tuple(entry for entry in self.entries if entry.file not in gone)
+        self.save()
+
+    def save(self) -> None:
+        """Write the whole index. Raises: SinkError: it could not be written."""
+        try:
+            write_atomic(self._path, "".join(entry.to_json() + "\n" for entry in self.entries))
+        except OSError as error:
+            raise SinkError(f"{self._path}: the index was not written ({error.strerror})") from None
+
+    def kept(self) -> list[Kept]:
+        """The files, for the retention."""
+        return [Kept(self._folder / entry.file, entry.end_ns, entry.num_bytes) for entry in self.entries]
+
+
+def _ordered(entries: Sequence[Recorded]) -> tuple[Recorded, ...]:
+    return tuple(sorted(entries, key=lambda entry: (entry.start_ns, entry.file)))

@@ -1,0 +1,1 @@
+"""The HTTP server: live pictures, the interface for programs, metrics."""

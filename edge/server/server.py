@@ -1,0 +1,163 @@
+"""The live server: one port with the page, the pictures and the API, in its own thread with its own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.errors import SinkError
+from edge.server.access import Access
+from edge.server.live import LiveBoard
+
+if TYPE_CHECKING:
+    from edge.server.operate import Operable
+
+log = logging.getLogger(__name__)
+START_TIMEOUT_S = 10.0
+STOP_TIMEOUT_S = 3
+# bounds how many old frames lie in the kernel for a slow viewer
+SEND_BUFFER_BYTES = 256 * 1024
+# a viewer whose machine is gone is noticed after this time
+DEAD_PEER_MS = 20_000
+
+
+class LiveServer:
+    """Shows a board. ``start`` it once, ``stop`` it once.
+
+    Args:
+        board: its streams are announced before ``start``.
+        host: address to listen on; anything but localhost should have a token.
+        port: 0 takes any free one.
+        token: short for ``access`` with one token that may do everything.
+        access: the tokens; one of them is asked for on every route if set.
+        tls: certificate and key, PEM files; None speaks plain HTTP.
+        operable: what may be changed over the API, None for nothing.
+        stats: statistics as JSON values; the page reads ``streams`` by name.
+        not_ready: None when results can be expected, else the reason.
+    """
+
+    def __init__(
+        self,
+        board: LiveBoard,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        token: str | None = None,
+        access: Access | None = None,
+        tls: tuple[Path, Path] | None = None,
+        operable: Operable | None = None,
+        stats: Callable[[], dict[str, Any]] = dict,
+        not_ready: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._board = board
+        self._host = host
+        self._port = port
+        self._access = access or Access(token)
+        self._tls = tls
+        self._operable = operable
+        self._stats = stats
+        self._not_ready = not_ready
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> tuple[str, int]:
+        """Listen and serve in the background.
+
+        Returns:
+            The host and the port that is used.
+
+        Raises:
+            SinkError: the port is in use or may not be used.
+        """
+        listener = _listen(self._host, self._port)
+        self._thread = threading.Thread(target=self._run, args=(listener,), name="server", daemon=True)
+        self._thread.start()
+        deadline_s = time.monotonic() + START_TIMEOUT_S
+        while not self._started.wait(0.05):
+            if not self._thread.is_alive() or time.monotonic() > deadline_s:
+                raise SinkError(f"http:{self._port}: the server did not start; run with --debug to see why")
+        return self._host, int(listener.getsockname()[1])
+
+    def stop(self) -> None:
+        """End all requests and free the port. May be called twice."""
+        thread, self._thread = self._thread, None
+        if thread is None or self._loop is None or self._stopping is None:
+            return
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        thread.join(STOP_TIMEOUT_S + 1)
+        if thread.is_alive():
+            log.warning("live server: did not end within %d s", STOP_TIMEOUT_S + 1)
+
+    def _run(self, listener: socket.socket) -> None:
+        with listener:
+            asyncio.run(self._serve(listener))
+
+    async def _serve(self, listener: socket.socket) -> None:
+        import uvicorn
+
+        from edge.server.app import Facts, build_app
+        from edge.server.limits import limited_protocol
+        from edge.server.push import Hub
+
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        hub = Hub(self._board, self._loop)
+        app = build_app(hub, Facts(self._board, self._stats, self._not_ready), self._access, self._operable)
+        cert, key = self._tls or (None, None)
+        config = uvicorn.Config(
+            app,
+            http=limited_protocol(),
+            ssl_certfile=cert,
+            ssl_keyfile=key,
+            # addresses in an access log would carry tokens
+            access_log=False,
+            log_config=None,
+            log_level="critical",
+            lifespan="off",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=STOP_TIMEOUT_S - 1,
+        )
+        server = uvicorn.Server(config)
+        serving = asyncio.ensure_future(server.serve([listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.002)
+        self._started.set()
+        await asyncio.wait((serving, asyncio.ensure_future(self._stopping.wait())), return_when="FIRST_COMPLETED")
+        hub.close()
+        server.should_exit = True
+        await serving
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise SinkError(_sentence(host, port, error)) from None
+    return listener
+
+
+def _sentence(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"http:{port}: port {port} of {host} is in use by another program; stop it or use another, or 0 for any"
+    if error.errno == errno.EACCES:
+        return f"http:{port}: ports below 1024 need special rights; use one from 1024 on, such as 8080"
+    return f"http:{port}: cannot listen on {host} ({error.strerror}); expected an address of this machine"

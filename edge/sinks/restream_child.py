@@ -1,0 +1,87 @@
+"""The restream child: takes coded packets over a socket and pushes them to one receiver.
+
+Run by ``edge.sinks.restream`` as ``python -m edge.sinks.restream_child FD``. PyAV holds Python's lock while it
+connects, so a receiver that accepts and says nothing would stop every thread; here it stops this process, which is
+then killed.
+The address comes over the socket, so that no password stands in the process list.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from typing import Any
+
+import av
+
+from edge.recording.encoder import Packet, VideoForm, copied_stream, media_packet
+
+PR_SET_PDEATHSIG = 1
+LENGTH = struct.Struct("!I")
+NO_PROTOCOL = (
+    "this PyAV has no such protocol; for SRT, build it on an FFmpeg with libsrt: pip install --no-binary av av"
+)
+PACKET = struct.Struct("!qBI")
+
+
+def receive(channel: socket.socket, num_bytes: int) -> bytes:
+    """So many bytes. Raises: EOFError: the other end has closed."""
+    chunks = []
+    while num_bytes:
+        chunk = channel.recv(min(num_bytes, 1 << 20))
+        if not chunk:
+            raise EOFError
+        chunks.append(chunk)
+        num_bytes -= len(chunk)
+    return b"".join(chunks)
+
+
+def push(channel: socket.socket) -> None:
+    """Connect, say that it worked, and pass packets on until the parent closes."""
+    order: dict[str, Any] = json.loads(receive(channel, LENGTH.unpack(receive(channel, LENGTH.size))[0]))
+    form = VideoForm(order["width"], order["height"], receive(channel, order["sample_bytes"]))
+    with av.open(order["url"], "w", format=order["format"], options=order["options"]) as container:
+        stream = copied_stream(container, form)
+        container.start_encoding()
+        channel.sendall(b'{"kind":"up"}\n')
+        first_pts = -1
+        while True:
+            try:
+                pts, is_key, size = PACKET.unpack(receive(channel, PACKET.size))
+                packet = Packet(receive(channel, size), pts, bool(is_key))
+            except EOFError:
+                return
+            first_pts = pts if first_pts < 0 else first_pts
+            container.mux(media_packet(packet, stream, pts - first_pts))
+
+
+def main() -> None:
+    """Serve the parent on the inherited socket."""
+    # if the parent is killed, nobody is left to end a connection that hangs
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if os.getppid() == 1:
+        sys.exit(0)
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    try:
+        push(channel)
+    except EOFError:
+        sys.exit(0)
+    except (av.error.FFmpegError, OSError) as error:
+        # the reason alone: the whole text names the address with its password
+        reason = error.strerror or type(error).__name__
+        if isinstance(error, av.error.ProtocolNotFoundError):
+            reason = NO_PROTOCOL
+        try:
+            channel.sendall(json.dumps({"kind": "error", "text": reason}).encode() + b"\n")
+        except OSError:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

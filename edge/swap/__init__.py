@@ -1,0 +1,1 @@
+"""Changing the model while frames flow: trial, shadow run, agreement, roll-back."""

@@ -1,0 +1,1 @@
+"""TensorRT without a GPU: its versions, plan files and preflight."""
