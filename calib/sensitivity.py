@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from onnx import ModelProto
@@ -14,6 +15,8 @@ from calib.ranges import RangeTable
 from edge.types import Array
 
 QuantizeOnly = Callable[[frozenset[str]], ModelProto]
+# a layer's key and how to measure it → its figure, perhaps remembered from an interrupted run
+Remember = Callable[[str, Callable[[], float]], float]
 LOUDEST_DB = 200.0
 
 
@@ -45,6 +48,7 @@ def scan(
     keys: Iterable[str] | None = None,
     threads: int = 1,
     step: Step = lambda: None,
+    remember: Remember = lambda key, measure: measure(),
 ) -> list[LayerEffect]:
     """Quantize one layer at a time and compare the last layers' outputs with those of the float network.
 
@@ -52,23 +56,30 @@ def scan(
         quantize_only: makes the model with only these layers quantized.
         source: a few frames; eight tell the order.
         keys: which layers; None takes all.
+        remember: where figures are kept, so that an interrupted scan goes on.
 
     Returns:
         Effects, worst first.
     """
     index = GraphIndex(model)
     probes = [layer.output for layer in index.layers if layer.key in index.terminal]
-    reference = outputs_of(model, probes, source, threads)
+    reference: list[list[Array]] = []
+
+    def effect_of(key: str) -> float:
+        if not reference:
+            reference.extend(outputs_of(model, probes, source, threads))
+        return snr_db(reference, outputs_of(quantize_only(frozenset({key})), probes, source, threads))
+
     wanted = set(keys) if keys is not None else {layer.key for layer in index.layers}
     effects = []
     for layer in index.layers:
         if layer.key not in wanted:
             continue
-        noisy = outputs_of(quantize_only(frozenset({layer.key})), probes, source, threads)
         seen = table.tensors.get(index.roles[layer.source])
         macs = layer_macs(index, layer, seen.shape if seen else ())
         shape = tuple(index.constants[layer.weight].dims)
-        effects.append(LayerEffect(layer.key, layer.op, shape, snr_db(reference, noisy), macs))
+        figure = remember(layer.key, partial(effect_of, layer.key))
+        effects.append(LayerEffect(layer.key, layer.op, shape, figure, macs))
         step()
     return sorted(effects, key=lambda effect: effect.snr_db)
 

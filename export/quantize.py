@@ -210,6 +210,7 @@ class _Work:
             self._scan_source(),
             threads=self.options.threads,
             step=step,
+            remember=lambda key, measure: self.memo.value(["effect", method, key], measure),
         )
 
     def _scan_source(self) -> TensorSource:

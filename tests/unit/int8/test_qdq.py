@@ -18,8 +18,9 @@ from calib.clipping import METHODS, Method
 from calib.collect import TensorSource, open_session
 from calib.graph import GraphIndex
 from calib.ranges import RangeTable
-from calib.sensitivity import outputs_of, scan, snr_db
+from calib.sensitivity import LayerEffect, scan
 from edge.errors import DataError, UsageError
+from export.memo import Memo
 from export.placement import place
 from export.qdq import Scheme, affine, channel_scales, encode, insert_qdq, scheme_for
 
@@ -243,3 +244,25 @@ def test_the_scan_finds_the_layer_that_was_made_fragile(
     assert effects[0].key == "neck.weight"
     assert effects[0].snr_db < 5 < effects[1].snr_db
     assert effects[0].macs == 32 * 16 * 16 * 16
+
+
+def test_an_interrupted_scan_goes_on_where_it_was(
+    model: ModelProto, table: RangeTable, source: TensorSource, tmp_path: Path
+) -> None:
+    keys = frozenset(layer.key for layer in GraphIndex(model).layers)
+    quantized: list[frozenset[str]] = []
+
+    def quantize_only(only: frozenset[str]) -> ModelProto:
+        if len(quantized) == 1 and not (tmp_path / "again").exists():
+            raise KeyboardInterrupt
+        quantized.append(only)
+        return insert_qdq(model, table, scheme_for("fp32", "average", keys - only))
+
+    def run() -> list[LayerEffect]:
+        return scan(model, table, quantize_only, source, remember=Memo(tmp_path / "m.json", "same").value)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    (tmp_path / "again").touch()
+    assert {effect.key for effect in run()} == keys
+    assert sorted(quantized, key=sorted) == sorted((frozenset({key}) for key in keys), key=sorted)
