@@ -18,7 +18,7 @@ from calib.clipping import METHODS, Method
 from calib.collect import TensorSource, open_session
 from calib.graph import GraphIndex
 from calib.ranges import RangeTable
-from calib.sensitivity import LayerEffect, scan
+from calib.sensitivity import LayerEffect, outputs_of, scan, snr_db
 from edge.errors import DataError, UsageError
 from export.memo import Memo
 from export.placement import place
