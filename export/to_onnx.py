@@ -56,7 +56,7 @@ def export_onnx(checkpoint: Path, out: Path, *, opset: int = 20, many: bool | No
 
 
 def export_checked(
-    checkpoint: Path, out: Path, *, opset: int = 20, many: bool | None = None
+    checkpoint: Path, out: Path, *, opset: int = 20, many: bool | None = None, score: float | None = None
 ) -> tuple[Manifest, Parity]:
     """Write ``out`` and the manifest beside it, and compare the file with torch.
 
@@ -69,6 +69,7 @@ def export_checked(
         out: the ONNX file.
         opset: 17 for TensorRT 8.6, else 18 to 21.
         many: export the many-boxes branch, for NMS in the runtime; None as the recipe says.
+        score: in [0, 1], from which on the runtime shows an object; None keeps the usual one.
 
     Raises:
         UsageError: an opset that is not possible.
@@ -82,6 +83,8 @@ def export_checked(
     manifest = make_manifest(saved.recipe, saved.classes, saved.dataset)
     if many is not None and manifest.task == "detect":
         manifest = manifest.model_copy(update={"needs_nms": many})
+    if score is not None:
+        manifest = manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update={"score": score})})
     graph = ExportGraph(network, many=manifest.needs_nms, keep=saved.recipe.model.keep).eval()
     names = output_names(network)
     model = to_model(graph, names, (manifest.input.height, manifest.input.width), opset)

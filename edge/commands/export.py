@@ -15,6 +15,7 @@ def export(
     target: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],
     opset: Annotated[int, typer.Option(help="17 for TensorRT 8.6, 20 otherwise.")] = 20,
     nms: Annotated[bool | None, typer.Option("--nms/--no-nms", help="Export the branch that needs NMS.")] = None,
+    score: Annotated[float | None, typer.Option(min=0, max=1, help="Least score that is shown; kept with it.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint as ONNX, checked against torch."""
@@ -25,7 +26,7 @@ def export(
     except ModuleNotFoundError as error:
         raise MissingError(f"export needs {error.name}; run: pip install 'edgeloop[train]'") from None
 
-    manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms)
+    manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms, score=score)
     if as_json:
         print_json(
             {"model": str(target), "manifest": manifest.model_dump(by_alias=True), "max_error": parity.max_error}
