@@ -15,7 +15,7 @@ ARGS ?=
 .venv/full: pyproject.toml .venv/light
 	@echo "installing what training and tests need into .venv (once) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,openvino,events,dev]' tensorrt-rtx
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,openvino,events,webrtc,dev]' tensorrt-rtx
 	@# it asks for the OpenCV with windows, which does not load on a headless machine
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'trackeval>=1.1'
 	@touch $@
@@ -44,8 +44,18 @@ bench: .venv/full
 soak: .venv/full
 	@$(BIN)/python -m pytest tests -m soak $(ARGS)
 
-gpu-bench: .venv/full
+# pycuda has no wheels: it is compiled, which needs the CUDA toolkit or takes NVIDIA's Python packages (docs/gpu.md)
+.venv/gpu: pyproject.toml .venv/full tests/gpu/install_pycuda.py
+	@$(BIN)/python tests/gpu/install_pycuda.py
+	@$(BIN)/python -m edge.cuda.build
+	@touch $@
+
+# make gpu-bench                     the tests, then a table for the shipped model
+# make gpu-bench ENGINE=my.engine    the table for this engine instead
+ENGINE ?=
+gpu-bench: .venv/gpu
 	@$(BIN)/python -m pytest tests/gpu -m gpu $(ARGS)
+	@$(BIN)/python tests/gpu/bench_gpu.py $(ENGINE)
 
 clean:
 	rm -rf .venv build dist *.egg-info

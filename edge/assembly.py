@@ -12,15 +12,18 @@ from edge.capture.health import HealthSettings
 from edge.capture.motion_gate import GateSettings
 from edge.capture.picture import PictureSettings
 from edge.config import Config, ModelConfig, StreamConfig
+from edge.crop_models import CropModels
 from edge.errors import ConfigError, EdgeError, SinkError
 from edge.follower import Follower
 from edge.interfaces import Sink, Tracker
 from edge.lane import Lane
 from edge.manifest import Manifest
 from edge.memory_plan import LARGEST_PX, child_limit_mb
+from edge.model import Model, open_model
 from edge.sinks.choose import open_sink
 from edge.sources.isolated import Deadlines
 from edge.sources.prepared import Preparation
+from edge.trackers.camera_motion import CameraMotion
 from edge.trackers.choose import open_tracker
 from edge.trackers.settings import TrackerSettings
 
@@ -30,11 +33,13 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def make_lane(stream: StreamConfig, model: ModelConfig, manifest: Manifest, state_dir: Path | None) -> Lane:
-    """The lane of a stream.
+def make_lane(
+    stream: StreamConfig, model: ModelConfig, manifest: Manifest, state_dir: Path | None, crops: CropModels
+) -> Lane:
+    """The lane of a stream. ``crops`` are the models that look at its objects.
 
     Raises:
-        ConfigError: the model makes nothing that could be shown.
+        ConfigError: the model makes nothing that could be shown, or a model for its objects is missing.
     """
     if manifest.task == "embed":
         raise ConfigError(
@@ -46,6 +51,9 @@ def make_lane(stream: StreamConfig, model: ModelConfig, manifest: Manifest, stat
         manifest.classes,
         tracker=_tracker(stream, manifest),
         settings=stream.analytics,
+        camera=CameraMotion() if stream.track.camera_motion == "pictures" else None,
+        embedder=crops.embedder_of(stream),
+        second_stage=crops.view_of(stream, manifest.classes),
         state_file=None if state_dir is None else state_dir / f"{stream.name}.analytics.json",
     )
     return Lane(stream, model.name, manifest, follower)
@@ -108,6 +116,17 @@ def tracker_settings(score: float, manifest: Manifest) -> TrackerSettings:
         score_low=min(manifest.thresholds.track_score, score),
         score_high=score,
         score_new=min(score + 0.1, 0.95),
+    )
+
+
+def load_model(model: ModelConfig) -> Model:
+    """A model as its configuration says.
+
+    Raises:
+        EdgeError: it cannot be used.
+    """
+    return open_model(
+        model.path, manifest=model.manifest, engine=model.engine, threads=model.threads, max_batch=model.max_batch
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge.analytics.settings import AnalyticsSettings
+from edge.analytics.settings import AnalyticsSettings, SecondStageSettings, TrackConfig
 from edge.capture.settings import HealthConfig, Mask, MotionGateConfig, Region, Side
 from edge.config_overrides import overridden
 from edge.daemon.settings import GovernorSettings, LogSettings, ServerConfig, SwapSettings
@@ -20,7 +20,7 @@ from edge.errors import ConfigError
 from edge.events.settings import EventSettings, MqttSettings, WebhookSettings
 from edge.recording.settings import RecordSettings
 from edge.secrets import redacted
-from edge.uris import is_live, short_name
+from edge.uris import is_live, kind_of, short_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -47,12 +47,6 @@ class ModelConfig(Section):
     threads: int | None = Field(default=None, ge=1, le=256)
     max_batch: int | None = Field(default=None, ge=1, le=256)
     linger_ms: float = Field(default=2.0, ge=0, le=1000)
-
-
-class TrackConfig(Section):
-    """How the objects of a stream are followed."""
-
-    method: Literal["edge", "bytetrack", "ocsort", "sort", "off"] = "edge"
 
 
 class StreamConfig(Section):
@@ -84,6 +78,7 @@ class StreamConfig(Section):
     score: float | None = Field(default=None, ge=0, le=1)
     track: TrackConfig = TrackConfig()
     analytics: AnalyticsSettings = AnalyticsSettings()
+    second_stage: SecondStageSettings | None = None
     sinks: tuple[str, ...] = ()
     record: RecordSettings | None = None
 
@@ -134,13 +129,19 @@ class Config(Section):
         _refuse_twins("streams", [stream.name for stream in self.streams])
         _refuse_twins("event targets", [*(broker.name for broker in self.mqtt), *(hook.name for hook in self.webhooks)])
         for stream in self.streams:
-            if stream.model is not None and stream.model not in models:
-                raise ValueError(f"stream {stream.name!r} asks for model {stream.model!r}; known: {', '.join(models)}")
+            _refuse_unfit_source_recording(stream)
+            second = stream.second_stage.model if stream.second_stage else None
+            for model in {stream.model, second, stream.track.appearance_model} - {None, *models}:
+                raise ValueError(f"stream {stream.name!r} asks for model {model!r}; known: {', '.join(models)}")
         return self
 
     def model_of(self, stream: StreamConfig) -> ModelConfig:
         """The model of a stream: the one that it names, else the first."""
         return next((model for model in self.models if model.name == stream.model), self.models[0])
+
+    def has_frames(self, model: ModelConfig) -> bool:
+        """Whether a stream's frames go to this model; others look at crops, or are not used."""
+        return any(self.model_of(stream).name == model.name for stream in self.streams)
 
 
 def load_config(path: Path) -> Config:
@@ -220,6 +221,18 @@ def _refuse_twins(table: str, names: Sequence[str]) -> None:
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
         raise ValueError(f"two {table} are called {twins[0]!r}; names must differ")
+
+
+def _refuse_unfit_source_recording(stream: StreamConfig) -> None:
+    """A camera's own packets show all that the camera sees, and only a demuxer has them."""
+    if stream.record is None or stream.record.content != "source":
+        return
+    start = f'stream {stream.name!r}: record.content = "source"'
+    for key in ("masks", "roi", "rotate"):
+        if getattr(stream, key):
+            raise ValueError(f'{start} would show the picture without its {key}; use "plain" or "annotated"')
+    if kind_of(stream.source) not in ("network", "file") or stream.decoder == "opencv":
+        raise ValueError(f'{start} needs a network address or a video file that PyAV reads; use "plain"')
 
 
 def _sentence(error: ValidationError, where: str, text: str, *, is_single_model: bool) -> str:

@@ -47,6 +47,14 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept (compiled kernels, engines): ``EDGELOOP_CACHE``, or the user's folder."""
+    chosen = os.environ.get("EDGELOOP_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeloop"
+
+
 def _sync(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())

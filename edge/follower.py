@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from edge.boxes import without_doubles
 from edge.errors import DataError
 from edge.files import write_atomic
 from edge.interfaces import Tracker
-from edge.types import Detections, Frame, Prediction, Result
+from edge.second_stage import Labels, StreamView
+from edge.trackers.appearance import CropEmbedder
+from edge.trackers.camera_motion import CameraMotion
+from edge.types import Detections, Event, Frame, Prediction, Result, Tracks
 
 log = logging.getLogger(__name__)
 # a van that is car and truck at once is one object: it shall have one box, one id and one count
@@ -38,13 +42,29 @@ class Follower:
         tracker: Tracker | None,
         settings: AnalyticsSettings,
         state_file: Path | None = None,
+        camera: CameraMotion | None = None,
+        embedder: CropEmbedder | None = None,
+        second_stage: StreamView | None = None,
     ) -> None:
-        """Args: the stream, its classes, what follows (None: nothing), what is watched, where counts are kept."""
+        """Prepare to follow.
+
+        Args:
+            stream, classes: its name, and the names of what its model finds.
+            tracker: None follows nothing.
+            settings: what is watched.
+            state_file: where counts are kept over a restart.
+            camera: measures the camera's motion by the pictures; None leaves it to the boxes.
+            embedder: tells the tracker what objects look like.
+            second_stage: what a classifier says of the tracks.
+        """
         self._stream = stream
         self._classes = classes
         self._tracker = tracker
         self._settings = settings
         self._state_file = state_file
+        self._camera = camera
+        self._embedder = embedder
+        self._second_stage = second_stage
         self._analytics: StreamAnalytics | None = None
         self._size = (0, 0)
         self.shapes: tuple[Shape, ...] = ()
@@ -60,17 +80,28 @@ class Follower:
         started_ns = time.monotonic_ns()
         if len(prediction) > 1:
             prediction = prediction[without_doubles(prediction.xyxy, prediction.score, DOUBLE_IOU)]
-        tracks = self._tracker.update(prediction, frame.time_ns)
+        tracks = self._track(frame, prediction)
         tracked_ns = time.monotonic_ns()
         spent = {**spent_ns, "track": tracked_ns - started_ns}
+        labels: Labels = {}
+        if self._second_stage is not None:
+            labels = self._second_stage.see(frame, tracks)
+            spent["second_stage"] = time.monotonic_ns() - tracked_ns
         if not self.has_analytics:
-            return Result(frame, prediction, tracks, stage_ns=spent)
+            return Result(frame, prediction, tracks, stage_ns=spent, labels=labels)
+        seen_ns = time.monotonic_ns()
         analytics = self._analytics_for(frame)
         events = analytics.update(tracks, frame.time_ns)
         if events:
             self.shapes = analytics.shapes()
-        spent["analytics"] = time.monotonic_ns() - tracked_ns
-        return Result(frame, prediction, tracks, events, spent)
+        spent["analytics"] = time.monotonic_ns() - seen_ns
+        return Result(frame, prediction, tracks, labelled(events, labels), spent, labels)
+
+    def _track(self, frame: Frame, detections: Detections) -> Tracks:
+        motion = None if self._camera is None else self._camera.update(frame.image, detections.xyxy)
+        look = None if self._embedder is None else self._embedder.look_at(frame, detections.xyxy)
+        assert self._tracker is not None
+        return self._tracker.update(detections, frame.time_ns, motion, look)
 
     def counts(self) -> dict[str, Any]:
         """Counts of lines and zones as JSON values."""
@@ -101,3 +132,13 @@ class Follower:
         except (OSError, ValueError) as error:
             raise DataError(f"{self._state_file}: not readable ({error}); remove it to start from zero") from None
         return state if isinstance(state, dict) else None
+
+
+def labelled(events: Sequence[Event], labels: Labels) -> tuple[Event, ...]:
+    """The events, those about a track that the second stage knows with ``labels``: name → probability."""
+    return tuple(
+        replace(event, data={**event.data, "labels": {label.name: round(label.score, 3) for label in found}})
+        if event.track_id is not None and (found := labels.get(event.track_id))
+        else event
+        for event in events
+    )

@@ -164,7 +164,8 @@ class LatestFrames:
             slot = self._slots.get(frame.stream)
             if slot is not None and slot.is_lossless:
                 self._changed.wait_for(lambda: len(slot.frames) < slot.capacity or self._is_gone(frame.stream, slot))
-            if slot is None or self._is_gone(frame.stream, slot):
+            # after ``end`` nobody may come by any more to take it, and it would be neither emitted nor counted
+            if slot is None or slot.is_ended or self._is_gone(frame.stream, slot):
                 return False
             dropped = slot.frames.popleft() if len(slot.frames) >= slot.capacity else None
             slot.frames.append(frame)

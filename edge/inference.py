@@ -15,7 +15,7 @@ from typing import TypeAlias
 from edge.errors import EdgeError, EngineError
 from edge.handoff import LatestFrames
 from edge.lane import Lane
-from edge.model import Model
+from edge.model import Model, Started
 from edge.swap.agreement import check_outputs
 from edge.types import Array, Frame, Prediction
 
@@ -55,6 +55,19 @@ class _Change:
     is_done: threading.Event = field(default_factory=threading.Event)
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A batch that the engine works on, while the next one is prepared."""
+
+    name: str
+    frames: list[Frame]
+    lanes: Mapping[str, Lane]
+    model: Model
+    started: Started
+    letterbox_ns: int
+    left_ns: int
+
+
 class InferenceWorker:
     """Runs in its own thread until stopped, or until every stream has ended."""
 
@@ -76,6 +89,8 @@ class InferenceWorker:
         self._probations: dict[str, Probation] = {}
         self._has_ended = False
         self._taps: Mapping[str, Tap] = {}
+        self._flight: _Flight | None = None
+        self._no_linger_s = dict.fromkeys(linger_s, 0.0)
         self.num_batches = 0
 
     def run(self, stopping: threading.Event) -> None:
@@ -87,16 +102,18 @@ class InferenceWorker:
         try:
             while not stopping.is_set():
                 self._take_over()
-                frames = self._latest.take(self._max_batch, self._linger_s, IDLE_S)
+                frames = self._take()
                 # one view of the streams for the whole round: some may be removed meanwhile
                 lanes = self._lanes()
                 fresh = [frame for frame in frames if _is_fresh(frame, lanes)]
-                if fresh:
-                    self._infer(fresh, lanes)
+                begun = self._begin(fresh, lanes) if fresh else None
+                self._land()
+                self._flight = begun
                 self._close_ended(lanes)
                 # where there is no stream, one may still be added
                 if not frames and lanes and all(_is_over(lane) for lane in lanes.values()):
                     return
+            self._land()
         finally:
             self._has_ended = True
             for lane in self._lanes().values():
@@ -136,6 +153,8 @@ class InferenceWorker:
         """Make the changes that wait; between two batches."""
         with self._changing:
             changes, self._changes = self._changes, []
+        if changes:
+            self._land()
         for change in changes:
             self._models[change.name] = change.model
             self._max_batch[change.name] = change.model.engine.max_batch
@@ -144,13 +163,57 @@ class InferenceWorker:
                 self._probations[change.name] = change.probation
             change.is_done.set()
 
+    def _take(self) -> list[Frame]:
+        """The next frames; while a batch is under way only those that are there already."""
+        if self._flight is not None:
+            return self._latest.take(self._max_batch, self._no_linger_s, 0.0)
+        return self._latest.take(self._max_batch, self._linger_s, IDLE_S)
+
+    def _begin(self, frames: list[Frame], lanes: Mapping[str, Lane]) -> _Flight | None:
+        """Send frames off where the engine takes a batch while one runs; else see them through and return None."""
+        name = lanes[frames[0].stream].model
+        model = self._models[name]
+        if not model.overlaps or name in self._probations or len(frames) > model.engine.max_batch:
+            # the batch under way holds earlier frames
+            self._land()
+            self._infer(frames, lanes)
+            return None
+        begun_ns = time.monotonic_ns()
+        started = model.start([frame.image for frame in frames])
+        left_ns = time.monotonic_ns()
+        for frame in frames:
+            lanes[frame.stream].num_in_engine += 1
+        return _Flight(name, frames, lanes, model, started, left_ns - begun_ns, left_ns)
+
+    def _land(self) -> None:
+        """Wait for the batch under way, if there is one, and pass its results on."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
+        outputs = flight.model.finish(flight.started)
+        landed_ns = time.monotonic_ns()
+        predictions = flight.model.head.decode(outputs, flight.started.letterboxes)
+        spent = {
+            "letterbox": flight.letterbox_ns,
+            "infer": landed_ns - flight.left_ns,
+            "head": time.monotonic_ns() - landed_ns,
+        }
+        for frame in flight.frames:
+            flight.lanes[frame.stream].num_in_engine -= 1
+        share = {stage: time_ns // len(flight.frames) for stage, time_ns in spent.items()}
+        self._pass_on(flight.name, flight.frames, flight.lanes, (predictions, share))
+
     def _infer(self, frames: list[Frame], lanes: Mapping[str, Lane]) -> None:
         name = lanes[frames[0].stream].model
         probation = self._probations.get(name)
         if probation is None:
-            predictions, spent = _run(self._models[name], frames)
+            inferred = _run(self._models[name], frames)
         else:
-            predictions, spent = self._run_on_probation(name, frames, probation)
+            inferred = self._run_on_probation(name, frames, probation)
+        self._pass_on(name, frames, lanes, inferred)
+
+    def _pass_on(self, name: str, frames: list[Frame], lanes: Mapping[str, Lane], inferred: Inferred) -> None:
+        predictions, spent = inferred
         self.num_batches += 1
         for frame, prediction in zip(frames, predictions, strict=True):
             lane = lanes[frame.stream]
@@ -177,7 +240,8 @@ class InferenceWorker:
         return inferred
 
     def _close_ended(self, lanes: Mapping[str, Lane]) -> None:
-        for name in self._latest.ended() & lanes.keys():
+        under_way = {frame.stream for frame in self._flight.frames} if self._flight is not None else set()
+        for name in (self._latest.ended() & lanes.keys()) - under_way:
             lanes[name].results.close()
 
 
@@ -189,12 +253,12 @@ def _run(
     spent = {"letterbox": 0, "infer": 0, "head": 0}
     for start in range(0, len(frames), model.engine.max_batch):
         started_ns = time.monotonic_ns()
-        batch = model.preprocessor.batch(frames[start : start + model.engine.max_batch], pad_to=model.batch_size)
+        started = model.start([frame.image for frame in frames[start : start + model.engine.max_batch]])
         letterboxed_ns = time.monotonic_ns()
-        outputs = model.engine.infer(batch.tensor)
+        outputs = model.finish(started)
         inferred_ns = time.monotonic_ns()
         check(outputs)
-        predictions += model.head.decode(outputs, batch.letterboxes)
+        predictions += model.head.decode(outputs, started.letterboxes)
         spent["letterbox"] += letterboxed_ns - started_ns
         spent["infer"] += inferred_ns - letterboxed_ns
         spent["head"] += time.monotonic_ns() - inferred_ns

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
-from edge.types import Array, Detections, Float64, Letterbox, Prediction, Result, Tracks, UInt8
+from edge.types import Array, Detections, Float32, Float64, Int64, Letterbox, Prediction, Result, Tracks, UInt8
+
+# gives the looks (K, E), float32 rows of length 1, of the detections with these (K,) numbers
+Look: TypeAlias = Callable[[Int64], Float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,31 @@ class Engine(Protocol):
         """Free everything. May be called twice."""
 
 
+@runtime_checkable
+class FrameEngine(Protocol):
+    """What an engine may offer besides: it fits frames into its input itself, and takes a batch while one runs."""
+
+    def submit_frames(self, images: Sequence[UInt8]) -> list[Letterbox]:
+        """Start a batch without waiting for it; at most two may be under way.
+
+        Args:
+            images: up to ``max_batch`` pictures (H, W, 3) uint8 BGR. They may change once this returns.
+
+        Returns:
+            How each was fitted in.
+
+        Raises:
+            EngineError: it cannot be started.
+        """
+
+    def collect(self) -> Mapping[str, Array]:
+        """Wait for the oldest batch under way; see ``Engine.infer``. Valid until the second ``submit_frames`` from now.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+
+
 class Head(Protocol):
     """Turns raw outputs into predictions in frame pixels. Keeps no state."""
 
@@ -110,13 +138,16 @@ class Head(Protocol):
 class Tracker(Protocol):
     """Follows objects through one stream. It remembers, so it sees every frame that was inferred, in order."""
 
-    def update(self, detections: Detections, time_ns: int, motion: Float64 | None = None) -> Tracks:
+    def update(
+        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: Look | None = None
+    ) -> Tracks:
         """Take the detections of the next frame.
 
         Args:
             detections: all of them, low scores included.
             time_ns: the frame's ``time_ns``. Not later than the last one: the tracks stand still for this frame.
             motion: (2, 3) affine from the last frame's pixels to this one's, None for a camera that stands still.
+            look: gives the looks of detections by their numbers, for pairs that are in doubt; None: boxes decide.
 
         Returns:
             The confirmed tracks of this frame.

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 
 import numpy as np
 
-from edge.types import Classification, Detections, Event, Float32, Int32, Prediction, Result, Segmentation, Tracks
+from edge.types import Classification, Detections, Event, Float32, Int32, Label, Result, Segmentation, Tracks
 
 DEFAULT_SCORE = 0.35
 TOP_CLASSES = 5
 NS_PER_S = 1_000_000_000
-_OBJECT = '{"track_id":%s,"class":%s,"score":%.3f,"xyxy":[%.1f,%.1f,%.1f,%.1f]}'
+_OBJECT = '{"track_id":%s,"class":%s,"score":%.3f,"xyxy":[%.1f,%.1f,%.1f,%.1f]%s}'
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
@@ -71,37 +71,44 @@ class ResultEncoder:
             f'{{"stream":{json.dumps(frame.stream)},"epoch":{frame.epoch},"seq":{frame.seq},'
             f'"captured":"{self._clock.iso(frame.captured_ns)}","age_ms":{age_ms:.1f},'
             f'"width":{frame.width},"height":{frame.height},'
-            f'{self._prediction(result.prediction, result.tracks)},"events":[{_events(result.events)}]}}'
+            f'{self._prediction(result)},"events":[{_events(result.events)}]}}'
         ).encode()
 
-    def _prediction(self, prediction: Prediction, tracks: Tracks | None) -> str:
+    def _prediction(self, result: Result) -> str:
+        prediction = result.prediction
         if isinstance(prediction, Segmentation):
             return f'"shares":{{{self._shares(prediction)}}}'
         if isinstance(prediction, Classification):
             return f'"classes":[{self._top(prediction.score)}]'
         if isinstance(prediction, Detections):
-            return f'"objects":[{self._objects(prediction, tracks)}]'
+            return f'"objects":[{self._objects(prediction, result.tracks, result.labels)}]'
         # an embedding describes the whole frame; it has no objects
         return '"objects":[]'
 
-    def _objects(self, detections: Detections, tracks: Tracks | None) -> str:
+    def _objects(self, detections: Detections, tracks: Tracks | None, labels: Mapping[int, Sequence[Label]]) -> str:
         rows: list[str] = []
         free = detections.score >= self._score
         if tracks is not None and len(tracks):
-            rows = self._rows(tracks.track_id.tolist(), tracks.class_id, tracks.score, tracks.xyxy)
+            ids: list[int] = tracks.track_id.tolist()
+            known = [_labels_json(labels.get(track_id, ())) for track_id in ids] if labels else [""] * len(ids)
+            rows = self._rows(ids, known, tracks.class_id, tracks.score, tracks.xyxy)
             free[tracks.detection[tracks.detection >= 0]] = False
         if free.any():
             index = np.flatnonzero(free)
-            rows += self._rows(
-                ["null"] * len(index), detections.class_id[index], detections.score[index], detections.xyxy[index]
-            )
+            nobody, nothing = ["null"] * len(index), [""] * len(index)
+            # not detections[index]: it would copy their masks
+            score, xyxy = detections.score[index], detections.xyxy[index]
+            rows += self._rows(nobody, nothing, detections.class_id[index], score, xyxy)
         return ",".join(rows)
 
-    def _rows(self, ids: Sequence[int | str], class_id: Int32, score: Float32, xyxy: Float32) -> list[str]:
-        rows = zip(ids, class_id.tolist(), score.tolist(), xyxy.tolist(), strict=True)
+    def _rows(
+        self, ids: Sequence[int | str], known: Sequence[str], class_id: Int32, score: Float32, xyxy: Float32
+    ) -> list[str]:
+        """``known`` is what follows in the object of each; it is empty or begins with a comma."""
+        rows = zip(ids, known, class_id.tolist(), score.tolist(), xyxy.tolist(), strict=True)
         return [
-            _OBJECT % (track, self._class_json(label), value, x1, y1, x2, y2)
-            for track, label, value, (x1, y1, x2, y2) in rows
+            _OBJECT % (track, self._class_json(label), value, x1, y1, x2, y2, more)
+            for track, more, label, value, (x1, y1, x2, y2) in rows
             # JSON has no NaN and no infinity: such an object says nothing and is left out
             if isfinite(value + x1 + y1 + x2 + y2)
         ]
@@ -122,6 +129,12 @@ class ResultEncoder:
         known = np.where(np.isfinite(score), score, 0.0)
         order = np.argsort(-known, kind="stable")[:TOP_CLASSES]
         return ",".join(f'{{"class":{self._class_json(int(i))},"score":{known[i]:.3f}}}' for i in order)
+
+
+def _labels_json(labels: Sequence[Label]) -> str:
+    """``,"labels":[…]``; nothing where the second stage says nothing."""
+    known = ",".join(f'{{"class":{json.dumps(label.name)},"score":{label.score:.3f}}}' for label in labels)
+    return f',"labels":[{known}]' if known else ""
 
 
 def picture_part(segmentation: Segmentation) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,7 @@ from edge.handoff import DropQueue
 from edge.interfaces import SourceInfo
 from edge.manifest import Manifest
 from edge.metrics import Counters, Rate, StageTimes, Window
+from edge.recording.packets import PacketQueue
 from edge.secrets import redacted
 from edge.types import Event, Frame, Result
 
@@ -35,7 +37,11 @@ class Lane:
         results: from inference to output.
         health: what is wrong with the camera's picture now: ``frozen``, ``dark``, …
         held_fps: the governor's limit; None while the device is cool.
+        num_in_engine: frames that were started and have no result yet; inference's thread.
         is_leaving: the stream is being removed: its end is not the end of the line.
+        packets: the camera's own packets, on their way to the recording; None where they are not recorded.
+        on_event: told of an event that belongs to no frame: the camera is gone.
+        on_lost: told of a result that was dropped before the output, in the thread that gave it.
         told: camera events on their way to the output, each with the epoch and number of the frame it belongs to.
         counters: ``captured``, ``inferred``, ``emitted``, ``objects``, ``reconnects`` and ``drop_…`` by cause.
     """
@@ -45,6 +51,9 @@ class Lane:
     manifest: Manifest
     follower: Follower
     results: DropQueue[Result] = field(init=False)
+    packets: PacketQueue | None = field(init=False, default=None)
+    on_event: Callable[[Event], None] = lambda event: None
+    on_lost: Callable[[Result], None] = lambda result: None
     counters: Counters = field(default_factory=Counters)
     stages: StageTimes = field(default_factory=StageTimes)
     age_ms: Window = field(default_factory=lambda: Window(4096))
@@ -56,6 +65,7 @@ class Lane:
     health: tuple[str, ...] = ()
     told: deque[tuple[int, int, Event]] = field(default_factory=lambda: deque(maxlen=256))
     opened: threading.Event = field(default_factory=threading.Event)
+    num_in_engine: int = 0
     is_leaving: bool = False
     held_fps: float | None = None
     _next_ns: int = 0
@@ -64,8 +74,10 @@ class Lane:
         self.results = DropQueue(
             OUTPUT_CAPACITY,
             is_lossless=self.config.is_lossless,
-            on_drop=lambda _: self.counters.add("drop_output_full"),
+            on_drop=self._on_drop,
         )
+        if self.config.record is not None and self.config.record.content == "source":
+            self.packets = PacketQueue(is_lossless=self.config.is_lossless)
 
     @property
     def name(self) -> str:
@@ -74,7 +86,7 @@ class Lane:
     @property
     def has_room(self) -> bool:
         """Whether inference may work for this stream: a lossless one waits for its output."""
-        return not self.config.is_lossless or len(self.results) < OUTPUT_CAPACITY
+        return not self.config.is_lossless or len(self.results) + self.num_in_engine < OUTPUT_CAPACITY
 
     def is_too_old(self, frame: Frame, now_ns: int) -> bool:
         """Whether a frame is beyond the age that may still come out; lossless streams have no such age."""
@@ -107,6 +119,10 @@ class Lane:
         while self.told and self.told[0][:2] <= (frame.epoch, frame.seq):
             events.append(self.told.popleft()[2])
         return events
+
+    def _on_drop(self, result: Result) -> None:
+        self.counters.add("drop_output_full")
+        self.on_lost(result)
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""

@@ -13,7 +13,14 @@ from pathlib import Path
 from edge.capture.ring import MAX_RINGS, NUM_SLOTS
 from edge.config import Config, StreamConfig
 from edge.errors import ConfigError
+from edge.events.desk import MAX_PICTURES
 from edge.manifest import InputSpec, Manifest
+from edge.recording.packet_wire import RING_BYTES
+from edge.recording.packets import QUEUE_BYTES
+from edge.recording.settings import RecordSettings
+from edge.second_stage import MAX_WAITING
+from edge.sinks.record import CAPACITY as RECORD_CAPACITY
+from edge.sinks.restream import CAPACITY as RESTREAM_CAPACITY
 from edge.sources.synthetic import parse_synthetic
 from edge.uris import kind_of
 
@@ -29,6 +36,14 @@ DECODER_BYTES_PER_PX = 17 * 1.5 + 3 * 3
 THREAD_FRAMES = 7
 # the picture that is drawn on, its JPEG, and the scene or sinks that hold one more
 OUTPUT_FRAMES = 3
+# x264 without look-ahead: measured 24 to 36 bytes a pixel from 1920x1080 to 640x360, on pictures of noise
+ENCODER_BYTES_PER_PX, ENCODER_MB = 30.0, 5.0
+# a coded picture of noise; streets need a tenth of it
+CODED_BYTES_PER_PX, CODED_FPS = 0.4, 30.0
+# Python and PyAV in the process that sends to a receiver: measured 27 MB, 61 MB with all that others may share
+SENDER_MB = 65.0
+PUSHED = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "hls", "whip")
+RECORD_SINK = RecordSettings(folder=Path())
 # weights and arena of an engine, relative to the model file
 ENGINE_TIMES_FILE = 4.0
 ENGINE_MB = 60.0
@@ -54,6 +69,13 @@ class MemoryPlan:
     @property
     def total_mb(self) -> float:
         return sum(row.mb for row in self.rows)
+
+    def by_owner(self) -> dict[str, float]:
+        """Megabytes of each stream, each model, and the process."""
+        owned: dict[str, float] = {}
+        for row in self.rows:
+            owned[row.owner] = owned.get(row.owner, 0.0) + row.mb
+        return owned
 
     def refuse_over(self, budget_mb: float | None) -> None:
         """Check it against a budget, None for none.
@@ -81,8 +103,16 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest]) -> MemoryPlan
     for model in config.models:
         if model.name in manifests:
             rows += _model_rows(model.name, model.path, manifests[model.name].input, model.max_batch or 16)
+    for name in sorted(
+        {stream.second_stage.model for stream in config.streams if stream.second_stage} & set(manifests)
+    ):
+        side = max(manifests[name].input.width, manifests[name].input.height)
+        rows.append(MemoryRow(name, f"{MAX_WAITING} crops that wait", MAX_WAITING * side * side * 3 / STEP_MB))
     for stream in config.streams:
-        rows += _stream_rows(stream)
+        rows += [*_stream_rows(stream), *_outlet_rows(stream, is_shown=config.server.enabled)]
+    if config.events is not None and config.events.snapshots is not None:
+        largest_mb = max(_frame_mb(stream) for stream in config.streams)
+        rows.append(MemoryRow("events", f"{MAX_PICTURES} pictures of events", MAX_PICTURES * largest_mb))
     return MemoryPlan(tuple(rows))
 
 
@@ -99,7 +129,7 @@ def _model_rows(name: str, path: Path, spec: InputSpec, max_batch: int) -> list[
 
 def _stream_rows(stream: StreamConfig) -> list[MemoryRow]:
     width, height = size_of(stream)
-    frame_mb = width * height * 3 / STEP_MB
+    frame_mb = _frame_mb(stream)
     rows = [MemoryRow(stream.name, f"drawing and encoding {width}x{height}", OUTPUT_FRAMES * frame_mb)]
     if is_isolated(stream):
         slots = MAX_RINGS * NUM_SLOTS
@@ -108,7 +138,59 @@ def _stream_rows(stream: StreamConfig) -> list[MemoryRow]:
     else:
         rows.append(MemoryRow(stream.name, f"{THREAD_FRAMES} pictures under way", THREAD_FRAMES * frame_mb))
         rows.append(MemoryRow(stream.name, "decoder", decoder_mb(stream)))
+    return [*rows, *_record_rows(stream)]
+
+
+def _record_rows(stream: StreamConfig) -> list[MemoryRow]:
+    record = stream.record
+    rows = []
+    if record is not None and record.mode == "events":
+        rows.append(MemoryRow(stream.name, "pre-roll", record.pre_roll_mb * 2**20 / STEP_MB))
+    if record is not None and record.content == "source":
+        # a file in the main process has no ring
+        ring = RING_BYTES if is_isolated(stream) else 0
+        rows.append(MemoryRow(stream.name, "packets of the camera under way", (QUEUE_BYTES + ring) / STEP_MB))
     return rows
+
+
+def _outlet_rows(stream: StreamConfig, *, is_shown: bool) -> list[MemoryRow]:
+    """Recordings, restreams and video for viewers: pictures that wait for an encoder, and the encoder."""
+    kinds = [sink.split(":", 1)[0] for sink in stream.sinks]
+    recordings = [stream.record] if stream.record is not None else []
+    recordings += [RECORD_SINK for kind in kinds if kind == "record"]
+    encoded_mb = _encoder_mb(stream)
+    rows = []
+    for settings in recordings:
+        if settings.content != "source":
+            waiting_mb = RECORD_CAPACITY * _frame_mb(stream)
+            rows.append(MemoryRow(stream.name, "recording: waiting pictures and encoder", waiting_mb + encoded_mb))
+        rows.append(MemoryRow(stream.name, "recording: a fragment", _fragment_mb(stream, settings)))
+    for _ in (kind for kind in kinds if kind in PUSHED):
+        sent_mb = RESTREAM_CAPACITY * _frame_mb(stream) + encoded_mb + SENDER_MB
+        rows.append(MemoryRow(stream.name, "restream: pictures, encoder and sender", sent_mb))
+    if "mp4" in kinds:
+        rows.append(MemoryRow(stream.name, "mp4: encoder", encoded_mb))
+    if is_shown:
+        # what it draws on is counted already
+        rows.append(MemoryRow(stream.name, "live video: encoder", encoded_mb + _frame_mb(stream)))
+    return rows
+
+
+def _fragment_mb(stream: StreamConfig, settings: RecordSettings) -> float:
+    """The coded pictures that are written at once."""
+    width, height = size_of(stream)
+    return width * height * CODED_BYTES_PER_PX * CODED_FPS * settings.fragment_s / STEP_MB
+
+
+def _encoder_mb(stream: StreamConfig) -> float:
+    width, height = size_of(stream)
+    return ENCODER_MB + width * height * ENCODER_BYTES_PER_PX / STEP_MB
+
+
+def _frame_mb(stream: StreamConfig) -> float:
+    """A picture as BGR."""
+    width, height = size_of(stream)
+    return width * height * 3 / STEP_MB
 
 
 def child_limit_mb(stream: StreamConfig) -> float:

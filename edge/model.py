@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.engines.choose import open_engine
 from edge.errors import EngineError, ManifestError, ModelError
 from edge.heads.choose import open_head
 from edge.inspect.propose import propose_manifest
-from edge.interfaces import Engine, Head
+from edge.interfaces import Engine, FrameEngine, Head
 from edge.manifest import Manifest, parse_manifest, read_sidecar
 from edge.preprocess import Preprocessor
-from edge.types import Prediction, UInt8
+from edge.types import Array, Letterbox, Prediction, UInt8
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A batch on its way. Attributes: its letterboxes; the tensor, None where the engine has it already."""
+
+    letterboxes: Sequence[Letterbox]
+    tensor: Array | None
 
 
 class Model:
@@ -26,14 +35,42 @@ class Model:
         self.engine = engine
         self.head = head
         self.preprocessor = Preprocessor(manifest.input, engine.max_batch)
+        self._frame_engine = engine if isinstance(engine, FrameEngine) else None
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether a batch may be started while the one before it runs."""
+        return self._frame_engine is not None
+
+    def start(self, images: Sequence[UInt8]) -> Started:
+        """Fit up to ``max_batch`` (H, W, 3) uint8 BGR images in, and set off at once where the engine can.
+
+        Raises:
+            EngineError: the batch cannot be started.
+        """
+        if self._frame_engine is not None:
+            return Started(self._frame_engine.submit_frames(images), None)
+        tensor, letterboxes = self.preprocessor.images(images, pad_to=self.batch_size)
+        return Started(letterboxes, tensor)
+
+    def finish(self, started: Started) -> Mapping[str, Array]:
+        """The outputs of the batch that was started first; the engine may reuse them in the next batch but one.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        if started.tensor is not None:
+            return self.engine.infer(started.tensor)
+        assert self._frame_engine is not None
+        return self._frame_engine.collect()
 
     def predict(self, images: Sequence[UInt8]) -> list[Prediction]:
         """One prediction per (H, W, 3) uint8 BGR image, any number of images."""
         step = self.engine.max_batch
         found: list[Prediction] = []
         for start in range(0, len(images), step):
-            tensor, letterboxes = self.preprocessor.images(images[start : start + step], pad_to=self.batch_size)
-            found += self.head.decode(self.engine.infer(tensor), letterboxes)
+            started = self.start(images[start : start + step])
+            found += self.head.decode(self.finish(started), started.letterboxes)
         return found
 
     @property

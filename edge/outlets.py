@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.backoff import Backoff
 from edge.config import Config
@@ -16,17 +17,21 @@ from edge.events.desk import EventDesk, Snapshots
 from edge.events.outbox import Outbox, OutboxLimits
 from edge.events.schema import ModelFacts
 from edge.events.settings import EventSettings
-from edge.handoff import DropQueue
 from edge.interfaces import Sink
-from edge.lane import OUTPUT_CAPACITY, Lane
+from edge.lane import Lane
 from edge.sinks.events import EventSink
 from edge.sinks.record import RecordSink
+from edge.sinks.record_source import SourceRecordSink
 from edge.types import Result
 from edge.worker import Worker
+
+if TYPE_CHECKING:
+    from edge.server.recordings import Archive
 
 log = logging.getLogger(__name__)
 MB = 1 << 20
 DRAIN_S = 2.0
+LATE_S = 1.0
 
 
 class Outlets:
@@ -36,6 +41,7 @@ class Outlets:
         desk: takes events; None where nobody wants them.
         outbox: keeps them; None where nobody wants them.
         recordings: the record sink of each recorded stream.
+        streams: names of the streams that run, replaced as a whole when one comes or goes.
     """
 
     def __init__(self, config: Config) -> None:
@@ -48,14 +54,16 @@ class Outlets:
         """
         self.desk: EventDesk | None = None
         self.outbox: Outbox | None = None
-        self.recordings: dict[str, RecordSink] = {}
+        self._settings = config.events
+        self.streams = tuple(stream.name for stream in config.streams)
+        self.recordings: dict[str, RecordSink | SourceRecordSink] = {}
         self._deliveries: dict[str, DeliveryWorker] = {}
         self._writers: list[Worker] = []
         self._workers: list[Worker] = []
         if not (config.events or config.mqtt or config.webhooks):
             return
         settings = config.events or EventSettings()
-        deliveries = _deliveries(config)
+        deliveries = _deliveries(config, lambda: self.streams)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
         self.outbox = Outbox(_outbox_path(settings, config), [target.name for target, _ in deliveries], limits)
         pictures = settings.snapshots
@@ -74,13 +82,15 @@ class Outlets:
 
     def attach(self, lane: Lane) -> Lane:
         """See to it that the events of results which are dropped before the output are reported; gives the lane."""
-
-        def dropped(result: Result) -> None:
-            lane.counters.add("drop_output_full")
-            self.lost(lane, result)
-
-        lane.results = DropQueue(OUTPUT_CAPACITY, is_lossless=lane.config.is_lossless, on_drop=dropped)
+        lane.on_lost = lambda result: self.lost(lane, result)
+        if self.desk is not None:
+            lane.on_event = self.desk.report_event
+        self.streams = tuple(dict.fromkeys((*self.streams, lane.name)))
         return lane
+
+    def forget(self, name: str) -> None:
+        """A stream was removed; its recordings stay."""
+        self.streams = tuple(stream for stream in self.streams if stream != name)
 
     def lost(self, lane: Lane, result: Result) -> None:
         """A result was dropped before it came out; its events are reported without picture and clip."""
@@ -95,16 +105,28 @@ class Outlets:
             MissingError: there is no video encoder.
         """
         found: list[Sink] = []
-        recording: RecordSink | None = None
-        if lane.config.record is not None:
-            fps = lane.info.fps if lane.info else 0.0
-            recording = RecordSink(lane.config.record, lane.name, fps=fps, is_lossless=lane.config.is_lossless)
+        recording = _recording(lane)
+        if recording is not None:
             self.recordings = {**self.recordings, lane.name: recording}
             found.append(recording)
         if self.desk is not None:
             clip_of = recording.clip_of if recording is not None else lambda _: None
             found.append(EventSink(self.desk, lane.name, lambda: _facts(lane), clip_of))
         return found
+
+    def archive(self) -> Archive:
+        """What the live page may show of the past."""
+        from edge.server.recordings import Archive, Shelf
+
+        outbox, events = self.outbox, self._settings
+
+        def history(limit: int, stream: str | None) -> list[str]:
+            return [] if outbox is None else [event.body for event in outbox.recent(limit, stream)]
+
+        def shelves() -> dict[str, Shelf]:
+            return {name: Shelf(sink.folder, sink.entries()) for name, sink in self.recordings.items()}
+
+        return Archive(shelves, history, None if events is None else events.snapshots)
 
     def stop(self, deadline_s: float) -> bool:
         """Write and deliver what waits, after the last output has ended; False if a part did not end in time.
@@ -134,6 +156,18 @@ class Outlets:
         return {"events": events, "recordings": {name: sink.stats() for name, sink in self.recordings.items()}}
 
 
+def _recording(lane: Lane) -> RecordSink | SourceRecordSink | None:
+    settings, config = lane.config.record, lane.config
+    if settings is None:
+        return None
+    if lane.packets is not None:
+        # no result of a live stream comes out later than that; every result of a file comes out
+        late_s = float("inf") if config.is_lossless else config.max_age_ms / 1e3 + LATE_S
+        return SourceRecordSink(settings, lane.name, lane.packets, late_s=late_s)
+    fps = lane.info.fps if lane.info else 0.0
+    return RecordSink(settings, lane.name, fps=fps, is_lossless=config.is_lossless)
+
+
 def _ended(worker: Worker, deadline_s: float) -> bool:
     if worker.join(max(1.0, deadline_s - time.monotonic())):
         return True
@@ -153,13 +187,12 @@ def _outbox_path(settings: EventSettings, config: Config) -> Path:
     return config.state_dir / "events.db"
 
 
-def _deliveries(config: Config) -> Sequence[tuple[Target, Backoff]]:
+def _deliveries(config: Config, streams: Callable[[], Sequence[str]]) -> Sequence[tuple[Target, Backoff]]:
     found: list[tuple[Target, Backoff]] = []
     node = "".join(char if char.isalnum() else "-" for char in socket.gethostname()) or "edge"
     for broker in config.mqtt:
         from edge.sinks.mqtt import MqttTarget
 
-        streams = [stream.name for stream in config.streams]
         backoff = Backoff(base_s=broker.backoff_base_s, cap_s=broker.backoff_cap_s)
         found.append((MqttTarget(broker, streams, node), backoff))
     for hook in config.webhooks:

@@ -9,17 +9,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.assembly import deadlines_of, make_lane, open_sinks, preparation_of, score_of
+from edge.assembly import deadlines_of, load_model, make_lane, open_sinks, preparation_of, score_of
 from edge.backoff import HostGate
 from edge.capture.capture import CaptureWorker
-from edge.config import Config, ModelConfig, StreamConfig
+from edge.config import Config, StreamConfig
+from edge.crop_models import CropModels
 from edge.daemon.watchdog import Mark, marks_of
 from edge.errors import ConfigError, EdgeError
 from edge.handoff import LatestFrames
 from edge.inference import InferenceWorker
 from edge.lane import Lane
 from edge.memory_plan import plan_memory
-from edge.model import Model, open_model
 from edge.outlets import Outlets
 from edge.output import OutputWorker
 from edge.overlay.overlay import Overlay, Theme
@@ -51,7 +51,8 @@ class Pipeline:
         """
         self.config = config
         self._board = board
-        self.models = {model.name: _load(model) for model in config.models if _is_used(model, config)}
+        self.models = {model.name: load_model(model) for model in config.models if config.has_frames(model)}
+        self._crops = CropModels(config)
         self._plan(config.streams)
         self.outlets = Outlets(config)
         # replaced as a whole when a stream comes or goes, so any thread may read it
@@ -91,6 +92,7 @@ class Pipeline:
                 capture.stop()
             raise
         self.outlets.start()
+        self._crops.start()
         for worker in (*self._outputs.values(), self._worker):
             worker.start()
 
@@ -168,6 +170,10 @@ class Pipeline:
             order = Order(config, path, renamed, has_trial)
             swap = Swap(order, self.models[name], self._inference, self.config.swap, self._stopping, on_phase)
             report, self.models[name] = swap.run()
+            for lane in self.lanes.values():
+                if lane.model == name:
+                    # what draws and tells from now on names what runs
+                    lane.manifest = self.models[name].manifest
             if report.outcome == "kept":
                 with self._changing:
                     changed = config.model_copy(update={"path": path, "manifest": None})
@@ -212,11 +218,13 @@ class Pipeline:
             lane.follower.save()
         # a swap under way ends by itself now, and says which model is left
         has_settled = self._swapping.acquire(timeout=SETTLE_TIMEOUT_S)
+        have_ended = self._crops.stop(deadline)
         for model in self.models.values():
             model.close()
         if has_settled:
             self._swapping.release()
-        return self.outlets.stop(deadline) and not any(one.is_alive for one in (*captures, self._worker, *outputs))
+        are_alive = any(one.is_alive for one in (*captures, self._worker, *outputs))
+        return self.outlets.stop(deadline) and have_ended and not are_alive
 
     def not_ready(self) -> str | None:
         """Why no results can be expected now, None when they can."""
@@ -244,14 +252,15 @@ class Pipeline:
             capacity=2 if lane.config.is_lossless else 1,
             weight=lane.config.priority,
         )
-        how = preparation_of(lane.config, self.config)
-        worker = CaptureWorker(lane, self._latest, self._gate, how, deadlines_of(lane.config, self.config))
+        how, deadlines = preparation_of(lane.config, self.config), deadlines_of(lane.config, self.config)
+        worker = CaptureWorker(lane, self._latest, self._gate, how, deadlines, lambda: len(self.lanes) < 2)
         capture = Worker(f"capture {lane.name}", worker.run)
         capture.start()
         return capture
 
     def _forget(self, lane: Lane) -> None:
         self._latest.remove(lane.name)
+        self.outlets.forget(lane.name)
         self.lanes = {name: other for name, other in self.lanes.items() if name != lane.name}
 
     def _refuse_unfit(self, stream: StreamConfig) -> None:
@@ -266,12 +275,13 @@ class Pipeline:
     def _plan(self, streams: tuple[StreamConfig, ...]) -> None:
         """Refuse streams for which the memory that was allowed does not suffice."""
         config = self.config.model_copy(update={"streams": streams})
-        manifests = {name: model.manifest for name, model in self.models.items()}
+        manifests = {**self._crops.manifests, **{name: model.manifest for name, model in self.models.items()}}
         plan_memory(config, manifests).refuse_over(config.memory_budget_mb)
 
     def _lane(self, stream: StreamConfig) -> Lane:
         model = self.config.model_of(stream)
-        return self.outlets.attach(make_lane(stream, model, self.models[model.name].manifest, self.config.state_dir))
+        manifest = self.models[model.name].manifest
+        return self.outlets.attach(make_lane(stream, model, manifest, self.config.state_dir, self._crops))
 
     def _output(self, lane: Lane) -> Worker:
         overlay = Overlay(lane.manifest.classes, Theme(score=score_of(lane.config, lane.manifest)))
@@ -288,13 +298,3 @@ def _wait_for_file(lane: Lane, capture: Worker) -> None:
     if isinstance(capture.failure, EdgeError) or lane.state == "failed":
         capture.join(1.0)
         raise capture.failure if isinstance(capture.failure, EdgeError) else EdgeError(lane.state_reason)
-
-
-def _load(model: ModelConfig) -> Model:
-    return open_model(
-        model.path, manifest=model.manifest, engine=model.engine, threads=model.threads, max_batch=model.max_batch
-    )
-
-
-def _is_used(model: ModelConfig, config: Config) -> bool:
-    return any(config.model_of(stream).name == model.name for stream in config.streams)

@@ -19,6 +19,7 @@ from typing import Any
 
 from edge.assembly import deadlines_of, make_lane, preparation_of, score_of
 from edge.config import Config, StreamConfig, parse_config
+from edge.crop_models import CropModels
 from edge.errors import ConfigError, DataError, SourceError
 from edge.files import sha256_of, write_atomic
 from edge.jsonl_record import ResultEncoder, WallClock
@@ -108,17 +109,21 @@ def replay(folder: Path, write: Callable[[bytes], object], model: Path | None = 
     recording = load_recording(folder)
     config = recording.config
     if model is not None:
-        models = tuple(item.model_copy(update={"path": model, "manifest": None}) for item in config.models)
+        other = {"path": model, "manifest": None}
+        models = tuple(item.model_copy(update=other) if config.has_frames(item) else item for item in config.models)
         config = config.model_copy(update={"models": models})
     else:
         _refuse_other_models(recording)
     models_by_name = {
         item.name: open_model(item.path, manifest=item.manifest, engine=item.engine, threads=item.threads, max_batch=1)
         for item in config.models
+        if config.has_frames(item)
     }
+    crops = CropModels(config, is_waiting=True)
     try:
-        return _replay(folder, config, models_by_name, recording.wall_offset_ns, write)
+        return _replay(folder, config, (models_by_name, crops), recording.wall_offset_ns, write)
     finally:
+        crops.stop(time.monotonic())
         for opened in models_by_name.values():
             opened.close()
 
@@ -226,12 +231,17 @@ def _refuse_other_models(recording: Recording) -> None:
 
 
 def _replay(
-    folder: Path, config: Config, models: dict[str, Model], wall_offset_ns: int, write: Callable[[bytes], object]
+    folder: Path,
+    config: Config,
+    loaded: tuple[dict[str, Model], CropModels],
+    wall_offset_ns: int,
+    write: Callable[[bytes], object],
 ) -> int:
+    models, crops = loaded
     lanes: dict[str, Lane] = {}
     for stream in config.streams:
         chosen = config.model_of(stream)
-        lanes[stream.name] = make_lane(stream, chosen, models[chosen.name].manifest, None)
+        lanes[stream.name] = make_lane(stream, chosen, models[chosen.name].manifest, None, crops)
     now_ns = 0
     clock = WallClock(offset_ns=wall_offset_ns, now_ns=lambda: now_ns)
     encoders = {

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 from edge.errors import ConfigError
-from edge.uris import NETWORK_SCHEMES, is_secret_key, masked, user_info
+from edge.uris import NETWORK_SCHEMES, doubtful_info, is_secret_key, masked, user_info
 
 MASK = "***"
 # shorter ones stand in every second number: masking them would make the log useless
@@ -76,7 +76,7 @@ def register_uri(uri: str) -> None:
 
 def secrets_in(uri: str) -> Iterator[str]:
     """The secret values of an address, as they stand there and decoded."""
-    info = user_info(uri)
+    info = user_info(uri) or doubtful_info(uri)
     if info:
         user, _, password = info.partition(":")
         yield from (info, unquote(info))

@@ -227,6 +227,14 @@ class Tracks:
 
 
 @dataclass(frozen=True, slots=True)
+class Label:
+    """What the second stage says of a track: a class name of its classifier, and the smoothed probability."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened in a stream: a line was crossed, a zone entered, a camera froze.
 
@@ -255,6 +263,7 @@ class Result:
         tracks: None where the stream is not tracked.
         events: what happened in this frame.
         stage_ns: nanoseconds spent per stage (``letterbox``, ``infer``, ``head``, ``track``, …).
+        labels: track id → what the second stage says of it, most likely first; tracks it knows nothing of are left out.
     """
 
     frame: Frame
@@ -262,6 +271,7 @@ class Result:
     tracks: Tracks | None = None
     events: tuple[Event, ...] = ()
     stage_ns: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    labels: Mapping[int, tuple[Label, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def with_events(self, events: Sequence[Event]) -> Result:
         """The same result with these events added."""

@@ -13,6 +13,10 @@ _USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
 _HIDDEN_INFO = re.compile(
     r"(?<=://)(?:[^/?#\s:@\[]*:(?!\d{1,5}(?:[/?#\s]|$))[^\s\"'<>]*@|[^/?#\s]*@)",
 )
+# user:1/x@host reads as host:port/path too: the host is hidden then, unless it is surely one
+_EITHER_INFO = re.compile(
+    r"(?<=://)(?!(?:localhost|\d{1,3}(?:\.\d{1,3}){3}):)[^/?#\s:@\[]*:\d{1,5}[/?#][^\s\"'<>]*@",
+)
 _SECRET_WORDS = (
     r"[\w-]*(?:pass|pwd|passwd|password|token|secret|key|auth|passphrase|streamid|signature|sig)[\w-]*|pw|user-pw"
 )
@@ -45,12 +49,18 @@ def is_live(uri: str) -> bool:
 
 def masked(uri: str) -> str:
     """The address without passwords, tokens and user names: the only form that may be printed, logged or served."""
-    return _SECRET_KEY.sub(r"\1***", _HIDDEN_INFO.sub("***@", uri))
+    return _SECRET_KEY.sub(r"\1***", _HIDDEN_INFO.sub("***@", _EITHER_INFO.sub("***@", uri)))
 
 
 def user_info(uri: str) -> str:
     """What stands before the @ of an address, ``user:password``; empty where there is none."""
     found = _USER_INFO.search(uri) or _HIDDEN_INFO.search(uri)
+    return found[0][:-1] if found else ""
+
+
+def doubtful_info(uri: str) -> str:
+    """``user:1/x`` of an address whose password looks like a port and a path; empty where there is no doubt."""
+    found = _EITHER_INFO.search(uri)
     return found[0][:-1] if found else ""
 
 

@@ -53,13 +53,22 @@ platform() {
     fi
 }
 
+# a Python from 3.10 on; for the daemon also one that its user reaches: the unit hides /root and /home
 find_python() {
-    for name in ${python:-python3.12 python3.11 python3.10 python3.13 python3}; do
+    for name in ${python:-python3.12 python3.11 python3.10 python3.13 python3 /usr/bin/python3}; do
         if "$name" -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2])' 2>/dev/null; then
-            echo "$name"; return
+            if [ $live = no ] || is_shared "$name"; then echo "$name"; return; fi
         fi
     done
-    fail "no Python from 3.10 on with venv was found; run: apt install python3 python3-venv"
+    fail "no Python from 3.10 on with venv was found outside of home folders; run: apt install python3 python3-venv"
+}
+
+is_shared() {
+    "$1" -c 'import os, pathlib, sys
+files = [pathlib.Path(os.path.realpath(file)) for file in (sys.executable, os.__file__)]
+folders = [folder for file in files for folder in file.parents]
+private = {pathlib.Path("/root"), pathlib.Path("/home")}.intersection(folders)
+sys.exit(bool(private) or not all(folder.stat().st_mode & 1 for folder in folders))'
 }
 
 install_program() {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,9 +105,13 @@ class World:
         self.refuses_plan = False
         self.timing_cache_fits = True
         self.batch_shape: tuple[int, ...] = (-1, 8, 8, 3)
+        self.input_type = "UINT8"
         self.profiles = [(1, 2, 4)]
         self.capturable = True
         self.contexts: list[Thing] = []
+        self.outputs: dict[str, tuple[str, tuple[int, ...]]] = {"scores": ("FLOAT", (5,))}
+        # computes a batch: tensor name → address, input name → shape, stream
+        self.compute: Callable[[dict[str, int], dict[str, tuple[int, ...]], int], None] | None = None
         self.module = self._module()
 
     def check(self, kind: str, name: str) -> None:
@@ -121,6 +125,11 @@ class World:
         return [call[2] for call in self.calls if call[:2] == (kind, name)]
 
     def answer(self, thing: Thing, name: str, arguments: tuple[Any, ...]) -> Any:
+        if name in ("set_tensor_address", "set_input_shape"):
+            thing._values.setdefault(f"{name} so far", {})[arguments[0]] = arguments[1]
+        if name == "execute_async_v3" and self.compute is not None and self.executes:
+            bound, shapes = (thing._values[f"set_{what} so far"] for what in ("tensor_address", "input_shape"))
+            self.compute(dict(bound), dict(shapes), arguments[0])
         handler = getattr(self, f"_{thing._kind}_{name}", None)
         if handler is not None:
             return handler(*arguments)
@@ -193,22 +202,23 @@ class World:
         if self.refuses_plan:
             return None
         profiles = len(self.profiles)
-        return Thing(self, "ICudaEngine", num_io_tensors=2, num_optimization_profiles=profiles)
+        tensors = 1 + len(self.outputs)
+        return Thing(self, "ICudaEngine", num_io_tensors=tensors, num_optimization_profiles=profiles)
 
     def _ICudaEngine_get_tensor_name(self, index: int) -> str:
-        return ("frames", "scores")[index]
+        return ("frames", *self.outputs)[index]
 
     def _ICudaEngine_get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return self.batch_shape if name == "frames" else (self.batch_shape[0], 5)
+        return self.batch_shape if name == "frames" else (self.batch_shape[0], *self.outputs[name][1])
 
     def _ICudaEngine_get_tensor_dtype(self, name: str) -> Any:
-        return self.enums.DataType.UINT8 if name == "frames" else self.enums.DataType.FLOAT
+        return getattr(self.enums.DataType, self.input_type if name == "frames" else self.outputs[name][0])
 
     def _ICudaEngine_get_tensor_mode(self, name: str) -> Any:
         return self.enums.TensorIOMode.INPUT if name == "frames" else self.enums.TensorIOMode.OUTPUT
 
     def _ICudaEngine_get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
-        return [(size, 8, 8, 3) for size in self.profiles[index]]
+        return [(size, *self.batch_shape[1:]) for size in self.profiles[index]]
 
     def _ICudaEngine_create_execution_context(self, config: Thing | None = None) -> Thing:
         context = Thing(self, "IExecutionContext")
@@ -235,11 +245,12 @@ class World:
 
 
 class FakeDriver:
-    """A GPU made of numpy: work queues up per stream and happens when somebody waits, so that early reads show.
+    """A driver that notes what was issued and does nothing of it; tests/numpy_gpu.py has one that does.
 
     Attributes:
         log: what was issued, in order: ``("upload", stream, bytes)``, …
         failure: raised by the next wait.
+        is_dead: a sticky error has happened: whatever is asked fails.
     """
 
     compute_capability = "8.9"
@@ -254,6 +265,7 @@ class FakeDriver:
         self.recording: dict[int, int] = {}
         self.live_graphs: set[int] = set()
         self.is_closed = False
+        self.is_dead = False
         self._next = 100
 
     def _number(self) -> int:
@@ -263,10 +275,12 @@ class FakeDriver:
     def attach(self) -> None:
         import threading
 
+        assert not self.is_dead, "asked for the GPU after a sticky error"
         self.threads.append(threading.get_ident())
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
+        assert not self.is_dead, "asked for the GPU after a sticky error"
         self.log.append(("enter",))
         yield
         self.log.append(("leave",))
@@ -304,6 +318,7 @@ class FakeDriver:
     def wait(self, event: int) -> None:
         self.log.append(("wait",))
         if self.failure is not None:
+            self.is_dead = bool(getattr(self.failure, "is_sticky", False))
             raise self.failure
 
     def begin_capture(self, stream: int) -> None:
@@ -320,6 +335,12 @@ class FakeDriver:
     def launch_graph(self, graph: int, stream: int) -> None:
         assert graph in self.live_graphs
         self.log.append(("graph", stream, graph))
+
+    def load_kernels(self, cubin: Path) -> Path:
+        return cubin
+
+    def launch(self, kernels: Path, launch: Any, stream: int) -> None:
+        self.log.append(("launch", stream, launch.kernel))
 
     def free_graph(self, graph: int) -> None:
         self.live_graphs.remove(graph)

@@ -110,3 +110,82 @@ def tiny_model(
     if has_sidecar:
         write_sidecar(manifest(path.stem, **changes), path)
     return path
+
+
+COLOURS = ("blue", "green", "red")
+
+
+def colour_classifier(path: Path, *, size: int = SIZE, num_products: int = 0) -> Path:
+    """Write a classifier that says which of blue, green and red a picture has most of.
+
+    Args:
+        num_products: matrix products per batch, to make it slow.
+    """
+    constants = {
+        "axes": np.array([1, 2], np.int64),
+        "sharp": np.array(0.1, np.float32),
+        "square": np.eye(512, dtype=np.float32),
+        "nothing": np.array(0, np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["floats", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Mul", ["mean", "sharp"], ["logits"]),
+        helper.make_node("ReduceMax", ["mean"], ["brightest"], keepdims=0),
+        helper.make_node("Mul", ["square", "brightest"], ["product0"]),
+    ]
+    nodes += [helper.make_node("MatMul", [f"product{k}", "square"], [f"product{k + 1}"]) for k in range(num_products)]
+    nodes += [
+        helper.make_node("ReduceMin", [f"product{num_products}"], ["least"], keepdims=0),
+        helper.make_node("Min", ["least", "nothing"], ["zero"]),
+        helper.make_node("Add", ["logits", "zero"], ["slowed"]),
+        helper.make_node("Softmax", ["slowed"], ["probs"], axis=1),
+    ]
+    facts = {"task": "classify", "head": "classify", "classes": COLOURS}
+    return _of_pictures(path, nodes, constants, ("probs", len(COLOURS)), size, facts)
+
+
+def colour_embedder(path: Path, *, size: int = SIZE) -> Path:
+    """Write an embedding model: a soft histogram of four levels per colour, so 12 numbers that know no place."""
+    constants = {
+        "level": np.array(1 / 85, np.float32),
+        "last": np.array([4], np.int64),
+        "centres": np.arange(4, dtype=np.float32),
+        "one": np.array(1, np.float32),
+        "axes": np.array([1, 2], np.int64),
+        "flat": np.array([-1, 12], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["floats", "level"], ["levels"]),
+        helper.make_node("Unsqueeze", ["levels", "last"], ["columns"]),
+        helper.make_node("Sub", ["columns", "centres"], ["from_centre"]),
+        helper.make_node("Abs", ["from_centre"], ["distance"]),
+        helper.make_node("Sub", ["one", "distance"], ["near"]),
+        helper.make_node("Relu", ["near"], ["share"]),
+        helper.make_node("ReduceMean", ["share", "axes"], ["mean"], keepdims=0),
+        helper.make_node("Reshape", ["mean", "flat"], ["vector"]),
+    ]
+    facts = {"task": "embed", "head": "embedding", "classes": ()}
+    return _of_pictures(path, nodes, constants, ("vector", 12), size, facts)
+
+
+def _of_pictures(
+    path: Path, nodes: list[Any], constants: dict[str, Any], output: tuple[str, int], size: int, facts: dict[str, Any]
+) -> Path:
+    """Write a model from (N, size, size, 3) uint8 pictures, stretched to fit, to one row of numbers each."""
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", size, size, 3])],
+        [helper.make_tensor_value_info(output[0], TensorProto.FLOAT, ["N", output[1]])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
+    model.ir_version = 8
+    onnx.save(model, str(path))
+    spec = InputSpec(
+        name="frames", width=size, height=size, layout="nhwc", dtype="uint8", colour="bgr", resize="stretch"
+    )
+    write_sidecar(Manifest(name=path.stem, input=spec, **facts), path)
+    return path

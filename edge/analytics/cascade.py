@@ -7,7 +7,7 @@ runs the classifier on batches of them and hands the results back. N tracks, C l
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -16,7 +16,7 @@ from edge.analytics.classes import ClassFilters
 from edge.analytics.settings import CropStageSettings
 from edge.analytics.state import usable
 from edge.boxes import area
-from edge.types import Classification, Float32, Frame, Tracks, UInt8
+from edge.types import Classification, Float32, Frame, Label, Tracks, UInt8
 
 SWEEP_NS = 1_000_000_000
 # a box this close to the border is cut off by it
@@ -34,7 +34,7 @@ class CropRequest:
     Attributes:
         stream: name of the stream, which with ``track_id`` says whose crop it is.
         time_ns: time of its frame.
-        image: (h, w, 3) uint8 BGR, a copy.
+        image: (h, w, 3) uint8 BGR, a copy, no larger than the stage was told.
         quality: in [0, 1]: large, sharp, whole views have more.
     """
 
@@ -45,29 +45,30 @@ class CropRequest:
     quality: float
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """What the second stage says of a track: a class name and its smoothed probability."""
-
-    name: str
-    score: float
-
-
 @dataclass(slots=True)
 class _Subject:
     """What is known of one track; only the stage that made it changes it."""
 
     seen_ns: int
     asked_ns: int | None = None
+    # when a crop of it was cut out last, to see how sharp it is
+    cut_ns: int | None = None
     best: float = 0.0
     probabilities: Float32 = field(default_factory=lambda: np.empty(0, np.float32))
+    labels: tuple[Label, ...] = ()
 
 
 class CropStage:
     """Chooses crops of one stream and remembers what the classifier said. Used by one thread."""
 
     def __init__(
-        self, settings: CropStageSettings, *, stream: str, classes: Sequence[str], labels: Sequence[str]
+        self,
+        settings: CropStageSettings,
+        *,
+        stream: str,
+        classes: Sequence[str],
+        labels: Sequence[str],
+        max_side_px: int | None = None,
     ) -> None:
         """Start empty.
 
@@ -76,8 +77,10 @@ class CropStage:
             stream: name of the stream.
             classes: class names of the detector.
             labels: class names of the classifier.
+            max_side_px: larger crops are made smaller, so that what waits is bounded; None keeps them.
         """
         self._settings, self._stream, self._labels = settings, stream, tuple(labels)
+        self._max_side_px = max_side_px
         self._filter = ClassFilters([settings.classes], classes)
         self._subjects: dict[int, _Subject] = {}
         self._next_sweep_ns: int | None = None
@@ -101,7 +104,7 @@ class CropStage:
         for row in np.flatnonzero(quality > 0).tolist():
             subject = self._subjects.setdefault(int(tracks.track_id[row]), _Subject(now_ns))
             subject.seen_ns = now_ns
-            if self._is_due(subject, float(quality[row]), now_ns):
+            if self._may_cut(subject, now_ns) and self._is_due(subject, float(quality[row]), now_ns):
                 candidates.append((subject.asked_ns is not None, -float(quality[row]), row))
         most = self._settings.max_per_frame
         # sharpness costs a crop, so it is measured only for the views that would win if they were sharp
@@ -116,21 +119,27 @@ class CropStage:
             new = classification.score
             if subject is None or request.stream != self._stream or not np.isfinite(new).all():
                 continue
-            if subject.probabilities.shape != new.shape:
-                subject.probabilities = new.astype(np.float32)
-                continue
-            # a look at a poorer view than the best one says less
-            share = self._settings.new_share * min(1.0, request.quality / max(subject.best, 1e-9))
-            subject.probabilities = subject.probabilities + np.float32(share) * (new - subject.probabilities)
+            if subject.probabilities.shape == new.shape:
+                # a look at a poorer view than the best one says less
+                share = self._settings.new_share * min(1.0, request.quality / max(subject.best, 1e-9))
+                new = subject.probabilities + np.float32(share) * (new - subject.probabilities)
+            subject.probabilities = new.astype(np.float32)
+            subject.labels = self._labels_of(subject.probabilities)
 
     def labels(self, track_id: int) -> tuple[Label, ...]:
         """What is known of a track, most likely first; empty where nothing is."""
         subject = self._subjects.get(track_id)
-        if subject is None:
-            return ()
-        scores = subject.probabilities
+        return () if subject is None else subject.labels
+
+    def _labels_of(self, scores: Float32) -> tuple[Label, ...]:
         order = [int(k) for k in np.argsort(-scores, kind="stable") if scores[k] >= self._settings.min_score]
         return tuple(Label(self._labels[k], float(scores[k])) for k in order if k < len(self._labels))
+
+    def _may_cut(self, subject: _Subject, now_ns: int) -> bool:
+        """Whether a crop may be cut out just to see how sharp it is; those that were never asked about always may."""
+        if subject.asked_ns is None or subject.cut_ns is None:
+            return True
+        return now_ns - subject.cut_ns >= self._settings.interval_s * 1e9
 
     def _is_due(self, subject: _Subject, quality: float, now_ns: int) -> bool:
         if subject.asked_ns is None:
@@ -148,10 +157,11 @@ class CropStage:
         """Note that this request goes out. A refresh lowers the mark, so that views are judged by recent ones."""
         subject = self._subjects[request.track_id]
         subject.asked_ns, subject.best = request.time_ns, request.quality
-        return request
+        return replace(request, image=shrunk(request.image, self._max_side_px))
 
     def _request(self, frame: Frame, tracks: Tracks, row: int, quality: float) -> CropRequest:
         image = crop(frame.image, tracks.xyxy[row], self._settings.margin_share)
+        self._subjects[int(tracks.track_id[row])].cut_ns = frame.time_ns
         return CropRequest(self._stream, int(tracks.track_id[row]), frame.time_ns, image, quality * sharpness(image))
 
     def _sweep(self, now_ns: int) -> None:
@@ -244,6 +254,16 @@ def crop(image: UInt8, xyxy: Float32, margin_share: float) -> UInt8:
     right, bottom = np.clip(np.ceil(xyxy[2:] + margin).astype(int), (left + 1, top + 1), (width, height))
     part: UInt8 = image[top:bottom, left:right].copy()
     return part
+
+
+def shrunk(image: UInt8, max_side_px: int | None) -> UInt8:
+    """The (h, w, 3) image, its longer side at most ``max_side_px``."""
+    longer = max(image.shape[:2])
+    if max_side_px is None or longer <= max_side_px:
+        return image
+    height, width = (max(1, round(side * max_side_px / longer)) for side in image.shape[:2])
+    small: UInt8 = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return small
 
 
 def sharpness(image: UInt8) -> float:

@@ -1,4 +1,4 @@
-"""What a user may write in TOML about lines, zones, ground calibration, heat maps and the second stage of a stream."""
+"""What a user may write in TOML about tracking, lines, zones, ground calibration, heat maps and the second stage."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Point = tuple[float, float]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
+ModelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Share = Annotated[float, Field(ge=0, le=1)]
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 AnchorName = Literal[
@@ -205,3 +206,23 @@ class CropStageSettings(_Part):
     new_share: float = Field(default=0.4, gt=0, le=1)
     min_score: Share = 0.3
     forget_s: Seconds = 30.0
+
+
+class SecondStageSettings(CropStageSettings):
+    """The second stage of a stream: ``CropStageSettings`` and ``model``, the name of a classifier among the models."""
+
+    model: ModelName
+
+
+class TrackConfig(_Part):
+    """How the objects of a stream are followed, as a user writes it in TOML.
+
+    Attributes:
+        camera_motion: what the camera's own motion is measured by: the ``boxes``, which costs nothing, or the
+            ``pictures``, for cameras that turn or drive.
+        appearance_model: name of an embedding model that settles who is who where boxes leave a doubt.
+    """
+
+    method: Literal["edge", "bytetrack", "ocsort", "sort", "off"] = "edge"
+    camera_motion: Literal["boxes", "pictures"] = "boxes"
+    appearance_model: ModelName | None = None

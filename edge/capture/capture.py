@@ -5,12 +5,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 from edge.backoff import Backoff, HostGate
+from edge.capture.health import Change
+from edge.capture.process import SpareChild
 from edge.capture.ring import RingLimit
-from edge.errors import EdgeError, SourceError
+from edge.errors import EdgeError, MissingError, SourceError
 from edge.handoff import LatestFrames
 from edge.lane import Lane
+from edge.secrets import redacted
 from edge.sources.choose import CameraSource, Decoding, open_source
 from edge.sources.isolated import Deadlines
 from edge.sources.prepared import Preparation
@@ -28,14 +33,34 @@ class CaptureWorker:
     """Runs in its own thread; the only one that touches the source."""
 
     def __init__(
-        self, lane: Lane, latest: LatestFrames, gate: HostGate, preparation: Preparation, deadlines: Deadlines
+        self,
+        lane: Lane,
+        latest: LatestFrames,
+        gate: HostGate,
+        preparation: Preparation,
+        deadlines: Deadlines,
+        is_alone: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Args: the stream, where its frames go, who limits attempts per host, what is done to its pictures, limits."""
+        """Prepare; nothing is opened before ``run``.
+
+        Args:
+            lane: the stream.
+            latest: where its frames go.
+            gate: who limits attempts per host.
+            preparation: what is done to its pictures.
+            deadlines: of a source in a process of its own.
+            is_alone: whether no other stream runs, so that there is nothing to go on with when the machine lacks what
+                this one needs.
+        """
         self._lane = lane
         self._latest = latest
         self._gate = gate
         self._backoff = Backoff(base_s=lane.config.retry_base_s, cap_s=lane.config.retry_cap_s)
         self._rings = RingLimit()
+        self._spare = SpareChild()
+        self._is_alone = is_alone
+        # what is wrong with the picture, and since when
+        self._ill: dict[str, int] = {}
         self._preparation = preparation
         self._deadlines = deadlines
         self._epoch = 0
@@ -46,6 +71,7 @@ class CaptureWorker:
 
         Raises:
             SourceError: a source that is not live cannot be opened or breaks; a live one is tried again for ever.
+            MissingError: the machine lacks what the only stream, or one that is not live, needs.
         """
         try:
             while not stopping.is_set():
@@ -53,13 +79,14 @@ class CaptureWorker:
                     if self._one_epoch(stopping):
                         self._set_state("ended", "")
                         return
-                except SourceError as error:
+                except (SourceError, MissingError) as error:
                     self._wait(error, stopping)
                 self._epoch += 1
         except EdgeError as error:
             self._set_state("failed", str(error))
             raise
         finally:
+            self._spare.close()
             self._lane.opened.set()
             self._latest.end(self._lane.name)
 
@@ -70,7 +97,7 @@ class CaptureWorker:
         started = time.monotonic()
         try:
             self._lane.info = source.info
-            self._set_state("streaming", "")
+            self._set_state(self._streaming_state(), "")
             self._lane.opened.set()
             self._read_all(source, stopping)
         finally:
@@ -87,11 +114,14 @@ class CaptureWorker:
             return open_source(
                 config.source,
                 decoding=Decoding(config.decoder, config.transport, config.hardware),
-                preparation=self._preparation,
+                # a camera that froze and is opened anew is still frozen until its picture moves
+                preparation=replace(self._preparation, ill=tuple(self._ill.items())),
                 is_stopping=stopping.is_set,
                 deadlines=self._deadlines,
                 is_isolated=None if config.isolation == "auto" else config.isolation == "process",
                 rings=self._rings,
+                spare=self._spare,
+                packets=self._lane.packets,
             )
 
     def _note(self, source: CameraSource, seq: int) -> None:
@@ -102,8 +132,18 @@ class CaptureWorker:
         for change in source.take_changes():
             self._tell(Event(change.kind, self._lane.name, source.captured_ns, data=change.data), seq)
             self._lane.note_health(change)
-            if self._lane.state in ("streaming", "frozen"):
-                self._set_state("frozen" if "frozen" in self._lane.health else "streaming", "")
+            self._remember(change, source.captured_ns)
+            self._set_state(self._streaming_state(), "")
+
+    def _remember(self, change: Change, now_ns: int) -> None:
+        """Note since when the picture is ill, for the next opening."""
+        if change.kind == "camera_recovered":
+            self._ill.pop(change.data["from"], None)
+        else:
+            self._ill[change.kind.removeprefix("camera_")] = now_ns - round(change.data["seconds"] * 1e9)
+
+    def _streaming_state(self) -> str:
+        return "frozen" if "frozen" in self._lane.health else "streaming"
 
     def _tell(self, event: Event, seq: int) -> None:
         log.warning("%s: %s %s", self._lane.name, event.kind, dict(event.data))
@@ -135,13 +175,15 @@ class CaptureWorker:
         if not self._latest.put(frame):
             self._lane.counters.add("drop_stopped")
 
-    def _wait(self, error: SourceError, stopping: threading.Event) -> None:
+    def _wait(self, error: SourceError | MissingError, stopping: threading.Event) -> None:
         """Wait before the next attempt; a source that is not live does not come back by waiting."""
-        if not is_live(self._lane.config.source):
+        if not is_live(self._lane.config.source) or (isinstance(error, MissingError) and self._is_alone()):
             raise error
         delay_s = self._backoff.next_delay_s()
         if self._lost_ns is None:
             self._lost_ns = time.monotonic_ns()
+            data = {"reason": redacted(str(error))}
+            self._lane.on_event(Event("camera_offline", self._lane.name, self._lost_ns, data=data))
         self._lane.counters.add("reconnects")
         self._set_state("backing_off", f"{error}; next attempt in {delay_s:.1f} s")
         stopping.wait(delay_s)

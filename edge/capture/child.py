@@ -22,6 +22,7 @@ from typing import Any
 
 from edge.capture.ring import RingWriter, receive, send
 from edge.errors import EdgeError, MissingError
+from edge.recording.packet_wire import PacketSender
 from edge.sources.choose import Decoding, open_direct
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.types import UInt8
@@ -42,18 +43,25 @@ class Child:
         self._drops: Counter[str] = Counter()
         self._changes: list[tuple[str, dict[str, Any]]] = []
         self._last_sent_s = 0.0
+        self._packets: PacketSender | None = None
 
     def run(self) -> None:
-        """Open, read and send until the source ends or breaks; the last message says which."""
-        request = receive(self._channel)
-        if request is None:
+        """Open what the parent asks for until it can be opened; then read and send until the source ends or breaks."""
+        while (request := receive(self._channel)) is not None:
+            try:
+                source = self._open(request[0]["uri"], request[0]["options"])
+            except MissingError as error:
+                # what was installed meanwhile is found by a fresh process only
+                send(self._channel, {"kind": "error", "text": str(error), "is_lacking": True})
+                return
+            except EdgeError as error:
+                send(self._channel, {"kind": "error", "text": str(error), "can_ask_again": True})
+                continue
+            self._serve(source)
             return
-        try:
-            source = self._open(request[0]["uri"], request[0]["options"])
-        except EdgeError as error:
-            is_lacking = isinstance(error, MissingError)
-            send(self._channel, {"kind": "error", "text": str(error), "is_lacking": is_lacking})
-            return
+
+    def _serve(self, source: PreparedSource) -> None:
+        """Read and send until the source ends or breaks; the last message says which."""
         try:
             self._pass_on(source)
             send(self._channel, {"kind": "end"})
@@ -64,8 +72,14 @@ class Child:
 
     def _open(self, uri: str, options: dict[str, Any]) -> PreparedSource:
         preparation = Preparation.from_json(options["preparation"]) if "preparation" in options else Preparation()
-        source = open_direct(uri, Decoding(**options.get("decoding", {})))
+        packets = self._packet_sender(options["packets"]) if "packets" in options else None
+        source = open_direct(uri, Decoding(**options.get("decoding", {})), packets)
         return PreparedSource(source, preparation, lambda: self._say_alive(source.info.is_live))
+
+    def _packet_sender(self, may_lose: bool) -> PacketSender:
+        """What passes the coded pictures on; those of a file wait for room, unless the parent is gone."""
+        self._packets = self._packets or PacketSender(self._channel, None if may_lose else self._take_back)
+        return self._packets
 
     def _pass_on(self, source: PreparedSource) -> None:
         send(self._channel, {"kind": "opened", "info": asdict(source.info)})

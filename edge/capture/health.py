@@ -6,7 +6,7 @@ Shape letters: H W frame pixels, R S rows and columns of samples, Y X rows and c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ SLOW_EVERY = 5
 # a clock that the camera paints in lies in the upper or lower quarter and touches few tiles
 CLOCK_ROWS = 2
 CLOCK_SHARE = 0.10
-# so many lively samples end a frozen picture: one key frame, coded anew, is none
+# so many lively samples end a frozen picture: one key frame, coded anew, is none; of a slow camera, as many in a row
 LIVELY_SAMPLES = 3
 LIVELY_WITHIN_NS = 1_500_000_000
 # grey levels of 255, and shares of samples or tiles: where a state begins and where it ends
@@ -60,13 +60,19 @@ class Change:
 class HealthMonitor:
     """Watches one camera. Used by one thread."""
 
-    def __init__(self, settings: HealthSettings) -> None:
+    def __init__(self, settings: HealthSettings, ill: Sequence[tuple[str, int]] = ()) -> None:
+        """Args: what is watched; what was told of this camera before and not taken back, each since when (ns)."""
+        since = dict(ill)
         self._settings = settings
         self._last: UInt8 | None = None
         self._last_ns = 0
         self._num_samples = 0
-        self._frozen = _FrozenPicture(settings.frozen_s)
-        self._states = {name: _Lasting(settings.hold_s) for name in ("dark", "overexposed", "covered", "defocused")}
+        self._frozen = _FrozenPicture(settings.frozen_s, since.get("frozen"))
+        self._states = {
+            # sharpness is learned anew: a lens that is still out of focus cannot be told from a soft one
+            name: _Lasting(settings.hold_s, since.get(name))
+            for name in ("dark", "overexposed", "covered", "defocused")
+        }
         self._focus = _Focus()
 
     def update(self, image: UInt8, now_ns: int) -> list[Change]:
@@ -122,11 +128,13 @@ class HealthMonitor:
 class _FrozenPicture:
     """A picture that repeats itself exactly, but for a clock that the camera may paint into its upper or lower edge."""
 
-    def __init__(self, frozen_s: float) -> None:
+    def __init__(self, frozen_s: float, since_ns: int | None = None) -> None:
+        """Args: after how long it counts; since when it is frozen already."""
         self._limit_ns = int(frozen_s * 1e9)
         self._alive_ns: Int64 | None = None
-        self._since_ns: int | None = None
+        self._since_ns = since_ns
         self._lively: list[int] = []
+        self._num_in_a_row = 0
 
     def update(self, differs: Bool, now_ns: int) -> tuple[bool, float] | None:
         """Take (Y, X) which tiles differ from the last sample; what changed: whether frozen, for how many seconds."""
@@ -140,9 +148,11 @@ class _FrozenPicture:
             self._lively = []
             return True, (now_ns - self._since_ns) / 1e9
         self._lively = [time_ns for time_ns in self._lively if now_ns - time_ns < LIVELY_WITHIN_NS]
-        if not _is_still(differs):
+        is_lively = not _is_still(differs)
+        self._num_in_a_row = self._num_in_a_row + 1 if is_lively else 0
+        if is_lively:
             self._lively.append(now_ns)
-        if len(self._lively) < LIVELY_SAMPLES:
+        if max(len(self._lively), self._num_in_a_row) < LIVELY_SAMPLES:
             return None
         seconds = (now_ns - self._since_ns) / 1e9
         self._since_ns = None
@@ -153,10 +163,11 @@ class _FrozenPicture:
 class _Lasting:
     """A condition with hysteresis: told when it has lasted, taken back when it has been gone as long."""
 
-    def __init__(self, hold_s: float) -> None:
+    def __init__(self, hold_s: float, since_ns: int | None = None) -> None:
+        """Args: how long it must last; since when it is on already."""
         self._hold_ns = int(hold_s * 1e9)
-        self._is_on = False
-        self._since_ns = 0
+        self._is_on = since_ns is not None
+        self._since_ns = since_ns or 0
         self._turning_ns: int | None = None
 
     def update(self, is_begun: bool, is_over: bool, now_ns: int) -> tuple[bool, float] | None:

@@ -119,6 +119,12 @@ def _drill(ground: DrillGround, fault: Fault, seconds: float) -> Verdict:
     reconnects, started, before = lane.counters["reconnects"], time.monotonic(), ground.emitted()
     ground.faulty.set_fault(fault)
     states = _watch(lane, seconds)
+    if fault in GOES_ON:
+        # where the camera has to be opened anew, the fault lasts until it had time for that
+        _await(lambda: ground.emitted()[-1] > before[-1], RETURN_S - seconds)
+    if fault == "frozen":
+        _await(lambda: lane.state == "frozen", RETURN_S - seconds)
+        states.add(lane.state)
     kept, delivered = _kept(ground, before, time.monotonic() - started)
     figures: dict[str, Any] = {"others_kept": round(kept, 3), "delivered": delivered, "states": sorted(states)}
     failures = [f"a neighbour kept {kept:.2f} of its rate, less than {KEPT}"] if kept < KEPT else []
@@ -160,7 +166,7 @@ def _killed(ground: DrillGround) -> Verdict:
         counts = [now - then for now, then in zip(ground.emitted(), before, strict=True)]
         # which child belongs to whom is not to be seen from outside: the one that suffered most is it
         others = sorted(counts)[1:]
-        kept = others[0] / (FPS * (time.monotonic() - started))
+        kept = _share(others[0], time.monotonic() - started)
         figures[number.name] = round(kept, 3)
         failures += [f"{number.name}: a neighbour kept {kept:.2f} of its rate"] if kept < KEPT else []
         failures += _returns(ground, figures)
@@ -199,7 +205,12 @@ def _accounted(ground: DrillGround) -> Verdict:
 def _kept(ground: DrillGround, before: list[int], spent_s: float) -> tuple[float, int]:
     """The least share of its rate that a neighbour kept, and what the faulty stream delivered."""
     counts = [now - then for now, then in zip(ground.emitted(), before, strict=True)]
-    return min(counts[:-1]) / (FPS * spent_s), counts[-1]
+    return _share(min(counts[:-1]), spent_s), counts[-1]
+
+
+def _share(count: int, spent_s: float) -> float:
+    """The share of its rate that a camera kept; one picture may lie beyond either end of the time."""
+    return min(1.0, (count + 1) / (FPS * spent_s))
 
 
 def _watch(lane: Lane, seconds: float) -> set[str]:

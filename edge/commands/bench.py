@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge.commands.console import AsJson, out, print_json
 from edge.errors import UsageError
 
+if TYPE_CHECKING:
+    from edge.capacity import Capacity
+
+# of a camera, where no configuration says more
+SIZE = "1280x720"
+# below that, other programs do not matter
+OTHERS = 0.1
 SCENE = "synthetic://street?seed=7&fps=30&size=1280x720&objects=14&frames=100000"
 
 
@@ -20,15 +27,20 @@ def bench(
     threads: Annotated[int | None, typer.Option(help="Threads of a CPU engine.")] = None,
     batch: Annotated[int, typer.Option(help="Frames per batch of the bare engine.")] = 1,
     seconds: Annotated[float, typer.Option(help="How long each part runs.")] = 10.0,
+    plan: Annotated[bool, typer.Option("--plan", help="Say how many cameras this machine takes.")] = False,
+    size: Annotated[str, typer.Option(help="Pixels of a planned camera; a configuration has its own.")] = SIZE,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the bare engine and the whole loop back to back."""
+    """Measure the bare engine and the whole loop; or, with --plan, how many cameras this machine takes."""
     from edge.config import config_from_arguments, load_config
     from edge.measure import cores, first_images, measure_engine, measure_loop
     from edge.model import open_model
 
     if seconds <= 0 or batch < 1:
         raise UsageError(f"--seconds {seconds:g} --batch {batch}: expected more than 0 seconds and at least 1 frame")
+    if plan:
+        _plan(what, size, {"engine": engine, "threads": threads}, seconds, as_json=as_json)
+        return
     if what.suffix == ".toml":
         report: dict[str, Any] = {"cores": cores(), "loop": measure_loop(load_config(what), seconds)}
     else:
@@ -73,3 +85,54 @@ def _print(report: dict[str, Any]) -> None:
         for stage, spent in stats["stages"].items():
             table.add_row(stage, f"{spent['median_ms']:.3f}", f"{spent['p99_ms']:.3f}")
         out.print(table)
+
+
+def _plan(what: Path, size: str, for_model: dict[str, Any], seconds: float, *, as_json: bool) -> None:
+    """Measure and print the capacity."""
+    from edge.capacity import measure_capacity
+    from edge.config import config_from_arguments, load_config
+    from edge.measure import cores
+
+    if what.suffix == ".toml":
+        config = load_config(what)
+    else:
+        sources = [f"camera{index + 1}.mp4" for index in range(max(2, cores()))]
+        config = config_from_arguments(
+            sources, what, ["jsonl:/dev/null"], for_model=for_model, for_stream={"size": _pixels(size)}
+        )
+    capacity = measure_capacity(config, seconds)
+    if as_json:
+        print_json(capacity.as_json())
+    else:
+        _print_plan(capacity)
+
+
+def _pixels(size: str) -> tuple[int, int]:
+    width, _, height = size.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise UsageError(f"--size {size}: expected width and height in pixels, such as {SIZE}")
+    return int(width), int(height)
+
+
+def _print_plan(capacity: Capacity) -> None:
+    from rich.table import Table
+
+    from edge.capacity import HEADROOM, RATES_FPS
+
+    out.print(
+        f"limit    [bold]{capacity.fps:.0f}[/bold] frames/s of all cameras together on {capacity.num_cores} cores, "
+        f"{capacity.cpu_ms_per_frame:.1f} ms CPU a frame"
+    )
+    busy = ", ".join(f"{name} {share:.0%}" for name, share in sorted(capacity.shares.items(), key=lambda one: -one[1]))
+    out.print(f"busy     {busy}")
+    out.print(f"first    [bold]{capacity.bottleneck}[/bold] is full; {capacity.advice}")
+    if capacity.others > OTHERS:
+        out.print(f"[yellow]others   {capacity.others:.0%} of the processor went to other programs: stop them[/yellow]")
+    out.print(f"memory   {capacity.mb_per_camera:.0f} MB a camera at most, {capacity.mb_left:.0f} MB for cameras")
+    table = Table("cameras at", "this many", box=None, title=f"with {HEADROOM:.0%} headroom", title_justify="left")
+    for fps in RATES_FPS:
+        note = " (memory)" if capacity.is_bound_by_memory(fps) else ""
+        table.add_row(f"{fps} fps", f"[bold]{capacity.num_cameras(fps)}[/bold]{note}")
+    out.print(table)
+    if capacity.left_out:
+        out.print(f"[dim]not measured: {', '.join(capacity.left_out)}[/dim]")

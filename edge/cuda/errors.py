@@ -16,6 +16,10 @@ HARMLESS: tuple[tuple[str, str], ...] = (
     ("not supported", "update the NVIDIA driver"),
     ("invalid resource handle", "report this with the command and the model"),
     ("no kernel image", "compile the kernels for this GPU, run: python -m edge.cuda.build"),
+    (
+        "image is invalid",
+        "the CUDA toolkit is newer than the driver: update the driver, or set CUDA_ROOT to an older one",
+    ),
     ("named symbol not found", "compile the kernels again, run: python -m edge.cuda.build"),
     ("file not found", "compile the kernels again, run: python -m edge.cuda.build"),
     ("captur", "CUDA graphs are switched off for this model"),

@@ -125,7 +125,7 @@ extern "C" __global__ void letterbox(LetterboxArgs a)
 
 struct NmsArgs {
     const float* xyxy;    // (B, N, 4)
-    const float* score;   // (B, N); NaN is dropped
+    float* score;         // (B, N); NaN is dropped; changed by nms_silence only
     const int* class_id;  // (B, N), or null: all boxes compete
     int* order;           // (B, N) scratch: indices, highest score first, ties in their own order
     u64* overlaps;        // (B, N, words) scratch, words = ceil(N / 64): which later ranks a rank suppresses
@@ -231,6 +231,21 @@ extern "C" __global__ void nms_greedy(NmsArgs a)
         for (int word = rank / 64; word < a.words; ++word) dropped[word] |= rows[(long long)rank * a.words + word];
     }
     a.count[image] = kept;
+}
+
+// Step 4, optional, one thread per box: the score of a box that was not kept becomes 0. NaN stays, whoever looks for
+// broken models shall find it.
+extern "C" __global__ void nms_silence(NmsArgs a)
+{
+    int index = blockIdx.x * blockDim.x + threadIdx.x;
+    int image = blockIdx.y;
+    if (index >= a.num) return;
+    float* mine = a.score + (long long)image * a.num + index;
+    if (*mine != *mine) return;
+    const int* keep = a.keep + (long long)image * a.num;
+    for (int place = 0; place < a.count[image]; ++place)
+        if (keep[place] == index) return;
+    *mine = 0.0f;
 }
 
 // Matrix NMS (SOLOv2, arXiv 2003.10152, eq. 4-5), one thread per rank: scores fall with the overlap, nothing is dropped.

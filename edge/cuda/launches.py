@@ -161,6 +161,12 @@ def greedy_nms(memory: NmsMemory, images: int, num: int, threshold: float) -> Se
     )
 
 
+def silence_doubles(memory: NmsMemory, images: int, num: int) -> Launch:
+    """After ``greedy_nms``: set the scores of the boxes that it did not keep to 0, in place; NaN stays NaN."""
+    arguments = _nms_arguments(memory, images, num)
+    return Launch("nms_silence", (max(-(-num // LINE), 1), images, 1), (LINE, 1, 1), arguments)
+
+
 def matrix_nms(memory: NmsMemory, images: int, num: int, sigma: float = 0.0) -> Sequence[Launch]:
     """Lower each score by its overlap with better boxes (SOLOv2, arXiv 2003.10152); ``sigma`` 0 is the linear rule."""
     arguments = _nms_arguments(memory, images, num, sigma=sigma)

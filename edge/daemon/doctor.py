@@ -14,6 +14,8 @@ from typing import Literal
 
 import numpy as np
 
+from edge.daemon.jetpack import judge, release_text, tensorrt_version
+
 Level = Literal["ok", "missing", "wrong"]
 
 
@@ -94,10 +96,10 @@ def _gpu() -> Finding:
 
 
 def _jetson() -> Finding:
-    release = _read(Path("/etc/nv_tegra_release"))
-    if not release:
+    found = judge(release_text(), tensorrt_version())
+    if found is None:
         return Finding("Jetson", "missing", "this is no Jetson")
-    return Finding("Jetson", "ok", release.splitlines()[0].lstrip("# "))
+    return Finding("JetPack and TensorRT", found.level, found.text, found.advice)
 
 
 def _decoders() -> list[Finding]:

@@ -61,6 +61,7 @@ def explain(stats: Mapping[str, Any]) -> list[Remark]:
     """
     streams: Mapping[str, Any] = stats.get("streams") or {}
     remarks = [*_bottleneck(streams), *_process(stats)]
+    remarks += [*_events(stats), *_recordings(stats)]
     for name, facts in streams.items():
         remarks += [_state(name, facts), *_time(name, facts), *_drops(name, facts)]
     return remarks
@@ -106,9 +107,41 @@ def _process(stats: Mapping[str, Any]) -> Iterator[Remark]:
         facts = ", ".join(f"{key} {value}" for key, value in gpu.items() if value is not None)
         is_hot = bool(gpu.get("is_throttled"))
         yield Remark("GPU", "wrong" if is_hot else "ok", facts, "it throttles: cool it, or enable [governor]" * is_hot)
+    jetson: Mapping[str, Any] = stats.get("jetson") or {}
+    if jetson:
+        level: Level = "ok" if jetson.get("level") == "ok" else "wrong"
+        yield Remark("JetPack", level, str(jetson.get("text")), str(jetson.get("advice", "")))
     config: Mapping[str, Any] = stats.get("config") or {}
     if config.get("state") == "safe":
         yield Remark("configuration", "wrong", str(config.get("reason")), "the last good one runs; run: edge check")
+
+
+def _events(stats: Mapping[str, Any]) -> Iterator[Remark]:
+    """What waits for its receivers, and what was lost before it was written."""
+    events: Mapping[str, Any] = stats.get("events") or {}
+    outbox: Mapping[str, Any] = events.get("outbox") or {}
+    desk: Mapping[str, Any] = events.get("desk") or {}
+    if not outbox:
+        return
+    lost = int(outbox.get("lost", 0)) + int(desk.get("dropped", 0))
+    text = f"{outbox.get('kept', 0)} events kept, {lost} lost"
+    yield Remark("events", "wrong" if lost else "ok", text, "raise events.max_mb, or mend the receiver" * bool(lost))
+    for name, target in (events.get("targets") or {}).items():
+        waiting = outbox.get(f"waiting_{name}", 0)
+        text = f"{target.get('delivered', 0)} delivered, {waiting} waiting"
+        error = target.get("error")
+        yield Remark(f"to {name}", "wrong" if error else "ok", f"{text}: {error}" if error else text)
+
+
+def _recordings(stats: Mapping[str, Any]) -> Iterator[Remark]:
+    """Whether each recording goes on, and which pictures it lacks."""
+    for name, facts in (stats.get("recordings") or {}).items():
+        lost = sum(int(facts.get(key, 0)) for key in ("frames_lost", "packets_lost", "dropped"))
+        text = f"recording: {facts.get('files', 0)} files, {facts.get('frames', 0)} pictures, {lost} lost"
+        if facts.get("error"):
+            yield Remark(name, "wrong", f"{text}: {facts['error']}")
+        else:
+            yield Remark(name, "note" if lost else "ok", text)
 
 
 def _state(name: str, facts: Mapping[str, Any]) -> Remark:

@@ -20,12 +20,13 @@ from edge.config import Config, StreamConfig
 from edge.daemon.credentials import with_secrets
 from edge.daemon.governor import Governor
 from edge.daemon.gpu_stats import gpu_facts
+from edge.daemon.jetpack import jetson_facts
 from edge.daemon.notify import notify, status
 from edge.daemon.operations import Operations
 from edge.daemon.process_facts import process_facts
 from edge.daemon.reload import Reloader
 from edge.daemon.remembered import StartBook, keep_good, state_dir, with_swapped
-from edge.daemon.serving import announce, live_page, serve
+from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
 from edge.daemon.watchdog import Watchdog
 from edge.errors import EdgeError
 from edge.pipeline import Pipeline
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 TICK_S = 0.25
 # how long a run must last to count as started well
 GOOD_AFTER_S = 60.0
+SHOW_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,7 @@ class _Daemon:
             self._governor = Governor(config.governor, lambda: self.pipeline.lanes)
             self._workers.append(Worker("governor", self._governor.run))
         self._is_proven = False
+        self._show_at_s = time.monotonic() + SHOW_EVERY_S
 
     def start(self) -> None:
         self.pipeline.start()
@@ -192,10 +195,18 @@ class _Daemon:
             "streams": {name: lane.stats() for name, lane in self.pipeline.lanes.items()},
             "process": process_facts(),
             "gpu": gpu_facts(),
+            "jetson": jetson_facts(),
             "stuck": self.watchdog.stuck(),
             "config": self.operations.config_state(),
+            **self.pipeline.outlets.stats(),
             "governor": None if self._governor is None else self._governor.facts(),
         }
+
+    def show_changes(self) -> None:
+        """Bring the page up to what runs now, at most once a second."""
+        if self.board is not None and time.monotonic() >= self._show_at_s:
+            self._show_at_s = time.monotonic() + SHOW_EVERY_S
+            bring_up_to_date(self.board, self.pipeline)
 
     def _announce(self, stream: StreamConfig) -> None:
         if self.board is not None:
@@ -255,6 +266,7 @@ def _supervise(daemon: _Daemon, asked: _Asked, max_frames: int | None, starts: S
             status(stuck or "running")
         told = stuck
         daemon.note_time(starts)
+        daemon.show_changes()
         if asked.reloading.is_set():
             asked.reloading.clear()
             _reload(daemon)

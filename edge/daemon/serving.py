@@ -61,9 +61,11 @@ def serve(
             _token(settings.view_token_file, "server.view_token_file"),
         ),
         tls=tls,
+        max_peers=settings.max_peers,
         stats=stats,
         not_ready=pipeline.not_ready,
         operable=Operable(operations, settings.can_reload, settings.can_swap),
+        archive=pipeline.outlets.archive(),
     )
     host, port = server.start()
     shown = "localhost" if host in ("0.0.0.0", "::") else host
@@ -71,12 +73,21 @@ def serve(
 
 
 def announce(board: LiveBoard, pipeline: Pipeline, stream: StreamConfig) -> None:
-    """Show a stream on the page before its first frame; one that is known stays as it is."""
-    if stream.name in board.streams:
-        return
+    """Show a stream on the page before its first frame, and what has changed of one that is known."""
     model = pipeline.models.get(pipeline.config.model_of(stream).name)
-    if model is not None:
-        board.add_stream(stream.name, _card(stream, model.manifest))
+    card = None if model is None else _card(stream, model.manifest)
+    if card is not None and (stream.name not in board.streams or board.info(stream.name) != card):
+        board.add_stream(stream.name, card)
+
+
+def bring_up_to_date(board: LiveBoard, pipeline: Pipeline) -> None:
+    """Show what runs now: streams that went are gone, and models that were swapped are the new ones."""
+    lanes = pipeline.lanes
+    for name in board.streams:
+        if name not in lanes:
+            board.remove_stream(name)
+    for lane in lanes.values():
+        announce(board, pipeline, lane.config)
 
 
 def _card(stream: StreamConfig, manifest: Manifest) -> dict[str, object]:

@@ -26,6 +26,7 @@ class ServerConfig(_Part):
         token_file: who has it may operate: everything that the API offers.
         view_token_file: who has it may look.
         tls_cert_file, tls_key_file: PEM files; with them the server speaks HTTPS only.
+        max_peers: the most WebRTC viewers at once; 0: pictures as JPEG only. Needs the extra ``webrtc``.
         can_reload, can_swap: whether the API may make the daemon read its file anew, or change a model.
     """
 
@@ -36,6 +37,7 @@ class ServerConfig(_Part):
     view_token_file: Path | None = None
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
+    max_peers: int = Field(default=16, ge=0, le=256)
     can_reload: bool = False
     can_swap: bool = False
 

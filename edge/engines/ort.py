@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-from edge.errors import EngineError, MissingError, ModelError
+from edge.engines.ort_binding import DeviceRunner
+from edge.engines.ort_providers import DEVICES, check_came_up, load_libraries, providers_for
+from edge.errors import EngineError, ModelError
+from edge.inspect.onnx_graph import read_graph
 from edge.interfaces import TensorInfo
 from edge.types import Array
 
+log = logging.getLogger(__name__)
 DYNAMIC_MAX_BATCH = 16
 _DTYPES = {
     "tensor(uint8)": "uint8",
@@ -25,11 +31,6 @@ _DTYPES = {
     "tensor(double)": "float64",
     "tensor(bool)": "bool",
 }
-_PROVIDERS = {
-    "ort": ["CPUExecutionProvider"],
-    "ort-cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"],
-    "ort-tensorrt": ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
-}
 _LOAD_FAILURES = (
     failures.Fail,
     failures.InvalidGraph,
@@ -38,6 +39,8 @@ _LOAD_FAILURES = (
     failures.NotImplemented,
     failures.RuntimeException,
 )
+# with memory bound to a device, ONNX Runtime raises plain RuntimeError too
+_RUN_FAILURES = (*_LOAD_FAILURES, failures.EPFail, failures.EngineError, RuntimeError)
 
 
 class OrtEngine:
@@ -60,7 +63,7 @@ class OrtEngine:
         """
         self._threads = threads or min(4, len(os.sched_getaffinity(0)))
         self._kind = kind
-        self._session: Any = _load(path, _providers(kind), self._threads)
+        self._session: Any = _load(path, kind, self._threads)
         self.inputs: Sequence[TensorInfo] = [_info(value) for value in self._session.get_inputs()]
         self.outputs: Sequence[TensorInfo] = [_info(value) for value in self._session.get_outputs()]
         if len(self.inputs) != 1:
@@ -70,6 +73,9 @@ class OrtEngine:
         self.is_fixed_batch = batch is not None
         self.max_batch = batch if batch is not None else max_batch or DYNAMIC_MAX_BATCH
         self._output_names = [tensor.name for tensor in self.outputs]
+        self._runner = self._runner_on(DEVICES[kind]) if kind in DEVICES else None
+        if kind == "ort-tensorrt":
+            self._build(path)
 
     @property
     def name(self) -> str:
@@ -79,27 +85,37 @@ class OrtEngine:
 
     def infer(self, tensor: Array) -> Mapping[str, Array]:
         try:
+            if self._runner is not None:
+                return self._runner.run(tensor)
             values = self._session.run(self._output_names, {self.inputs[0].name: tensor})
-        except (*_LOAD_FAILURES, failures.EPFail, failures.EngineError) as error:
+        except _RUN_FAILURES as error:
             raise EngineError(f"{self.name}: {_first_line(error)}") from None
         return dict(zip(self._output_names, values, strict=True))
 
     def close(self) -> None:
+        if self._runner is not None:
+            # what is bound goes before the session that it belongs to
+            self._runner.close()
+            self._runner = None
         self._session = None
 
+    def _build(self, path: Path) -> None:
+        """Run the largest and the smallest batch, so that TensorRT builds for all between before frames wait for it."""
+        log.info("%s: TensorRT builds for batches of 1 to %d unless it has done so before", path.name, self.max_batch)
+        size = [length or 1 for length in self.inputs[0].shape[1:]]
+        for batch in sorted({self.max_batch, self.max_batch if self.is_fixed_batch else 1}, reverse=True):
+            self.infer(np.zeros((batch, *size), self.inputs[0].dtype))
 
-def _providers(kind: str) -> list[str]:
-    wanted = _PROVIDERS[kind]
-    available = ort.get_available_providers()
-    if wanted[0] not in available:
-        raise MissingError(
-            f"engine {kind!r} needs {wanted[0]}, this onnxruntime has {', '.join(available)}; "
-            "run: pip install onnxruntime-gpu"
-        )
-    return [provider for provider in wanted if provider in available]
+    def _runner_on(self, device: str) -> DeviceRunner:
+        return DeviceRunner(self._session, self.inputs[0], self.outputs, device)
 
 
-def _load(path: Path, providers: list[str], threads: int) -> Any:
+def _load(path: Path, kind: str, threads: int) -> Any:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file")
+    is_quantized = kind == "ort-tensorrt" and "QuantizeLinear" in read_graph(path).operators
+    providers = providers_for(kind, is_quantized=is_quantized)
+    load_libraries(kind)
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -107,13 +123,14 @@ def _load(path: Path, providers: list[str], threads: int) -> Any:
     # a spinning pool takes the cores from decoding and drawing
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(str(path), options, providers=providers)
-    except failures.NoSuchFile:
-        raise ModelError(f"{path}: no such model file") from None
-    except _LOAD_FAILURES as error:
+        # without the flag a GPU that fails while it runs is replaced by the CPU, unasked
+        session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+    except _RUN_FAILURES as error:
         raise ModelError(
             f"{path.name}: ONNX Runtime cannot load it ({_first_line(error)}); is it an ONNX model?"
         ) from None
+    check_came_up(session, kind, path.name)
+    return session
 
 
 def _info(value: Any) -> TensorInfo:

@@ -1,35 +1,38 @@
 """TensorRT plans on the GPU: two batches in flight, nothing allocated per frame, CUDA graphs per batch size.
 
-Shape letters: B batch. Not yet run on a GPU; see docs/gpu.md.
+Frames go up as they are and are fitted into the input by our own kernel. Shape letters: B batch, H W frame pixels.
+Not yet run on a GPU; see docs/gpu.md.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from edge.cuda.build import kernels_for
 from edge.cuda.context import Driver, PycudaDriver
-from edge.cuda.errors import gpu_error
-from edge.cuda.memory import TensorMemory
-from edge.cuda.streams import ReplayStream
-from edge.errors import EngineError
+from edge.cuda.errors import GpuError
+from edge.cuda.slot import Layout, Slot
+from edge.errors import MissingError
 from edge.interfaces import TensorInfo
-from edge.manifest import Manifest, Profile
+from edge.manifest import Manifest
+from edge.preprocess import Preprocessor
 from edge.trt.api import TensorRt, load
 from edge.trt.plan_header import read_plan
 from edge.trt.preflight import Environment, check_engine, check_input, find_environment
 from edge.trt.runtime import LoadedPlan
-from edge.types import Array
+from edge.types import Array, Letterbox, UInt8
 
+log = logging.getLogger(__name__)
 BATCHES_IN_FLIGHT = 2
 
 
 class TrtEngine:
-    """A TensorRT plan; see ``edge.interfaces.Engine``. ``submit`` and ``collect`` keep two batches in flight."""
+    """A TensorRT plan; see ``edge.interfaces.Engine`` and ``FrameEngine``. Two batches may be in flight."""
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class TrtEngine:
         environment: Environment | None = None,
         driver: Driver | None = None,
         api: TensorRt | None = None,
+        find_kernels: Callable[[str], Path] = kernels_for,
     ) -> None:
         """Check the plan, load it and allocate everything that it will ever need.
 
@@ -48,6 +52,7 @@ class TrtEngine:
             max_batch: the most frames of one call, None for the largest that the plan takes.
             use_graphs: record CUDA graphs.
             environment, driver, api: of this machine; given by tests.
+            find_kernels: gives our compiled kernels for a compute capability.
 
         Raises:
             EngineError: the plan is not for this machine, or does not load.
@@ -67,12 +72,13 @@ class TrtEngine:
         profiles = self._plan.profiles(self.inputs[0].name)
         self.max_batch = min(max_batch or 1 << 30, max(profile.max_batch for profile in profiles))
         self.is_fixed_batch = all(profile.min_batch == profile.max_batch == self.max_batch for profile in profiles)
-        self._slots = [
-            _Slot(self._driver, self._plan, self.inputs[0], self.outputs, profiles, use_graphs)
-            for _ in range(BATCHES_IN_FLIGHT)
-        ]
+        kernels = self._load_kernels(path.name, find_kernels)
+        layout = Layout(self._plan, self.inputs[0], self.outputs, profiles, use_graphs, kernels, manifest)
+        self._slots = [Slot(self._driver, layout) for _ in range(BATCHES_IN_FLIGHT)]
+        self._preprocessor = None if self._slots[0].takes_frames else Preprocessor(manifest.input, self.max_batch)
         self._free = deque(self._slots)
-        self._busy: deque[_Slot] = deque()
+        self._busy: deque[Slot] = deque()
+        self._is_lost = False
 
     @property
     def name(self) -> str:
@@ -80,6 +86,8 @@ class TrtEngine:
         return f"{self._api.title}, compute capability {self._driver.compute_capability}, {graphs}"
 
     def infer(self, tensor: Array) -> Mapping[str, Array]:
+        if self._busy:
+            raise ValueError(f"{len(self._busy)} batches are in flight; collect them first")
         self.submit(tensor)
         return self.collect()
 
@@ -90,14 +98,22 @@ class TrtEngine:
             ValueError: two batches are in flight already, or the batch is empty or too large.
             EngineError: it cannot be started.
         """
-        if not 0 < len(tensor) <= self.max_batch:
-            raise ValueError(f"expected 1 to {self.max_batch} frames, found {len(tensor)}")
-        if not self._free:
-            raise ValueError(f"{BATCHES_IN_FLIGHT} batches are in flight; collect one first")
-        self._driver.attach()
-        slot = self._free.popleft()
-        slot.start(tensor)
-        self._busy.append(slot)
+        with self._next_slot(len(tensor)) as slot:
+            slot.start(tensor)
+
+    def submit_frames(self, images: Sequence[UInt8]) -> list[Letterbox]:
+        """As ``FrameEngine.submit_frames``; a picture of two dimensions is NV12, see ``edge.cuda.frames``.
+
+        Raises:
+            ValueError: two batches are in flight already, or the batch is empty or too large.
+            EngineError: it cannot be started.
+        """
+        with self._next_slot(len(images)) as slot:
+            if self._preprocessor is None:
+                return slot.start_frames(images)
+            tensor, letterboxes = self._preprocessor.images(images)
+            slot.start(tensor)
+            return letterboxes
 
     def collect(self) -> Mapping[str, Array]:
         """Wait for the oldest batch in flight.
@@ -111,106 +127,56 @@ class TrtEngine:
         """
         if not self._busy:
             raise ValueError("no batch is in flight; submit one first")
-        slot = self._busy.popleft()
-        outputs = slot.finish()
+        with self._noting_loss():
+            self._driver.attach()
+            slot = self._busy.popleft()
+            outputs = slot.finish()
         self._free.append(slot)
         return outputs
 
     def close(self) -> None:
-        if not self._slots:
+        # in a context that a sticky error destroyed nothing can be freed; the process is to end
+        if not self._slots or self._is_lost:
             return
         self._driver.attach()
+        while self._busy:
+            self._busy.popleft().finish()
         self._plan.save_cache()
         with self._driver.scope():
             # execution contexts go before their engine, the engine before its runtime
             self._free.clear()
-            self._busy.clear()
             while self._slots:
                 self._slots.pop().close()
             del self._plan
         self._driver.close()
 
+    @contextmanager
+    def _next_slot(self, num_frames: int) -> Iterator[Slot]:
+        """A slot to start a batch in; it is in flight if the block ends well."""
+        if not 0 < num_frames <= self.max_batch:
+            raise ValueError(f"expected 1 to {self.max_batch} frames, found {num_frames}")
+        if not self._free:
+            raise ValueError(f"{BATCHES_IN_FLIGHT} batches are in flight; collect one first")
+        with self._noting_loss():
+            self._driver.attach()
+            slot = self._free.popleft()
+            yield slot
+        self._busy.append(slot)
 
-class _Slot:
-    """All that one batch in flight owns: stream, memory, an execution context per profile, graphs per batch size."""
+    @contextmanager
+    def _noting_loss(self) -> Iterator[None]:
+        try:
+            yield
+        except GpuError as error:
+            self._is_lost = self._is_lost or error.is_sticky
+            raise
 
-    def __init__(
-        self,
-        driver: Driver,
-        plan: LoadedPlan,
-        source: TensorInfo,
-        outputs: Sequence[TensorInfo],
-        profiles: Sequence[Profile],
-        use_graphs: bool,
-    ) -> None:
-        self._plan = plan
-        self._profiles = profiles
-        self._source = source
-        rows = max(profile.max_batch for profile in profiles)
-        self.replay = ReplayStream(driver, use_graphs)
-        self._input = TensorMemory(driver, _shape(source, rows), source.dtype)
-        self._outputs = {info.name: TensorMemory(driver, _shape(info, rows), info.dtype) for info in outputs}
-        self._contexts = [plan.context(index, self.replay.handle) for index in range(len(profiles))]
-        for context in self._contexts:
-            self._bind(context)
-        self._batch = 0
-
-    def start(self, tensor: Array) -> None:
-        """Copy a batch in and issue its work."""
-        self._batch = len(tensor)
-        np.copyto(self._input.host[: self._batch], tensor)
-        profile = choose_profile(self._profiles, self._batch)
-        # rows beyond the batch are whatever was there before; nobody reads what comes of them
-        rows = max(self._batch, self._profiles[profile].min_batch)
-        context = self._contexts[profile]
-        self.replay.run(
-            (profile, rows),
-            lambda: self._issue(context, rows),
-            lambda: self._plan.can_capture(context, self.replay.handle),
-        )
-
-    def finish(self) -> dict[str, Array]:
-        """Wait, and give the outputs: views of this slot's memory."""
-        self.replay.wait()
-        return {name: memory.host[: self._batch] for name, memory in self._outputs.items()}
-
-    def close(self) -> None:
-        self.replay.close()
-        self._contexts.clear()
-
-    def _issue(self, context: Any, rows: int) -> None:
-        stream = self.replay.stream
-        self._input.upload(rows, stream)
-        context.set_input_shape(self._source.name, (rows, *self._input.host.shape[1:]))
-        if not context.execute_async_v3(self.replay.handle):
-            raise gpu_error("TensorRT could not run the batch", self._plan.last_message())
-        for memory in self._outputs.values():
-            memory.download(rows, stream)
-
-    def _bind(self, context: Any) -> None:
-        addresses = {self._source.name: self._input.address}
-        addresses |= {name: memory.address for name, memory in self._outputs.items()}
-        for name, address in addresses.items():
-            if not context.set_tensor_address(name, address):
-                raise EngineError(f"tensor {name!r} cannot be bound ({self._plan.last_message()}); run: edge build")
-
-
-def choose_profile(profiles: Sequence[Profile], batch: int) -> int:
-    """Index of the profile whose most likely batch is nearest among those that take this many frames."""
-    fitting = [index for index, profile in enumerate(profiles) if batch <= profile.max_batch]
-    return min(fitting, key=lambda index: abs(profiles[index].opt_batch - batch))
-
-
-def _shape(info: TensorInfo, rows: int) -> tuple[int, ...]:
-    """The tensor's shape for the largest batch.
-
-    Raises:
-        EngineError: a size other than the batch is not known before the run.
-    """
-    inner = info.shape[1:]
-    if not info.shape or info.shape[0] not in (None, rows) or any(size is None for size in inner):
-        raise EngineError(
-            f"tensor {info.name!r} has shape {info.shape}, expected the batch first and fixed sizes behind it; "
-            "export the model with outputs of fixed size"
-        )
-    return (rows, *(size for size in inner if size is not None))
+    def _load_kernels(self, name: str, find: Callable[[str], Path]) -> Any | None:
+        """Our kernels, compiled now if they are not there yet; None, and a line in the log, where they cannot be."""
+        try:
+            return self._driver.load_kernels(find(self._driver.compute_capability))
+        except (MissingError, GpuError) as error:
+            if isinstance(error, GpuError) and error.is_sticky:
+                raise
+            log.warning("%s: frames are fitted in on the CPU: %s", name, error)
+            return None

@@ -6,7 +6,7 @@ Shape letters: N objects, H W frame pixels, h w model pixels, C classes, K point
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import chain
@@ -18,7 +18,7 @@ from edge.jsonl_record import picture_part
 from edge.overlay.palette import MONO, PANEL, SAFE, STATE_COLOURS, Colour
 from edge.overlay.shapes import MASK_OPACITY, draw_box, draw_shape, draw_trail, tint_classes, tint_mask
 from edge.overlay.text import Plate, PlateStyle, blend, draw_rows, draw_text, make_plate
-from edge.types import Classification, Detections, Float32, Result, Segmentation, Tracks, UInt8
+from edge.types import Classification, Detections, Float32, Label, Result, Segmentation, Tracks, UInt8
 
 REFERENCE_SIDE_PX = 720
 NUM_PLATES = 256
@@ -160,6 +160,7 @@ class Overlay:
         if isinstance(prediction, Detections):
             objects = self._objects(prediction, result.tracks, image.shape[:2])
             counts.update(thing.name for thing in objects)
+            objects = [_labelled(thing, result.labels) for thing in objects]
             self._draw_masks(image, prediction)
             self._draw_trails(image, result, objects, line_px, unit)
             self._draw_objects(image, objects, line_px, text_px)
@@ -217,7 +218,8 @@ class Overlay:
         for thing in objects:
             path = self._trails.points.get(thing.track_id) if thing.track_id is not None else None
             if path and len(path) > 1:
-                draw_trail(image, np.array(path, np.float64)[:, 1:].astype(np.float32), thing.colour, line_px)
+                flat = np.fromiter(chain.from_iterable(path), np.float64, 3 * len(path))
+                draw_trail(image, flat.reshape(-1, 3)[:, 1:].astype(np.float32), thing.colour, line_px)
 
     def _draw_objects(self, image: UInt8, objects: list[_Object], line_px: int, text_px: int) -> None:
         for thing in objects:
@@ -278,6 +280,12 @@ class Overlay:
         counts = np.bincount(class_map.ravel(), minlength=1)
         order = [int(i) for i in np.argsort(-counts, kind="stable")[:6] if counts[i] and self._class_opacity[i]]
         return [(f"{self._name(i)}   {100 * counts[i] / class_map.size:.0f} %", self._colour(i)) for i in order]
+
+
+def _labelled(thing: _Object, labels: Mapping[int, Sequence[Label]]) -> _Object:
+    """The object with what the second stage says of it before its class: ``red car``."""
+    found = labels.get(thing.track_id, ()) if thing.track_id is not None else ()
+    return thing._replace(name=f"{found[0].name} {thing.name}") if found else thing
 
 
 def _plate(text: str, text_px: int, fill: Colour, part: Literal["left", "right", "whole"]) -> Plate:

@@ -48,8 +48,8 @@ def draw_box(image: UInt8, box: tuple[int, int, int, int], colour: Colour, thick
         cv2.rectangle(image, (x2 - end, y1 + r), (x2 - begin, y2 - r), ink, cv2.FILLED)
     if r:
         at = np.array([x1, y1, x2, y1, x2, y2, x1, y2], np.int32).reshape(4, 1, 2) * ONE
-        for arcs in _corner_arcs(r, thickness):
-            cv2.polylines(image, list(arcs + at), False, colour, 1, cv2.LINE_AA, SHIFT)
+        arcs = _corner_arcs(r, thickness)
+        cv2.polylines(image, list((arcs + at).reshape(-1, *arcs.shape[2:])), False, colour, 1, cv2.LINE_AA, SHIFT)
 
 
 @lru_cache(maxsize=64)
@@ -72,11 +72,18 @@ def draw_trail(image: UInt8, points: Float32, colour: Colour, thickness: int) ->
     """Draw a path of (K, 2) points, oldest first, that gets thinner towards its beginning."""
     if len(points) < 2:
         return
-    fixed = np.round(points * ONE).astype(np.int32)
-    middle = len(fixed) // 2
-    thin = max(thickness - 1, 1)
-    cv2.polylines(image, [fixed[: middle + 1]], False, colour, thin, cv2.LINE_AA, SHIFT)
-    cv2.polylines(image, [fixed[middle:]], False, colour, thickness, cv2.LINE_AA, SHIFT)
+    # thin strokes side by side, as for the corners
+    along = np.empty_like(points)
+    along[1:-1] = points[2:] - points[:-2]
+    along[0], along[-1] = points[1] - points[0], points[-1] - points[-2]
+    length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6)
+    across = np.stack([-along[:, 1], along[:, 0]], axis=1) / length[:, None]
+    offsets = np.arange(thickness) - (thickness - 1) / 2
+    strokes = np.round((points + offsets[:, None, None] * across) * ONE).astype(np.int32)
+    # one stroke less in the older half
+    middle = len(points) // 2
+    lines = [*strokes[: max(thickness - 1, 1)], *strokes[thickness - 1 :, middle:]]
+    cv2.polylines(image, lines, False, colour, 1, cv2.LINE_AA, SHIFT)
 
 
 def draw_zone(image: UInt8, points: Float32, colour: Colour, thickness: int) -> None:

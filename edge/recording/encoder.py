@@ -26,26 +26,35 @@ OPTIONS = {
     "libx264": {"preset": "veryfast", "tune": "zerolatency", "forced-idr": "1"},
     "h264_nvenc": {"preset": "p4", "tune": "ll", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
 }
+# what every browser and phone decodes; the others have no such option, or know nothing better
+BASELINE = {"libx264": {"profile": "baseline"}, "h264_nvenc": {"profile": "baseline"}}
 QUALITY = {"libx264": {"crf": "23"}, "h264_nvenc": {"cq": "25", "rc": "vbr"}}
 MAX_TRIED_PX = (256, 256)
 
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """One coded picture. ``pts`` in ticks of 1/90000 s."""
+    """One coded picture. ``pts`` in ticks of 1/90000 s; ``delay``: how many of them before that it is decoded."""
 
     data: bytes
     pts: int
     is_key: bool
+    delay: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class VideoForm:
-    """What a muxer must know before the first packet: size in pixels, and a key picture with its SPS and PPS."""
+    """What a muxer must know before the first packet: size in pixels, and a sample of the video.
+
+    Attributes:
+        sample: a key picture with its parameter sets, or the beginning of an MP4 file.
+        container: FFmpeg's name of what the sample is: ``h264``, ``hevc`` or ``mov``.
+    """
 
     width: int
     height: int
     sample: bytes
+    container: str = "h264"
 
 
 class VideoEncoder:
@@ -58,6 +67,8 @@ class VideoEncoder:
         key_every_s: every picture that is this far from the last key picture becomes one.
         bitrate_kbps: None: constant quality.
         has_global_header: SPS and PPS once, for MP4 and FLV; else before every key picture.
+        max_kbps: where the quality is constant, never more than this over half a second; None: no limit.
+        is_baseline: H.264 baseline, as WebRTC asks for, where the encoder offers a choice.
 
     Raises:
         SinkError: the encoder does not open.
@@ -73,6 +84,8 @@ class VideoEncoder:
         key_every_s: float,
         bitrate_kbps: int | None = None,
         has_global_header: bool = True,
+        max_kbps: int | None = None,
+        is_baseline: bool = False,
     ) -> None:
         self.size = (height, width)
         self._key_ticks = round(key_every_s * TICKS_PER_S)
@@ -93,6 +106,10 @@ class VideoEncoder:
         context.colorspace = context.color_primaries = context.color_trc = 6
         context.color_range = 1
         context.options = OPTIONS.get(encoder, {}) | (QUALITY.get(encoder, {}) if bitrate_kbps is None else {})
+        if is_baseline:
+            context.options |= BASELINE.get(encoder, {})
+        if max_kbps is not None:
+            context.options |= {"maxrate": f"{max_kbps}k", "bufsize": f"{max_kbps // 2}k"}
         try:
             context.open()
         except (av.error.FFmpegError, OSError) as error:
@@ -113,6 +130,10 @@ class VideoEncoder:
             frame.pict_type = av.video.frame.PictureType.I
             self._next_key = pts + self._key_ticks
         return self._packets(frame)
+
+    def ask_key(self) -> None:
+        """Make the next picture a key picture."""
+        self._next_key = 0
 
     def form_with(self, key: Packet) -> VideoForm:
         """What a muxer must know; ``key`` is any key packet of this encoder."""
@@ -147,16 +168,16 @@ def copied_stream(container: Any, form: VideoForm) -> Any:
     """A stream in an output container for packets that are coded already.
 
     Raises:
-        av.error.FFmpegError: the sample is no H.264, or the container takes none.
+        av.error.FFmpegError: the sample is not what it is said to be, or the container does not take it.
     """
-    with av.open(io.BytesIO(form.sample), format="h264") as sample:
+    with av.open(io.BytesIO(form.sample), format=form.container) as sample:
         return container.add_stream_from_template(sample.streams.video[0])
 
 
 def media_packet(packet: Packet, stream: Any, pts: int) -> Any:
     """The packet for PyAV's muxer. Args: the packet, the stream that it goes into, its time there in ticks."""
     coded = av.Packet(packet.data)
-    coded.pts = coded.dts = pts
+    coded.pts, coded.dts = pts, pts - packet.delay
     coded.time_base = TIME_BASE
     coded.is_keyframe = packet.is_key
     coded.stream = stream

@@ -24,17 +24,23 @@ MOVFLAGS = "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
 class FragmentFile:
     """One MP4 file while it is being written. A fragment is on disk once ``sync`` has returned after its end."""
 
-    def __init__(self, path: Path, form: VideoForm, write: Write = os.write) -> None:
+    def __init__(
+        self, path: Path, form: VideoForm, write: Write = os.write, max_fragment_s: float | None = None
+    ) -> None:
         """Create the file.
 
         Args:
             path: must not exist.
             form: of the video.
             write: like ``os.write``; may make room on a full disk.
+            max_fragment_s: a fragment that is this long ends before the next key picture; None: only there.
 
         Raises:
             OSError: the file cannot be created or written.
         """
+        options = {"movflags": MOVFLAGS, "flush_packets": "1"}
+        if max_fragment_s is not None:
+            options["frag_duration"] = str(round(max_fragment_s * 1e6))
         self.path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._write = write
@@ -43,16 +49,14 @@ class FragmentFile:
         self.first_pts = -1
         self.last_pts = -1
         try:
-            self._container: Any = av.open(
-                _Output(self._put), "w", format="mp4", options={"movflags": MOVFLAGS, "flush_packets": "1"}
-            )
+            self._container: Any = av.open(_Output(self._put), "w", format="mp4", options=options)
             self._stream = copied_stream(self._container, form)
         except (av.error.FFmpegError, OSError):
             self.abandon()
             raise
 
     def add(self, packet: Packet) -> None:
-        """Mux one packet; a key picture writes the fragment before it.
+        """Mux one packet; the first of a fragment writes the one before it, which ``num_bytes`` shows.
 
         Raises:
             OSError: the disk is full or broken.
@@ -60,7 +64,7 @@ class FragmentFile:
         if self.first_pts < 0:
             self.first_pts = packet.pts
         self._container.mux(media_packet(packet, self._stream, packet.pts - self.first_pts))
-        self.last_pts = packet.pts
+        self.last_pts = max(self.last_pts, packet.pts)
         self.num_frames += 1
 
     def sync(self) -> None:

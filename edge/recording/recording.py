@@ -111,8 +111,8 @@ class RecordingFolder:
             path = self._folder / f"{stem}{end}-{number}.mp4"
         return path
 
-    def create(self, path: Path, form: VideoForm) -> FragmentFile:
-        """Begin a file under its temporary name.
+    def create(self, path: Path, form: VideoForm, max_fragment_s: float | None = None) -> FragmentFile:
+        """Begin a file under its temporary name; ``max_fragment_s`` as in ``FragmentFile``.
 
         Raises:
             SinkError: there is no room, even without the oldest files.
@@ -122,7 +122,7 @@ class RecordingFolder:
             self.counters.add("disk_full")
             raise SinkError(f"record: {self._folder}: less than {self._reserve_bytes >> 20} MB are free")
         try:
-            self._open = FragmentFile(part_of(path), form, self._write)
+            self._open = FragmentFile(part_of(path), form, self._write, max_fragment_s)
         except (av.error.FFmpegError, OSError) as error:
             part_of(path).unlink(missing_ok=True)
             raise SinkError(f"record: {path} cannot be written ({error.strerror})") from None

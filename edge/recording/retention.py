@@ -7,7 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.recording.settings import RecordSettings
+
 log = logging.getLogger(__name__)
+NS_PER_DAY = 86_400_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,14 @@ class Keep:
 
     max_age_ns: int | None = None
     max_bytes: int | None = None
+
+
+def keep_of(settings: RecordSettings) -> Keep:
+    """The limits of one stream's recording."""
+    return Keep(
+        None if settings.max_age_days is None else round(settings.max_age_days * NS_PER_DAY),
+        None if settings.max_gb is None else round(settings.max_gb * 1e9),
+    )
 
 
 def too_many(files: Iterable[Kept], keep: Keep, now_ns: int, extra_bytes: int = 0) -> list[Kept]:

@@ -13,7 +13,8 @@ class RecordSettings(BaseModel):
 
     Attributes:
         mode: ``continuous``, or ``events``: one clip per event or group of events.
-        annotated: whether boxes and labels are in the picture.
+        content: ``annotated``: with boxes and labels in the picture; ``plain``: without; ``source``: the packets of
+            the camera as they come, which costs no encoding and loses nothing.
         segment_s: length of a file in continuous mode; the longest clip in events mode.
         fragment_s: what may be lost at most when the power goes.
         pre_roll_s, post_roll_s: what a clip shows before and after its event.
@@ -26,7 +27,7 @@ class RecordSettings(BaseModel):
 
     folder: Path
     mode: Literal["continuous", "events"] = "continuous"
-    annotated: bool = True
+    content: Literal["annotated", "plain", "source"] = "annotated"
     segment_s: float = Field(default=300, ge=1, le=86_400)
     fragment_s: float = Field(default=2, ge=0.2, le=60)
     pre_roll_s: float = Field(default=5, ge=0, le=300)

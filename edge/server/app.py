@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -34,6 +34,11 @@ from edge.server.push import (
     parse_seen,
     result_parts,
 )
+from edge.server.recordings import Answer, Archive, RecordingRoutes
+from edge.server.webrtc_routes import WebRtcRoutes
+
+if TYPE_CHECKING:
+    from edge.server.webrtc import Peers
 
 WEB = Path(__file__).parents[1] / "web"
 SNAPSHOT_TIMEOUT_S = 2.0
@@ -50,16 +55,19 @@ class Facts:
         board: for the counts of viewers and pictures.
         stats: statistics as JSON values.
         not_ready: None, or the reason for not being ready.
+        peers: the WebRTC viewers; None where there is no WebRTC.
     """
 
     board: LiveBoard
     stats: Callable[[], dict[str, Any]]
     not_ready: Callable[[], str | None]
+    peers: Peers | None = None
     _text: bytes = b""
     _until_s: float = 0.0
 
     def now(self) -> dict[str, Any]:
-        return {**self.stats(), "live": self.board.counts()}
+        webrtc = {} if self.peers is None else {"webrtc": self.peers.counts()}
+        return {**self.stats(), "live": self.board.counts(), "revision": self.board.revision, **webrtc}
 
     def text(self) -> bytes:
         """The statistics as JSON, made at most twice a second however many ask."""
@@ -71,17 +79,21 @@ class Facts:
         return self._text
 
 
-def build_app(hub: Hub, facts: Facts, access: Access, operable: Operable | None = None) -> Guard:
+def build_app(
+    hub: Hub, facts: Facts, access: Access, operable: Operable | None = None, archive: Archive | None = None
+) -> Guard:
     """The ASGI application. Starlette alone: FastAPI would add a third of a second to every start."""
-    routes = _Routes(hub, facts, None if operable is None else OperateRoutes(operable)).table()
+    recorded = {} if archive is None else RecordingRoutes(archive).answers()
+    routes = _Routes(hub, facts, None if operable is None else OperateRoutes(operable), recorded).table()
     return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), access)
 
 
 class _Routes:
     """The answers; the first sentence of each docstring is what ``/api`` says about it."""
 
-    def __init__(self, hub: Hub, facts: Facts, operate: OperateRoutes | None) -> None:
+    def __init__(self, hub: Hub, facts: Facts, operate: OperateRoutes | None, recorded: Mapping[str, Answer]) -> None:
         self._operate = operate
+        self._recorded = recorded
         self._hub = hub
         self._board = hub.board
         self._facts = facts
@@ -102,12 +114,17 @@ class _Routes:
             "/readyz": self.readyz,
             "/metrics": self.metrics,
         }
+        answers |= self._recorded
         methods: dict[str, list[str]] = {}
         if self._operate is not None:
             answers["/api/models"] = self._operate.models
             answers["/api/models/{name}/swap"] = self._operate.swap
             answers["/api/reload"] = self._operate.reload
             methods = {"/api/models/{name}/swap": ["GET", "POST"], "/api/reload": ["POST"]}
+        if self._facts.peers is not None:
+            webrtc = WebRtcRoutes(self._facts.peers, self._known)
+            answers |= {"/stream/{name}/whep": webrtc.whep, "/stream/{name}/whep/{viewer}": webrtc.leave}
+            methods |= {"/stream/{name}/whep": ["POST"], "/stream/{name}/whep/{viewer}": ["DELETE"]}
         self._overview = {path: (answer.__doc__ or "").partition("\n")[0] for path, answer in answers.items()}
         self._methods = {path: methods.get(path, ["GET"]) for path in answers}
         return [Route(path, answer, methods=self._methods[path]) for path, answer in answers.items()]
@@ -140,7 +157,8 @@ class _Routes:
         """What the streams are, with their models, and the colours of the classes."""
         colours = [f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in SAFE]
         cards = [{"name": name, **self._board.info(name)} for name in self._board.streams]
-        text = json.dumps({"streams": cards, "colours": colours}, default=str)
+        facts = {"webrtc": self._facts.peers is not None, "revision": self._board.revision}
+        text = json.dumps({"streams": cards, "colours": colours, **facts}, default=str)
         return Response(text, media_type=JSON)
 
     async def stats(self, request: Request) -> Response:
@@ -149,7 +167,9 @@ class _Routes:
 
     async def feed(self, request: Request) -> Response:
         """Pictures, results, events and statistics of many streams over one connection, for the page."""
-        wanted = Wanted(self._names(request), _max_fps(request), parse_seen(request.query_params.get("seen", "")))
+        query = request.query_params
+        has_pictures = query.get("pictures", "1") != "0"
+        wanted = Wanted(self._names(request), _max_fps(request), parse_seen(query.get("seen", "")), has_pictures)
         return PushResponse(lambda: feed_parts(self._hub, wanted, self._facts.text), "application/octet-stream")
 
     async def results(self, request: Request) -> Response:

@@ -1,7 +1,8 @@
 """The board between the output workers, which publish results, and the server, which shows them.
 
 Every viewer has one slot: it takes the newest picture whenever it is ready, what it missed is counted, and nobody waits
-for it. A picture is drawn and encoded once however many look, and not at all while nobody does.
+for it. A picture is drawn and encoded once however many look, and not at all while nobody does. Video is made
+elsewhere: ``listen_pictures`` gives the pictures as they are.
 Shape letters: H W frame pixels.
 """
 
@@ -39,6 +40,7 @@ class Viewer:
     Attributes:
         stream: what is watched.
         has_pictures: whether pictures are wanted beside the results.
+        is_video: whether the pictures go to ``listen_pictures`` instead of being taken as JPEG.
         period_ns: least time between two frames, 0 for every frame.
         num_taken, num_missed: frames since the viewer came.
     """
@@ -46,6 +48,7 @@ class Viewer:
     stream: str
     has_pictures: bool
     period_ns: int
+    is_video: bool = False
     num_taken: int = 0
     num_missed: int = 0
     last_number: int = 0
@@ -81,13 +84,16 @@ class LiveBoard:
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
         self._on_change: Callable[[str], None] | None = None
+        self._on_picture: Callable[[str, UInt8, int], None] | None = None
+        self._removed: frozenset[str] = frozenset()
+        self.revision = 0
 
     @property
     def streams(self) -> tuple[str, ...]:
-        return tuple(self._channels)
+        return tuple(name for name in self._channels if name not in self._removed)
 
     def add_stream(self, name: str, info: Mapping[str, Any]) -> None:
-        """Announce a stream.
+        """Announce a stream; of one that is known, other facts.
 
         Args:
             name: of the stream.
@@ -95,7 +101,18 @@ class LiveBoard:
                 ``model``, a table that is shown as the model card.
         """
         with self._lock:
-            self._channels[name] = _Channel(info)
+            self._removed -= {name}
+            self.revision += 1
+            if name in self._channels:
+                self._channels[name].info = info
+            else:
+                self._channels[name] = _Channel(info)
+
+    def remove_stream(self, name: str) -> None:
+        """Show a stream no more; who watches it sees nothing new."""
+        with self._lock:
+            self._removed |= {name}
+            self.revision += 1
 
     def info(self, stream: str) -> Mapping[str, Any]:
         return self._channels[stream].info
@@ -104,11 +121,17 @@ class LiveBoard:
         """Call this with the stream's name, from the publishing thread, after every frame that somebody watches."""
         self._on_change = on_change
 
+    def listen_pictures(self, on_picture: Callable[[str, UInt8, int], None] | None) -> None:
+        """Call this from the publishing thread with the pictures of streams that a video viewer watches.
+
+        It gets the stream's name, the annotated (H, W, 3) uint8 BGR picture, which it may keep and not change, and the
+        monotonic time in ns; it must not wait.
+        """
+        self._on_picture = on_picture
+
     def wants_picture(self, stream: str) -> bool:
         """Whether some viewer would take a picture now."""
-        now_ns = self._clock_ns()
-        with self._lock:
-            return any(viewer.has_pictures and now_ns >= viewer.next_ns for viewer in self._channels[stream].viewers)
+        return any(self._wanted(stream))
 
     def publish(
         self,
@@ -128,7 +151,11 @@ class LiveBoard:
         Raises:
             SinkError: the picture cannot be encoded as JPEG.
         """
-        jpeg = self._encode(picture()) if picture is not None and self.wants_picture(stream) else None
+        wants_jpeg, wants_video = (False, False) if picture is None else self._wanted(stream)
+        image = picture() if picture is not None and (wants_jpeg or wants_video) else None
+        if image is not None and wants_video and self._on_picture is not None:
+            self._on_picture(stream, image, self._clock_ns())
+        jpeg = self._encode(image) if image is not None and wants_jpeg else None
         with self._lock:
             channel = self._channels[stream]
             channel.num_published += 1
@@ -143,9 +170,9 @@ class LiveBoard:
         if is_watched and self._on_change is not None:
             self._on_change(stream)
 
-    def watch(self, stream: str, *, has_pictures: bool, max_fps: float = 0.0) -> Viewer:
+    def watch(self, stream: str, *, has_pictures: bool, max_fps: float = 0.0, is_video: bool = False) -> Viewer:
         """Begin to watch a stream; ``max_fps`` 0 takes every frame. What was published before is not taken."""
-        viewer = Viewer(stream, has_pictures, int(1e9 / max_fps) if max_fps > 0 else 0)
+        viewer = Viewer(stream, has_pictures, int(1e9 / max_fps) if max_fps > 0 else 0, is_video)
         with self._lock:
             channel = self._channels[stream]
             viewer.last_number = channel.num_published
@@ -156,7 +183,7 @@ class LiveBoard:
         """Stop watching; what came since the last frame that was taken is missed. May be called twice."""
         with self._lock:
             channel = self._channels[viewer.stream]
-            if viewer in channel.viewers and not viewer.period_ns:
+            if viewer in channel.viewers and not viewer.period_ns and not viewer.is_video:
                 viewer.num_missed += channel.num_published - viewer.last_number
                 channel.num_missed += channel.num_published - viewer.last_number
             channel.viewers.discard(viewer)
@@ -201,6 +228,14 @@ class LiveBoard:
                 }
                 for name, channel in self._channels.items()
             }
+
+    def _wanted(self, stream: str) -> tuple[bool, bool]:
+        """Whether some viewer would take a JPEG now, and whether one takes video."""
+        now_ns = self._clock_ns()
+        with self._lock:
+            viewers = [viewer for viewer in self._channels[stream].viewers if viewer.has_pictures]
+        is_due = any(not viewer.is_video and now_ns >= viewer.next_ns for viewer in viewers)
+        return is_due, any(viewer.is_video for viewer in viewers)
 
     def _encode(self, image: UInt8) -> bytes:
         is_encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])

@@ -132,11 +132,15 @@ async def mjpeg_parts(hub: Hub, stream: str, max_fps: float) -> AsyncIterator[by
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a page asks of the feed: streams, frames per second of each (0: all), the last event it has per stream."""
+    """What a page asks of the feed: streams, frames per second of each (0: all), the last event it has per stream.
+
+    ``has_pictures`` False leaves the pictures out, for who has them over WebRTC.
+    """
 
     streams: list[str]
     max_fps: float = 0.0
     seen: dict[str, int] = field(default_factory=dict)
+    has_pictures: bool = True
 
 
 async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) -> AsyncIterator[bytes]:
@@ -144,11 +148,11 @@ async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) 
     loop = asyncio.get_running_loop()
     next_stats_s = loop.time()
     seen = dict(wanted.seen)
-    last = map(hub.board.last_picture, wanted.streams)
+    last = map(hub.board.last_picture, wanted.streams if wanted.has_pictures else ())
     for shown in [shown for shown in last if shown is not None]:
         # of a stream that has ended or is offline there will be no other
         yield message(shown.result, shown.jpeg or b"")
-    with hub.subscribe(wanted.streams, has_pictures=True, max_fps=wanted.max_fps) as (viewers, wake):
+    with hub.subscribe(wanted.streams, has_pictures=wanted.has_pictures, max_fps=wanted.max_fps) as (viewers, wake):
         while not hub.is_closing:
             if loop.time() >= next_stats_s:
                 next_stats_s = loop.time() + STATS_PERIOD_S
@@ -158,7 +162,7 @@ async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) 
                 yield message(b'{"events":[' + b",".join(events) + b"]}", b"")
             frames = [shown for shown in map(hub.board.take, viewers) if shown is not None]
             for shown in frames:
-                yield message(shown.result, shown.jpeg or b"")
+                yield message(shown.result, (shown.jpeg if wanted.has_pictures else None) or b"")
             if not frames:
                 await _wait(wake, viewers, next_stats_s - loop.time())
 

@@ -13,8 +13,12 @@ QUERY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "streams": {"type": "string"},
         "fps": {"type": "number", "minimum": 0, "maximum": 240},
         "seen": {"type": "string"},
+        "pictures": {"type": "integer", "minimum": 0, "maximum": 1},
     },
     "/api/events": {"streams": {"type": "string"}},
+    "/api/recordings": {"streams": {"type": "string"}, "from": {"type": "number"}, "to": {"type": "number"}},
+    "/api/history": {"streams": {"type": "string"}, "limit": {"type": "integer", "minimum": 1, "maximum": 500}},
+    "/recordings/{name}/{file}": {"download": {"type": "integer", "minimum": 0, "maximum": 1}},
 }
 BODIES: Mapping[str, Mapping[str, Any]] = {
     "/api/models/{name}/swap": {
@@ -28,7 +32,9 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
 }
 STATES = {
     "200": "as described",
+    "201": "the answer; the location ends it",
     "202": "ordered",
+    "206": "the part that was asked for",
     "303": "here is a cookie for the token",
     "400": "the request makes no sense",
     "401": "a token is needed",
@@ -38,9 +44,11 @@ STATES = {
     "408": "the request came too slowly",
     "409": "not now; the text says why",
     "413": "the request is too large",
+    "415": "not this content type",
     "421": "not under this name without a token",
     "429": "too many wrong tokens",
-    "503": "nothing to give yet",
+    "501": "this device cannot; the text says why",
+    "503": "nothing to give yet, or too many ask",
 }
 
 
@@ -74,6 +82,8 @@ def _operation(path: str, method: str, words: str) -> dict[str, Any]:
         "parameters": parameters,
         "responses": {code: {"description": text} for code, text in STATES.items()},
     }
+    if path.endswith("/whep"):
+        operation["requestBody"] = {"required": True, "content": {"application/sdp": {"schema": {"type": "string"}}}}
     if method == "POST" and path in BODIES:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[path]}}}
     return operation

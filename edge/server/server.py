@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import importlib.util
 import logging
 import socket
 import threading
@@ -18,6 +19,8 @@ from edge.server.live import LiveBoard
 
 if TYPE_CHECKING:
     from edge.server.operate import Operable
+    from edge.server.recordings import Archive
+    from edge.server.webrtc import Peers
 
 log = logging.getLogger(__name__)
 START_TIMEOUT_S = 10.0
@@ -26,6 +29,7 @@ STOP_TIMEOUT_S = 3
 SEND_BUFFER_BYTES = 256 * 1024
 # a viewer whose machine is gone is noticed after this time
 DEAD_PEER_MS = 20_000
+MAX_PEERS = 16
 
 
 class LiveServer:
@@ -39,6 +43,8 @@ class LiveServer:
         access: the tokens; one of them is asked for on every route if set.
         tls: certificate and key, PEM files; None speaks plain HTTP.
         operable: what may be changed over the API, None for nothing.
+        archive: recordings and past events, None where there are none.
+        max_peers: the most WebRTC viewers at once; 0: no WebRTC.
         stats: statistics as JSON values; the page reads ``streams`` by name.
         not_ready: None when results can be expected, else the reason.
     """
@@ -53,6 +59,8 @@ class LiveServer:
         access: Access | None = None,
         tls: tuple[Path, Path] | None = None,
         operable: Operable | None = None,
+        archive: Archive | None = None,
+        max_peers: int = MAX_PEERS,
         stats: Callable[[], dict[str, Any]] = dict,
         not_ready: Callable[[], str | None] = lambda: None,
     ) -> None:
@@ -62,6 +70,8 @@ class LiveServer:
         self._access = access or Access(token)
         self._tls = tls
         self._operable = operable
+        self._archive = archive
+        self._max_peers = max_peers
         self._stats = stats
         self._not_ready = not_ready
         self._started = threading.Event()
@@ -111,7 +121,9 @@ class LiveServer:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         hub = Hub(self._board, self._loop)
-        app = build_app(hub, Facts(self._board, self._stats, self._not_ready), self._access, self._operable)
+        peers = self._peers()
+        facts = Facts(self._board, self._stats, self._not_ready, peers)
+        app = build_app(hub, facts, self._access, self._operable, self._archive)
         cert, key = self._tls or (None, None)
         config = uvicorn.Config(
             app,
@@ -135,8 +147,18 @@ class LiveServer:
         self._started.set()
         await asyncio.wait((serving, asyncio.ensure_future(self._stopping.wait())), return_when="FIRST_COMPLETED")
         hub.close()
+        if peers is not None:
+            await peers.close()
         server.should_exit = True
         await serving
+
+    def _peers(self) -> Peers | None:
+        """Those who watch over WebRTC, where that is wanted and aiortc is installed."""
+        if self._max_peers == 0 or importlib.util.find_spec("aiortc") is None:
+            return None
+        from edge.server.webrtc import Peers
+
+        return Peers(self._board, self._max_peers)
 
 
 def _listen(host: str, port: int) -> socket.socket:

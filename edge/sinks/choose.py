@@ -13,7 +13,7 @@ from edge.uris import masked
 
 FORMS = (
     "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, record:FOLDER, hls:FOLDER, rtsp://…, rtmp://…, "
-    "srt://…, window:, http:PORT"
+    "srt://…, whip:https://…, window:, http:PORT"
 )
 
 
@@ -45,7 +45,7 @@ def open_sink(
     if not colon:
         raise UsageError(f"--sink {masked(spec)}: expected one of {FORMS}")
     place = place.replace("{stream}", file_name(stream))
-    if kind in ("jsonl", "mp4", "snapshot", "record", "hls") and not place:
+    if kind in ("jsonl", "mp4", "snapshot", "record", "hls", "whip") and not place:
         raise UsageError(f"--sink {spec}: nothing stands after the colon; expected one of {FORMS}")
     match kind:
         case "jsonl":
@@ -66,20 +66,25 @@ def open_sink(
             from edge.sinks.record import RecordSink
 
             return RecordSink(RecordSettings(folder=Path(place)), file_name(stream), fps=fps, clock=clock)
-        case "hls":
-            from edge.sinks.restream import RestreamSink, hls_receiver
-
-            return RestreamSink(hls_receiver(Path(place) / file_name(stream)), fps=fps)
-        case "rtsp" | "rtsps" | "rtmp" | "rtmps" | "srt":
-            from edge.sinks.restream import RestreamSink, receiver_of
-
-            return RestreamSink(receiver_of(f"{kind}:{place}"), fps=fps)
+        case "hls" | "rtsp" | "rtsps" | "rtmp" | "rtmps" | "srt" | "whip":
+            return _open_push(kind, place, stream, fps)
         case "window":
             from edge.sinks.window import WindowSink
 
             return WindowSink(f"Edgeloop: {stream}")
         case _:
             raise UsageError(f"--sink {masked(spec)}: {kind!r} is no sink; expected one of {FORMS}")
+
+
+def _open_push(kind: str, place: str, stream: str, fps: float) -> Sink:
+    if kind == "whip":
+        from edge.sinks.whip import WhipSink, endpoint_of
+
+        return WhipSink(endpoint_of(place), fps=fps)
+    from edge.sinks.restream import RestreamSink, hls_receiver, receiver_of
+
+    receiver = hls_receiver(Path(place) / file_name(stream)) if kind == "hls" else receiver_of(f"{kind}:{place}")
+    return RestreamSink(receiver, fps=fps)
 
 
 def file_name(stream: str) -> str:

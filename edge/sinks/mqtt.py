@@ -6,7 +6,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edge.errors import MissingError, SinkError
@@ -25,17 +25,18 @@ class MqttTarget:
 
     Args:
         settings: of the broker.
-        streams: names of all streams, for discovery.
+        streams: gives the names of the streams that run now, for discovery; asked now and then.
         node: what the device is called in client id and discovery.
 
     Raises:
         MissingError: paho-mqtt is not installed.
     """
 
-    def __init__(self, settings: MqttSettings, streams: Sequence[str], node: str) -> None:
+    def __init__(self, settings: MqttSettings, streams: Callable[[], Sequence[str]], node: str) -> None:
         self.name = settings.name
         self._settings = settings
-        self._streams = tuple(streams)
+        self._streams = streams
+        self._discovered: Mapping[str, str] = {}
         self._node = node
         port = settings.port or (MQTTS_PORT if settings.tls else MQTT_PORT)
         self._address = (settings.host, port)
@@ -63,7 +64,7 @@ class MqttTarget:
         return Delivered(num_taken)
 
     def keep_alive(self) -> None:
-        """Stay connected while nothing happens, so that the birth message is true.
+        """Stay connected while nothing happens, so that the birth message is true; tell of streams that came or went.
 
         Raises:
             SinkError: the broker cannot be reached.
@@ -84,6 +85,7 @@ class MqttTarget:
 
     def _connected(self) -> Any:
         if self._client is not None and self._up.is_set():
+            self._discover()
             return self._client
         self._drop()
         self._client = self._new_client()
@@ -159,9 +161,22 @@ class MqttTarget:
 
     def _announce(self) -> None:
         """Birth message and discovery, kept by the broker for those who come later."""
-        messages = {f"{self._settings.topic}/status": ONLINE, **discovery(self._settings, self._streams, self._node)}
-        for topic, text in messages.items():
+        self._client.publish(f"{self._settings.topic}/status", ONLINE, QOS_ACKNOWLEDGED, retain=True)
+        # the broker may be another one, or may have forgotten
+        gone = set(self._discovered) - set(discovery(self._settings, self._streams(), self._node))
+        self._discovered = dict.fromkeys(gone, "")
+        self._discover()
+
+    def _discover(self) -> None:
+        """Publish what has changed since the last time; an empty message takes back what is gone."""
+        wanted = discovery(self._settings, self._streams(), self._node)
+        if wanted == self._discovered:
+            return
+        changed = {topic: text for topic, text in wanted.items() if self._discovered.get(topic) != text}
+        gone = dict.fromkeys(set(self._discovered) - set(wanted), "")
+        for topic, text in (gone | changed).items():
             self._client.publish(topic, text, QOS_ACKNOWLEDGED, retain=True)
+        self._discovered = wanted
 
     def _is_acknowledged(self, info: Any, deadline: float) -> bool:
         """Wait for the PUBACK as long as the connection lasts."""
@@ -220,6 +235,7 @@ EVENT_KINDS = (
     "zone_loitering",
     "zone_crowded",
     "object_stopped",
+    "camera_offline",
     "camera_frozen",
     "camera_dark",
     "camera_overexposed",

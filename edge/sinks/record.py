@@ -10,11 +10,12 @@ from edge.errors import SinkError
 from edge.handoff import DropQueue
 from edge.jsonl_record import WallClock
 from edge.metrics import Counters
+from edge.recording.clips import ClipNames
 from edge.recording.encoder import find_encoder
 from edge.recording.index import Recorded
 from edge.recording.recorder import Recorder, Shot
 from edge.recording.recording import Disk, RecordingFolder
-from edge.recording.retention import Keep
+from edge.recording.retention import keep_of
 from edge.recording.settings import RecordSettings
 from edge.types import Result, UInt8
 from edge.worker import Worker
@@ -24,7 +25,6 @@ CAPACITY = 8
 IDLE_S = 0.25
 CLOSE_TIMEOUT_S = 15.0
 FALLBACK_FPS = 30.0
-NS_PER_DAY = 86_400_000_000_000
 
 
 class RecordSink:
@@ -58,27 +58,26 @@ class RecordSink:
     ) -> None:
         self.name = f"record:{settings.folder / stream}"
         self._settings = settings
+        self.folder = settings.folder / stream
         self._clock = clock or WallClock()
         self._folder = RecordingFolder(
-            settings.folder / stream, _keep(settings), reserve_bytes=round(settings.reserve_mb * 2**20), disk=disk
+            settings.folder / stream, keep_of(settings), reserve_bytes=round(settings.reserve_mb * 2**20), disk=disk
         )
         self._recorder = Recorder(settings, self._folder, find_encoder(), fps if fps > 0 else FALLBACK_FPS)
         self.counters = Counters()
         self._shots: DropQueue[Shot] = DropQueue(CAPACITY, is_lossless=is_lossless, on_drop=self._on_drop)
-        self._clip: Path | None = None
-        self._clip_start_ns = 0
-        self._clip_until_ns = 0
+        self._clips = ClipNames(settings, self._folder)
         self._carried: Shot | None = None
         self._told = ""
         self._worker = Worker(f"record {stream}", self._run)
         self._worker.start()
 
     def wants_picture(self) -> bool:
-        return self._settings.annotated
+        return self._settings.content == "annotated"
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         # what capture lent us must go back, so the plain picture is copied; the annotated one is nobody else's
-        image = picture() if self._settings.annotated else result.frame.image.copy()
+        image = picture() if self.wants_picture() else result.frame.image.copy()
         wall_ns = result.frame.captured_ns + self._clock.offset_ns
         kinds = tuple(event.kind for event in result.events)
         shot = Shot(image, result.frame.time_ns, wall_ns, kinds, self._clip_for(result))
@@ -117,16 +116,8 @@ class RecordSink:
             self._folder.close()
 
     def _clip_for(self, result: Result) -> Path | None:
-        """The clip of a result's events; events that come close together share one, up to its longest length."""
-        if not result.events or self._settings.mode != "events":
-            return None
-        time_ns = result.frame.time_ns
-        is_running = self._clip is not None and self._clip_start_ns <= time_ns <= self._clip_until_ns
-        if not is_running or time_ns - self._clip_start_ns > self._settings.segment_s * 1e9:
-            self._clip = self._folder.path_of(result.frame.captured_ns + self._clock.offset_ns, "clip")
-            self._clip_start_ns = time_ns
-        self._clip_until_ns = time_ns + round(self._settings.post_roll_s * 1e9)
-        return self._clip
+        wall_ns = result.frame.captured_ns + self._clock.offset_ns
+        return self._clips.clip_for(result.frame.time_ns, wall_ns) if result.events else None
 
     def _on_drop(self, shot: Shot) -> None:
         self.counters.add("dropped")
@@ -149,10 +140,3 @@ class RecordSink:
         self._told = error
         if is_new:
             raise SinkError(f"{self.name}: {error}; recording pauses")
-
-
-def _keep(settings: RecordSettings) -> Keep:
-    return Keep(
-        None if settings.max_age_days is None else round(settings.max_age_days * NS_PER_DAY),
-        None if settings.max_gb is None else round(settings.max_gb * 1e9),
-    )

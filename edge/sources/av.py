@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from av.codec.context import Flags
 
 from edge.errors import SourceError
 from edge.interfaces import SourceInfo
+from edge.recording.packets import PacketForm, PacketTaker, SourcePacket
 from edge.sources.prepared import MakeRoom
 from edge.types import UInt8
 from edge.uris import kind_of, masked
@@ -22,6 +25,8 @@ OPEN_TIMEOUT_S = 8.0
 READ_TIMEOUT_S = 8.0
 # a lossy network tears some pictures; so many in a row are a broken stream
 MAX_BROKEN_PACKETS = 50
+# the clock of PacketForm
+TICKS_PER_S = 90_000
 # the order in which hardware is tried
 HARDWARE = ("cuda", "vaapi", "qsv", "videotoolbox", "drm")
 # decoders print what we tell better, and addresses with passwords
@@ -35,13 +40,16 @@ class AvSource:
         make_room: asked for memory for each picture; None is answered by memory of our own.
     """
 
-    def __init__(self, uri: str, *, transport: str = "tcp", hardware: str = "off") -> None:
+    def __init__(
+        self, uri: str, *, transport: str = "tcp", hardware: str = "off", packets: PacketTaker | None = None
+    ) -> None:
         """Open it and decode the first picture, which proves the decoder.
 
         Args:
             uri: the address.
             transport: of RTSP, ``tcp`` or ``udp``.
             hardware: ``off``, ``auto`` or a device type such as ``cuda``; software takes over where it fails.
+            packets: takes the coded pictures before they are decoded.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -57,6 +65,7 @@ class AvSource:
         self._first_pts_ns: int | None = None
         try:
             self._stream = self._video()
+            self._copies = None if packets is None else _Copies(self._stream, packets, is_live=not self._is_file)
             self._frames = self._decoded()
             self._first = next(self._frames, None)
             if self._first is None:
@@ -114,6 +123,8 @@ class AvSource:
                 packet = next(packets, None)
                 if packet is None:
                     return
+                if self._copies is not None:
+                    self._copies.take(packet)
                 frames = packet.decode()
             except av.error.InvalidDataError as error:
                 self._num_broken += 1
@@ -154,6 +165,51 @@ class AvSource:
             num_frames=self._stream.frames or None if self._is_file else None,
             decoder=f"PyAV {context.codec.name}, {by}",
         )
+
+
+class _Copies:
+    """Gives the packets of one opening to a taker, with their times in ticks."""
+
+    def __init__(self, stream: Any, taker: PacketTaker, *, is_live: bool) -> None:
+        self._taker = taker
+        self._is_live = is_live
+        self._period = round(TICKS_PER_S / float(stream.average_rate or 25))
+        self._last_dts = 0
+        self._first_pts: int | None = None
+        context = stream.codec_context
+        header = bytes(context.extradata or b"")
+        # packets with lengths: what describes them is not in the packets
+        if header[:1] == b"\1":
+            header = _beginning_of_mp4(stream)
+        taker.begin(PacketForm(context.name, context.width, context.height, header))
+
+    def take(self, packet: Any) -> None:
+        if not packet.size:
+            return
+        now_ns = time.monotonic_ns()
+        dts, pts = self._ticks(packet)
+        if self._first_pts is None:
+            self._first_pts = pts
+        media_ns = (pts - self._first_pts) * 1_000_000_000 // TICKS_PER_S
+        time_ns = now_ns if self._is_live else media_ns
+        self._taker.take(SourcePacket(bytes(packet), pts, dts, bool(packet.is_keyframe), time_ns, now_ns))
+
+    def _ticks(self, packet: Any) -> tuple[int, int]:
+        """When a packet is decoded and shown; one period after the last where it does not say."""
+        scale = float(packet.time_base or 0) * TICKS_PER_S
+        stated = packet.dts if packet.dts is not None else packet.pts
+        dts = self._last_dts + self._period if stated is None else round(stated * scale)
+        self._last_dts = dts
+        return dts, dts if packet.pts is None else round(packet.pts * scale)
+
+
+def _beginning_of_mp4(stream: Any) -> bytes:
+    """An MP4 file without pictures that describes a stream."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4", options={"movflags": "empty_moov+frag_keyframe"}) as container:
+        container.add_stream_from_template(stream)
+        container.start_encoding()
+        return file.getvalue()
 
 
 def _options(uri: str, transport: str, *, is_live: bool) -> dict[str, str]:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from edge.capture.health import Change
+from edge.capture.process import SpareChild
 from edge.capture.ring import RingLimit
 from edge.interfaces import Source
+from edge.recording.packets import PacketTaker
 from edge.sources.isolated import Deadlines
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.uris import kind_of
@@ -60,6 +62,8 @@ def open_source(
     deadlines: Deadlines | None = None,
     is_isolated: bool | None = None,
     rings: RingLimit | None = None,
+    spare: SpareChild | None = None,
+    packets: PacketTaker | None = None,
 ) -> CameraSource:
     """Open an address: ``synthetic://street``, ``0``, ``/dev/video0``, ``rtsp://…``, ``gst:…``, a file or a folder.
 
@@ -71,6 +75,8 @@ def open_source(
         deadlines: of an isolated source.
         is_isolated: whether it runs in a child process; None isolates what may hang: network and devices.
         rings: bounds the shared memory of an isolated source over its openings.
+        spare: keeps the process of an isolated source whose opening failed.
+        packets: takes the coded pictures of a network address or a video file, before they are decoded.
 
     Raises:
         SourceError: it cannot be opened.
@@ -82,12 +88,20 @@ def open_source(
 
         limits = deadlines or DEFAULT_DEADLINES
         options = {"decoding": asdict(decoding), "preparation": preparation.as_json()}
-        return IsolatedSource(uri, options=options, deadlines=limits, is_stopping=is_stopping, rings=rings)
-    return PreparedSource(open_direct(uri, decoding), preparation)
+        return IsolatedSource(
+            uri,
+            options=options,
+            deadlines=limits,
+            is_stopping=is_stopping,
+            rings=rings,
+            spare=spare,
+            packets=packets,
+        )
+    return PreparedSource(open_direct(uri, decoding, packets), preparation)
 
 
-def open_direct(uri: str, decoding: Decoding) -> Source:
-    """The source alone, in this process."""
+def open_direct(uri: str, decoding: Decoding, packets: PacketTaker | None = None) -> Source:
+    """The source alone, in this process; ``packets`` takes the coded pictures of what PyAV reads."""
     if kind_of(uri) == "synthetic":
         from edge.sources.synthetic import open_synthetic
 
@@ -101,10 +115,10 @@ def open_direct(uri: str, decoding: Decoding) -> Source:
 
     if kind_of(uri) == "file" and (path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES)):
         return ImageSource(path)
-    if _uses_av(uri, decoding):
+    if packets is not None or _uses_av(uri, decoding):
         from edge.sources.av import AvSource
 
-        return AvSource(uri, transport=decoding.transport, hardware=decoding.hardware)
+        return AvSource(uri, transport=decoding.transport, hardware=decoding.hardware, packets=packets)
     from edge.sources.opencv import OpenCvSource
 
     return OpenCvSource(uri, transport=decoding.transport)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from edge.capture.health import Change
+from edge.capture.process import SpareChild
 from edge.capture.ring import RingLimit, RingReader, receive, send
 from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
+from edge.recording.packet_wire import PacketReceiver
+from edge.recording.packets import PacketTaker
 from edge.types import UInt8
-from edge.uris import masked
+from edge.uris import kind_of, masked
 
-POLL_S = 0.1
 WEIGH_EVERY_S = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -56,6 +55,8 @@ class IsolatedSource:
         deadlines: Deadlines = DEFAULT_DEADLINES,
         is_stopping: Callable[[], bool] = lambda: False,
         rings: RingLimit | None = None,
+        spare: SpareChild | None = None,
+        packets: PacketTaker | None = None,
     ) -> None:
         """Start the child and wait until it has opened the source.
 
@@ -65,27 +66,36 @@ class IsolatedSource:
             deadlines: after which the child is killed.
             is_stopping: asked while waiting; true ends the wait.
             rings: bounds the shared memory over several openings of one stream.
+            spare: keeps the child when only the opening failed, for the next attempt; closed by who owns it.
+            packets: takes the coded pictures.
 
         Raises:
             SourceError: the source cannot be opened, or not in time, or the child died.
+            MissingError: the machine lacks what it needs.
         """
         self._label = masked(uri)
         self._deadlines = deadlines
         self._is_stopping = is_stopping
         self._rings = rings or RingLimit()
         self._ring: RingReader | None = None
+        self._packets = None if packets is None else PacketReceiver(packets)
         self._drops: Counter[str] = Counter()
         self._changes: list[Change] = []
         self.captured_ns = 0
         self._is_ended = False
         self._weigh_at_s = 0.0
-        self._channel, self._process = _start_child()
+        self._can_ask_again = False
+        self._child = spare.take() if spare else SpareChild().take()
+        self._channel = self._child.channel
         self._send_lock = threading.Lock()
         try:
-            send(self._channel, {"uri": uri, "options": options or {}})
-            opened = self._next({"opened"}, deadlines.open_s)
-        except (SourceError, MissingError, OSError):
-            self.close()
+            wants_packets = {} if packets is None else {"packets": kind_of(uri) != "file"}
+            opened = self._ask({"uri": uri, "options": {**(options or {}), **wants_packets}})
+        except (SourceError, MissingError):
+            if spare is not None and self._can_ask_again:
+                spare.keep(self._child)
+            else:
+                self.close()
             raise
         if opened is None:
             self.close()
@@ -112,9 +122,7 @@ class IsolatedSource:
 
     def close(self) -> None:
         """Kill the child and reap it; pictures that are still in use stay valid."""
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        self._child.kill()
         self._ring = None
         with self._send_lock:
             self._channel.close()
@@ -122,7 +130,15 @@ class IsolatedSource:
     @property
     def pid(self) -> int:
         """Of the child."""
-        return self._process.pid
+        return self._child.pid
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Have the child open the source; its answer, None when stopping."""
+        try:
+            send(self._channel, request)
+        except OSError:
+            raise SourceError(f"{self._label}: {self._child.death()}") from None
+        return self._next({"opened"}, self._deadlines.open_s)
 
     def _next(self, kinds: set[str], limit_s: float) -> dict[str, Any] | None:
         """The next message of these kinds; None when stopping."""
@@ -150,13 +166,18 @@ class IsolatedSource:
             # a child that ends while slots are on their way back resets the connection once; its last words still wait
             return {"kind": "nothing"}
         if received is None:
-            raise SourceError(f"{self._label}: {self._death()}")
+            raise SourceError(f"{self._label}: {self._child.death()}")
         message, fds = received
         if message["kind"] == "error":
+            self._can_ask_again = message.get("can_ask_again", False)
             # what the machine lacks does not come by trying again
             raise MissingError(message["text"]) if message.get("is_lacking") else SourceError(message["text"])
         if message["kind"] == "ring":
             self._ring = self._map(fds[0], message)
+        elif message["kind"] == "packets" and self._packets is not None:
+            self._packets.begin(message, fds[0])
+        elif message["kind"] == "packet" and self._packets is not None:
+            self._packets.take(message)
         self._drops.update(message.get("drops", {}))
         self._changes += [Change(kind, data) for kind, data in message.get("changes", ())]
         return message
@@ -190,28 +211,3 @@ class IsolatedSource:
             except OSError:
                 # the child is gone or hangs; the capture thread notices by itself and replaces it
                 return
-
-    def _death(self) -> str:
-        try:
-            code = self._process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            return "the decoder process closed its end"
-        if code < 0:
-            return f"the decoder process was ended by {signal.Signals(-code).name}"
-        return f"the decoder process ended with code {code}"
-
-
-def _start_child() -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "edge.capture.child", str(theirs.fileno())],
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            # FFmpeg prints addresses with their passwords
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-    ours.settimeout(POLL_S)
-    return ours, process

@@ -20,11 +20,16 @@ MakeRoom: TypeAlias = Callable[[int, int], UInt8 | None]
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What is done to the pictures of one stream, and how its camera is watched."""
+    """What is done to the pictures of one stream, and how its camera is watched.
+
+    Attributes:
+        ill: what was wrong with the picture when the source was closed last, each with its beginning, monotonic ns.
+    """
 
     picture: PictureSettings = field(default_factory=PictureSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     health: HealthSettings = field(default_factory=HealthSettings)
+    ill: tuple[tuple[str, int], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON values, for a capture child."""
@@ -34,7 +39,8 @@ class Preparation:
     def from_json(cls, facts: dict[str, Any]) -> Preparation:
         """The inverse of ``as_json``."""
         picture = PictureSettings.from_json(facts["picture"])
-        return cls(picture, GateSettings(**facts["gate"]), HealthSettings(**facts["health"]))
+        ill = tuple((name, since_ns) for name, since_ns in facts["ill"])
+        return cls(picture, GateSettings(**facts["gate"]), HealthSettings(**facts["health"]), ill)
 
 
 class PreparedSource:
@@ -52,7 +58,7 @@ class PreparedSource:
         self._preparer = PicturePreparer(preparation.picture)
         self._pace = Pace(preparation.picture.max_fps) if preparation.picture.max_fps else None
         self._gate = MotionGate(preparation.gate) if preparation.gate.enabled else None
-        self._monitor = HealthMonitor(preparation.health) if source.info.is_live else None
+        self._monitor = HealthMonitor(preparation.health, preparation.ill) if source.info.is_live else None
         self._on_held_back = on_held_back
         self._drops: Counter[str] = Counter()
         self._changes: list[Change] = []

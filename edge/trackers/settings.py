@@ -39,8 +39,11 @@ class TrackerSettings:
         replay_steps: after a gap the filter is run again over so many points between the box seen last and the new
             one (OC-SORT's observation-centric re-update); 0 switches it off.
         own_motion: estimate the camera's shift from the boxes themselves where no camera motion is given.
+        appearance_weight: what a difference of 1 in the cosine similarity of looks adds to the similarity of rivals,
+            where an embedding model is given.
         per_class: only boxes of the same class match.
         duplicate_overlap: of two tracks that overlap more than this the younger ends; 1 keeps both.
+        duplicate_s: a track that was watched for longer is no duplicate: it is hidden by the other.
         max_objects: the most detections taken per frame and tracks kept; the highest scores win.
     """
 
@@ -66,8 +69,10 @@ class TrackerSettings:
     direction_weight: float = 0.0
     replay_steps: int = 4
     own_motion: bool = True
+    appearance_weight: float = 1.0
     per_class: bool = True
     duplicate_overlap: float = 0.85
+    duplicate_s: float = 1.0
     max_objects: int = 2000
 
     def __post_init__(self) -> None:
@@ -113,6 +118,7 @@ BYTETRACK = TrackerSettings(
     growth_per_s=0.0,
     replay_steps=0,
     own_motion=False,
+    duplicate_s=float("inf"),
 )
 
 # OC-SORT, https://arxiv.org/abs/2203.14360: momentum, recovery by the last box, re-update after a gap

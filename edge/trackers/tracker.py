@@ -5,36 +5,17 @@ Shape letters: T tracks, N detections, P pairs of both. Times inside are seconds
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from edge.interfaces import Look
 from edge.trackers import association, book, camera_motion
 from edge.trackers import motion as kalman
+from edge.trackers.appearance import Gallery, is_clear
+from edge.trackers.seen import Pairs, Seen, usable
 from edge.trackers.settings import TrackerSettings
-from edge.types import Array, Bool, Detections, Float64, Int32, Int64, Tracks
+from edge.types import Array, Bool, Detections, Float64, Int64, Tracks
 
 MOST_GROWTH = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """The usable detections of a frame: boxes as corners and as centre and size, and their places in the input."""
-
-    box: Float64
-    centre: Float64
-    score: Float64
-    class_id: Int32
-    index: Int64
-
-
-@dataclass(frozen=True, slots=True)
-class _Pairs:
-    """(P,) pairs of track and detection that meet, and their overlap."""
-
-    row: Int64
-    col: Int64
-    overlap: Float64
 
 
 class MotionTracker:
@@ -51,26 +32,31 @@ class MotionTracker:
         # the state right after each track was seen last: where a replay starts
         self._seen_state: Float64 = np.empty((5, 0, 4))
         self._next_id = 1
-        self._now_s = 0.0
+        self._now_s = self._before_s = 0.0
         self._dt_s = 0.0
         self._last_ns: int | None = None
         self._is_motion_given = False
+        self._gallery = Gallery(self.settings.appearance_weight)
 
-    def update(self, detections: Detections, time_ns: int, motion: Float64 | None = None) -> Tracks:
+    def update(
+        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: Look | None = None
+    ) -> Tracks:
         """As ``Tracker.update``.
 
         Boxes that are not finite, empty or inverted, and scores that are not numbers, are ignored. When time stands
         still or goes back, the tracks stay where they are and time goes on from there. ``motion`` that is not finite
-        is ignored.
+        is ignored. ``look`` is asked about detections by their places in ``detections``.
 
         Raises:
             ValueError: ``motion`` is not (2, 3).
         """
         is_first = self._last_ns is None
         self._advance(time_ns, _checked(motion))
-        seen = self._usable(detections)
-        track_of = self._match(seen)
+        seen = usable(detections, self.settings.score_low, self.settings.max_objects)
+        track_of = self._match(seen, look)
         self._see(seen, track_of)
+        if look is not None:
+            self._learn(look, seen, track_of)
         is_new = (track_of < 0) & (seen.score >= self.settings.score_new)
         self._bury()
         self._bear(seen, np.flatnonzero(is_new), is_first)
@@ -84,7 +70,8 @@ class MotionTracker:
         self._last_ns = time_ns
         self._dt_s = max(0, time_ns - last_ns) / 1e9
         self._is_motion_given = affine is not None
-        before_s = self._now_s
+        # compared with itself, not with now less dt: a sum of floats does not come out even
+        self._before_s = self._now_s
         self._now_s += self._dt_s
         self._book["detection"] = -1
         if self._dt_s > self.settings.lost_s:
@@ -93,7 +80,7 @@ class MotionTracker:
             return
         if affine is not None:
             self._warp(affine)
-        kalman.hold_size(self._state, self._book["seen_s"] < before_s)
+        kalman.hold_size(self._state, self._book["seen_s"] < self._before_s)
         kalman.predict(self._state, self._dt_s, self.settings.position_noise, self.settings.speed_noise)
 
     def _warp(self, affine: Float64) -> None:
@@ -101,18 +88,7 @@ class MotionTracker:
         kalman.warp(self._seen_state, affine)
         book.warp(self._book, affine)
 
-    def _usable(self, detections: Detections) -> _Seen:
-        box, score = detections.xyxy, detections.score
-        good = (box[:, 2:] > box[:, :2]).all(axis=1) & np.isfinite(box).all(axis=1) & (score >= self.settings.score_low)
-        index = np.flatnonzero(good)
-        if len(index) > self.settings.max_objects:
-            best = np.argsort(-score[index], kind="stable")[: self.settings.max_objects]
-            index = np.sort(index[best])
-        corners = box[index].astype(np.float64)
-        centre = kalman.to_centre(corners)
-        return _Seen(corners, centre, score[index].astype(np.float64), detections.class_id[index], index)
-
-    def _match(self, seen: _Seen) -> Int64:
+    def _match(self, seen: Seen, look: Look | None) -> Int64:
         """(N,) row of the track that each detection continues, -1 where none."""
         s = self.settings
         track_of = np.full(len(seen.box), -1)
@@ -120,9 +96,12 @@ class MotionTracker:
             return track_of
         pairs = self._pairs(seen)
         good, confirmed = seen.score >= s.score_high, self._book["is_confirmed"]
-        recent = self._book["seen_s"] >= self._now_s - self._dt_s
+        recent = self._book["seen_s"] >= self._before_s
         similarity = self._similarity(seen, pairs)
-        self._round(track_of, pairs, similarity - s.match_high, confirmed, good)
+        gain = similarity - s.match_high
+        if look is not None:
+            gain = gain + self._by_looks(look, seen, pairs, np.where(confirmed[pairs.row] & good[pairs.col], gain, 0))
+        self._round(track_of, pairs, gain, confirmed, good)
         if s.match_last < 1:
             last = self._last_pairs(seen)
             self._round(track_of, last, last.overlap - s.match_last, confirmed, good)
@@ -132,7 +111,7 @@ class MotionTracker:
             self._round(track_of, pairs, similarity - s.match_new, ~confirmed, good)
         return track_of
 
-    def _round(self, track_of: Int64, pairs: _Pairs, gain: Float64, tracks: Bool, boxes: Bool) -> None:
+    def _round(self, track_of: Int64, pairs: Pairs, gain: Float64, tracks: Bool, boxes: Bool) -> None:
         """One round of matching among these tracks and boxes that are still free; writes to ``track_of``."""
         tracks = tracks.copy()
         tracks[track_of[track_of >= 0]] = False
@@ -141,7 +120,7 @@ class MotionTracker:
         rows, cols = association.assign(pairs.row[fit], pairs.col[fit], gain[fit], (len(tracks), len(boxes)))
         track_of[cols] = rows
 
-    def _pairs(self, seen: _Seen) -> _Pairs:
+    def _pairs(self, seen: Seen) -> Pairs:
         """Tracks and detections that meet when both are grown by what can happen between two frames."""
         growth = min(MOST_GROWTH, self.settings.growth_per_s * self._dt_s)
         boxes = kalman.to_corners(seen.centre, growth)
@@ -157,17 +136,17 @@ class MotionTracker:
         self._state[kalman.VALUE, :, :2] += shift
         return self._meeting(seen, kalman.to_corners(self._state[kalman.VALUE], growth), boxes)
 
-    def _meeting(self, seen: _Seen, tracks: Float64, boxes: Float64) -> _Pairs:
+    def _meeting(self, seen: Seen, tracks: Float64, boxes: Float64) -> Pairs:
         row, col = association.meeting_pairs(tracks, boxes)
         if self.settings.per_class:
             same = self._book["class_id"][row] == seen.class_id[col]
             row, col = row[same], col[same]
-        return _Pairs(row, col, association.overlap(tracks[row], boxes[col]))
+        return Pairs(row, col, association.overlap(tracks[row], boxes[col]))
 
-    def _last_pairs(self, seen: _Seen) -> _Pairs:
+    def _last_pairs(self, seen: Seen) -> Pairs:
         return self._meeting(seen, kalman.to_corners(self._book["box"]), seen.box)
 
-    def _similarity(self, seen: _Seen, pairs: _Pairs) -> Float64:
+    def _similarity(self, seen: Seen, pairs: Pairs) -> Float64:
         """(P,) how well a good detection fits a track, about 0 to 1."""
         s, row, col = self.settings, pairs.row, pairs.col
         similarity = pairs.overlap
@@ -185,17 +164,27 @@ class MotionTracker:
             )
         return similarity
 
-    def _direction(self, seen: _Seen, pairs: _Pairs) -> Float64:
+    def _by_looks(self, look: Look, seen: Seen, pairs: Pairs, gain: Float64) -> Float64:
+        track_id = self._book["track_id"][pairs.row]
+        return self._gallery.advantage(look, (track_id, pairs.col), gain, seen.index)
+
+    def _learn(self, look: Look, seen: Seen, track_of: Int64) -> None:
+        """Remember what tracks look like where they are seen well, and forget those that have ended."""
+        self._gallery.forget_but(self._book["track_id"])
+        cols = np.flatnonzero((track_of >= 0) & (seen.score >= self.settings.score_high) & is_clear(seen.box))
+        self._gallery.learn(look, self._book["track_id"][track_of[cols]], seen.index[cols], self._now_s)
+
+    def _direction(self, seen: Seen, pairs: Pairs) -> Float64:
         past = self._book["past"][pairs.row]
         return association.direction_agreement(past[:, 0], past[:, -1], seen.centre[pairs.col, :2])
 
-    def _see(self, seen: _Seen, track_of: Int64) -> None:
+    def _see(self, seen: Seen, track_of: Int64) -> None:
         """Take the matched detections into their tracks."""
         s = self.settings
         cols = np.flatnonzero(track_of >= 0)
         rows, box = track_of[cols], seen.centre[cols]
         gap_s = self._now_s - self._book["seen_s"][rows]
-        hidden = gap_s > self._dt_s
+        hidden = self._book["seen_s"][rows] < self._before_s
         if s.replay_steps and hidden.any():
             r = rows[hidden]
             past = self._seen_state[:, r], self._book["box"][r]
@@ -219,7 +208,7 @@ class MotionTracker:
         if dead.any():
             self._keep(~dead)
 
-    def _bear(self, seen: _Seen, new: Int64, is_first: bool) -> None:
+    def _bear(self, seen: Seen, new: Int64, is_first: bool) -> None:
         """Start tracks from these detections, the best first where there is not room for all."""
         room = self.settings.max_objects - len(self._book)
         if len(new) > room:
@@ -236,7 +225,7 @@ class MotionTracker:
         self._seen_state = np.concatenate((self._seen_state, state), axis=1)
 
     def _drop_duplicates(self) -> None:
-        """Of a seen and a lost track at the same place, end the younger."""
+        """Of a seen and a lost track at the same place, end the younger, unless it was long an object of its own."""
         lost = np.flatnonzero(self._book["detection"] < 0)
         if len(lost) == 0:
             return
@@ -251,7 +240,8 @@ class MotionTracker:
         if len(a):
             watched_s = self._book["seen_s"] - self._book["born_s"]
             keep = np.ones(len(self._book), np.bool_)
-            keep[np.where(watched_s[a] < watched_s[b], a, b)] = False
+            younger = np.where(watched_s[a] < watched_s[b], a, b)
+            keep[younger[watched_s[younger] <= self.settings.duplicate_s]] = False
             self._keep(keep)
 
     def _keep(self, mask: Bool) -> None:

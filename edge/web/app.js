@@ -4,6 +4,7 @@ import { CameraView } from "./camera.js";
 import { el, say } from "./dom.js";
 import { Feed, Polling } from "./feed.js";
 import { GridView } from "./grid.js";
+import { RecordingsView } from "./recordings.js";
 import { Store } from "./store.js";
 
 const TICK_MS = 500;
@@ -19,6 +20,7 @@ class App {
     this.connect();
     window.addEventListener("hashchange", () => this.route());
     store.addEventListener("events", () => this.view?.events());
+    store.addEventListener("streams", () => this.route());
     this.route();
     setInterval(() => this.tick(), TICK_MS);
   }
@@ -49,19 +51,22 @@ class App {
   route() {
     const name = decodeURIComponent(location.hash.match(/^#\/camera\/(.+)$/)?.[1] || "");
     const stream = this.store.streams.get(name);
+    const isPast = location.hash.startsWith("#/recordings");
     this.view?.close();
-    this.view = stream
+    this.view = isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
       ? new CameraView(this.store, this.source, stream, this.isFallback)
       : new GridView(this.store, this.source, this.isFallback);
     main.replaceChildren(this.view.node);
-    crumbs.replaceChildren(...(stream ? [el("a", { href: "#/", text: "All cameras" }), el("span", { text: name })] : []));
-    document.title = stream ? `${name} · Edgeloop` : "Edgeloop";
+    const place = isPast ? "Recordings" : stream ? name : "";
+    crumbs.replaceChildren(...(place ? [el("a", { href: "#/", text: "All cameras" }), el("span", { text: place })] : []));
+    document.title = place ? `${place} · Edgeloop` : "Edgeloop";
     window.scrollTo(0, 0);
     this.tick();
   }
 
   tick() {
     this.view?.tick();
+    document.getElementById("to-recordings").hidden = !this.store.hasPast || location.hash.startsWith("#/recordings");
     const streams = [...this.store.streams.values()];
     const live = streams.filter((stream) => stream.state === "live").length;
     const state = { lost: "Reconnecting", connecting: "Connecting", paused: "Paused" }[this.store.connection];
@@ -99,7 +104,10 @@ async function load() {
 }
 
 theme();
-const isForced = new URLSearchParams(location.search).get("engine") === "snapshots";
-const app = new App(new Store(await load()), isForced || !("ReadableStream" in window && "createImageBitmap" in window));
+const query = new URLSearchParams(location.search);
+const isForced = query.get("engine") === "snapshots";
+const store = new Store(await load());
+if (query.get("picture") === "jpeg") store.hasWebrtc = false;
+const app = new App(store, isForced || !("ReadableStream" in window && "createImageBitmap" in window));
 // for tests and the curious
 window.edgeloop = app;

@@ -4,6 +4,8 @@ import { clock, el, number, say, seconds, words } from "./dom.js";
 import { DrawTool } from "./draw.js";
 import { Picture } from "./picture.js";
 import { sparkline, stageBar } from "./plots.js";
+import { recordingsAddress } from "./recordings.js";
+import { Video, canVideo } from "./webrtc.js";
 
 const TABLE_MS = 250;
 const MAX_EVENTS_SHOWN = 60;
@@ -17,6 +19,7 @@ function panel(title, ...children) {
 export class CameraView {
   constructor(store, source, stream, isFallback) {
     this.store = store;
+    this.source = source;
     this.stream = stream;
     this.firstSeen = new Map();
     this.tableMs = 0;
@@ -30,10 +33,26 @@ export class CameraView {
       el("div", { class: "camera-side" }, this.counting(), this.tracking(), this.happening(), this.modelCard()));
     store.watch([stream.name]);
     source.watch([stream.name], 0);
+    if (store.hasWebrtc && !isFallback && canVideo()) this.tryVideo();
     this.onStats = () => this.stats();
     store.addEventListener("stats", this.onStats);
     this.stats();
     this.events();
+  }
+
+  /** JPEG pictures are shown until the video plays, and again when it does not. */
+  tryVideo() {
+    this.video = new Video(this.stream);
+    this.picture.node.after(this.video.node);
+    const show = (isVideo) => {
+      // a video that is not laid out is not played either
+      this.video.node.classList.toggle("is-waiting", !isVideo);
+      this.picture.node.hidden = isVideo;
+      this.frame.dataset.picture = isVideo ? "webrtc" : "jpeg";
+      if (!this.isClosed) this.source.watch([this.stream.name], 0, !isVideo);
+    };
+    this.video.addEventListener("playing", () => show(true));
+    this.video.addEventListener("lost", () => show(false));
   }
 
   title() {
@@ -171,7 +190,8 @@ export class CameraView {
       const details = Object.entries(event.data || {}).map(([key, value]) => `${words(key)} ${value}`).join(" · ");
       return el("li", {},
         el("time", { datetime: event.captured, class: "muted", text: event.captured ? clock(event.captured) : "" }),
-        el("strong", { text: words(event.kind) }),
+        el("strong", {}, words(event.kind), this.store.hasPast && event.captured ? el("a", {
+          class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: " ▸ recording" }) : null),
         el("span", { class: "muted", text: (event.track_id === null ? "" : `track ${event.track_id} · `) + details }));
     }));
   }
@@ -194,6 +214,8 @@ export class CameraView {
   close() {
     this.store.removeEventListener("stats", this.onStats);
     this.draw.close();
+    this.isClosed = true;
+    this.video?.close();
     this.picture.close();
   }
 }

@@ -43,6 +43,7 @@ export class Feed extends EventTarget {
     super();
     this.streams = [];
     this.fps = 0;
+    this.hasPictures = true;
     this.retryMs = FIRST_RETRY_MS;
     this.failures = 0;
     this.wasOpen = false;
@@ -51,11 +52,13 @@ export class Feed extends EventTarget {
     document.addEventListener("visibilitychange", () => this.restart());
   }
 
-  /** Watch these streams, at most this many frames per second each (0: all). */
-  watch(streams, fps) {
-    if (String(streams) === String(this.streams) && fps === this.fps && this.controller) return;
+  /** Watch these streams, at most this many frames per second each (0: all); results alone without pictures. */
+  watch(streams, fps, hasPictures = true) {
+    const isSame = String(streams) === String(this.streams) && fps === this.fps && hasPictures === this.hasPictures;
+    if (isSame && this.controller) return;
     this.streams = [...streams];
     this.fps = fps;
+    this.hasPictures = hasPictures;
     this.restart();
   }
 
@@ -88,7 +91,8 @@ export class Feed extends EventTarget {
     try {
       arm();
       const seen = Object.entries(this.numEvents).map(([name, n]) => `${name}=${n}`).join(",");
-      const query = new URLSearchParams({ streams: this.streams.join(","), fps: this.fps, seen });
+      const pictures = this.hasPictures ? 1 : 0;
+      const query = new URLSearchParams({ streams: this.streams.join(","), fps: this.fps, seen, pictures });
       const answer = await fetch(`api/feed?${query}`, { signal: controller.signal, cache: "no-store" });
       if (!answer.ok || !answer.body) throw new Error(`the server answered ${answer.status}`);
       for await (const message of messages(answer.body.getReader(), arm)) {

@@ -86,6 +86,9 @@ export class Store extends EventTarget {
   constructor(answer) {
     super();
     this.streams = new Map(answer.streams.map((info) => [info.name, new Stream(info, answer.colours)]));
+    this.revision = answer.revision;
+    this.hasPast = false;
+    this.hasWebrtc = Boolean(answer.webrtc);
     this.events = [];
     this.connection = "connecting";
   }
@@ -96,11 +99,31 @@ export class Store extends EventTarget {
       this.streams.get(json.stream)?.takeResult(json);
     } else if (json.stats) {
       for (const [name, stream] of this.streams) stream.takeStats(json.stats.streams?.[name], json.stats.live?.[name]);
+      this.hasPast = Boolean(Object.keys(json.stats.recordings || {}).length || json.stats.events?.outbox);
       this.dispatchEvent(new Event("stats"));
+      if (json.stats.revision !== this.revision) this.renew(json.stats.revision);
     } else if (json.events) {
       this.events.push(...json.events);
       this.events.splice(0, this.events.length - MAX_EVENTS);
       this.dispatchEvent(new Event("events"));
+    }
+  }
+
+  /** A stream came, went or got another model: ask for them anew, and keep what is known of those that are the same. */
+  async renew(revision) {
+    this.revision = revision;
+    try {
+      const answer = await (await fetch("api/streams", { cache: "no-store" })).json();
+      this.revision = answer.revision;
+      this.streams = new Map(answer.streams.map((info) => {
+        const known = this.streams.get(info.name);
+        if (known) known.info = info;
+        return [info.name, known || new Stream(info, answer.colours)];
+      }));
+      this.dispatchEvent(new Event("streams"));
+    } catch {
+      // the next statistics ask again
+      this.revision = null;
     }
   }
 

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from edge.engines import ort
 from edge.engines.choose import open_engine
 from edge.errors import EdgeError, EngineError, MissingError, ModelError, UsageError
 from edge.interfaces import Engine
@@ -36,8 +37,17 @@ def write_model(path: Path, batch: str | int = "batch") -> Path:
     return path
 
 
-@pytest.fixture(params=["ort", "openvino"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
+def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the engine for CUDA do all that it does on the CPU provider, with memory bound to the device ``cpu``."""
+    monkeypatch.setattr(ort, "providers_for", lambda kind, **_: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "check_came_up", lambda *_: None)
+    monkeypatch.setattr(ort, "DEVICES", {"ort-cuda": "cpu"})
+
+
+@pytest.fixture(params=["ort", "openvino", "ort-cuda"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    if request.param == "ort-cuda":
+        on_cpu(monkeypatch)
     opened = open_engine(write_model(tmp_path / "m.onnx"), MANIFEST, kind=request.param, threads=1, max_batch=4)
     request.addfinalizer(opened.close)
     return opened

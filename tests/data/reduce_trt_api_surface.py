@@ -19,6 +19,7 @@ SOURCES = (
     "edge/trt/api.py",
     "edge/trt/callbacks.py",
     "edge/trt/runtime.py",
+    "edge/cuda/slot.py",
     "edge/engines/trt.py",
     "export/engine.py",
     "export/engine_graph.py",

@@ -21,7 +21,7 @@ import pytest
 
 from edge.chaos.camera import ChaosCamera
 from edge.config import StreamConfig
-from edge.errors import ConfigError, EdgeError, SourceError
+from edge.errors import ConfigError, EdgeError, MissingError, SourceError
 from edge.memory_plan import PROCESS_MB, plan_memory
 from edge.pipeline import Pipeline
 from edge.sources.isolated import Deadlines, IsolatedSource
@@ -400,6 +400,65 @@ def test_a_frozen_camera_is_an_event_a_state_and_an_end_of_both(tmp_path: Path) 
     assert told == [("camera_frozen", None), ("camera_recovered", "frozen")]
 
 
+def test_a_frozen_camera_that_is_opened_anew_is_neither_live_at_once_nor_frozen_for_ever(
+    running: Callable[..., Pipeline],
+) -> None:
+    camera = ChaosCamera()
+    pipeline = running([camera.url], health={"frozen_s": 1.5, "hold_s": 0})
+    lane = pipeline.lanes["cam0"]
+    wait_for(lambda: lane.counters["emitted"] > 5, 20, "pictures")
+    camera.set_fault("frozen")
+    wait_for(lambda: lane.state == "frozen", 10, "the picture is found to be frozen")
+    for _ in range(2):
+        before, last = lane.counters["reconnects"], lane.counters["emitted"]
+        (child,) = capture_children()
+        child.kill()
+        wait_for(lambda before=before: lane.counters["reconnects"] > before, 10, "the loss is noticed")
+        last = lane.counters["emitted"]
+        wait_for(lambda last=last: lane.counters["emitted"] > last + 10, 20, "pictures after the opening")
+        assert lane.state == "frozen"
+    camera.set_fault("none")
+    wait_for(lambda: lane.state == "streaming", 10, "it lives again")
+    assert lane.stats()["health"] == []
+    camera.close()
+
+
+def test_a_camera_that_is_off_is_asked_again_by_the_same_process(running: Callable[..., Pipeline]) -> None:
+    """A new process for every attempt would cost more processor time than a camera that works."""
+    pipeline = running([f"rtsp://127.0.0.1:{free_port()}/none"], retry_base_s=0.05, retry_cap_s=0.05)
+    (lane,) = pipeline.lanes.values()
+    wait_for(lambda: lane.counters["reconnects"] >= 3, 20, "attempts")
+    (before,) = capture_children()
+    wait_for(lambda: lane.counters["reconnects"] >= 23, 10, "further attempts")
+    (after,) = capture_children()
+    assert after.pid == before.pid
+    before.kill()
+    last = lane.counters["reconnects"]
+    wait_for(lambda: lane.counters["reconnects"] >= last + 3, 10, "attempts by another one")
+    assert [child.pid for child in capture_children()] != [before.pid]
+
+
+def test_what_one_camera_lacks_costs_no_other_camera(running: Callable[..., Pipeline]) -> None:
+    """OpenCV from pip has no GStreamer; the pipeline's name is wrong in any case."""
+    pipeline = running([SYNTHETIC.format(seed=0, fps=20), "gst:nosuchelement ! appsink"], open_timeout_s=30)
+    lane = pipeline.lanes["cam1"]
+    wait_for(lambda: lane.counters["reconnects"] >= 2, 40, "it is tried again")
+    assert lane.state in ("backing_off", "connecting")
+    before = emitted(pipeline)["cam0"]
+    wait_for(lambda: emitted(pipeline)["cam0"] > before + 5, 5, "the other one goes on")
+    wait_for(lambda: "GStreamer" in lane.state_reason, 10, "the reason is told")
+    assert not pipeline.failures()
+
+
+def test_what_the_only_camera_lacks_ends_the_run(tmp_path: Path) -> None:
+    pipeline = null_pipeline(tmp_path, ["gst:nosuchelement ! appsink"], open_timeout_s=30)
+    pipeline.start()
+    assert pipeline.wait(40)
+    assert pipeline.stop()
+    (failure,) = pipeline.failures()
+    assert isinstance(failure, MissingError)
+
+
 def test_a_slow_rate_and_a_gate_count_what_they_hold_back_and_do_not_look_like_a_silent_camera(
     running: Callable[..., Pipeline],
 ) -> None:
@@ -429,9 +488,15 @@ def test_a_decoder_that_grows_beyond_its_plan_is_ended() -> None:
 
 @pytest.mark.timeout(240)
 def test_the_memory_plan_holds_under_faults(tmp_path: Path) -> None:
-    """Rings, children and frames of two cameras stay within the plan while they break, flood and change their size."""
+    """Rings, children, frames, recordings and a sender of two cameras that break, flood and change their size."""
     cameras = [ChaosCamera((1280, 720)) for _ in range(2)]
-    urls, stream = [camera.url for camera in cameras], {"size": (1280, 720), "stall_timeout_s": 1.0}
+    urls = [camera.url for camera in cameras]
+    stream: dict[str, Any] = {
+        "size": (1280, 720),
+        "stall_timeout_s": 1.0,
+        "record": {"folder": tmp_path / "recordings", "mode": "events", "pre_roll_mb": 8},
+        "sinks": [f"hls:{tmp_path}/hls", f"snapshot:{tmp_path}"],
+    }
     manifests = {"model": null_pipeline(tmp_path, urls, **stream).lanes["cam0"].manifest}
     budget = plan_memory(null_pipeline(tmp_path, urls, **stream).config, manifests).total_mb + 1
     # other tests of this process have loaded more than a daemon does

@@ -42,6 +42,7 @@ def test_the_guarantees_hold_under_the_faults_that_are_hardest() -> None:
 
 def test_a_drill_that_is_not_kept_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drills, "KEPT", 1.5)
+    monkeypatch.setattr(drills, "RETURN_S", 1.0)
     monkeypatch.setattr(drills, "_killed", lambda _: Verdict("killed_decoder", (3, 4), ()))
     verdicts = run_drills(("frozen",), seconds=1.0)
     assert not verdicts[0].has_passed

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,8 @@ def broker(folder: Path, *lines: str) -> Iterator[Any]:
 
 
 @contextmanager
-def delivering(
-    outbox: Outbox, settings: MqttSettings, streams: tuple[str, ...] = ("door",)
-) -> Iterator[DeliveryWorker]:
-    worker = DeliveryWorker(outbox, MqttTarget(settings, streams, "box"), Backoff(base_s=0.05, cap_s=0.3))
+def delivering(outbox: Outbox, settings: MqttSettings, streams: Sequence[str] = ("door",)) -> Iterator[DeliveryWorker]:
+    worker = DeliveryWorker(outbox, MqttTarget(settings, lambda: streams, "box"), Backoff(base_s=0.05, cap_s=0.3))
     stopping = threading.Event()
     thread = threading.Thread(target=worker.run, args=(stopping,))
     thread.start()
@@ -125,7 +123,7 @@ import sys, threading
 from pathlib import Path
 from edge.events.settings import MqttSettings
 from edge.sinks.mqtt import MqttTarget
-target = MqttTarget(MqttSettings(host="127.0.0.1", port=int(sys.argv[1])), ["door"], "box")
+target = MqttTarget(MqttSettings(host="127.0.0.1", port=int(sys.argv[1])), lambda: ["door"], "box")
 target.keep_alive()
 print("up", flush=True)
 sys.stdin.read(1)
@@ -173,6 +171,27 @@ def test_home_assistant_finds_every_stream(tmp_path: Path) -> None:
     assert "homeassistant/event/edgeloop-box/yard/config" in found
 
 
+def test_home_assistant_hears_of_streams_that_come_and_go(tmp_path: Path) -> None:
+    running = ["door"]
+    yard = "homeassistant/event/edgeloop-box/yard/config"
+    outbox = Outbox(tmp_path / "e.db", ["mqtt"])
+    with broker(tmp_path) as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, discovery="homeassistant")
+        listener = servers.Listener(mosquitto)
+        with delivering(outbox, settings, running):
+            listener.wait_for(lambda got: any(topic.endswith("/door/config") for topic, _, _ in got))
+            running.append("yard")
+            listener.wait_for(lambda got: any(topic == yard and text for topic, text, _ in got))
+            running.remove("yard")
+            listener.wait_for(lambda got: (yard, "", False) in got)
+        listener.close()
+        assert sum(topic.endswith("/door/config") for topic, _, _ in listener.got) == 1
+        late = servers.Listener(mosquitto, "homeassistant/#")
+        late.wait_for(lambda got: len(got) >= 2)
+        late.close()
+        assert yard not in [topic for topic, _, _ in late.got]
+
+
 def test_a_wrong_password_is_one_sentence_without_it_and_is_mended_without_a_restart(tmp_path: Path) -> None:
     canary, right = "canary-7f3a-password", "right-password"
     passwords = tmp_path / "passwords"
@@ -183,7 +202,7 @@ def test_a_wrong_password_is_one_sentence_without_it_and_is_mended_without_a_res
     feed = Feed(outbox)
     with broker(tmp_path, "allow_anonymous false", f"password_file {passwords}") as mosquitto:
         settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, username="edge", password_file=secret)
-        target = MqttTarget(settings, ["door"], "box")
+        target = MqttTarget(settings, lambda: ["door"], "box")
         with pytest.raises(SinkError, match="let nobody in") as refused:
             target.keep_alive()
         assert canary not in str(refused.value)
@@ -222,12 +241,12 @@ def test_tls_is_checked_against_the_given_authority(tmp_path: Path) -> None:
     lines = ("allow_anonymous true", f"certfile {tmp_path}/server.pem", f"keyfile {tmp_path}/server.key")
     with broker(tmp_path, *lines) as mosquitto:
         known = MqttSettings(host="127.0.0.1", port=mosquitto.port, tls=True, tls_ca_file=tmp_path / "server.pem")
-        target = MqttTarget(known, ["door"], "box")
+        target = MqttTarget(known, lambda: ["door"], "box")
         target.keep_alive()
         target.close()
         stranger = known.model_copy(update={"tls_ca_file": tmp_path / "stranger.pem"})
         with pytest.raises(SinkError, match="cannot be reached"):
-            MqttTarget(stranger, ["door"], "box").keep_alive()
+            MqttTarget(stranger, lambda: ["door"], "box").keep_alive()
 
 
 def test_a_broker_that_accepts_and_says_nothing_is_given_up(tmp_path: Path) -> None:
@@ -237,5 +256,5 @@ def test_a_broker_that_accepts_and_says_nothing_is_given_up(tmp_path: Path) -> N
         settings = MqttSettings(host="127.0.0.1", port=silent.getsockname()[1], timeout_s=0.5)
         began = time.monotonic()
         with pytest.raises(SinkError, match="no answer within"):
-            MqttTarget(settings, ["door"], "box").keep_alive()
+            MqttTarget(settings, lambda: ["door"], "box").keep_alive()
         assert time.monotonic() - began < 5

@@ -31,9 +31,10 @@ FLAGS = (
 )
 # reads the picture that is on screen
 READ_PICTURE = """
-const picture = document.querySelector('.picture[data-stream="' + arguments[0] + '"]');
+const name = '[data-stream="' + arguments[0] + '"]';
+const picture = document.querySelector('.picture' + name + ':not([hidden]):not(.is-waiting)');
 if (!picture?.dataset.shown) return null;
-const {width, height} = picture;
+const width = picture.videoWidth || picture.width, height = picture.videoHeight || picture.height;
 const canvas = new OffscreenCanvas(width, height);
 const context = canvas.getContext("2d");
 context.drawImage(picture, 0, 0);
@@ -108,7 +109,7 @@ def test_the_pictures_move_and_their_numbers_rise(browser: Any) -> None:
 
 def test_a_picture_is_on_screen_soon_after_it_was_taken(browser: Any) -> None:
     with show("door", size=(1280, 720)) as running, running.play():
-        browser.get(f"{running.url}/#/camera/door")
+        browser.get(f"{running.url}/?picture=jpeg#/camera/door")
         wait_for_number(browser, 10)
         # both clocks are this machine's; the picture is on the canvas when show() has ended
         ages_ms = browser.execute_async_script(
@@ -125,7 +126,7 @@ def test_a_picture_is_on_screen_soon_after_it_was_taken(browser: Any) -> None:
 
 def test_boxes_are_where_the_json_says(browser: Any) -> None:
     with show("door") as running:
-        browser.get(f"{running.url}/#/camera/door")
+        browser.get(f"{running.url}/?picture=jpeg#/camera/door")
         wait_until(lambda: running.board.counts()["door"]["viewers"] == 1)
         for _ in range(3):
             running.cameras[0].publish()

@@ -18,6 +18,8 @@ import pytest
 
 from edge.errors import SinkError
 from edge.jsonl_record import WallClock
+from edge.recording.cutter import Coded, PreRoll
+from edge.recording.encoder import Packet
 from edge.recording.index import INDEX_NAME, Recorded
 from edge.recording.recording import Disk, RecordingFolder
 from edge.recording.retention import Keep
@@ -94,14 +96,14 @@ def test_a_clip_begins_before_its_event_and_ends_after_the_last_one(tmp_path: Pa
     assert {entry.kind for entry in sink.entries()} == {"clip"}
 
 
-def test_the_pre_roll_stays_within_its_memory(tmp_path: Path) -> None:
-    sink = opened(tmp_path, mode="events", pre_roll_s=300, pre_roll_mb=1, fragment_s=0.2)
-    ring = sink._recorder._pre_roll
-    ring._max_bytes = 4000
-    write(sink, range(200))
-    sink.close()
-    assert 0 < ring.num_bytes <= 4000
-    assert not files(tmp_path)
+def test_the_pre_roll_stays_within_its_memory() -> None:
+    ring = PreRoll(300 * 10**9, 4000)
+    for number in range(200):
+        ring.add(Coded(Packet(bytes(300), number * 3600, number % 5 == 0), number * 10**9 // 25, 0))
+        assert ring.num_bytes <= 4000
+    kept = ring.packets(0)
+    assert len(kept) * 300 == ring.num_bytes > 0
+    assert kept[0].packet.is_key
 
 
 def test_a_change_of_size_and_a_long_silence_begin_new_files(tmp_path: Path) -> None:
@@ -172,7 +174,7 @@ def test_a_disk_that_others_have_filled_pauses_recording_and_nothing_else(tmp_pa
         return os.write(fd, data)
 
     sink = opened(tmp_path, Disk(sometimes), segment_s=100, fragment_s=0.5)
-    sink._recorder._clock_s = lambda: 0.0 if is_full[0] else 1e9
+    sink._recorder._cutter._clock_s = lambda: 0.0 if is_full[0] else 1e9
     write(sink, range(100))
     wait_until(lambda: not len(sink._shots))
     is_full[0] = True

@@ -150,3 +150,15 @@ def test_the_platform_is_found_out(marker: str, extra: str, tmp_path: Path) -> N
 def test_wrong_options_change_nothing(options: tuple[str, ...], words: str, tmp_path: Path) -> None:
     assert words in install(tmp_path, *options, code=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_python_that_the_daemon_cannot_reach_is_not_taken(tmp_path: Path) -> None:
+    """Root's own Python (pyenv, uv) lies in a folder that the service's user may not enter."""
+    text = (FOLDER / "install.sh").read_text()
+    function = text[text.index("is_shared() {") : text.index("install_program() {")]
+    system, own = Path("/usr/bin/python3"), tmp_path / "private" / "python3"
+    own.parent.mkdir(mode=0o700)
+    shutil.copy(system.resolve(), own)
+    for python, code in ((system, 0), (own, 1)):
+        done = subprocess.run(["sh", "-c", f'{function}\nis_shared "{python}"'], capture_output=True, check=False)
+        assert done.returncode == code, done.stderr

@@ -12,16 +12,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge import boxes
 from edge.engines.ort import OrtEngine
-from edge.errors import MissingError
+from edge.errors import EngineError, MissingError
+from edge.heads.choose import open_head
+from edge.model import Model, open_model
+from edge.preprocess import Preprocessor
+from edge.sources.choose import open_source
 from edge.trt import api as trt_api
 from edge.trt.api import TensorRt
 from edge.trt.preflight import find_compute_capability
+from edge.types import Detections
 from export.engine import BuildOptions, BuildResult, build_engine, parse_batch
 
 CAPABILITY = find_compute_capability()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(CAPABILITY is None, reason="no NVIDIA GPU here")]
-MODEL = Path(__file__).parents[2] / "edge" / "models" / "street-nano.onnx"
+MODELS = Path(__file__).parents[2] / "edge" / "models"
+MODEL = MODELS / "street-nano.onnx"
+QUANTIZED = MODELS / "street-nano-int8-trt.onnx"
 MIB = 1 << 20
 
 
@@ -58,6 +66,15 @@ def frames(built: BuildResult, count: int, seed: int = 0) -> np.ndarray:  # type
     return np.random.default_rng(seed).integers(0, 256, (count, spec.height, spec.width, 3), np.uint8)
 
 
+def scene(seed: int) -> np.ndarray:  # type: ignore[type-arg]
+    """A street of the built-in scene, (720, 1280, 3) BGR."""
+    source = open_source(f"synthetic://street?seed={seed}&size=1280x720&frames=1")
+    picture = source.read()
+    source.close()
+    assert picture is not None
+    return picture[0]
+
+
 def used_mib() -> float:
     """Memory in use on the first GPU, by all processes."""
     driver = ctypes.CDLL("libcuda.so.1")
@@ -83,6 +100,78 @@ def test_memory_is_flat_over_10000_batches(engine, built) -> None:  # type: igno
     for index in range(10_000):
         engine.infer(batches[index % 3])
     assert used_mib() - before < 2
+
+
+def test_frames_fitted_in_on_the_gpu_give_the_answers_of_the_cpu(engine, built) -> None:  # type: ignore[no-untyped-def]
+    assert engine._slots[0].takes_frames, "the kernels are not there; run: python -m edge.cuda.build"
+    preprocessor = Preprocessor(built.manifest.input, engine.max_batch)
+    street = [scene(seed) for seed in range(6)]
+    for count in (1, 4, 6, 2, 6):
+        expected = engine.infer(preprocessor.images(street[:count])[0])["scores"].copy()
+        letterboxes = engine.submit_frames(street[:count])
+        found = engine.collect()["scores"]
+        assert letterboxes == preprocessor.images(street[:count])[1]
+        # one grey level here and there moves a score a little
+        np.testing.assert_allclose(found, expected, atol=2e-2)
+
+
+def test_memory_is_flat_over_10000_batches_of_frames(engine) -> None:  # type: ignore[no-untyped-def]
+    batches = [[scene(seed) for seed in range(count)] for count in (1, 2, 4)]
+
+    def fly(count: int) -> None:
+        engine.submit_frames(batches[0])
+        for index in range(count):
+            engine.submit_frames(batches[index % 3])
+            engine.collect()
+        engine.collect()
+
+    fly(60)
+    before = used_mib()
+    fly(10_000)
+    assert used_mib() - before < 2
+
+
+def test_replayed_graphs_answer_bit_for_bit_like_plain_runs(built) -> None:  # type: ignore[no-untyped-def]
+    from edge.engines.trt import TrtEngine
+
+    replayed, plain = (TrtEngine(built.engine, built.manifest, use_graphs=use) for use in (True, False))
+    for count in (1, 2, 5) * 5:
+        batch = frames(built, count, seed=count)
+        found, expected = replayed.infer(batch), plain.infer(batch)
+        for name, values in expected.items():
+            assert np.array_equal(found[name], values), (name, count)
+    assert replayed._slots[0].replay.num_graphs > 0 and plain._slots[0].replay.num_graphs == 0
+    replayed.close()
+    plain.close()
+
+
+def test_batches_in_flight_answer_like_batches_one_by_one(engine, built) -> None:  # type: ignore[no-untyped-def]
+    batches = [frames(built, 1 + seed % 4, seed) for seed in range(40)]
+    expected = [engine.infer(batch)["scores"].copy() for batch in batches]
+    engine.submit(batches[0])
+    for index, batch in enumerate(batches[1:]):
+        engine.submit(batch)
+        assert np.array_equal(engine.collect()["scores"], expected[index])
+    assert np.array_equal(engine.collect()["scores"], expected[-1])
+
+
+def test_an_int8_engine_finds_what_the_cpu_finds(tmp_path: Path) -> None:
+    from edge.engines.trt import TrtEngine
+
+    options = BuildOptions(profiles=(parse_batch("1:4:8"),), precision="int8")
+    try:
+        result = build_engine(QUANTIZED, tmp_path / "int8.engine", options, usable_tensorrt(), capability=CAPABILITY)
+    except EngineError as error:
+        pytest.skip(f"this TensorRT takes another flavour: {error}")
+    on_gpu = Model(result.manifest, TrtEngine(result.engine, result.manifest), open_head(result.manifest))
+    on_cpu = open_model(QUANTIZED, threads=4)
+    street = [scene(seed) for seed in range(8)]
+    for found, expected in zip(on_gpu.predict(street), on_cpu.predict(street), strict=True):
+        assert isinstance(found, Detections) and isinstance(expected, Detections)
+        sure = expected[expected.score > 0.5]
+        overlaps = boxes.iou(sure.xyxy, found[found.score > 0.3].xyxy)
+        assert len(sure) == 0 or overlaps.max(1).min() > 0.7
+    on_gpu.close()
 
 
 def test_two_batches_in_flight_are_faster_than_one(engine, built) -> None:  # type: ignore[no-untyped-def]
@@ -121,6 +210,21 @@ def test_the_cuda_provider_answers_like_the_cpu() -> None:
     batch = np.random.default_rng(0).integers(0, 256, (2, *[size or 1 for size in spec_shape]), np.uint8)
     expected = OrtEngine(MODEL, threads=4).infer(batch)
     np.testing.assert_allclose(on_gpu.infer(batch)["scores"], expected["scores"], atol=5e-3)
+
+
+def test_the_cuda_provider_keeps_its_memory_over_2000_batches_of_changing_size() -> None:
+    try:
+        on_gpu = OrtEngine(MODEL, kind="ort-cuda", max_batch=4)
+    except MissingError as error:
+        pytest.skip(str(error))
+    size = [length or 1 for length in on_gpu.inputs[0].shape[1:]]
+    batches = [np.random.default_rng(count).integers(0, 256, (count, *size), np.uint8) for count in (1, 2, 3, 4)]
+    expected = [on_gpu.infer(batch)["scores"].copy() for batch in batches]
+    before = used_mib()
+    for index in range(2000):
+        found = on_gpu.infer(batches[index % 4])["scores"]
+        assert np.allclose(found, expected[index % 4], atol=1e-4)
+    assert used_mib() - before < 2
 
 
 STICKY = """

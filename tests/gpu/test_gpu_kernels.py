@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -90,6 +91,49 @@ def test_nms_is_identical_to_numpy(gpu: Gpu, num: int) -> None:
     keep = arrays["keep"].view(np.int32).reshape(images, num)
     for image, count in enumerate(arrays["count"].view(np.int32)):
         assert np.array_equal(keep[image, :count], boxes.nms(xyxy[image], score[image], 0.5))
+
+
+@pytest.mark.parametrize("num", [1, 65, 300])
+def test_scores_of_doubles_become_zero_in_place(gpu: Gpu, num: int) -> None:
+    random = np.random.default_rng(num)
+    corner = random.integers(0, 60, (4, num, 2)).astype(np.float32)
+    xyxy = np.concatenate([corner, corner + random.integers(1, 30, (4, num, 2))], axis=2).astype(np.float32)
+    score = (random.integers(1, 20, (4, num)) / 19).astype(np.float32)
+    score[random.random(score.shape) < 0.05] = np.nan
+    arrays = {"xyxy": gpu.put(xyxy), "score": gpu.put(score)}
+    arrays |= {name: gpu.put(np.full(size, 0xA5, np.uint8)) for name, size in launches.nms_bytes(4, num).items()}
+    memory = NmsMemory(**{"class_id": 0} | {name: gpu.address(array) for name, array in arrays.items()})
+    gpu.run([*launches.greedy_nms(memory, 4, num, 0.5), launches.silence_doubles(memory, 4, num)])
+    for image in range(4):
+        expected = np.where(np.isnan(score[image]), np.nan, 0).astype(np.float32)
+        kept = boxes.nms(xyxy[image], score[image], 0.5)
+        expected[kept] = score[image][kept]
+        np.testing.assert_array_equal(arrays["score"][image], expected)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.5])
+def test_matrix_nms_is_that_of_the_cpu(gpu: Gpu, sigma: float) -> None:
+    xyxy = np.array([[[0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40]]], np.float32)
+    score = np.array([[0.9, 0.8, 0.7]], np.float32)
+    arrays = {"xyxy": gpu.put(xyxy), "score": gpu.put(score)}
+    arrays |= {name: gpu.put(np.full(size, 0xA5, np.uint8)) for name, size in launches.nms_bytes(1, 3).items()}
+    memory = NmsMemory(**{"class_id": 0} | {name: gpu.address(array) for name, array in arrays.items()})
+    gpu.run(launches.matrix_nms(memory, 1, 3, sigma))
+    overlap = 90 / 110
+    decay = np.exp(-sigma * overlap**2) if sigma else 1 - overlap
+    found = arrays["decayed"].view(np.float32)
+    np.testing.assert_allclose(found, [0.9, 0.8 * decay, 0.7], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 384), (1280, 720), (1920, 1080)])
+def test_nv12_is_within_two_grey_levels_of_opencv(gpu: Gpu, width: int, height: int) -> None:
+    planes = np.random.default_rng(4).integers(0, 256, (height * 3 // 2, width), np.uint8)
+    expected = Preprocessor(BYTES, 1).images([cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12)])[0][0]
+    source, out = gpu.put(planes), gpu.put(np.zeros_like(expected))
+    luma = gpu.address(source)
+    picture = Picture(luma, width, luma + width * height, width)
+    gpu.run([launches.letterbox(BYTES, fit(width, height, BYTES), picture, gpu.address(out), "nv12")])
+    assert np.abs(out.astype(int) - expected.astype(int)).max() <= 2
 
 
 def test_masks_are_painted_as_numpy_does(gpu: Gpu) -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from edge.errors import EdgeError, EngineError, MissingError, UsageError
 from edge.manifest import ONNX_KEY, InputSpec, Manifest, Precision, Profile, read_sidecar
+from edge.model import find_manifest
 from edge.trt import api as trt_api
 from edge.trt.api import TensorRt
 from edge.trt.plan_header import read_header
@@ -351,6 +352,41 @@ def test_foreign_models_build(tmp_path: Path, shared_data: Path, api: TensorRt, 
     check_engine(result.engine, result.manifest, Environment({"tensorrt_rtx": api.version}, {}, "8.9", True), 1)
 
 
+def with_dynamic_batch(path: Path, out: Path) -> Path:
+    """A model whose batch is one as exported, made dynamic: reshapes keep the size of the first axis."""
+    model = onnx.load(str(path))
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights |= {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    for node in model.graph.node:
+        if node.op_type == "Reshape":
+            shape = numpy_helper.to_array(weights[node.input[1]]).copy()
+            shape[0] = 0 if shape[0] == 1 else shape[0]
+            weights[node.input[1]].CopyFrom(numpy_helper.from_array(shape, node.input[1]))
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name not in weights:
+            value.type.tensor_type.shape.dim[0].dim_param = "n"
+    del model.graph.value_info[:]
+    onnx.save(model, str(out))
+    return out
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["yolox_nano_416", "nanodet_m_320"])
+def test_foreign_models_build_with_a_dynamic_batch(tmp_path: Path, shared_data: Path, api: TensorRt, name: str) -> None:
+    foreign = shared_data / "models" / f"{name}.onnx"
+    model = with_dynamic_batch(foreign, tmp_path / f"{name}.onnx")
+    options = BuildOptions(targets=("8.9", "12.0"), profiles=(parse_batch("1:4:8"),))
+    result = build_engine(model, tmp_path / "x.engine", options, api, manifest=find_manifest(foreign))
+    assert result.manifest.engine
+    assert result.manifest.engine.profiles == (Profile(min_batch=1, opt_batch=4, max_batch=8),)
+    assert read_sidecar(result.engine) == result.manifest
+    for capability in ("8.9", "12.0"):
+        here = Environment({"tensorrt_rtx": api.version}, {}, capability, True)
+        check_engine(result.engine, result.manifest, here, 8)
+        with pytest.raises(EngineError, match="takes at most 8 frames a batch, 9 were asked for"):
+            check_engine(result.engine, result.manifest, here, 9)
+
+
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["mobilenet_v2_224_int8", "deeplabv3_mnv2_dm05_int8"])
 def test_asymmetric_foreign_models_fail_with_a_sentence(
@@ -362,38 +398,25 @@ def test_asymmetric_foreign_models_fail_with_a_sentence(
 
 
 def shipped(precision: str, folder: Path) -> Path:
-    """The model that comes with the package, cast or quantized for TensorRT as ``edge export`` does.
-
-    The ranges come from noise: which layers are INT8 does not depend on them.
-    """
-    model = MODELS / "street-nano.onnx"
-    assert model.is_file(), f"{model.name} is to be shipped"
-    if precision == "fp32":
+    """The model that comes with the package; its FP16 form is cast as ``edge export`` does."""
+    name = "street-nano-int8-trt.onnx" if precision == "int8" else "street-nano.onnx"
+    model = MODELS / name
+    assert model.is_file(), f"{name} is to be shipped"
+    if precision != "fp16":
         return model
     from export.fp16 import decode_tensors, to_half
 
     changed = onnx.load(str(model))
-    if precision == "int8":
-        changed = quantized(changed)
-    out = folder / f"street-nano-{precision}.onnx"
+    out = folder / "street-nano-fp16.onnx"
     onnx.save(to_half(changed, decode_tensors(changed)), str(out))
     return out
 
 
-def quantized(model: onnx.ModelProto) -> onnx.ModelProto:
-    from calib.collect import TensorSource, observe
-    from calib.graph import GraphIndex, with_opset
-    from calib.ranges import make_table
-    from edge.manifest import parse_manifest
-    from export.qdq import insert_qdq, scheme_for
-
-    manifest = parse_manifest(next(item.value for item in model.metadata_props if item.key == ONNX_KEY), "metadata")
-    spec = manifest.input
-    frame = np.random.default_rng(0).integers(0, 256, (1, spec.height, spec.width, 3), np.uint8)
-    model = with_opset(model, 20, "street-nano")
-    seen = observe(model, TensorSource(lambda: [frame], 1))
-    table = make_table(GraphIndex(model), seen, spec, ["noise"], model="street-nano")
-    return insert_qdq(model, table, scheme_for("fp16", "minmax"))
+def quantized_convolutions(path: Path) -> set[str]:
+    """Names of the convolutions whose input and weight both come out of a DequantizeLinear."""
+    nodes = onnx.load(str(path)).graph.node
+    dequantized = {node.output[0] for node in nodes if node.op_type == "DequantizeLinear"}
+    return {node.name for node in nodes if node.op_type == "Conv" and dequantized.issuperset(node.input[:2])}
 
 
 def test_the_shipped_int8_model_is_for_tensorrt_or_says_how_to_make_one(tmp_path: Path, api: TensorRt) -> None:
@@ -412,10 +435,13 @@ def test_shipped_models_build_with_a_dynamic_batch(tmp_path: Path, api: TensorRt
     options = BuildOptions(targets=("8.9", "12.0"), profiles=(parse_batch("1:4:16"),), precision=precision)
     result = build_engine(shipped(precision, tmp_path), tmp_path / "x.engine", options, api)
     counts = count_precisions(result.layers)
-    if precision == "int8":
-        assert counts["int8"] > sum(counts.values()) / 2
-        assert "int8" in {layer.precision for layer in result.layers if layer.kind == "convolution"}
-    else:
-        assert precision in counts and "int8" not in counts
+    assert precision in counts
+    found = {layer.name for layer in result.layers if layer.kind == "convolution" and layer.precision == "int8"}
+    # exactly the convolutions that the graph quantizes, and no other
+    assert found == quantized_convolutions(shipped(precision, tmp_path))
+    assert bool(found) == (precision == "int8")
     assert result.manifest.engine and result.manifest.engine.profiles[0].max_batch == 16
+    assert result.manifest.precision == precision
     assert read_sidecar(result.engine) == result.manifest
+    here = Environment({"tensorrt_rtx": api.version}, {}, "12.0", True)
+    check_engine(result.engine, result.manifest, here, 16)

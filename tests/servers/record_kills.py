@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -76,7 +77,9 @@ def work(folder: Path, mode: str, first: int, told: int) -> None:
         number += 1
 
 
-def one_kill(folder: Path, mode: str, first: int, num_pictures: int, wait_s: float) -> int:
+def one_kill(
+    folder: Path, mode: str, first: int, num_pictures: int, wait_s: float, work: Callable[[Path, str, int, int], None]
+) -> int:
     """Kill after so many pictures and a moment; gives the last picture that had been handed over."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -100,7 +103,7 @@ def main() -> None:
     first, num_files, worst = 0, 0, 0
     seen: set[Path] = set()
     for _ in range(rounds):
-        last = one_kill(folder, mode, first, chance.randrange(1, 300), chance.uniform(0.0, 0.02))
+        last = one_kill(folder, mode, first, chance.randrange(1, 300), chance.uniform(0.0, 0.02), work)
         recovered = RecordingFolder(folder / "door", Keep())
         recovered.close()
         assert not list((folder / "door").glob(".*.part")), "something unfinished is left"

@@ -49,6 +49,33 @@ def test_a_repeated_picture_is_frozen_and_a_live_one_takes_it_back() -> None:
     assert changes[1][0] <= 50 / FPS + 1
 
 
+def test_a_camera_that_is_opened_anew_stays_frozen_until_its_picture_moves() -> None:
+    monitor = HealthMonitor(HealthSettings(frozen_s=4.0, hold_s=0), [("frozen", -round(60e9))])
+    pictures = [noisy(7)] * 10 + [noisy(i) for i in range(20, 40)]
+    changes = [
+        (i / FPS, change) for i, image in enumerate(pictures) for change in monitor.update(image, i * 200_000_000)
+    ]
+    ((second, change),) = changes
+    assert (change.kind, change.data["from"]) == ("camera_recovered", "frozen")
+    assert 2.0 < second < 3.0
+    assert change.data["seconds"] == pytest.approx(60 + second, abs=0.2)
+
+
+@pytest.mark.parametrize("name", ["dark", "overexposed", "covered", "defocused"])
+def test_what_blinded_a_camera_is_taken_back_after_it_was_opened_anew(name: str) -> None:
+    monitor = HealthMonitor(HealthSettings(frozen_s=0, hold_s=2.0), [(name, 0)])
+    changes = [change for i in range(40) for change in monitor.update(noisy(i), i * 200_000_000)]
+    assert [(change.kind, change.data["from"]) for change in changes] == [("camera_recovered", name)]
+
+
+@pytest.mark.parametrize("fps", [0.2, 0.5, 1.0])
+def test_a_slow_camera_thaws_too(fps: float) -> None:
+    monitor = HealthMonitor(HealthSettings(frozen_s=30.0, hold_s=0))
+    pictures = [noisy(0)] * 40 + [noisy(i) for i in range(10)]
+    changes = [change for i, image in enumerate(pictures) for change in monitor.update(image, round(i * 1e9 / fps))]
+    assert [change.kind for change in changes] == ["camera_frozen", "camera_recovered"]
+
+
 def test_a_clock_that_goes_on_does_not_hide_a_frozen_picture() -> None:
     pictures = [with_clock(noisy(min(i, 10)), i) for i in range(50)]
     assert [kind for _, kind, _ in told(pictures)] == ["camera_frozen"]

@@ -64,3 +64,63 @@ def test_jitter_is_no_camera_motion() -> None:
 @pytest.mark.parametrize("num", [0, 1, 2])
 def test_few_boxes_say_nothing_about_the_camera(num: int) -> None:
     np.testing.assert_array_equal(camera_motion.shift_of_pairs(np.full((num, 2), 30.0)), [0, 0])
+
+
+@pytest.mark.parametrize("error", [0.0, 1e-200, 1e200], ids=["none", "tiny", "huge"])
+def test_no_shift_is_too_small_or_large_to_compute(error: float) -> None:
+    shift = camera_motion.shift_of_pairs(np.full((5, 2), error))
+    assert np.isfinite(shift).all()
+
+
+def colour(grey: UInt8, scale: int = 4) -> UInt8:
+    large = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+    return np.asarray(cv2.cvtColor(large, cv2.COLOR_GRAY2BGR))
+
+
+NO_BOXES = np.empty((0, 4), np.float32)
+
+
+def test_motion_is_in_pixels_of_the_frame() -> None:
+    camera = camera_motion.CameraMotion()
+    assert camera.update(colour(scene()), NO_BOXES) is None, "the first frame"
+    found = camera.update(np.roll(colour(scene()), 24, axis=1), NO_BOXES)
+    assert found is not None
+    np.testing.assert_allclose(found[:, :2], np.eye(2), atol=0.01)
+    np.testing.assert_allclose(found[:, 2], [24, 0], atol=1.5)
+
+
+def test_a_still_camera_leaves_it_to_the_boxes() -> None:
+    camera = camera_motion.CameraMotion()
+    noise = np.random.default_rng(0)
+    for _ in range(5):
+        picture = colour(scene()).astype(np.int16) + noise.integers(-4, 5, (736, 1280, 1))
+        assert camera.update(np.clip(picture, 0, 255).astype(np.uint8), NO_BOXES) is None
+
+
+def test_another_size_begins_anew() -> None:
+    camera = camera_motion.CameraMotion()
+    camera.update(colour(scene()), NO_BOXES)
+    assert camera.update(colour(scene())[:, :700], NO_BOXES) is None
+
+
+def with_bus(shift: int) -> UInt8:
+    """A bus that covers most of the picture and drives; what stands behind it stands still."""
+    picture, bus = scene(), scene(seed=9)[:140, :200]
+    picture[20:160, 40 + shift : 240 + shift] = bus
+    return colour(picture)
+
+
+def test_objects_are_left_out() -> None:
+    box = np.array([[40, 20, 240, 160]], np.float32) * 4
+    camera = camera_motion.CameraMotion()
+    camera.update(with_bus(0), box)
+    found = camera.update(with_bus(8), box + np.float32([32, 0, 32, 0]))
+    assert found is None or abs(found[:, 2]).max() < 1, "only the bus moves, by 32 pixels"
+    deceived = camera_motion.CameraMotion()
+    deceived.update(with_bus(0), NO_BOXES)
+    found = deceived.update(with_bus(8), NO_BOXES)
+    assert found is not None and abs(found[:, 2]).max() > 20, "the scene is too easy to show anything"
+
+
+def test_boxes_that_are_no_numbers_hide_nothing() -> None:
+    assert camera_motion.ground_of(np.full((1, 4), np.nan, np.float32), (10, 10)).all()

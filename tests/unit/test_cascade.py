@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.analytics import cascade
 from edge.analytics.cascade import CropQueue, CropRequest, CropStage, hand_back, sharpness, view_quality
 from edge.analytics.settings import CropStageSettings
 from edge.types import Classification, Frame, Tracks, UInt8
@@ -74,6 +75,16 @@ def test_a_blurred_view_is_no_better_for_being_large() -> None:
     crops = stage(interval_s=0.5)
     assert crops.choose(frame(0), tracks_of(BOX))
     assert not crops.choose(frame(1, BLURRED), tracks_of(LARGE))
+
+
+def test_blurred_views_are_cut_out_only_once_per_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut: list[int] = []
+    monkeypatch.setattr(cascade, "sharpness", lambda image: cut.append(1) or sharpness(image))
+    crops = stage(interval_s=0.5, refresh_s=60)
+    crops.choose(frame(0), tracks_of(BOX))
+    for number in range(1, 51):
+        assert not crops.choose(frame(number * 0.04, BLURRED), tracks_of(LARGE))
+    assert len(cut) == 1 + 3, "two seconds"
 
 
 @pytest.mark.parametrize(

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import ctypes
-import shutil
-import subprocess
-from collections.abc import Iterable
+import runpy
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from edge import boxes
 from edge.cuda import build, launches
-from edge.cuda.launches import Launch, NmsMemory, Picture
+from edge.cuda.launches import NmsMemory, Picture
 from edge.errors import MissingError
 from edge.manifest import InputSpec
 from edge.preprocess import Preprocessor, fit
 from edge.types import Array, Float32, Int64, UInt8
 
-TESTS = Path(__file__).parents[1]
+CpuKernels: TypeAlias = Any
+NUMPY_GPU = runpy.run_path(str(Path(__file__).parents[1] / "numpy_gpu.py"))
 SIZES = [(64, 48), (33, 21), (96, 96), (160, 40), (41, 130), (7, 5), (1, 1), (2, 300)]
 BYTES = InputSpec(name="frames", width=64, height=48, layout="nhwc", dtype="uint8", colour="bgr")
 FLOATS = InputSpec(
@@ -35,32 +36,12 @@ FLOATS = InputSpec(
 )
 
 
-class CpuKernels:
-    """Runs launches on the CPU; addresses are those of numpy arrays."""
-
-    def __init__(self, library: Path) -> None:
-        self.library = ctypes.CDLL(str(library))
-
-    def run(self, steps: Iterable[Launch]) -> None:
-        for step in steps:
-            size = getattr(self.library, f"size_{step.kernel}")()
-            assert size == step.arguments.nbytes, f"{step.kernel}: the struct in C has {size} bytes"
-            indices = ((ctypes.c_uint * 3)(*step.grid), (ctypes.c_uint * 3)(*step.block))
-            getattr(self.library, f"run_{step.kernel}")(*indices, ctypes.c_void_p(step.arguments.ctypes.data))
-
-
 @pytest.fixture(scope="module")
 def cpu(tmp_path_factory: pytest.TempPathFactory) -> CpuKernels:
-    compiler = shutil.which("g++")
-    if compiler is None:
+    kernels: CpuKernels | None = NUMPY_GPU["compile_as_cpp"](tmp_path_factory.mktemp("kernels"))
+    if kernels is None:
         pytest.skip("g++ is not installed, so the kernels cannot be run on the CPU")
-    library = tmp_path_factory.mktemp("kernels") / "kernels.so"
-    # no fused multiply-adds, as the kernels ask for on the GPU
-    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"]
-    subprocess.run(
-        [compiler, *flags, f"-I{TESTS}", str(TESTS / "cpu_kernels.cpp"), "-o", str(library)], check=True, timeout=100
-    )
-    return CpuKernels(library)
+    return kernels
 
 
 def picture(width: int, height: int, seed: int = 0) -> UInt8:
@@ -88,6 +69,24 @@ def test_letterbox_is_within_one_grey_level_of_opencv(cpu: CpuKernels, width: in
     expected = Preprocessor(spec, 1).images([image])[0][0]
     found = on_kernel(cpu, spec, image)
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    frame=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    model=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    resize=st.sampled_from(["letterbox", "stretch"]),
+    anchor=st.sampled_from(["centre", "top-left"]),
+    seed=st.integers(0, 99),
+)
+def test_letterbox_of_any_size_is_within_one_grey_level_everywhere(
+    cpu: CpuKernels, frame: tuple[int, int], model: tuple[int, int], resize: str, anchor: str, seed: int
+) -> None:
+    update = {"width": model[0], "height": model[1], "resize": resize, "anchor": anchor}
+    spec = BYTES.model_copy(update=update)
+    image = picture(*frame, seed)
+    expected = Preprocessor(spec, 1).images([image])[0][0]
+    assert np.abs(on_kernel(cpu, spec, image).astype(int) - expected.astype(int)).max() <= 1
 
 
 def test_letterbox_copies_a_frame_of_the_right_size(cpu: CpuKernels) -> None:
@@ -139,13 +138,15 @@ def test_nv12_is_within_one_grey_level_of_opencv(cpu: CpuKernels, stride: int) -
     assert np.abs(out.astype(int) - expected.astype(int)).max() <= 1
 
 
-def test_nv12_is_resized_after_its_conversion(cpu: CpuKernels) -> None:
-    planes = np.random.default_rng(4).integers(0, 256, (90, 80), np.uint8)
-    box = fit(80, 60, BYTES)
+@pytest.mark.parametrize(("width", "height"), [(80, 60), (128, 72), (64, 36), (34, 90), (2, 2)])
+def test_nv12_is_resized_after_its_conversion(cpu: CpuKernels, width: int, height: int) -> None:
+    planes = np.random.default_rng(4).integers(0, 256, (height * 3 // 2, width), np.uint8)
+    box = fit(width, height, BYTES)
     out = np.zeros((48, 64, 3), np.uint8)
-    source = Picture(address(planes), 80, address(planes[60:]), 80)
+    source = Picture(address(planes), width, address(planes[height:]), width)
     cpu.run([launches.letterbox(BYTES, box, source, address(out), pixels="nv12")])
     expected = Preprocessor(BYTES, 1).images([cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12)])[0][0]
+    # one grey level of the conversion, one of the resize
     assert np.abs(out.astype(int) - expected.astype(int)).max() <= 2
 
 
@@ -241,6 +242,18 @@ def test_nms_drops_every_box_without_a_score(cpu: CpuKernels) -> None:
     assert len(arrays.kept(0)) == 0
 
 
+@pytest.mark.parametrize("num", [1, 64, 130])
+def test_scores_of_doubles_become_zero_in_place_and_nan_stays(cpu: CpuKernels, num: int) -> None:
+    arrays = NmsArrays(*random_sets(5, num, num))
+    before = arrays.arrays["score"].copy()
+    cpu.run([*launches.greedy_nms(arrays.memory, 5, num, 0.5), launches.silence_doubles(arrays.memory, 5, num)])
+    for image in range(5):
+        expected = np.where(np.isnan(before[image]), np.nan, 0).astype(np.float32)
+        kept = boxes.nms(arrays.arrays["xyxy"][image], before[image], 0.5)
+        expected[kept] = before[image][kept]
+        np.testing.assert_array_equal(arrays.arrays["score"][image], expected)
+
+
 def matrix_nms_in_numpy(xyxy: Float32, score: Float32, sigma: float) -> Float32:
     """Equations 4 and 5 of arXiv 2003.10152, on all pairs."""
     order = np.argsort(-score, kind="stable")
@@ -300,6 +313,21 @@ def test_nvcc_compiles_the_kernels_or_is_missed(tmp_path: Path, capability: str)
 
 
 @pytest.mark.engine
+@pytest.mark.parametrize("capability", ["8.7", "8.9", "9.0", "12.0"])
+def test_the_compiler_of_nvidias_python_package_compiles_the_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: str
+) -> None:
+    nvcc = build.find_packaged_nvcc()
+    if nvcc is None:
+        pytest.skip("not installed; run: pip install nvidia-cuda-nvcc")
+    monkeypatch.setattr(build, "find_nvcc", lambda: nvcc)
+    out = tmp_path / "kernels.cubin"
+    build.compile_kernels(capability, out)
+    assert out.read_bytes()[:4] == b"\x7fELF"
+    assert f"sm_{capability.replace('.', '')}".encode() in out.read_bytes()
+
+
+@pytest.mark.engine
 def test_a_gpu_that_nvcc_does_not_know_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"sm_99999 cannot compile|nvcc is missing"):
         build.compile_kernels("9999.9", tmp_path / "kernels.cubin")
@@ -310,6 +338,24 @@ def test_without_nvcc_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch
     monkeypatch.setattr(build, "find_nvcc", lambda: None)
     with pytest.raises(MissingError, match="nvcc is missing; on a Jetson run"):
         build.compile_kernels("8.7", tmp_path / "kernels.cubin")
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "find_nvcc", lambda: Path("/usr/bin/true"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MissingError, match=r"compiled kernels cannot be kept in .*; set EDGELOOP_CACHE"):
+        build.compile_kernels("8.7", tmp_path / "file" / "cache" / "kernels.cubin")
+
+
+def test_a_compiler_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = tmp_path / "nvcc"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(build, "find_nvcc", lambda: slow)
+    monkeypatch.setattr(build, "COMPILE_TIMEOUT_S", 0.2)
+    with pytest.raises(MissingError, match=r"did not compile the kernels within 0.2 s"):
+        build.compile_kernels("8.7", tmp_path / "kernels.cubin")
+    assert not (tmp_path / "kernels.cubin").exists()
 
 
 def test_compiled_kernels_are_kept_and_named_after_their_source(

@@ -59,6 +59,52 @@ def test_a_camera_costs_its_rings_and_its_child(tmp_path: Path) -> None:
     assert two.total_mb > one.total_mb
 
 
+def outlets(found: MemoryPlan) -> dict[str, float]:
+    plain = ("drawing", "14 pictures", "capture child")
+    return {row.what: row.mb for row in found.rows if row.owner == "cam0" and not row.what.startswith(plain)}
+
+
+FRAME_MB = 1280 * 720 * 3 / 1e6
+ENCODER = 1280 * 720 * 30 / 1e6 + 5
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, {}),
+        ({"sinks": ["jsonl:-", "snapshot:/tmp"]}, {}),
+        (
+            {"record": {"folder": "/x", "fragment_s": 1}},
+            {"recording: waiting pictures and encoder": 8 * FRAME_MB + ENCODER, "recording: a fragment": 11.06},
+        ),
+        (
+            {"record": {"folder": "/x", "fragment_s": 1, "mode": "events", "pre_roll_mb": 100}},
+            {
+                "pre-roll": 104.86,
+                "recording: waiting pictures and encoder": 8 * FRAME_MB + ENCODER,
+                "recording: a fragment": 11.06,
+            },
+        ),
+        ({"sinks": ["rtsp://h/out"]}, {"restream: pictures, encoder and sender": 2 * FRAME_MB + ENCODER + 65}),
+        ({"sinks": ["hls:/x"]}, {"restream: pictures, encoder and sender": 2 * FRAME_MB + ENCODER + 65}),
+        ({"sinks": ["mp4:/x.mp4"]}, {"mp4: encoder": ENCODER}),
+    ],
+)
+def test_recordings_and_restreams_are_in_the_plan(
+    tmp_path: Path, change: dict[str, Any], expected: dict[str, float]
+) -> None:
+    found = plan(config(tmp_path, {"source": "rtsp://h/x", "size": (1280, 720), **change}))
+    assert outlets(found) == pytest.approx(expected, abs=0.01)
+
+
+def test_pictures_of_events_and_viewers_are_in_the_plan(tmp_path: Path) -> None:
+    camera = {"source": "rtsp://h/x", "size": (1280, 720)}
+    events = {"outbox": tmp_path / "o.db", "snapshots": tmp_path}
+    base = plan(config(tmp_path, camera)).total_mb
+    assert plan(config(tmp_path, camera, events=events)).total_mb == pytest.approx(base + 8 * FRAME_MB)
+    assert plan(config(tmp_path, camera, server={"enabled": True})).total_mb > base + ENCODER
+
+
 def test_a_configuration_over_its_budget_is_refused_before_it_runs(tmp_path: Path) -> None:
     loaded = config(tmp_path, {"source": "rtsp://h/x"}, memory_budget_mb=400)
     with pytest.raises(ConfigError, match=r"memory_budget_mb = 400: .* can need \d+ MB; the largest part is 19\d MB"):

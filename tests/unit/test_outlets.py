@@ -14,6 +14,7 @@ import pytest
 
 from edge.assembly import make_lane
 from edge.config import Config, parse_config
+from edge.crop_models import CropModels
 from edge.errors import ConfigError
 from edge.lane import Lane
 from edge.manifest import Manifest
@@ -42,7 +43,7 @@ def config(folder: Path, **tables: Any) -> Config:
 
 
 def lane_of(outlets: Outlets, chosen: Config) -> Lane:
-    return outlets.attach(make_lane(chosen.streams[0], chosen.models[0], MANIFEST, None))
+    return outlets.attach(make_lane(chosen.streams[0], chosen.models[0], MANIFEST, None, CropModels(chosen)))
 
 
 def result(seq: int, age_s: float = 0.0) -> Result:

@@ -293,3 +293,23 @@ def test_an_edge_error_is_what_a_reload_without_a_file_gives(running: tuple[Pipe
 
     with pytest.raises(EdgeError, match="started from arguments"):
         Operations(running[0], None, None, None).order_reload()
+
+
+def test_explain_says_what_waits_and_what_recordings_lack() -> None:
+    stats = {
+        "streams": {},
+        "events": {
+            "desk": {"written": 9, "dropped": 1},
+            "outbox": {"kept": 9, "lost": 2, "waiting_mqtt": 4},
+            "targets": {"mqtt": {"error": "broker away", "delivered": 5}},
+        },
+        "recordings": {
+            "door": {"error": "", "files": 3, "frames": 70, "packets_lost": 2},
+            "yard": {"error": "disk full", "files": 1, "frames": 5},
+        },
+    }
+    said = {(remark.topic, remark.level): remark.text for remark in explain(stats)}
+    assert said["events", "wrong"] == "9 events kept, 3 lost"
+    assert said["to mqtt", "wrong"] == "5 delivered, 4 waiting: broker away"
+    assert said["door", "note"] == "recording: 3 files, 70 pictures, 2 lost"
+    assert said["yard", "wrong"] == "recording: 1 files, 5 pictures, 0 lost: disk full"

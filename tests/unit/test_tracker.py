@@ -118,6 +118,16 @@ def test_weak_detections_continue_a_track_but_start_none() -> None:
     assert all(len(tracks) == 0 for tracks in follow(alone, range(20), score=0.2))
 
 
+@pytest.mark.parametrize("fps", [7, 10, 14, 25, 29.97, 30, 60])
+def test_a_track_of_the_frame_before_is_that_at_any_frame_rate(fps: float) -> None:
+    """Times in seconds do not add up evenly, so what was seen in the frame before must not be found by subtracting."""
+    tracker = MotionTracker()
+    for k in range(300):
+        is_good = k < 3
+        tracks = tracker.update(boxes(person(100 + k / 10), score=0.9 if is_good else 0.3), round(k * SECOND_NS / fps))
+        assert tracks.track_id.tolist() == [1], f"frame {k}"
+
+
 def test_coasting_tracks_are_returned_only_where_asked_for() -> None:
     tracker = MotionTracker(TrackerSettings(coast_s=0.2))
     follow(tracker, range(20), speed=4)

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from edge.cuda.errors import GpuError, gpu_error
-from edge.engines.trt import TrtEngine, choose_profile
+from edge.cuda.slot import choose_profile
+from edge.engines.trt import TrtEngine
 from edge.errors import EngineError, ManifestError
 from edge.manifest import EngineSpec, InputSpec, Manifest, Profile
 from edge.trt.api import TensorRt
@@ -38,6 +39,7 @@ class Bench:
         api = TensorRt(self.world.module, FAKE["flavour_of"](release))
         path, manifest = write_engine(folder, api)
         here = Environment({api.flavour: api.version}, {}, "8.9", True)
+        options.setdefault("find_kernels", lambda capability: folder / f"{capability}.cubin")
         self.engine = TrtEngine(path, manifest, environment=here, driver=self.driver, api=api, **options)
         self.path = path
 

@@ -23,6 +23,11 @@ SECRET = "hunter2canary"
         "https://host/a.m3u8?access_token=hunter2canary#t=1",
         "rtsp://a:hunter2canary@with@at@cam/1",
         "gst:rtspsrc location=rtsp://u:hunter2canary@cam/1 ! appsink",
+        "rtsp://u:1/hunter2canary@host",
+        "rtsp://u:12345?hunter2canary@host:554/live",
+        "rtsp://max.m:1#hunter2canary@10.0.0.5/live",
+        "error: rtsp://u:0/hunter2canary@x@host/live: refused",
+        "gst:rtspsrc location=rtsp://u:554/hunter2canary@cam/1 ! appsink",
     ],
 )
 def test_secrets_are_masked_in_every_slot(uri: str) -> None:
@@ -38,6 +43,10 @@ def test_no_password_survives_masking_or_naming(password: str) -> None:
 
 def test_what_is_no_secret_stays_readable() -> None:
     assert masked("rtsp://cam:554/stream?channel=2") == "rtsp://cam:554/stream?channel=2"
+    assert masked("rtsp://10.0.0.5:554/live@2") == "rtsp://10.0.0.5:554/live@2"
+    assert masked("http://localhost:80/a@b") == "http://localhost:80/a@b"
+    assert masked("http://cam:80/a, then me@here") == "http://cam:80/a, then me@here"
+    assert masked("https://tv.example/@news/live") == "https://tv.example/@news/live"
     assert masked("videos/door.mp4") == "videos/door.mp4"
 
 

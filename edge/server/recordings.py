@@ -1,0 +1,199 @@
+"""The routes to what was recorded: lists of files and events, and the files themselves, in ranges.
+
+A file is given out only if the index of its stream names it, so no path can be asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+
+from edge.recording.index import Recorded
+
+MAX_LISTED = 2000
+MAX_EVENTS = 500
+NS_PER_S = 1_000_000_000
+SNAPSHOT = re.compile(r"[0-9a-f-]{36}\.jpg")
+# what a name holds never changes, but it may be removed, and nobody else's cache shall keep it
+CACHE = {"cache-control": "private, max-age=3600"}
+Answer: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """The recordings of one stream: their folder, and the finished files in it, oldest first."""
+
+    folder: Path
+    entries: tuple[Recorded, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What the server may give out.
+
+    Attributes:
+        shelves: stream → its recordings now; any thread may ask.
+        history: (limit, stream or None) → the newest events as JSON bodies, newest first.
+        snapshots: folder of the events' pictures, None where none are kept.
+    """
+
+    shelves: Callable[[], Mapping[str, Shelf]]
+    history: Callable[[int, str | None], Sequence[str]] = lambda limit, stream: ()
+    snapshots: Path | None = None
+
+
+class RecordingRoutes:
+    """The answers; the first sentence of each docstring is what ``/api`` says about it."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def answers(self) -> dict[str, Answer]:
+        """Path → answer."""
+        return {
+            "/api/recordings": self.recordings,
+            "/api/history": self.history,
+            "/recordings/{name}/{file}": self.file,
+            "/snapshots/{file}": self.snapshot,
+        }
+
+    async def recordings(self, request: Request) -> Response:
+        """Recorded files, newest first; ?streams=a,b, ?from= and ?to= (seconds since 1970) choose."""
+        shelves = self._archive.shelves()
+        names = self._names(request, shelves)
+        start_s, end_s = _seconds(request, "from", 0.0), _seconds(request, "to", 1e11)
+        found = [
+            (entry.start_ns, name, entry)
+            for name in names
+            for entry in shelves[name].entries
+            if entry.end_ns >= start_s * NS_PER_S and entry.start_ns < end_s * NS_PER_S
+        ]
+        found.sort(key=lambda item: item[:2], reverse=True)
+        return JSONResponse(
+            {
+                "streams": {name: _summary(shelf) for name, shelf in shelves.items()},
+                "recordings": [_listed(name, entry) for _, name, entry in found[:MAX_LISTED]],
+                "left_out": max(0, len(found) - MAX_LISTED),
+            },
+        )
+
+    async def history(self, request: Request) -> Response:
+        """The newest events with their snapshots and clips; ?streams=door chooses one, ?limit= how many."""
+        stream = request.query_params.get("streams") or None
+        limit = int(min(MAX_EVENTS, max(1.0, _seconds(request, "limit", 100.0))))
+        bodies = await run_in_threadpool(self._archive.history, limit, stream)
+        shelves = self._archive.shelves()
+        return JSONResponse([self._linked(json.loads(body), shelves) for body in bodies])
+
+    async def file(self, request: Request) -> Response:
+        """A recorded file as MP4, whole or in ranges; ?download=1 saves it."""
+        shelf = self._archive.shelves().get(request.path_params["name"])
+        name = request.path_params["file"]
+        if shelf is None or all(entry.file != name for entry in shelf.entries):
+            raise HTTPException(404, "there is no such recording; it may have made room for newer ones")
+        kind = "attachment" if request.query_params.get("download") == "1" else "inline"
+        saved = f"{request.path_params['name']}-{name}"
+        return await _given(shelf.folder / name, "video/mp4", saved, kind)
+
+    async def snapshot(self, request: Request) -> Response:
+        """The picture of an event as JPEG."""
+        folder, name = self._archive.snapshots, request.path_params["file"]
+        if folder is None or not SNAPSHOT.fullmatch(name):
+            raise HTTPException(404, "there is no such picture")
+        return await _given(folder / name, "image/jpeg", name, "inline")
+
+    def _names(self, request: Request, shelves: Mapping[str, Shelf]) -> list[str]:
+        text = request.query_params.get("streams", "")
+        names = list(dict.fromkeys(text.split(","))) if text else list(shelves)
+        unknown = [name for name in names if name not in shelves]
+        if unknown:
+            known = ", ".join(shelves) or "none"
+            raise HTTPException(404, f"nothing is recorded of {unknown[0]!r}; recorded: {known}")
+        return names
+
+    def _linked(self, event: dict[str, Any], shelves: Mapping[str, Shelf]) -> dict[str, Any]:
+        """The event with addresses of this server instead of paths."""
+        links, addresses = event.get("links") or {}, {}
+        snapshot = Path(links.get("snapshot", "")).name
+        if self._archive.snapshots is not None and SNAPSHOT.fullmatch(snapshot):
+            addresses["snapshot"] = f"snapshots/{snapshot}"
+        shelf, clip = shelves.get(event.get("stream", "")), Path(links.get("clip", "")).name
+        if shelf is not None and any(entry.file == clip for entry in shelf.entries):
+            addresses["clip"] = f"recordings/{event['stream']}/{clip}"
+        return {**event, "links": addresses}
+
+
+async def _given(path: Path, media_type: str, name: str, kind: str) -> Response:
+    facts = await run_in_threadpool(_facts, path)
+    if facts is None:
+        raise HTTPException(404, "there is no such file any more")
+    return FileResponse(
+        path, media_type=media_type, filename=name, content_disposition_type=kind, stat_result=facts, headers=CACHE
+    )
+
+
+def _facts(path: Path) -> Any:
+    """Of an ordinary file; a link could lead anywhere."""
+    try:
+        return None if path.is_symlink() or not path.is_file() else path.stat()
+    except OSError:
+        return None
+
+
+def _seconds(request: Request, key: str, default: float) -> float:
+    text = request.query_params.get(key, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e11:
+        raise HTTPException(400, f"{key}: expected a number, found {text!r}")
+    return value
+
+
+def _summary(shelf: Shelf) -> dict[str, Any]:
+    entries = shelf.entries
+    first, last = (entries[0].start_ns, max(entry.end_ns for entry in entries)) if entries else (None, None)
+    return {
+        "files": len(entries),
+        "bytes": sum(entry.num_bytes for entry in entries),
+        "first": None if first is None else _iso(first),
+        "last": None if last is None else _iso(last),
+    }
+
+
+def _listed(stream: str, entry: Recorded) -> dict[str, Any]:
+    return {
+        "stream": stream,
+        "file": entry.file,
+        "url": f"recordings/{stream}/{entry.file}",
+        "kind": entry.kind,
+        "start": _iso(entry.start_ns),
+        "end": _iso(entry.end_ns),
+        "seconds": round((entry.end_ns - entry.start_ns) / NS_PER_S, 3),
+        "bytes": entry.num_bytes,
+        "frames": entry.num_frames,
+        "width": entry.width,
+        "height": entry.height,
+        "events": list(_events(entry)),
+    }
+
+
+def _events(entry: Recorded) -> Iterator[dict[str, Any]]:
+    for time_ns, kind in entry.events:
+        yield {"kind": kind, "time": _iso(time_ns), "at_s": round((time_ns - entry.start_ns) / NS_PER_S, 3)}
+
+
+def _iso(wall_ns: int) -> str:
+    when = datetime.fromtimestamp(wall_ns // 1_000_000 / 1e3, timezone.utc)
+    return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,265 @@
+"""The WebRTC viewers of the live page: each has a connection, and those of a stream share one encoder.
+
+A viewer that is connected watches the board like any other; a stream without one is neither drawn nor encoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from edge.errors import MissingError, SinkError
+from edge.metrics import Counters
+from edge.server.live import LiveBoard, Viewer
+from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.recording.encoder import Packet
+    from edge.webrtc.track import PacketTrack
+    from edge.webrtc.video import VideoFeed
+
+log = logging.getLogger(__name__)
+
+
+# for making an answer, for connecting after it, and without a report of the viewer
+ANSWER_S = 5.0
+CONNECT_S = 10.0
+SILENCE_S = 8.0
+CHECK_S = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class _Peer:
+    id: str
+    stream: str
+    track: PacketTrack | None = None
+    connection: Any = None
+    viewer: Viewer | None = None
+    timer: asyncio.TimerHandle | None = None
+    watch: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Channel:
+    """The viewers of one stream that are connected, and the encoder that they share."""
+
+    feed: VideoFeed
+    peers: set[_Peer] = field(default_factory=set)
+
+
+class Peers:
+    """All WebRTC viewers. Lives in the server's event loop.
+
+    Args:
+        board: what they watch.
+        max_peers: the most of them at once.
+
+    Attributes:
+        counters: ``answered``, ``refused``, ``connected``, ``timed_out`` (never connected), ``vanished`` (went without
+            a word), ``encoded`` (pictures, once per stream), ``missed`` (packets that a late viewer lost).
+    """
+
+    def __init__(self, board: LiveBoard, max_peers: int) -> None:
+        self._board = board
+        self._max_peers = max_peers
+        self._loop = asyncio.get_running_loop()
+        self._peers: dict[str, _Peer] = {}
+        self._channels: dict[str, _Channel] = {}
+        self._encoder_name = ""
+        self._is_closing = False
+        self._ending: set[asyncio.Task[None]] = set()
+        self.counters = Counters()
+        board.listen_pictures(self._take)
+
+    def counts(self) -> dict[str, int]:
+        """``peers`` now, and the counters."""
+        return {"peers": len(self._peers), **self.counters.snapshot()}
+
+    async def answer(self, stream: str, sdp: str, asked_from: str) -> tuple[str, str]:
+        """Take a viewer's offer.
+
+        Args:
+            stream: a stream of the board.
+            sdp: its offer, with all its candidates.
+            asked_from: the address that it came from.
+
+        Returns:
+            The viewer's id and the SDP answer.
+
+        Raises:
+            SinkError: there are too many viewers, or this device is too busy.
+            UsageError: the offer makes no sense, or the viewer cannot show H.264.
+            MissingError: there is no H.264 encoder.
+        """
+        if len(self._peers) >= self._max_peers or self._is_closing:
+            self.counters.add("refused")
+            raise SinkError(f"there are {self._max_peers} WebRTC viewers already (server.max_peers)")
+        # taken before the first pause, so that many offers at once cannot pass the limit together
+        peer = _Peer(secrets.token_urlsafe(16), stream)
+        self._peers[peer.id] = peer
+        try:
+            # the first time this loads aiortc and tries encoders, which may take seconds
+            self._encoder_name = self._encoder_name or await asyncio.to_thread(_encoder)
+            answer = await asyncio.wait_for(self._negotiate(peer, sdp, asked_from), ANSWER_S)
+        except asyncio.TimeoutError:
+            raise SinkError(f"no answer could be made within {ANSWER_S:g} s; try again") from None
+        finally:
+            if peer.timer is None:
+                self.counters.add("refused")
+                await self._end(peer)
+        self.counters.add("answered")
+        return peer.id, answer
+
+    async def end(self, stream: str, peer_id: str) -> None:
+        """Close a viewer's connection, if it is still there."""
+        peer = self._peers.get(peer_id)
+        if peer is not None and peer.stream == stream:
+            await self._end(peer)
+
+    async def close(self) -> None:
+        """End all connections and encoders."""
+        self._is_closing = True
+        self._board.listen_pictures(None)
+        feeds = [channel.feed for channel in self._channels.values()]
+        await asyncio.gather(*(self._end(peer) for peer in list(self._peers.values())))
+        if self._ending:
+            await asyncio.wait(self._ending)
+        for feed in feeds:
+            await asyncio.to_thread(feed.join, 1.0)
+
+    async def _negotiate(self, peer: _Peer, sdp: str, asked_from: str) -> str:
+        from edge.webrtc.offer import checked_offer
+        from edge.webrtc.track import PacketTrack, answer_to, connection_with
+
+        offer = checked_offer(sdp, asked_from)
+
+        def ask_key() -> None:
+            channel = self._channels.get(peer.stream)
+            if channel is not None:
+                channel.feed.ask_key()
+
+        peer.track = PacketTrack(ask_key)
+        peer.connection = connection_with(peer.track, ask_key)
+        peer.connection.on("connectionstatechange", lambda: self._changed(peer))
+        answer = await answer_to(peer.connection, offer)
+        if peer.id not in self._peers:
+            await peer.connection.close()
+            raise SinkError("the server is closing")
+        peer.timer = self._loop.call_later(CONNECT_S, self._time_out, peer)
+        return answer
+
+    def _changed(self, peer: _Peer) -> None:
+        """The connection has a new state; called by aiortc in the event loop."""
+        state = peer.connection.connectionState
+        if peer.id not in self._peers:
+            return
+        if state == "connected" and peer.viewer is None:
+            self._join(peer)
+        elif state in ("failed", "closed"):
+            self._end_soon(peer)
+
+    def _join(self, peer: _Peer) -> None:
+        """Watch the stream; the first viewer starts its encoder."""
+        self.counters.add("connected")
+        if peer.stream not in self._channels:
+            self._channels[peer.stream] = _Channel(self._new_feed(peer.stream))
+        channel = self._channels[peer.stream]
+        channel.peers.add(peer)
+        channel.feed.ask_key()
+        peer.viewer = self._board.watch(peer.stream, has_pictures=True, is_video=True)
+        peer.watch = self._loop.create_task(self._watch(peer))
+
+    async def _watch(self, peer: _Peer) -> None:
+        """End a viewer that went without a word."""
+        from edge.webrtc.track import ReportWatch
+
+        reports = ReportWatch(peer.connection)
+        while await reports.silent_s() < SILENCE_S:
+            await asyncio.sleep(CHECK_S)
+        self.counters.add("vanished")
+        self._end_soon(peer)
+
+    def _new_feed(self, stream: str) -> VideoFeed:
+        from edge.webrtc.video import VideoFeed
+
+        def call(act: Any, *arguments: Any) -> None:
+            # the loop may close between this packet and the end of the server
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(act, *arguments)
+
+        fps = self._board.info(stream).get("fps") or 0.0
+        feed = VideoFeed(
+            f"webrtc {stream}",
+            self._encoder_name,
+            fps=fps,
+            deliver=lambda packet: call(self._deliver, stream, feed, packet),
+            on_end=lambda: call(self._encoder_ended, stream, feed),
+        )
+        return feed
+
+    def _take(self, stream: str, image: UInt8, time_ns: int) -> None:
+        """A picture of the board; called in the publishing thread."""
+        channel = self._channels.get(stream)
+        if channel is not None:
+            channel.feed.put(image, time_ns)
+
+    def _deliver(self, stream: str, feed: VideoFeed, packet: Packet) -> None:
+        channel = self._channels.get(stream)
+        if channel is None or channel.feed is not feed:
+            return
+        self.counters.add("encoded")
+        for peer in channel.peers:
+            if peer.track is not None:
+                peer.track.put(packet)
+
+    def _encoder_ended(self, stream: str, feed: VideoFeed) -> None:
+        channel = self._channels.get(stream)
+        if channel is not None and channel.feed is feed:
+            for peer in list(channel.peers):
+                self._end_soon(peer)
+
+    def _time_out(self, peer: _Peer) -> None:
+        if peer.viewer is None:
+            self.counters.add("timed_out")
+            self._end_soon(peer)
+
+    def _end_soon(self, peer: _Peer) -> None:
+        task = self._loop.create_task(self._end(peer))
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _end(self, peer: _Peer) -> None:
+        """Free everything of a viewer; the last one of a stream ends its encoder. May be called twice."""
+        if self._peers.pop(peer.id, None) is None:
+            return
+        if peer.timer is not None:
+            peer.timer.cancel()
+        if peer.watch is not None:
+            peer.watch.cancel()
+        if peer.viewer is not None:
+            self._board.leave(peer.viewer)
+        channel = self._channels.get(peer.stream)
+        if channel is not None:
+            channel.peers.discard(peer)
+            if not channel.peers:
+                del self._channels[peer.stream]
+                channel.feed.stop()
+        if peer.track is not None:
+            self.counters.add("missed", peer.track.num_missed)
+            peer.track.stop()
+        if peer.connection is not None:
+            await peer.connection.close()
+
+
+def _encoder() -> str:
+    from edge.recording.encoder import find_encoder
+
+    try:
+        import edge.webrtc.track  # noqa: F401 - loads aiortc
+    except ImportError:
+        raise MissingError("WebRTC: aiortc is not installed; run: pip install 'edgeloop[webrtc]'") from None
+    return find_encoder(is_hardware_wanted=True)

@@ -1,0 +1,83 @@
+"""The routes of WebRTC viewing, as in WHEP (draft-ietf-wish-whep): an SDP offer is posted, the answer comes back.
+
+There is no trickle ICE: the offer holds all candidates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge.errors import MissingError, SinkError, UsageError
+
+if TYPE_CHECKING:
+    from edge.server.webrtc import Peers
+
+SDP = "application/sdp"
+MAX_OFFER_BYTES = 32 * 1024
+OFFER_TIMEOUT_S = 5.0
+RETRY_S = 5
+
+
+class WebRtcRoutes:
+    """The answers; the first sentence of each docstring is what ``/api`` says about it.
+
+    Args:
+        peers: the viewers.
+        known: gives the name of a stream back, or answers 404.
+    """
+
+    def __init__(self, peers: Peers, known: Callable[[str], str]) -> None:
+        self._peers = peers
+        self._known = known
+
+    async def whep(self, request: Request) -> Response:
+        """POST an SDP offer (WHEP) to see a stream over WebRTC as H.264."""
+        name = self._known(request.path_params["name"])
+        # a browser asks first before it sends this type to another site, and is refused
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != SDP:
+            raise HTTPException(415, f"expected content-type: {SDP}")
+        asked_from = request.client.host if request.client else ""
+        offer = await _offer(request)
+        try:
+            peer_id, answer = await self._peers.answer(name, offer, asked_from)
+        except UsageError as error:
+            raise HTTPException(400, str(error)) from None
+        except MissingError as error:
+            raise HTTPException(501, str(error)) from None
+        except SinkError as error:
+            raise HTTPException(503, str(error), {"retry-after": str(RETRY_S)}) from None
+        location = f"/stream/{quote(name, safe='')}/whep/{peer_id}"
+        return Response(answer, 201, {"location": location}, media_type=SDP)
+
+    async def leave(self, request: Request) -> Response:
+        """DELETE ends a WebRTC viewer, if it has not ended already."""
+        await self._peers.end(self._known(request.path_params["name"]), request.path_params["viewer"])
+        return Response(status_code=200)
+
+
+async def _offer(request: Request) -> str:
+    """The text of a small request that comes in time."""
+    try:
+        data = await asyncio.wait_for(_read(request), OFFER_TIMEOUT_S)
+    except asyncio.TimeoutError:
+        raise HTTPException(408, f"the offer did not come within {OFFER_TIMEOUT_S:g} s") from None
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise HTTPException(400, "expected an SDP offer, found no text") from None
+
+
+async def _read(request: Request) -> bytes:
+    data = b""
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > MAX_OFFER_BYTES:
+            raise HTTPException(413, f"expected at most {MAX_OFFER_BYTES} bytes")
+    return data

@@ -1,0 +1,242 @@
+"""Sink that pushes the annotated picture to a WHIP endpoint (RFC 9725): WebRTC towards a media server or an ingest.
+
+A thread with an event loop of its own keeps the connection, another encodes. A receiver that is dead or slow costs only
+this sink: it is tried again after a pause, and until it is connected nothing is drawn or encoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+
+from edge.backoff import Backoff
+from edge.errors import MissingError, SinkError, UsageError
+from edge.metrics import Counters
+from edge.recording.encoder import Packet, find_encoder
+from edge.secrets import read_secret, register
+from edge.sinks.whip_http import Answer, ask
+from edge.types import Result, UInt8
+from edge.uris import masked
+from edge.worker import Worker
+
+if TYPE_CHECKING:
+    from edge.webrtc.track import PacketTrack
+    from edge.webrtc.video import VideoFeed
+
+log = logging.getLogger(__name__)
+SDP = "application/sdp"
+POLL_S = 0.2
+CLOSE_TIMEOUT_S = 5.0
+# asks for the file with the bearer token; a fragment is never sent to a server
+BEARER_KEY = "bearer_file"
+
+
+@dataclass(frozen=True, slots=True)
+class WhipEndpoint:
+    """Where to push. ``label`` is for people and has no secrets; ``authorization`` is the header's value or empty."""
+
+    url: str
+    label: str
+    authorization: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WhipPatience:
+    """Seconds for the answer, for connecting then, and without a report of the receiver; pauses between attempts."""
+
+    answer_s: float = 10.0
+    connect_s: float = 10.0
+    silence_s: float = 10.0
+    backoff_base_s: float = 0.5
+    backoff_cap_s: float = 30.0
+
+
+PATIENCE = WhipPatience()
+
+
+def endpoint_of(address: str) -> WhipEndpoint:
+    """The endpoint of ``https://host/path``, with its access as ``https://TOKEN@…``, ``https://user:password@…`` or
+    ``…#bearer_file=FILE``.
+
+    Raises:
+        UsageError: it is no http or https address, or the fragment has another key.
+        ConfigError: the token's file cannot be read.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--sink whip:{masked(address)}: expected whip:https://HOST/PATH")
+    options = dict(parse_qsl(parts.fragment, keep_blank_values=True))
+    if set(options) - {BEARER_KEY}:
+        raise UsageError(f"--sink whip:{masked(address)}: after # only {BEARER_KEY}=FILE is expected")
+    authorization = ""
+    if options:
+        authorization = f"Bearer {read_secret(Path(options[BEARER_KEY]), f'whip: {BEARER_KEY}')}"
+    elif parts.password is not None:
+        user = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
+        register(unquote(parts.password))
+        authorization = f"Basic {base64.b64encode(user.encode()).decode()}"
+    elif parts.username:
+        register(unquote(parts.username))
+        authorization = f"Bearer {unquote(parts.username)}"
+    place = parts.netloc.rpartition("@")[2]
+    url = urlunsplit((parts.scheme, place, parts.path or "/", parts.query, ""))
+    return WhipEndpoint(url, f"whip:{masked(url)}", authorization)
+
+
+class WhipSink:
+    """Pushes one stream.
+
+    Args:
+        endpoint: where to.
+        fps: nominal frame rate, 0 where unknown.
+        patience: how long an endpoint may take.
+
+    Attributes:
+        counters: ``sent`` (packets taken for sending), ``failures``.
+        error: why the last attempt failed, empty while all is well.
+
+    Raises:
+        MissingError: aiortc is not installed, or there is no H.264 encoder.
+    """
+
+    def __init__(self, endpoint: WhipEndpoint, *, fps: float, patience: WhipPatience = PATIENCE) -> None:
+        try:
+            import edge.webrtc.track  # noqa: F401 - loads aiortc
+        except ImportError:
+            raise MissingError("whip: aiortc is not installed; run: pip install 'edgeloop[webrtc]'") from None
+        self.name = endpoint.label
+        self._endpoint = endpoint
+        self._fps = fps
+        self._patience = patience
+        self._encoder_name = find_encoder(is_hardware_wanted=True)
+        self._backoff = Backoff(base_s=patience.backoff_base_s, cap_s=patience.backoff_cap_s)
+        self._feed: VideoFeed | None = None
+        self.counters = Counters()
+        self.error = ""
+        self._worker = Worker(self.name, self._run)
+        self._worker.start()
+
+    def wants_picture(self) -> bool:
+        return self._feed is not None
+
+    def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        if self._worker.failure is not None:
+            raise SinkError(f"{self.name}: pushing has ended ({self._worker.failure})")
+        feed = self._feed
+        if feed is not None:
+            feed.put(picture(), time.monotonic_ns())
+
+    def close(self) -> None:
+        self._worker.stop()
+        self._worker.join(CLOSE_TIMEOUT_S)
+
+    def _run(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            try:
+                asyncio.run(self._push(stopping))
+            except SinkError as error:
+                self.counters.add("failures")
+                if not self.error:
+                    log.warning("%s: %s; it is tried again", self.name, error)
+                self.error = str(error)
+                stopping.wait(self._backoff.next_delay_s())
+
+    async def _push(self, stopping: threading.Event) -> None:
+        """One connection, until it fails or the stream ends."""
+        from edge.webrtc.track import PacketTrack, accept_answer, connection_with
+
+        def ask_key() -> None:
+            if self._feed is not None:
+                self._feed.ask_key()
+
+        track = PacketTrack(ask_key)
+        connection = connection_with(track, ask_key)
+        place = ""
+        try:
+            answer = await self._call(connection)
+            place = answer.location
+            await accept_answer(connection, answer.body)
+            await self._wait_for_connection(connection, stopping)
+            if not stopping.is_set():
+                await self._send(connection, track, stopping)
+        finally:
+            self._stop_feed()
+            await connection.close()
+            if place:
+                await self._hang_up(place)
+
+    async def _call(self, connection: Any) -> Answer:
+        """Offer the video."""
+        from edge.webrtc.track import offer_of
+
+        answer = await self._ask("POST", self._endpoint.url, await offer_of(connection))
+        if answer.status != 201:
+            raise SinkError(f"the endpoint answered with status {answer.status}; expected 201")
+        return answer
+
+    async def _wait_for_connection(self, connection: Any, stopping: threading.Event) -> None:
+        deadline_s = time.monotonic() + self._patience.connect_s
+        while connection.connectionState != "connected" and not stopping.is_set():
+            if connection.connectionState in ("failed", "closed"):
+                raise SinkError("the media connection failed; is UDP open between here and there?")
+            if time.monotonic() > deadline_s:
+                raise SinkError(f"not connected within {self._patience.connect_s:g} s; is UDP open?")
+            await asyncio.sleep(POLL_S / 4)
+
+    async def _send(self, connection: Any, track: PacketTrack, stopping: threading.Event) -> None:
+        from edge.webrtc.track import ReportWatch
+
+        feed, reports = self._start_feed(track), ReportWatch(connection)
+        if self.error:
+            log.info("%s: connected again", self.name)
+        self.error = ""
+        self._backoff.reset()
+        while not stopping.is_set():
+            await asyncio.sleep(POLL_S)
+            if feed.failure is not None:
+                raise SinkError(f"encoding has ended ({feed.failure})")
+            if connection.connectionState != "connected":
+                raise SinkError("the receiver has closed the connection")
+            if await reports.silent_s() > self._patience.silence_s:
+                raise SinkError(f"the receiver has reported nothing for {self._patience.silence_s:g} s")
+
+    def _start_feed(self, track: PacketTrack) -> VideoFeed:
+        from edge.webrtc.video import VideoFeed
+
+        loop = asyncio.get_running_loop()
+
+        def deliver(packet: Packet) -> None:
+            self.counters.add("sent")
+            # the loop may have ended with the connection
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(track.put, packet)
+
+        self._feed = VideoFeed(f"encode {self.name}", self._encoder_name, fps=self._fps, deliver=deliver)
+        return self._feed
+
+    def _stop_feed(self) -> None:
+        feed, self._feed = self._feed, None
+        if feed is not None:
+            feed.stop()
+            feed.join(1.0)
+
+    async def _hang_up(self, place: str) -> None:
+        # the connection is closed already; who does not hear this notices by itself
+        with suppress(SinkError):
+            await self._ask("DELETE", place)
+
+    async def _ask(self, method: str, url: str, body: str = "") -> Answer:
+        headers = {"content-type": SDP} if body else {}
+        if self._endpoint.authorization:
+            headers["authorization"] = self._endpoint.authorization
+        # in a thread: looking up a name cannot be interrupted
+        return await asyncio.to_thread(ask, method, url, body, headers, self._patience.answer_s)

@@ -1,0 +1,66 @@
+"""What is asked of an SDP text before aiortc reads it, and the candidates that can be reached."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+from edge.errors import UsageError
+
+# a browser offers one or two per network; each is an address that this device will send checks to
+MAX_CANDIDATES = 16
+_CANDIDATE = re.compile(
+    r"^a=candidate:(?P<head>\S+ 1 udp \d+) (?P<host>\S+) (?P<port>\d+) typ (?P<kind>host|srflx|prflx)\b",
+    re.IGNORECASE,
+)
+
+
+def checked_offer(sdp: str, asked_from: str) -> str:
+    """The offer with candidates that can be reached.
+
+    Browsers hide their address behind a ``.local`` name, which only multicast DNS can tell; the address that the
+    request came from takes its place. Candidates that are no UDP addresses are left out.
+
+    Args:
+        sdp: the offer.
+        asked_from: address of the client.
+
+    Raises:
+        UsageError: it is not an offer to receive one video, or holds no candidate.
+    """
+    kinds = re.findall(r"(?m)^m=(\w+) ", sdp)
+    if kinds.count("video") != 1 or set(kinds) - {"video", "audio"} or len(kinds) > 2:
+        raise UsageError(f"expected an SDP offer with one video, found {', '.join(kinds[:8]) or 'no media'}")
+    lines: list[str] = []
+    num_candidates = 0
+    for line in sdp.splitlines():
+        if not line.lower().startswith("a=candidate:"):
+            lines.append(line)
+            continue
+        reachable = _reachable(line, asked_from)
+        if reachable is not None and num_candidates < MAX_CANDIDATES:
+            num_candidates += 1
+            lines.append(reachable)
+    if not num_candidates:
+        raise UsageError(
+            "the offer holds no UDP candidate; send it when iceGatheringState is complete (trickle ICE is not spoken)"
+        )
+    return "\r\n".join(lines) + "\r\n"
+
+
+def _reachable(line: str, asked_from: str) -> str | None:
+    found = _CANDIDATE.match(line)
+    if found is None:
+        return None
+    host = asked_from if found["host"].lower().endswith(".local") else found["host"]
+    if not _is_address(host) or not 0 < int(found["port"]) < 1 << 16:
+        return None
+    return f"a=candidate:{found['head']} {host} {found['port']} typ {found['kind']}"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not (address.is_multicast or address.is_unspecified)

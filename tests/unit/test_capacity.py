@@ -1,0 +1,51 @@
+"""The capacity answer: what it makes of a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import pytest
+
+from edge.capacity import Capacity, make_clip
+
+CAPACITY = Capacity(
+    num_cores=2,
+    fps=100.0,
+    cpu_ms_per_frame=15.0,
+    shares={"the processor": 0.8, "inference": 0.95, "output of a": 0.2},
+    others=0.0,
+    streams={},
+    mb_per_camera=200.0,
+    mb_left=3000.0,
+)
+
+
+@pytest.mark.parametrize(("fps", "num_cameras"), [(5, 15), (10, 8), (15, 5), (25, 3), (30, 2), (90, 0)])
+def test_cameras_fit_by_time_with_headroom_and_by_memory(fps: float, num_cameras: int) -> None:
+    assert CAPACITY.num_cameras(fps) == num_cameras
+    assert CAPACITY.is_bound_by_memory(fps) is (fps == 5)
+
+
+def test_what_is_busiest_is_the_bottleneck() -> None:
+    assert CAPACITY.bottleneck == "inference"
+    assert "INT8" in CAPACITY.advice
+    slow = replace(CAPACITY, shares={**CAPACITY.shares, "output of a": 0.99})
+    assert slow.bottleneck == "output of a"
+    assert "sinks" in slow.advice
+
+
+def test_no_memory_is_no_camera() -> None:
+    assert replace(CAPACITY, mb_left=0.0).num_cameras(5) == 0
+
+
+def test_the_clip_is_h264_of_the_wanted_size_that_goes_on_for_long(tmp_path: Path) -> None:
+    with av.open(str(make_clip(tmp_path, (320, 180)))) as container:
+        count = 0
+        for frame in container.decode(video=0):
+            assert (frame.width, frame.height) == (320, 180)
+            count += 1
+            if count > 200:
+                break
+    assert count > 200

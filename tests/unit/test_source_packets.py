@@ -1,0 +1,178 @@
+"""Packets on their way to the recording: bounded, in order, and what is lost is known."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.config import parse_config
+from edge.errors import ConfigError
+from edge.recording.packet_wire import PacketReceiver, PacketSender
+from edge.recording.packets import ITEM_BYTES, Mark, PacketForm, PacketQueue, SourcePacket
+from edge.recording.parameter_sets import parameter_sets
+
+FORM = PacketForm("h264", 64, 48, b"header")
+
+
+def packet(number: int, size: int = 10) -> SourcePacket:
+    return SourcePacket(bytes([number % 256]) * size, number, number, number % 5 == 0, number, number)
+
+
+def drained(queue: PacketQueue) -> list[Any]:
+    queue.close()
+    found = []
+    while (item := queue.get(0.0)) is not None:
+        found.append(item)
+    return found
+
+
+def test_a_full_queue_drops_the_newest_and_the_next_one_says_how_many() -> None:
+    queue = PacketQueue(3 * (ITEM_BYTES + 10))
+    for number in range(6):
+        queue.take(packet(number))
+    assert queue.counters["packets_lost"] == 3
+    assert isinstance(queue.get(0.0), SourcePacket)
+    queue.take(packet(6))
+    assert [(item.pts, item.lost_before) for item in drained(queue)] == [(1, 0), (2, 0), (6, 3)]
+
+
+def test_forms_without_packets_do_not_pile_up() -> None:
+    queue = PacketQueue()
+    for _ in range(1000):
+        queue.begin(FORM)
+    assert drained(queue) == [FORM]
+
+
+def test_marks_without_events_are_replaced_and_those_with_events_stay() -> None:
+    queue = PacketQueue()
+    marks = [Mark(1, 1), Mark(2, 2), Mark(3, 3, ("tick",)), Mark(4, 4), Mark(5, 5)]
+    for mark in marks:
+        queue.mark(mark)
+    assert [mark.time_ns for mark in drained(queue)] == [3, 5]
+
+
+def test_after_its_close_a_queue_takes_nothing() -> None:
+    queue = PacketQueue()
+    queue.close()
+    queue.take(packet(0))
+    queue.begin(FORM)
+    queue.mark(Mark(1, 1, ("tick",)))
+    assert queue.is_finished
+    assert queue.num_bytes == 0
+
+
+class Collector:
+    def __init__(self) -> None:
+        self.forms: list[PacketForm] = []
+        self.packets: list[SourcePacket] = []
+
+    def begin(self, form: PacketForm) -> None:
+        self.forms.append(form)
+
+    def take(self, packet: SourcePacket) -> None:
+        self.packets.append(packet)
+
+
+class Wire:
+    """A sender and its receiver; ``pump`` delivers what is under way."""
+
+    def __init__(self, ring_bytes: int) -> None:
+        from edge.capture.ring import receive
+
+        self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.settimeout(0.0)
+        self.theirs = theirs
+        self.sender = PacketSender(theirs, ring_bytes=ring_bytes)
+        self.found = Collector()
+        self._receiver = PacketReceiver(self.found)
+        self._receive = receive
+        self.sender.begin(FORM)
+
+    def pump(self) -> None:
+        while True:
+            try:
+                received = self._receive(self._ours)
+            except BlockingIOError:
+                return
+            assert received is not None
+            message, fds = received
+            if message["kind"] == "packets":
+                self._receiver.begin(message, fds[0])
+            else:
+                self._receiver.take(message)
+
+    def close(self) -> None:
+        self._ours.close()
+        self.theirs.close()
+        os.close(self.sender._fd)
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=60))
+def test_what_comes_through_the_ring_is_what_went_in_and_the_rest_is_counted(steps: Sequence[tuple[int, bool]]) -> None:
+    wire = Wire(512)
+    sent = [packet(number, size) for number, (size, _) in enumerate(steps)]
+    for one, (_, is_read) in zip(sent, steps, strict=True):
+        wire.sender.take(one)
+        if is_read:
+            wire.pump()
+    wire.pump()
+    wire.close()
+    assert wire.found.forms == [FORM]
+    by_number = {one.pts: one for one in sent}
+    next_number = 0
+    for one in wire.found.packets:
+        assert one.pts == next_number + one.lost_before
+        assert one.data == by_number[one.pts].data
+        next_number = one.pts + 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "data", "expected"),
+    [
+        ("h264", b"\0\0\0\1\x67AB\0\0\0\1\x68C\0\0\1\x65picture", b"\0\0\0\1\x67AB\0\0\0\1\x68C"),
+        ("h264", b"\0\0\1\x09\xf0\0\0\1\x67AB\0\0\1\x06sei\0\0\1\x65x\0\0\1\x67no", b"\0\0\0\1\x67AB"),
+        ("h264", b"\0\0\1\x65picture", b""),
+        (
+            "hevc",
+            b"\0\0\0\1\x40\1V\0\0\0\1\x42\1S\0\0\1\x44\1P\0\0\1\x26\1x",
+            b"\0\0\0\1\x40\1V\0\0\0\1\x42\1S\0\0\0\1\x44\1P",
+        ),
+        ("h264", b"", b""),
+        ("h264", b"\0\0\1", b""),
+    ],
+)
+def test_parameter_sets_are_found_before_the_picture(codec: str, data: bytes, expected: bytes) -> None:
+    assert parameter_sets(data, codec) == expected
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (
+            {"masks": [[[0, 0], [1, 0], [1, 1]]]},
+            "stream 'door': record.content = \"source\" would show the picture with",
+        ),
+        ({"rotate": 90}, "without its rotate"),
+        ({"roi": [0, 0, 0.5, 0.5]}, "without its roi"),
+        ({"source": "synthetic://street"}, "needs a network address or a video file"),
+        ({"source": "/dev/video0"}, "needs a network address or a video file"),
+        ({"decoder": "opencv"}, "needs a network address or a video file"),
+    ],
+)
+def test_a_stream_that_must_not_be_shown_as_it_is_cannot_be_recorded_as_source(
+    stream: dict[str, Any], message: str
+) -> None:
+    record = {"folder": "/tmp/x", "content": "source"}
+    raw = {
+        "model": {"path": "m.onnx"},
+        "streams": [{"name": "door", "source": "rtsp://a/b", "record": record, **stream}],
+    }
+    with pytest.raises(ConfigError, match=r"record\.content = .source.") as error:
+        parse_config(raw, where="edge.toml")
+    assert message in str(error.value)
