@@ -6,6 +6,7 @@ import random
 import socket
 import threading
 import time
+from itertools import cycle
 from typing import Literal, get_args
 
 from edge.chaos.pictures import OTHER_SIZE_PX, SIZE_PX, jpegs, transport_stream
@@ -114,9 +115,10 @@ class ChaosCamera:
                 self._send_pictures(client)
 
     def _send_transport_stream(self, client: socket.socket) -> None:
-        stream = transport_stream(FPS, jump_every=15, jump_s=3600.0)
-        while self.fault == "clock_jump" and not self._stopping.wait(1 / FPS):
-            client.sendall(next(stream))
+        for piece in cycle(transport_stream(FPS, jump_every=15, jump_s=3600.0)):
+            if self.fault != "clock_jump" or self._stopping.wait(1 / FPS):
+                return
+            client.sendall(piece)
 
     def _send_pictures(self, client: socket.socket) -> None:
         started, index, chance = time.monotonic(), 0, random.Random(5)

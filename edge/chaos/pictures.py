@@ -6,7 +6,6 @@ Shape letters: H W picture pixels.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 
@@ -16,6 +15,9 @@ from edge.scene.street import Street
 from edge.types import UInt8
 
 NUM_PICTURES = 40
+# of a transport stream, before it begins anew; and the time of its first picture
+NUM_PIECES = 300
+FIRST_S = 60.0
 SIZE_PX = (320, 180)
 OTHER_SIZE_PX = (256, 144)
 TS_CLOCK_HZ = 90_000
@@ -39,32 +41,39 @@ def _jpeg(picture: UInt8, size: tuple[int, int]) -> bytes:
     return bytes(data)
 
 
-def transport_stream(fps: float, jump_every: int, jump_s: float) -> Iterator[bytes]:
-    """MPEG-2 video in a transport stream, piece by piece, one picture each.
+@lru_cache(maxsize=2)
+def transport_stream(fps: float, jump_every: int, jump_s: float) -> tuple[bytes, ...]:
+    """MPEG-2 video in a transport stream, in pieces of one picture each; its clock jumps to and fro.
 
     Args:
         fps: pictures per second by its clock.
-        jump_every: pictures between two jumps of the clock, 0 for none.
-        jump_s: seconds by which it jumps, forwards and backwards in turn.
+        jump_every: pictures between two jumps.
+        jump_s: seconds by which it jumps.
     """
+    pieces: list[bytes] = []
+    for begin in range(0, NUM_PIECES, jump_every):
+        offset_s = FIRST_S + jump_s * (begin // jump_every % 2)
+        pieces += _run_of_pieces(fps, range(begin, begin + jump_every), offset_s)
+    return tuple(pieces)
+
+
+def _run_of_pieces(fps: float, indices: range, offset_s: float) -> list[bytes]:
+    """Pictures without a jump; a muxer of their own, as none writes times that fall."""
     import av
 
-    out = io.BytesIO()
+    out, pieces = io.BytesIO(), []
     with av.open(out, "w", "mpegts", options={"mpegts_flags": "resend_headers"}) as container:
         video = container.add_stream("mpeg2video", rate=round(fps))
         video.width, video.height, video.pix_fmt = *SIZE_PX, "yuv420p"
         video.codec_context.gop_size = 5
-        offset_s, index = 60.0, 0
-        while True:
-            if jump_every and index and index % jump_every == 0:
-                offset_s += jump_s if (index // jump_every) % 2 else -jump_s
+        for index in indices:
             frame = av.VideoFrame.from_ndarray(pictures()[index % NUM_PICTURES], format="bgr24")
             for packet in video.encode(frame):
-                # the container wants times that rise; the jump is written into the packet itself
                 packet.pts = packet.dts = round((offset_s + index / fps) * TS_CLOCK_HZ)
                 packet.time_base = Fraction(1, TS_CLOCK_HZ)
                 container.mux(packet)
-            yield out.getvalue()
+            pieces.append(out.getvalue())
             out.seek(0)
             out.truncate()
-            index += 1
+    # the encoder is one picture behind: the last one of a run is never sent, as when a camera starts anew
+    return pieces

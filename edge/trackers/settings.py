@@ -36,9 +36,10 @@ class TrackerSettings:
         growth_per_s: boxes are grown by this share of their size on each side per second between two frames before
             they are compared, at most by half (C-BIoU, driven by time).
         direction_weight: what the agreement with the direction of travel adds (OC-SORT's momentum).
+        replay_s: so long between two sightings is a gap even where no frame was missed; any missed frame is one.
         replay_steps: after a gap the filter is run again over so many points between the box seen last and the new
             one (OC-SORT's observation-centric re-update); 0 switches it off.
-        own_motion: estimate the camera's shift from the boxes themselves where no camera motion is given.
+        own_motion: estimate the shift that all boxes share, which the camera's motion, if it is given, leaves over.
         appearance_weight: what a difference of 1 in the cosine similarity of looks adds to the similarity of rivals,
             where an embedding model is given.
         per_class: only boxes of the same class match.
@@ -67,6 +68,7 @@ class TrackerSettings:
     height_power: float = 0.5
     growth_per_s: float = 2.0
     direction_weight: float = 0.0
+    replay_s: float = 0.06
     replay_steps: int = 4
     own_motion: bool = True
     appearance_weight: float = 1.0
@@ -138,6 +140,7 @@ OCSORT = TrackerSettings(
     height_power=0.0,
     growth_per_s=0.0,
     direction_weight=0.2,
+    replay_s=float("inf"),
     replay_steps=8,
     own_motion=False,
     duplicate_overlap=1.0,

@@ -35,7 +35,6 @@ class MotionTracker:
         self._now_s = self._before_s = 0.0
         self._dt_s = 0.0
         self._last_ns: int | None = None
-        self._is_motion_given = False
         self._gallery = Gallery(self.settings.appearance_weight)
 
     def update(
@@ -69,7 +68,6 @@ class MotionTracker:
         last_ns = time_ns if self._last_ns is None else self._last_ns
         self._last_ns = time_ns
         self._dt_s = max(0, time_ns - last_ns) / 1e9
-        self._is_motion_given = affine is not None
         # compared with itself, not with now less dt: a sum of floats does not come out even
         self._before_s = self._now_s
         self._now_s += self._dt_s
@@ -125,7 +123,7 @@ class MotionTracker:
         growth = min(MOST_GROWTH, self.settings.growth_per_s * self._dt_s)
         boxes = kalman.to_corners(seen.centre, growth)
         pairs = self._meeting(seen, kalman.to_corners(self._state[kalman.VALUE], growth), boxes)
-        if self._is_motion_given or not self.settings.own_motion or self._dt_s == 0:
+        if not self.settings.own_motion or self._dt_s == 0:
             return pairs
         best = association.mutual_best(pairs.row, pairs.col, pairs.overlap, (len(self._book), len(boxes)))
         best &= self._book["is_confirmed"][pairs.row]
@@ -184,7 +182,7 @@ class MotionTracker:
         cols = np.flatnonzero(track_of >= 0)
         rows, box = track_of[cols], seen.centre[cols]
         gap_s = self._now_s - self._book["seen_s"][rows]
-        hidden = self._book["seen_s"][rows] < self._before_s
+        hidden = (self._book["seen_s"][rows] < self._before_s) | (gap_s > s.replay_s)
         if s.replay_steps and hidden.any():
             r = rows[hidden]
             past = self._seen_state[:, r], self._book["box"][r]
