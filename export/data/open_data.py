@@ -14,6 +14,7 @@ from export.data.entries import FileDataset, Reading
 from export.data.image_file import list_images
 from export.data.join import JoinedDataset, first
 from export.data.masks import read_masks
+from export.data.only import only
 from export.data.sample import Dataset, DataTask
 from export.data.voc import read_voc
 from export.data.yolo import read_yolo
@@ -25,10 +26,12 @@ log = logging.getLogger(__name__)
 FORMS = """  coco:labels.json            COCO detection JSON, pictures beside it
   voc:DIR[?split=val]         Annotations/*.xml and JPEGImages/
   yolo:DIR[?split=val]        images/, labels/, and data.yaml or classes.txt
+                              all three: [?only=person,car] these classes and few pictures without them
   masks:DIR                   images/, masks/*.png, and classes.json or classes.txt
   classes:DIR                 one folder of pictures per class
   synthetic:street?count=500&seed=1&size=416x416&task=detect"""
 SCHEMES = ("coco", "voc", "yolo", "masks", "classes", "synthetic")
+OPTIONS = {"coco": ("only",), "voc": ("split", "only"), "yolo": ("split", "only")}
 
 
 def open_dataset(uri: str, task: DataTask | None = None, *, on_error: OnError = "refuse") -> Dataset:
@@ -52,6 +55,8 @@ def open_dataset(uri: str, task: DataTask | None = None, *, on_error: OnError = 
         return _open_synthetic(path, options, task, uri)
     problems = Problems()
     reading = _read(scheme, Path(path).expanduser(), options, problems, uri)
+    if "only" in options:
+        reading = only(reading, [name.strip() for name in options["only"].split(",") if name.strip()])
     if task is not None and task != reading.task:
         raise DataError(f"{uri}: labels for the task {reading.task!r}, but {task!r} was asked for")
     entries = check_entries(reading, problems)
@@ -70,7 +75,7 @@ def _split(uri: str) -> tuple[str, str, dict[str, str]]:
     if not colon or scheme not in SCHEMES:
         scheme, rest = "", uri
     path, _, query = rest.partition("?")
-    return scheme, path, dict(parse_qsl(query))
+    return scheme, path, dict(parse_qsl(query, keep_blank_values=True))
 
 
 def _recognise(path: Path, uri: str) -> str:
@@ -91,8 +96,8 @@ def _recognise(path: Path, uri: str) -> str:
 
 def _read(scheme: str, path: Path, options: dict[str, str], problems: Problems, uri: str) -> Reading:
     scheme = scheme or _recognise(path, uri)
-    allowed = {"split"} if scheme in {"voc", "yolo"} else set()
-    unknown = sorted(set(options) - allowed)
+    allowed = OPTIONS.get(scheme, ())
+    unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise UsageError(f"{uri}: unknown option {unknown[0]!r}; {scheme}: takes {', '.join(allowed) or 'none'}")
     if not path.exists():

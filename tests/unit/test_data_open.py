@@ -286,7 +286,7 @@ def test_fault_is_named(tmp_path: Path, build: Callable[[Path], str], message: s
     [
         ("coco:nowhere.json", DataError, "coco:nowhere.json: no such file or folder"),
         ("nowhere", DataError, "classes:DIR "),
-        ("voc:{}?part=val", UsageError, "unknown option 'part'; voc: takes split"),
+        ("voc:{}?part=val", UsageError, "unknown option 'part'; voc: takes split, only"),
         ("voc:{}?split=test", DataError, "no split 'test' in ImageSets/Main; found: val"),
         ("synthetic:street?task=classify", UsageError, "not classify"),
     ],
@@ -402,3 +402,41 @@ def test_real_detection_sets_open_without_faults(
 def test_real_folders_open_without_faults(shared_data: Path, path: str, num_images: int, num_classes: int) -> None:
     dataset = open_dataset(str(shared_data / path))
     assert (len(dataset), len(dataset.classes)) == (num_images, num_classes)
+
+
+def test_only_some_classes_are_read_in_the_order_asked_for(tmp_path: Path) -> None:
+    make_coco(tmp_path)
+    everything = open_dataset(f"coco:{tmp_path / 'labels.json'}")
+    assert everything.classes == ("cat", "dog")
+    dogs = open_dataset(f"coco:{tmp_path / 'labels.json'}?only=dog")
+    assert dogs.classes == ("dog",)
+    # the second picture shows no dog, and one empty picture would be half of all
+    assert [(sample.image_id, sample.labels.tolist()) for sample in dogs] == [("train/a.jpg", [0])]
+    assert dogs[0].boxes.tolist() == [[1, 2, 11, 22]]
+    turned = open_dataset(f"coco:{tmp_path / 'labels.json'}?only=dog,cat")
+    assert turned.classes == ("dog", "cat")
+    assert [sample.labels.tolist() for sample in turned] == [[0, 1], [1]]
+    assert len({dogs.fingerprint, turned.fingerprint, everything.fingerprint}) == 3
+
+
+def test_a_tenth_of_pictures_without_the_classes_stays_as_background(tmp_path: Path) -> None:
+    images = [{"id": n, "file_name": f"{n}.jpg", "width": 40, "height": 30} for n in range(60)]
+    for image in images:
+        write_picture(tmp_path / str(image["file_name"]))
+    boxes = [{"id": n, "image_id": n, "category_id": 1 + n % 2, "bbox": [1, 2, 10, 20]} for n in range(60)]
+    labels = {
+        "images": images,
+        "annotations": boxes,
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
+    }
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    cats = open_dataset(f"coco:{tmp_path / 'labels.json'}?only=cat")
+    assert sum(len(sample.labels) > 0 for sample in cats) == 30
+    assert sum(len(sample.labels) == 0 for sample in cats) == 3
+
+
+@pytest.mark.parametrize("wrong", ["?only=cow", "?only=", "?only=cat,cow"])
+def test_unknown_classes_of_only_name_those_that_exist(tmp_path: Path, wrong: str) -> None:
+    make_coco(tmp_path)
+    with pytest.raises(DataError, match="expected some of cat, dog"):
+        open_dataset(f"coco:{tmp_path / 'labels.json'}{wrong}")
