@@ -126,7 +126,12 @@ def load_model(model: ModelConfig) -> Model:
         EdgeError: it cannot be used.
     """
     return open_model(
-        model.path, manifest=model.manifest, engine=model.engine, threads=model.threads, max_batch=model.max_batch
+        model.path,
+        manifest=model.manifest,
+        engine=model.engine,
+        threads=model.threads,
+        max_batch=model.max_batch,
+        is_ahead=True,
     )
 
 

@@ -40,9 +40,13 @@ class Window:
     def add(self, value: float) -> None:
         self._values.append(value)
 
+    def values(self) -> list[float]:
+        """The last of them, oldest first."""
+        return list(self._values)
+
     def percentiles(self) -> tuple[float, float]:
         """Median and 99th percentile, 0 while there is no value."""
-        values = list(self._values)
+        values = self.values()
         if not values:
             return 0.0, 0.0
         median, high = np.percentile(values, (50, 99))

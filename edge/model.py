@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.engines.ahead import AheadEngine
 from edge.engines.choose import open_engine
+from edge.engines.null import NullEngine
 from edge.errors import EngineError, ManifestError, ModelError
 from edge.heads.choose import open_head
 from edge.inspect.propose import propose_manifest
@@ -90,6 +92,7 @@ def open_model(
     threads: int | None = None,
     max_batch: int | None = None,
     score: float | None = None,
+    is_ahead: bool = False,
 ) -> Model:
     """Load a model file with everything that it needs.
 
@@ -100,6 +103,7 @@ def open_model(
         threads: of a CPU engine.
         max_batch: largest batch of a model with a dynamic batch.
         score: least score that the head lets through, instead of the manifest's ``track_score``.
+        is_ahead: give an engine that cannot take a batch while one runs a thread in which it can.
 
     Raises:
         ModelError: the file cannot be used, or its manifest does not fit it.
@@ -111,6 +115,8 @@ def open_model(
         found = found.model_copy(update={"thresholds": thresholds})
     loaded = open_engine(path, found, kind=engine, threads=threads, max_batch=max_batch)
     _check_input(found, loaded, path)
+    if is_ahead and not isinstance(loaded, (FrameEngine, NullEngine)):
+        loaded = AheadEngine(loaded, found.input)
     return Model(found, loaded, open_head(found))
 
 

@@ -29,6 +29,7 @@ def bench(
     seconds: Annotated[float, typer.Option(help="How long each part runs.")] = 10.0,
     plan: Annotated[bool, typer.Option("--plan", help="Say how many cameras this machine takes.")] = False,
     size: Annotated[str, typer.Option(help="Pixels of a planned camera; a configuration has its own.")] = SIZE,
+    picture: Annotated[Path | None, typer.Option(help="Draw stages and ages into this .png or .svg.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the bare engine and the whole loop; or, with --plan, how many cameras this machine takes."""
@@ -61,6 +62,10 @@ def bench(
         ratio = round(loop["fps"] / bare.fps, 3)
         engine_facts = {name: getattr(bare, name) for name in bare.__slots__}
         report = {"cores": cores(), "engine": engine_facts, "loop": loop, "loop_to_engine": ratio}
+    if picture is not None:
+        from edge.measure_picture import draw_report
+
+        draw_report(report, picture)
     if as_json:
         print_json(report)
     else:
@@ -77,6 +82,10 @@ def _print(report: dict[str, Any]) -> None:
     out.print(f"loop    [bold]{loop['fps']:.1f}[/bold] frames/s, {loop['cpu_ms_per_frame']:.2f} ms CPU a frame")
     out.print(
         f"        age median {loop['age_median_ms']:.1f} ms, p99 {loop['age_p99_ms']:.1f} ms, {loop['dropped']} dropped"
+    )
+    out.print(
+        f"        collector: {loop['gc']['pauses']} pauses, longest {loop['gc']['longest_ms']} ms; "
+        f"memory: {loop['blocks_per_frame']:+} blocks a frame, {loop['peak_rss_mb']:.0f} MB at most"
     )
     if bare:
         out.print(f"ratio   [bold]{report['loop_to_engine']:.2f}[/bold] of the bare engine, on {report['cores']} cores")

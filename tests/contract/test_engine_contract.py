@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge.engines import ort
+from edge.engines.ahead import AheadEngine
 from edge.engines.choose import open_engine
 from edge.errors import EdgeError, EngineError, MissingError, ModelError, UsageError
 from edge.interfaces import Engine
@@ -44,11 +45,14 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "DEVICES", {"ort-cuda": "cpu"})
 
 
-@pytest.fixture(params=["ort", "openvino", "ort-cuda"])
+@pytest.fixture(params=["ort", "openvino", "ort-cuda", "ahead-ort", "ahead-openvino"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     if request.param == "ort-cuda":
         on_cpu(monkeypatch)
-    opened = open_engine(write_model(tmp_path / "m.onnx"), MANIFEST, kind=request.param, threads=1, max_batch=4)
+    kind = request.param.removeprefix("ahead-")
+    opened = open_engine(write_model(tmp_path / "m.onnx"), MANIFEST, kind=kind, threads=1, max_batch=4)
+    if kind != request.param:
+        opened = AheadEngine(opened, SPEC)
     request.addfinalizer(opened.close)
     return opened
 

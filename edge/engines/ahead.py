@@ -1,0 +1,72 @@
+"""A CPU engine with a thread of its own: while it runs a batch, the next is fitted in and the last decoded.
+
+Numpy, OpenCV and the engines let go of the interpreter while they work, so this needs no process.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from edge.interfaces import Engine, TensorInfo
+from edge.manifest import InputSpec
+from edge.preprocess import Preprocessor
+from edge.types import Array, Letterbox, UInt8
+
+
+class AheadEngine:
+    """See ``edge.interfaces.Engine`` and ``FrameEngine``; at most two batches are under way."""
+
+    def __init__(self, engine: Engine, spec: InputSpec) -> None:
+        """Args: the engine, which is closed with this one; what its input looks like."""
+        self._engine = engine
+        # one is read by the engine while the other one is filled
+        self._preprocessors = deque(Preprocessor(spec, engine.max_batch) for _ in range(2))
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._under_way: deque[Future[Mapping[str, Array]]] = deque()
+
+    @property
+    def name(self) -> str:
+        return self._engine.name
+
+    @property
+    def inputs(self) -> Sequence[TensorInfo]:
+        return self._engine.inputs
+
+    @property
+    def outputs(self) -> Sequence[TensorInfo]:
+        return self._engine.outputs
+
+    @property
+    def max_batch(self) -> int:
+        return self._engine.max_batch
+
+    @property
+    def is_fixed_batch(self) -> bool:
+        return self._engine.is_fixed_batch
+
+    def infer(self, tensor: Array) -> Mapping[str, Array]:
+        return self._thread.submit(self._engine.infer, tensor).result()
+
+    def submit_frames(self, images: Sequence[UInt8]) -> list[Letterbox]:
+        preprocessor = self._preprocessors[0]
+        self._preprocessors.rotate()
+        pad_to = self.max_batch if self.is_fixed_batch else 0
+        tensor, letterboxes = preprocessor.images(images, pad_to=pad_to)
+        self._under_way.append(self._thread.submit(self._infer, tensor))
+        return letterboxes
+
+    def collect(self) -> Mapping[str, Array]:
+        return self._under_way.popleft().result()
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._under_way.clear()
+        self._engine.close()
+
+    def _infer(self, tensor: Array) -> Mapping[str, Array]:
+        # the next batch may begin before these are decoded
+        return {name: np.array(values) for name, values in self._engine.infer(tensor).items()}
