@@ -37,7 +37,7 @@ LAYERS = [
     {"pipeline"},
     {"daemon.reload", "daemon.remembered", "daemon.operations"},
     {"daemon"},
-    {"capacity", "measure", "chaos", "replay"},
+    {"capacity", "measure", "measure_picture", "chaos", "replay"},
     {"commands"},
     {"cli"},
 ]
