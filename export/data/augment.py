@@ -16,7 +16,7 @@ from edge.manifest import InputSpec
 from edge.preprocess import fit
 from edge.types import UInt8
 from export.data.augment_pixels import PixelSettings, change_pixels
-from export.data.geometry import PAD_LEVEL, Placement, Window, paint, paint_mask, place_labels
+from export.data.geometry import PAD_LEVEL, Placement, Window, paint, paint_mask, place_labels, turned
 from export.data.sample import IGNORE_LABEL, DataTask, Sample
 
 Size = tuple[int, int]
@@ -32,6 +32,7 @@ class AugmentSettings:
 
     Attributes:
         flip: mirror left and right.
+        turn: turn by one, two or three right angles: for pictures without an up, from above or under a microscope.
         crop: scale by a factor in [scale_min, scale_max] of the letterboxed size and put at a random place: larger
             pictures are cropped, smaller ones padded. Otherwise the picture is letterboxed.
         focus: of the crops, how many are put so that a random object's centre is inside.
@@ -45,6 +46,7 @@ class AugmentSettings:
     """
 
     flip: float = 0.5
+    turn: float = 0.0
     crop: float = 1.0
     scale_min: float = 0.6
     scale_max: float = 1.5
@@ -66,7 +68,7 @@ class AugmentSettings:
     jpeg_quality_min: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("flip", "crop", "focus", "colour", "mosaic", "mixup", "cutout", "blur", "noise", "jpeg"):
+        for name in ("flip", "turn", "crop", "focus", "colour", "mosaic", "mixup", "cutout", "blur", "noise", "jpeg"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability in [0, 1], found {getattr(self, name)}")
         if not 0 < self.scale_min <= self.scale_max:
@@ -112,6 +114,8 @@ def augment(
     Returns:
         A sample of exactly this size, with its own memory.
     """
+    if settings.turn:
+        sample, other = _turn(sample, settings, rng), _turning(other, settings, rng)
     made = _one(sample, size, settings, rng, other, num_samples, task)
     if task == "detect" and rng.random() < settings.mixup:
         partner = _one(other(int(rng.integers(num_samples))), size, settings, rng, other, num_samples, task)
@@ -121,6 +125,14 @@ def augment(
     if rng.random() < settings.cutout:
         made = _cut_out(made, settings.cutout_area, rng)
     return made
+
+
+def _turn(sample: Sample, settings: AugmentSettings, rng: Generator) -> Sample:
+    return turned(sample, int(rng.integers(1, 4))) if rng.random() < settings.turn else sample
+
+
+def _turning(other: Callable[[int], Sample], settings: AugmentSettings, rng: Generator) -> Callable[[int], Sample]:
+    return lambda index: _turn(other(index), settings, rng)
 
 
 def letterboxed(width: int, height: int, size: Size) -> Placement:

@@ -74,6 +74,17 @@ class Placement:
         return np.array([[self.scale_x, 0, x], [0, self.scale_y, y]], np.float64)
 
 
+def turned(sample: Sample, quarters: int) -> Sample:
+    """The sample turned counter-clockwise by ``quarters`` right angles; boxes and mask stay exact."""
+    boxes, width, height = sample.boxes, sample.image.shape[1], sample.image.shape[0]
+    for _ in range(quarters % 4):
+        boxes = np.stack((boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]), axis=1)
+        width, height = height, width
+    image: UInt8 = np.ascontiguousarray(np.rot90(sample.image, quarters))
+    mask = None if sample.mask is None else np.ascontiguousarray(np.rot90(sample.mask, quarters))
+    return replace(sample, image=image, boxes=boxes.astype(np.float32), mask=mask)
+
+
 def paint(image: UInt8, target: UInt8, placement: Placement, window: Window) -> None:
     """Write the placed picture into a window of ``target`` (h, w, 3); what it does not cover becomes grey."""
     size = (window.width, window.height)

@@ -13,7 +13,7 @@ from numpy.random import default_rng
 
 from edge.types import Bool, Float32
 from export.data.augment import AugmentSettings, augment, letterboxed
-from export.data.geometry import Placement, Window, paint, paint_mask, place_labels
+from export.data.geometry import Placement, Window, paint, paint_mask, place_labels, turned
 from export.data.sample import IGNORE_LABEL, Sample
 
 STILL = AugmentSettings.none()
@@ -61,7 +61,9 @@ def agree(white: Bool, boxes: Float32, margin: int = 2) -> bool:
 @given(sample=samples(), other=samples(), seed=st.integers(0, 10_000), mosaic=st.booleans(), crop=st.booleans())
 def test_boxes_follow_the_pixels(sample: Sample, other: Sample, seed: int, mosaic: bool, crop: bool) -> None:
     size = (64, 80)
-    changes = replace(STILL, flip=0.5, crop=float(crop), scale_min=0.5, scale_max=1.5, shift=0.2, mosaic=float(mosaic))
+    changes = replace(
+        STILL, flip=0.5, turn=0.5, crop=float(crop), scale_min=0.5, scale_max=1.5, shift=0.2, mosaic=float(mosaic)
+    )
     made = augment(sample, size, changes, default_rng(seed), lambda _: other, 1, "detect")
     # grey padding is no object, so white is what is brighter than halfway from it
     white = made.image[..., 0] > BRIGHT
@@ -73,7 +75,7 @@ def test_boxes_follow_the_pixels(sample: Sample, other: Sample, seed: int, mosai
 @given(sample=samples(), seed=st.integers(0, 10_000), mosaic=st.booleans())
 def test_masks_follow_the_pixels(sample: Sample, seed: int, mosaic: bool) -> None:
     size = (64, 80)
-    changes = replace(STILL, flip=0.5, crop=1.0, scale_min=0.5, scale_max=2.0, mosaic=float(mosaic))
+    changes = replace(STILL, flip=0.5, turn=0.5, crop=1.0, scale_min=0.5, scale_max=2.0, mosaic=float(mosaic))
     made = augment(sample, size, changes, default_rng(seed), lambda _: sample, 1, "segment")
     assert made.mask is not None and set(np.unique(made.mask)) <= {0, 1, IGNORE_LABEL}
     # bilinear pictures and nearest masks differ by half a pixel at an edge, seen where both are certain
@@ -114,6 +116,18 @@ def test_flip_is_the_mirror_image() -> None:
     np.testing.assert_array_equal(made.image, picture[:, ::-1])
     np.testing.assert_array_equal(made.mask, sample.mask[:, ::-1])
     assert made.boxes.tolist() == [[34, 5, 61, 40]]
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3, 5])
+def test_a_turned_picture_has_its_boxes_exactly_where_they_are(quarters: int) -> None:
+    sample = painted(64, 48, (3, 5, 30, 40))
+    made = turned(sample, quarters)
+    ((x1, y1, x2, y2),) = made.boxes.astype(int)
+    white = np.zeros(made.image.shape[:2], np.bool_)
+    white[y1:y2, x1:x2] = True
+    np.testing.assert_array_equal(made.image[..., 0] == 255, white)
+    np.testing.assert_array_equal(made.mask == 1, white)
+    np.testing.assert_array_equal(turned(made, -quarters).image, sample.image)
 
 
 def test_nearly_hidden_objects_are_ignored_and_vanished_ones_dropped() -> None:
