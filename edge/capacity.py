@@ -18,6 +18,7 @@ from edge.config import Config, StreamConfig
 from edge.daemon.explain import ADVICE, loads
 from edge.memory_plan import plan_memory, size_of
 from edge.pipeline import Pipeline
+from edge.processor_time import machine_s, own_s
 from edge.recording.encoder import VideoEncoder, find_encoder
 from edge.scene.street import Street
 
@@ -33,7 +34,6 @@ WARM_FRAMES = 5
 START_LIMIT_S = 60.0
 # sinks that a folder can stand for
 LOCAL_SINKS = ("jsonl", "snapshot", "mp4", "record", "hls")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +204,11 @@ def _run(pipeline: Pipeline, seconds: float) -> tuple[float, Usage, dict[str, An
     while min(lane.counters["emitted"] for lane in lanes) < WARM_FRAMES and time.monotonic() < deadline:
         _raise_failures(pipeline)
         time.sleep(0.01)
-    before, cpu, started = sum(lane.counters["emitted"] for lane in lanes), _cpu_times(), time.monotonic()
+    before, cpu, started = sum(lane.counters["emitted"] for lane in lanes), (own_s(), *machine_s()), time.monotonic()
     pipeline.wait(seconds)
     spent_s = time.monotonic() - started
     fps = (sum(lane.counters["emitted"] for lane in lanes) - before) / spent_s
-    ours_s, busy_s, total_s = (after - first for after, first in zip(_cpu_times(), cpu, strict=True))
+    ours_s, busy_s, total_s = (after - first for after, first in zip((own_s(), *machine_s()), cpu, strict=True))
     facts: dict[str, Any] = {lane.name: lane.stats() for lane in lanes}
     _raise_failures(pipeline)
     return fps, Usage(ours_s / spent_s, busy_s / max(total_s, 1e-9)), facts
@@ -217,23 +217,6 @@ def _run(pipeline: Pipeline, seconds: float) -> tuple[float, Usage, dict[str, An
 def _raise_failures(pipeline: Pipeline) -> None:
     for failure in pipeline.failures():
         raise failure
-
-
-def _cpu_times() -> tuple[float, float, float]:
-    """Processor seconds: of this process and its living children; of the whole machine busy; and in total."""
-    ticks = _ticks_of("self")
-    for task in Path("/proc/self/task").iterdir():
-        ticks += sum(_ticks_of(child) for child in (task / "children").read_text().split())
-    machine = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    # the fourth and fifth are idle and waiting for a disk
-    busy = sum(machine) - machine[3] - machine[4]
-    return ticks / _TICKS_PER_S, busy / _TICKS_PER_S, sum(machine) / _TICKS_PER_S
-
-
-def _ticks_of(pid: str) -> int:
-    # the name in brackets may hold spaces
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
 
 
 def _memory(config: Config, planned_mb: Mapping[str, float]) -> tuple[float, float]:

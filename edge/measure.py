@@ -18,12 +18,12 @@ from edge.daemon.service import summarise
 from edge.interfaces import SourceInfo
 from edge.model import Model
 from edge.pipeline import Pipeline
+from edge.processor_time import own_s
 from edge.sources.choose import open_source
 from edge.types import UInt8
 
 WARMUP = 10
-# of a loop's time, before the growth of its memory counts
-WARM_SHARE = 0.3
+LOOK_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def measure_engine(model: Model, images: Sequence[UInt8], seconds: float) -> Bar
     for _ in range(WARMUP):
         model.engine.infer(tensor)
     spent: list[float] = []
-    cpu_s = _cpu_s()
+    cpu_s = own_s()
     started = time.perf_counter()
     while time.perf_counter() - started < seconds:
         before = time.perf_counter()
@@ -58,7 +58,7 @@ def measure_engine(model: Model, images: Sequence[UInt8], seconds: float) -> Bar
         fps=round(count / wall_s, 2),
         median_ms=round(float(np.median(spent)), 3),
         p99_ms=round(float(np.percentile(spent, 99)), 3),
-        cpu_ms_per_frame=round((_cpu_s() - cpu_s) * 1e3 / count, 3),
+        cpu_ms_per_frame=round((own_s() - cpu_s) * 1e3 / count, 3),
     )
 
 
@@ -88,31 +88,57 @@ class GcPauses:
         return {"pauses": len(self.spent_ms), "longest_ms": round(max(spent), 2), "sum_ms": round(sum(spent), 1)}
 
 
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    at_s: float
+    cpu_s: float
+    num_blocks: int
+    num_frames: int
+
+
 def measure_loop(config: Config, max_seconds: float) -> dict[str, Any]:
     """Run a configuration for a while; its rate, ages, drops and stage times, and the processor time per frame.
 
-    ``blocks_per_frame`` is by how many blocks of Python's memory the process grew per frame: 0 where nothing leaks.
+    It is measured from the first frames to the last one, without start and stop. ``blocks_per_frame`` is by how many
+    blocks of Python's memory the process grew per frame: about 0 where nothing leaks and all windows are full.
     """
     pipeline = Pipeline(config)
-    cpu_s = _cpu_s()
     with GcPauses() as pauses:
         pipeline.start()
-        pipeline.wait(max_seconds * WARM_SHARE)
-        warm, warm_blocks = summarise(pipeline), sys.getallocatedblocks()
-        pipeline.wait(max_seconds * (1 - WARM_SHARE))
-        summary, num_blocks = summarise(pipeline), sys.getallocatedblocks() - warm_blocks
+        first, last = _measured_stretch(pipeline, max_seconds)
+        summary = summarise(pipeline)
         pipeline.stop()
     for failure in pipeline.failures():
         raise failure
+    num_frames, seconds = max(1, last.num_frames - first.num_frames), max(1e-9, last.at_s - first.at_s)
     return {
         **summary.as_dict(),
-        "cpu_ms_per_frame": round((_cpu_s() - cpu_s) * 1e3 / max(1, summary.frames), 3),
+        "fps": round((last.num_frames - first.num_frames) / seconds, 2),
+        "cpu_ms_per_frame": round((last.cpu_s - first.cpu_s) * 1e3 / num_frames, 3),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        "blocks_per_frame": round(num_blocks / max(1, summary.frames - warm.frames), 2),
+        "blocks_per_frame": round((last.num_blocks - first.num_blocks) / num_frames, 2),
         "gc": pauses.as_dict(),
         "ages_ms": {name: [round(age, 2) for age in lane.age_ms.values()] for name, lane in pipeline.lanes.items()},
         "streams": {name: lane.stats() for name, lane in pipeline.lanes.items()},
     }
+
+
+def _measured_stretch(pipeline: Pipeline, max_seconds: float) -> tuple[_Moment, _Moment]:
+    """Two moments, in each of which a frame had just come out."""
+    deadline = time.monotonic() + max_seconds
+    first = last = _moment(pipeline)
+    while time.monotonic() < deadline and not pipeline.wait(LOOK_S):
+        now = _moment(pipeline)
+        if first.num_frames < WARMUP:
+            first = last = now
+        elif now.num_frames > last.num_frames:
+            last = now
+    return first, last
+
+
+def _moment(pipeline: Pipeline) -> _Moment:
+    num_frames = sum(lane.counters["emitted"] for lane in pipeline.lanes.values())
+    return _Moment(time.monotonic(), own_s(), sys.getallocatedblocks(), num_frames)
 
 
 def first_images(uri: str, count: int) -> tuple[list[UInt8], SourceInfo]:
@@ -128,9 +154,3 @@ def first_images(uri: str, count: int) -> tuple[list[UInt8], SourceInfo]:
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def _cpu_s() -> float:
-    """Processor seconds of this process and of its ended children."""
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime

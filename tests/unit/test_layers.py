@@ -14,7 +14,7 @@ IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sink
 # lowest first; a module may import from its own layer and from those below. "swap" stands for all of edge/swap that
 # is not named more closely elsewhere.
 LAYERS = [
-    {"errors", "types", "files", "uris", "class_names", "backoff", "metrics"},
+    {"errors", "types", "files", "uris", "class_names", "backoff", "metrics", "processor_time"},
     {"daemon.notify", "daemon.process_facts", "daemon.gpu_stats", "daemon.jetpack", "daemon.explain"},
     {"secrets", "daemon.settings", "server.access", "server.limits", "server.schema", "config_overrides"},
     {"interfaces", "boxes", "manifest", "worker", "handoff", "capture.process", "capture.ring", "mot_text"},
