@@ -13,6 +13,8 @@ SHARED = ROOT.parent / "shared" / "data"
 # markers whose tests may be left out in CI: they are opt-in or need hardware
 OPTIONAL = {"gpu", "bench", "soak"}
 _skipped_in_ci: list[str] = []
+# which engine is faster here must not decide what a test sees; processes that tests start inherit it
+os.environ.setdefault("EDGELOOP_ENGINE_TRIAL", "off")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,121 @@
+"""Which engine ``auto`` takes: measured once per model and machine, then remembered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.engines import choose, trial
+from edge.errors import EngineError, ModelError
+from edge.interfaces import TensorInfo
+from edge.manifest import InputSpec, Manifest
+from edge.types import Array
+
+NAMES = ("first", "second")
+
+
+class Paced:
+    """Takes so many seconds for a frame; a negative number makes it fail."""
+
+    name = "paced"
+    max_batch = 1
+    is_fixed_batch = False
+    inputs: Sequence[TensorInfo] = [TensorInfo("frames", (None, 4, 8, 3), "uint8")]
+    outputs: Sequence[TensorInfo] = []
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def infer(self, tensor: Array) -> Mapping[str, Array]:
+        assert tensor.shape == (1, 4, 8, 3)
+        if self._seconds < 0:
+            raise EngineError("out of memory")
+        time.sleep(self._seconds)
+        return {"x": np.zeros(1)}
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGELOOP_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(trial, "TRIAL_S", 0.05)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"a model")
+    return path
+
+
+def chosen(path: Path, seconds: dict[str, float], loaded: list[str] | None = None) -> str:
+    def load(name: str) -> Paced:
+        if loaded is not None:
+            loaded.append(name)
+        if seconds[name] == 0:
+            raise ModelError("cannot be read")
+        return Paced(seconds[name])
+
+    return trial.fastest(path, NAMES, ["1.0"], 2, load)
+
+
+@pytest.mark.parametrize(
+    ("first_s", "second_s", "expected"),
+    [
+        (0.002, 0.008, "first"),
+        (0.008, 0.002, "second"),
+        (0.002, 0.002, "first"),
+        (0, 0.002, "second"),
+        (0.002, 0, "first"),
+        (0.002, -1, "first"),
+        (-1, 0.002, "second"),
+        (0, 0, "first"),
+    ],
+)
+def test_the_faster_one_is_taken(model: Path, first_s: float, second_s: float, expected: str) -> None:
+    assert chosen(model, {"first": first_s, "second": second_s}) == expected
+
+
+def test_it_is_measured_once_for_each_file(model: Path) -> None:
+    loaded: list[str] = []
+    pace = {"first": 0.008, "second": 0.002}
+    assert chosen(model, pace, loaded) == "second"
+    assert chosen(model, pace, loaded) == "second"
+    assert loaded == ["first", "second"]
+    model.write_bytes(b"another model")
+    chosen(model, pace, loaded)
+    assert loaded == ["first", "second", "first", "second"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"x": 3}'])
+def test_a_damaged_memory_is_no_fault(model: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "engine-trials.json").write_text(text)
+    assert chosen(model, {"first": 0.002, "second": 0.008}) == "first"
+
+
+def test_a_memory_that_cannot_be_written_is_no_fault(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    assert chosen(model, {"first": 0.002, "second": 0.008}) == "first"
+
+
+@pytest.mark.parametrize(("switch", "expected"), [("off", "ort"), ("on", "openvino")])
+def test_auto_asks_the_trial_unless_it_is_switched_off(
+    model: Path, monkeypatch: pytest.MonkeyPatch, switch: str, expected: str
+) -> None:
+    opened: list[str] = []
+
+    def pretend(path: Path, manifest: Manifest, name: str, threads: int | None, max_batch: int | None) -> Paced:
+        opened.append(name)
+        return Paced(0.002 if name == "openvino" else 0.008)
+
+    monkeypatch.setenv(trial.SWITCH, switch)
+    monkeypatch.setattr(choose, "_open", pretend)
+    monkeypatch.setattr(choose, "_has_openvino", lambda: True)
+    spec = InputSpec(name="frames", width=8, height=4, layout="nhwc", dtype="uint8", colour="bgr")
+    manifest = Manifest(name="m", task="detect", head="edgenet", input=spec, classes=("x",))
+    choose.open_engine(model, manifest, kind="auto")
+    assert opened[-1] == expected
+    choose.open_engine(model, manifest, kind="ort")
+    assert opened[-1] == "ort"
