@@ -46,6 +46,10 @@ def make_lane(
             f"stream {stream.name!r}: {model.path.name} makes embeddings, which show nothing by themselves; "
             "expected a detector, segmenter or classifier"
         )
+    if stream.tiles is not None and manifest.task != "detect":
+        raise ConfigError(
+            f"stream {stream.name!r}: tiles are for detectors; {model.path.name} is made to {manifest.task}"
+        )
     follower = Follower(
         stream.name,
         manifest.classes,

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.analytics.settings import AnalyticsSettings, SecondStageSettings, TrackConfig
-from edge.capture.settings import HealthConfig, Mask, MotionGateConfig, Region, Side
+from edge.capture.settings import HealthConfig, Mask, MotionGateConfig, Region, Side, TileCount
 from edge.config_overrides import overridden
 from edge.daemon.settings import GovernorSettings, LogSettings, ServerConfig, SwapSettings
 from edge.errors import ConfigError
@@ -71,6 +71,8 @@ class StreamConfig(Section):
     max_fps: float | None = Field(default=None, gt=0, le=1000)
     size: tuple[Side, Side] | None = None
     roi: Region | None = None
+    tiles: tuple[TileCount, TileCount] | None = None
+    tile_overlap: float = Field(default=0.2, ge=0, le=0.5)
     rotate: Literal[0, 90, 180, 270] = 0
     masks: tuple[Mask, ...] = ()
     motion_gate: MotionGateConfig = MotionGateConfig()
@@ -118,9 +120,8 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _one_broker_is_a_list_of_one(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and isinstance(raw.get("mqtt"), dict):
-            return raw | {"mqtt": [raw["mqtt"]]}
-        return raw
+        is_one = isinstance(raw, dict) and isinstance(raw.get("mqtt"), dict)
+        return raw | {"mqtt": [raw["mqtt"]]} if is_one else raw
 
     @model_validator(mode="after")
     def _names_fit(self) -> Config:

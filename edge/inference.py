@@ -16,16 +16,15 @@ from edge.errors import EdgeError, EngineError
 from edge.handoff import LatestFrames
 from edge.lane import Lane
 from edge.model import Model, Started
+from edge.run_frames import Inferred, run_frames
 from edge.swap.agreement import check_outputs
-from edge.types import Array, Frame, Prediction
+from edge.types import Frame, Prediction
 
 log = logging.getLogger(__name__)
 IDLE_S = 0.2
 POLL_S = 0.02
 # what a broken graph or a wrong manifest makes the libraries raise
 FAULTS = (EdgeError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, OSError)
-# the predictions of some frames, and nanoseconds per frame and stage
-Inferred: TypeAlias = tuple[list[Prediction], dict[str, int]]
 # frames, predictions, nanoseconds of the engine per frame
 Tap: TypeAlias = Callable[[Sequence[Frame], Sequence[Prediction], int], None]
 
@@ -173,7 +172,8 @@ class InferenceWorker:
         """Send frames off where the engine takes a batch while one runs; else see them through and return None."""
         name = lanes[frames[0].stream].model
         model = self._models[name]
-        if not model.overlaps or name in self._probations or len(frames) > model.engine.max_batch:
+        is_tiled = any(lanes[frame.stream].tiles is not None for frame in frames)
+        if not model.overlaps or is_tiled or name in self._probations or len(frames) > model.engine.max_batch:
             # the batch under way holds earlier frames
             self._land()
             self._infer(frames, lanes)
@@ -207,9 +207,9 @@ class InferenceWorker:
         name = lanes[frames[0].stream].model
         probation = self._probations.get(name)
         if probation is None:
-            inferred = _run(self._models[name], frames)
+            inferred = run_frames(self._models[name], frames, lanes)
         else:
-            inferred = self._run_on_probation(name, frames, probation)
+            inferred = self._run_on_probation(name, frames, lanes, probation)
         self._pass_on(name, frames, lanes, inferred)
 
     def _pass_on(self, name: str, frames: list[Frame], lanes: Mapping[str, Lane], inferred: Inferred) -> None:
@@ -223,10 +223,12 @@ class InferenceWorker:
         if tap is not None:
             tap(frames, predictions, spent["infer"])
 
-    def _run_on_probation(self, name: str, frames: list[Frame], probation: Probation) -> Inferred:
+    def _run_on_probation(
+        self, name: str, frames: list[Frame], lanes: Mapping[str, Lane], probation: Probation
+    ) -> Inferred:
         """Run a model that took over a moment ago; if it fails, the old one is back and sees the same frames."""
         try:
-            inferred = _run(self._models[name], frames, check_outputs)
+            inferred = run_frames(self._models[name], frames, lanes, check_outputs)
             if len(inferred[0]) != len(frames):
                 raise EngineError(f"{len(inferred[0])} predictions for {len(frames)} frames")
             probation.judge(*inferred)
@@ -236,33 +238,13 @@ class InferenceWorker:
             self._max_batch[name] = probation.before.engine.max_batch
             del self._probations[name]
             probation.on_failure(error)
-            return _run(probation.before, frames)
+            return run_frames(probation.before, frames, lanes)
         return inferred
 
     def _close_ended(self, lanes: Mapping[str, Lane]) -> None:
         under_way = {frame.stream for frame in self._flight.frames} if self._flight is not None else set()
         for name in (self._latest.ended() & lanes.keys()) - under_way:
             lanes[name].results.close()
-
-
-def _run(
-    model: Model, frames: Sequence[Frame], check: Callable[[Mapping[str, Array]], None] = lambda outputs: None
-) -> Inferred:
-    """Run frames through a model, in several batches if there are more than it takes at once; ``check`` may raise."""
-    predictions: list[Prediction] = []
-    spent = {"letterbox": 0, "infer": 0, "head": 0}
-    for start in range(0, len(frames), model.engine.max_batch):
-        started_ns = time.monotonic_ns()
-        started = model.start([frame.image for frame in frames[start : start + model.engine.max_batch]])
-        letterboxed_ns = time.monotonic_ns()
-        outputs = model.finish(started)
-        inferred_ns = time.monotonic_ns()
-        check(outputs)
-        predictions += model.head.decode(outputs, started.letterboxes)
-        spent["letterbox"] += letterboxed_ns - started_ns
-        spent["infer"] += inferred_ns - letterboxed_ns
-        spent["head"] += time.monotonic_ns() - inferred_ns
-    return predictions, {stage: time_ns // len(frames) for stage, time_ns in spent.items()}
 
 
 def _is_over(lane: Lane) -> bool:

@@ -18,6 +18,7 @@ from edge.manifest import Manifest
 from edge.metrics import Counters, Rate, StageTimes, Window
 from edge.recording.packets import PacketQueue
 from edge.secrets import redacted
+from edge.tiles import TileGrid
 from edge.types import Event, Frame, Result
 
 CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ended", "failed"]
@@ -82,6 +83,13 @@ class Lane:
     @property
     def name(self) -> str:
         return self.config.name
+
+    @property
+    def tiles(self) -> TileGrid | None:
+        """How its pictures are cut before the model sees them; None for whole pictures."""
+        if self.config.tiles is None:
+            return None
+        return TileGrid(*self.config.tiles, overlap=self.config.tile_overlap)
 
     @property
     def has_room(self) -> bool:

@@ -119,8 +119,8 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest]) -> MemoryPlan
 def _model_rows(name: str, path: Path, spec: InputSpec, max_batch: int) -> list[MemoryRow]:
     file_mb = path.stat().st_size / STEP_MB if path.is_file() else 0.0
     values = max_batch * spec.width * spec.height * 3
-    # the batch, and what the engine makes of it on its way
-    tensor_mb = 2 * values * DTYPE_BYTES.get(spec.dtype, 4) / STEP_MB
+    # the batch, the one that is filled meanwhile, and what the engine makes of it on its way
+    tensor_mb = 3 * values * DTYPE_BYTES.get(spec.dtype, 4) / STEP_MB
     return [
         MemoryRow(name, "weights and engine", ENGINE_MB + ENGINE_TIMES_FILE * file_mb),
         MemoryRow(name, f"batch of {max_batch}", tensor_mb),
@@ -138,6 +138,9 @@ def _stream_rows(stream: StreamConfig) -> list[MemoryRow]:
     else:
         rows.append(MemoryRow(stream.name, f"{THREAD_FRAMES} pictures under way", THREAD_FRAMES * frame_mb))
         rows.append(MemoryRow(stream.name, "decoder", decoder_mb(stream)))
+    if stream.tiles is not None:
+        # each overlaps its neighbours by at most a half, in both directions
+        rows.append(MemoryRow(stream.name, "tiles", 4 * frame_mb))
     return [*rows, *_record_rows(stream)]
 
 

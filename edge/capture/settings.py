@@ -58,3 +58,4 @@ def _side(start: Corner, end: Corner, point: Corner) -> float:
 Region = Annotated[tuple[Share, Share, Share, Share], AfterValidator(_region)]
 Mask = Annotated[tuple[Corner, ...], Field(min_length=3), AfterValidator(_polygon)]
 Side = Annotated[int, Field(ge=16, le=8192)]
+TileCount = Annotated[int, Field(ge=1, le=8)]
