@@ -24,6 +24,8 @@ from edge.types import Event, Frame, Result
 CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ended", "failed"]
 # two results may wait for a slow output; more would only be older
 OUTPUT_CAPACITY = 2
+# of a file, whose frames do not age: as many again may be in the engine, so that it never waits for the output
+LOSSLESS_CAPACITY = 4
 
 
 @dataclass(slots=True)
@@ -73,7 +75,7 @@ class Lane:
 
     def __post_init__(self) -> None:
         self.results = DropQueue(
-            OUTPUT_CAPACITY,
+            LOSSLESS_CAPACITY if self.config.is_lossless else OUTPUT_CAPACITY,
             is_lossless=self.config.is_lossless,
             on_drop=self._on_drop,
         )
@@ -94,7 +96,7 @@ class Lane:
     @property
     def has_room(self) -> bool:
         """Whether inference may work for this stream: a lossless one waits for its output."""
-        return not self.config.is_lossless or len(self.results) + self.num_in_engine < OUTPUT_CAPACITY
+        return not self.config.is_lossless or len(self.results) + self.num_in_engine < LOSSLESS_CAPACITY
 
     def is_too_old(self, frame: Frame, now_ns: int) -> bool:
         """Whether a frame is beyond the age that may still come out; lossless streams have no such age."""

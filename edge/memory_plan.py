@@ -32,8 +32,8 @@ CHILD_MB = 80.0
 PROCESS_MB = 190.0
 # a decoder's reference pictures (H.264, level 4: at most 16, and one in work) at 1.5 bytes, and three as BGR
 DECODER_BYTES_PER_PX = 17 * 1.5 + 3 * 3
-# in thread mode: being read, waiting (at most 2), in inference, waiting as results (2), in output
-THREAD_FRAMES = 7
+# in thread mode: being read, waiting (at most 2), in inference and waiting as results (4), in output, and one to spare
+THREAD_FRAMES = 9
 # the picture that is drawn on, its JPEG, and the scene or sinks that hold one more
 OUTPUT_FRAMES = 3
 # x264 without look-ahead: measured 24 to 36 bytes a pixel from 1920x1080 to 640x360, on pictures of noise
