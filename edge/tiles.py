@@ -56,7 +56,7 @@ class TileGrid:
             iou_threshold: overlap from which two boxes of a class are the same object.
         """
         places = self.places(width, height)
-        offset = [np.tile(np.float32(place[:2]), 2) for place in places]
+        offset = [np.tile(np.array(place[:2], np.float32), 2) for place in places]
         xyxy = np.concatenate([part.xyxy + shift for part, shift in zip(parts, offset, strict=True)])
         score = np.concatenate([part.score for part in parts])
         class_id = np.concatenate([part.class_id for part in parts])
