@@ -136,6 +136,7 @@ def load_model(model: ModelConfig) -> Model:
         threads=model.threads,
         max_batch=model.max_batch,
         is_ahead=True,
+        cores=model.cores,
     )
 
 

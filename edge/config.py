@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edge.analytics.settings import AnalyticsSettings, SecondStageSettings, TrackConfig
 from edge.capture.settings import HealthConfig, Mask, MotionGateConfig, Region, Side, TileCount
+from edge.config_messages import fault
 from edge.config_overrides import overridden
 from edge.daemon.settings import GovernorSettings, LogSettings, ServerConfig, SwapSettings
 from edge.errors import ConfigError
 from edge.events.settings import EventSettings, MqttSettings, WebhookSettings
 from edge.recording.settings import RecordSettings
-from edge.secrets import redacted
 from edge.uris import is_live, kind_of, short_name
 
 if sys.version_info >= (3, 11):
@@ -29,6 +27,8 @@ else:
 
 Settings = Mapping[str, Any]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
+
+Core = Annotated[int, Field(ge=0, le=1023)]
 
 
 class Section(BaseModel):
@@ -45,6 +45,7 @@ class ModelConfig(Section):
     manifest: Path | None = None
     engine: Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "trt", "null"] = "auto"
     threads: int | None = Field(default=None, ge=1, le=256)
+    cores: tuple[Core, ...] = ()
     max_batch: int | None = Field(default=None, ge=1, le=256)
     linger_ms: float = Field(default=2.0, ge=0, le=1000)
 
@@ -179,7 +180,7 @@ def parse_config(raw: dict[str, Any], *, where: str, text: str = "") -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_sentence(error, where, text, is_single_model="model" in raw)) from None
+        raise ConfigError(fault(error, Config, where, text, is_single_model="model" in raw)) from None
 
 
 def config_from_arguments(
@@ -234,67 +235,3 @@ def _refuse_unfit_source_recording(stream: StreamConfig) -> None:
             raise ValueError(f'{start} would show the picture without its {key}; use "plain" or "annotated"')
     if kind_of(stream.source) not in ("network", "file") or stream.decoder == "opencv":
         raise ValueError(f'{start} needs a network address or a video file that PyAV reads; use "plain"')
-
-
-def _sentence(error: ValidationError, where: str, text: str, *, is_single_model: bool) -> str:
-    """The first thing that is wrong, for the person who wrote the file."""
-    # a misspelt key makes the right one missing too: the misspelling is what to mend
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    key = _written(first["loc"], is_single_model)
-    line = _line_of(first["loc"], text)
-    place = f"{where}, line {line}" if line else where
-    if first["type"] == "extra_forbidden":
-        return f"{place}: unknown key {key!r}{_nearest(first['loc'], is_single_model)}"
-    if first["type"] == "missing":
-        return f"{place}: key {key!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
-    if not key:
-        return f"{place}: {message}"
-    # an address may stand where it does not belong
-    found = f"{redacted(repr(first.get('input'))):.60}"
-    return f"{place}: {key} = {found}: {message[0].lower()}{message[1:]}"
-
-
-def _written(location: tuple[int | str, ...], is_single_model: bool) -> str:
-    """A location as the person wrote it: ``[model]`` is kept as the first of the models."""
-    if is_single_model and location[:2] == ("models", 0):
-        location = ("model", *location[2:])
-    return ".".join(str(part) for part in location)
-
-
-def _nearest(location: tuple[int | str, ...], is_single_model: bool) -> str:
-    known = _keys_at(location[:-1])
-    close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    if close:
-        return f"; did you mean '{_written((*location[:-1], close[0]), is_single_model)}'?"
-    return f"; known here: {', '.join(sorted(known))}"
-
-
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """The keys of the table that a location leads to."""
-    section: Any = Config
-    for part in location:
-        if isinstance(part, int):
-            continue
-        section = _section_in(section.model_fields[part].annotation) if part in section.model_fields else section
-    return [*section.model_fields, *(["model"] if section is Config else [])]
-
-
-def _section_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        found = _section_in(inner)
-        if found is not Config:
-            return found
-    return Config
-
-
-def _line_of(location: tuple[int | str, ...], text: str) -> int:
-    """The line that the last key of a location stands on, 0 where it is not to be found without doubt."""
-    keys = [part for part in location if isinstance(part, str)]
-    if not keys:
-        return 0
-    pattern = re.compile(rf"^\s*{re.escape(keys[-1])}\s*=|^\s*\[+\s*(?:[\w.]+\.)?{re.escape(keys[-1])}\s*\]+")
-    lines = [number for number, line in enumerate(text.splitlines(), 1) if pattern.match(line)]
-    return lines[0] if len(lines) == 1 else 0

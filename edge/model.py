@@ -10,6 +10,7 @@ from pathlib import Path
 from edge.engines.ahead import AheadEngine
 from edge.engines.choose import open_engine
 from edge.engines.null import NullEngine
+from edge.engines.pinning import pinned
 from edge.errors import EngineError, ManifestError, ModelError
 from edge.heads.choose import open_head
 from edge.inspect.propose import propose_manifest
@@ -93,6 +94,7 @@ def open_model(
     max_batch: int | None = None,
     score: float | None = None,
     is_ahead: bool = False,
+    cores: Sequence[int] = (),
 ) -> Model:
     """Load a model file with everything that it needs.
 
@@ -104,6 +106,7 @@ def open_model(
         max_batch: largest batch of a model with a dynamic batch.
         score: least score that the head lets through, instead of the manifest's ``track_score``.
         is_ahead: give an engine that cannot take a batch while one runs a thread in which it can.
+        cores: of the processor, that the engine's own threads shall keep to; none for all.
 
     Raises:
         ModelError: the file cannot be used, or its manifest does not fit it.
@@ -113,10 +116,12 @@ def open_model(
     if score is not None:
         thresholds = found.thresholds.model_copy(update={"track_score": score})
         found = found.model_copy(update={"thresholds": thresholds})
-    loaded = open_engine(path, found, kind=engine, threads=threads, max_batch=max_batch)
+    with pinned(cores):
+        # threads that the engine's library starts inherit the cores of this one
+        loaded = open_engine(path, found, kind=engine, threads=threads, max_batch=max_batch)
     _check_input(found, loaded, path)
     if is_ahead and not isinstance(loaded, (FrameEngine, NullEngine)):
-        loaded = AheadEngine(loaded, found.input)
+        loaded = AheadEngine(loaded, found.input, cores)
     return Model(found, loaded, open_head(found))
 
 

@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
+from edge.engines.pinning import pin
 from edge.interfaces import Engine, TensorInfo
 from edge.manifest import InputSpec
 from edge.preprocess import Preprocessor
@@ -20,12 +21,12 @@ from edge.types import Array, Letterbox, UInt8
 class AheadEngine:
     """See ``edge.interfaces.Engine`` and ``FrameEngine``; at most two batches are under way."""
 
-    def __init__(self, engine: Engine, spec: InputSpec) -> None:
-        """Args: the engine, which is closed with this one; what its input looks like."""
+    def __init__(self, engine: Engine, spec: InputSpec, cores: Sequence[int] = ()) -> None:
+        """Args: the engine, closed with this one; what its input looks like; cores for its thread, none: all."""
         self._engine = engine
         # one is read by the engine while the other one is filled
         self._preprocessors = deque(Preprocessor(spec, engine.max_batch) for _ in range(2))
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine", initializer=pin, initargs=(cores,))
         self._under_way: deque[Future[Mapping[str, Array]]] = deque()
 
     @property

@@ -167,7 +167,14 @@ class Swap:
             timeout_s = self._settings.trial_timeout_s
             try_model(path, manifest=None, engine=config.engine, threads=config.threads, timeout_s=timeout_s)
         self._enter("load")
-        new = open_model(path, engine=config.engine, threads=config.threads, max_batch=config.max_batch, is_ahead=True)
+        new = open_model(
+            path,
+            engine=config.engine,
+            threads=config.threads,
+            max_batch=config.max_batch,
+            is_ahead=True,
+            cores=config.cores,
+        )
         self._new = new
         if new.manifest.task != self._old.manifest.task:
             raise ModelError(f"{path.name} is made to {new.manifest.task}, expected {self._old.manifest.task}")

@@ -18,7 +18,7 @@ LAYERS = [
     {"daemon.notify", "daemon.process_facts", "daemon.gpu_stats", "daemon.jetpack", "daemon.explain"},
     {"secrets", "daemon.settings", "server.access", "server.limits", "server.schema", "config_overrides"},
     {"interfaces", "boxes", "tiles", "manifest", "worker", "handoff", "capture.process", "capture.ring", "mot_text"},
-    {"logs", "server.client", "config_migrations", "swap.agreement", "swap.class_mapping"},
+    {"logs", "server.client", "config_migrations", "config_messages", "swap.agreement", "swap.class_mapping"},
     {"events.settings", "recording.settings", "capture.settings", "trackers.settings", "analytics.settings"},
     {"config", "inspect.onnx_graph", "inspect.card", "jsonl_record", "overlay.palette"},
     {"events", "recording"},
