@@ -85,10 +85,11 @@ class Child:
         send(self._channel, {"kind": "opened", "info": asdict(source.info)})
         source.decode_into(self._make_room)
         while (picture := source.read()) is not None:
-            self._take_back(0.0)
             facts = {"captured_ns": source.captured_ns, "pts_ns": picture[1], "drops": source.take_drops()}
             changes = [(change.kind, dict(change.data)) for change in source.take_changes()]
             self._send_picture(picture[0], source.info.is_live, facts | {"changes": changes})
+            # after the picture is on its way: nothing that can wait delays it
+            self._take_back(0.0)
 
     def _say_alive(self, is_live: bool) -> None:
         """A picture was held back: tell the parent that the camera is there, now and then."""
@@ -98,16 +99,20 @@ class Child:
 
     def _send_picture(self, image: UInt8, is_live: bool, facts: dict[str, Any]) -> None:
         ring = self._ring_for(image)
-        while (slot := ring.put(image)) is None and not is_live:
+        slot = ring.put(image)
+        if slot is None:
+            self._take_back(0.0)
+        while slot is None and (slot := ring.put(image)) is None and not is_live:
             self._take_back(None)
         if slot is None:
             # the pipeline holds every slot: this picture is lost, and the next message says so
             self._drops.update({"drop_ring_full": 1, **facts["drops"]})
             self._changes += facts["changes"]
             return
-        facts["drops"] = self._drops + Counter(facts["drops"])
-        facts["changes"] = self._changes + facts["changes"]
-        self._drops, self._changes = Counter(), []
+        if self._drops or self._changes:
+            facts["drops"] = self._drops + Counter(facts["drops"])
+            facts["changes"] = self._changes + facts["changes"]
+            self._drops, self._changes = Counter(), []
         self._last_sent_s = time.monotonic()
         send(self._channel, {"kind": "frame", "slot": slot, **facts})
 
