@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,22 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 # markers whose tests may be left out in CI: they are opt-in or need hardware
 OPTIONAL = {"gpu", "bench", "soak"}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _skipped_in_ci: list[str] = []
 # which engine is faster here must not decide what a test sees; processes that tests start inherit it
 os.environ.setdefault("EDGELOOP_ENGINE_TRIAL", "off")
+
+
+@pytest.fixture(autouse=True)
+def signals_are_given_back() -> Iterator[None]:
+    """Whoever takes a signal gives it back: a run that keeps Ctrl-C would leave the program that called it deaf."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    after = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, handler in before.items():
+        if after[number] is not handler and handler is not None:
+            signal.signal(number, handler)
+    assert after == before
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from edge.swap.agreement import Comparison, check_sane
 from edge.swap.class_mapping import MappedHead, mapping_table
 from edge.swap.swap import Order, Probation, Swap
 from edge.swap.trial import predict_checked
-from edge.types import Classification, Detections, Frame, Prediction, Segmentation
+from edge.types import Array, Classification, Detections, Frame, Prediction, Segmentation
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import CLASSES, manifest, tiny_model
@@ -457,11 +457,14 @@ def test_frames_on_which_a_new_model_fails_are_seen_by_the_old_one(good: Path, t
     pipeline.start()
     new = tiny_model(tmp_path / "new.onnx")
 
+    def spoilt(name: str, values: Array) -> Array:
+        return np.full_like(values, np.nan) if name == "scores" else values
+
     def spoil(phase: str) -> None:
         if phase == "probation":
-            engine = pipeline._inference._models["model"].engine
-            infer = engine.infer
-            engine.infer = lambda tensor: {**infer(tensor), "scores": np.full((len(tensor), 2), np.nan, np.float32)}  # type: ignore[method-assign]
+            engine: Any = pipeline._inference._models["model"].engine
+            collect = engine.collect
+            engine.collect = lambda: {name: spoilt(name, values) for name, values in collect().items()}
 
     report = pipeline.swap_model("model", new, has_trial=False, on_phase=spoil)
     before = pipeline.lanes["a"].counters["emitted"]
