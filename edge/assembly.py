@@ -19,7 +19,6 @@ from edge.interfaces import Sink, Tracker
 from edge.lane import Lane
 from edge.manifest import Manifest
 from edge.memory_plan import LARGEST_PX, child_limit_mb
-from edge.model import Model, open_model
 from edge.sinks.choose import open_sink
 from edge.sources.isolated import Deadlines
 from edge.sources.prepared import Preparation
@@ -120,23 +119,6 @@ def tracker_settings(score: float, manifest: Manifest) -> TrackerSettings:
         score_low=min(manifest.thresholds.track_score, score),
         score_high=score,
         score_new=min(score + 0.1, 0.95),
-    )
-
-
-def load_model(model: ModelConfig) -> Model:
-    """A model as its configuration says.
-
-    Raises:
-        EdgeError: it cannot be used.
-    """
-    return open_model(
-        model.path,
-        manifest=model.manifest,
-        engine=model.engine,
-        threads=model.threads,
-        max_batch=model.max_batch,
-        is_ahead=True,
-        cores=model.cores,
     )
 
 

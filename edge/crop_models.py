@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from edge.config import Config, ModelConfig, StreamConfig
 from edge.errors import ConfigError
 from edge.manifest import Manifest
-from edge.model import Model, open_model
+from edge.model import Model, load_model
 from edge.second_stage import CropClassifier, StreamView
 from edge.trackers.appearance import CropEmbedder
 from edge.worker import Worker
@@ -96,13 +96,7 @@ class CropModels:
 
 def _load(config: ModelConfig, task: str, key: str) -> Model:
     # one thread of its own: the cores belong to the frames
-    model = open_model(
-        config.path,
-        manifest=config.manifest,
-        engine=config.engine,
-        threads=config.threads or 1,
-        max_batch=config.max_batch,
-    )
+    model = load_model(config.model_copy(update={"threads": config.threads or 1}))
     if model.manifest.task != task:
         model.close()
         wanted = {"classify": "a classifier", "embed": "an embedding model"}[task]

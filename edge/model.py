@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.engines.ahead import AheadEngine
 from edge.engines.choose import open_engine
@@ -18,6 +19,9 @@ from edge.interfaces import Engine, FrameEngine, Head
 from edge.manifest import Manifest, parse_manifest, read_sidecar
 from edge.preprocess import Preprocessor
 from edge.types import Array, Letterbox, Prediction, UInt8
+
+if TYPE_CHECKING:
+    from edge.config import ModelConfig
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +127,23 @@ def open_model(
     if is_ahead and not isinstance(loaded, (FrameEngine, NullEngine)):
         loaded = AheadEngine(loaded, found.input, cores)
     return Model(found, loaded, open_head(found))
+
+
+def load_model(config: ModelConfig, *, is_ahead: bool = False) -> Model:
+    """The model that a ``[model]`` names, as ``open_model`` opens it.
+
+    Raises:
+        EdgeError: it cannot be used.
+    """
+    return open_model(
+        config.path,
+        manifest=config.manifest,
+        engine=config.engine,
+        threads=config.threads,
+        max_batch=config.max_batch,
+        is_ahead=is_ahead,
+        cores=config.cores,
+    )
 
 
 def find_manifest(path: Path, manifest: Path | Manifest | None = None) -> Manifest:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.assembly import deadlines_of, load_model, make_lane, open_sinks, preparation_of, score_of
+from edge.assembly import deadlines_of, make_lane, open_sinks, preparation_of, score_of
 from edge.backoff import HostGate
 from edge.capture.capture import CaptureWorker
 from edge.config import Config, StreamConfig
@@ -20,6 +20,7 @@ from edge.handoff import LatestFrames
 from edge.inference import InferenceWorker
 from edge.lane import Lane
 from edge.memory_plan import plan_memory
+from edge.model import load_model
 from edge.outlets import Outlets
 from edge.output import OutputWorker
 from edge.overlay.overlay import Overlay, Theme
@@ -51,7 +52,8 @@ class Pipeline:
         """
         self.config = config
         self._board = board
-        self.models = {model.name: load_model(model) for model in config.models if config.has_frames(model)}
+        used = filter(config.has_frames, config.models)
+        self.models = {model.name: load_model(model, is_ahead=True) for model in used}
         self._crops = CropModels(config)
         self._plan(config.streams)
         self.outlets = Outlets(config)
@@ -62,12 +64,8 @@ class Pipeline:
         self._stopping = threading.Event()
         self._latest = LatestFrames()
         self._gate = HostGate()
-        self._inference = InferenceWorker(
-            self.models,
-            lambda: self.lanes,
-            self._latest,
-            {model.name: model.linger_ms / 1e3 for model in config.models},
-        )
+        linger_s = {model.name: model.linger_ms / 1e3 for model in config.models}
+        self._inference = InferenceWorker(self.models, lambda: self.lanes, self._latest, linger_s)
         self._captures: dict[str, Worker] = {}
         self._outputs: dict[str, Worker] = {}
         self._worker = Worker("inference", self._inference.run)

@@ -24,7 +24,7 @@ from edge.errors import ConfigError, DataError, SourceError
 from edge.files import sha256_of, write_atomic
 from edge.jsonl_record import ResultEncoder, WallClock
 from edge.lane import Lane
-from edge.model import Model, open_model
+from edge.model import Model, load_model
 from edge.secrets import redacted
 from edge.sources.choose import Decoding, open_source
 from edge.sources.replay import RawWriter, RecordedPicture, ReplaySource
@@ -115,7 +115,7 @@ def replay(folder: Path, write: Callable[[bytes], object], model: Path | None = 
     else:
         _refuse_other_models(recording)
     models_by_name = {
-        item.name: open_model(item.path, manifest=item.manifest, engine=item.engine, threads=item.threads, max_batch=1)
+        item.name: load_model(item.model_copy(update={"max_batch": 1}))
         for item in config.models
         if config.has_frames(item)
     }

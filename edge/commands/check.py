@@ -66,13 +66,11 @@ def _migrate(path: Path) -> None:
 def _check_model(loaded: Any, model: Any) -> dict[str, str]:
     import numpy as np
 
-    from edge.model import check_finite, open_model
+    from edge.model import check_finite, load_model
 
     row = {"kind": "model", "name": model.name, "what": str(model.path)}
     try:
-        opened = open_model(
-            model.path, manifest=model.manifest, engine=model.engine, threads=model.threads, max_batch=1
-        )
+        opened = load_model(model.model_copy(update={"max_batch": 1}))
         try:
             check_finite(opened, np.full((720, 1280, 3), 114, np.uint8))
             spec = opened.manifest.input

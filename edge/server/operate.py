@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from edge.errors import EdgeError
+from edge.server.small_body import read_small
 
 MAX_BODY_BYTES = 64 * 1024
-BODY_TIMEOUT_S = 5.0
 MAX_CLASSES = 1000
 
 
@@ -86,23 +85,11 @@ def _order(act: Any) -> None:
 
 async def _body(request: Request) -> Any:
     """The JSON value of a small request that comes in time."""
-    try:
-        data = await asyncio.wait_for(_read(request), BODY_TIMEOUT_S)
-    except asyncio.TimeoutError:
-        raise HTTPException(408, f"the request did not come within {BODY_TIMEOUT_S:g} s") from None
+    data = await read_small(request, MAX_BODY_BYTES, "request")
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         raise HTTPException(400, "expected a JSON object") from None
-
-
-async def _read(request: Request) -> bytes:
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_BODY_BYTES:
-            raise HTTPException(413, f"expected at most {MAX_BODY_BYTES} bytes")
-    return data
 
 
 def _swap_order(body: Any) -> tuple[str, dict[str, str]]:

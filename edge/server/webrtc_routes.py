@@ -5,7 +5,6 @@ There is no trickle ICE: the offer holds all candidates.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.errors import MissingError, SinkError, UsageError
+from edge.server.small_body import read_small
 
 if TYPE_CHECKING:
     from edge.server.webrtc import Peers
 
 SDP = "application/sdp"
 MAX_OFFER_BYTES = 32 * 1024
-OFFER_TIMEOUT_S = 5.0
 RETRY_S = 5
 
 
@@ -64,20 +63,8 @@ class WebRtcRoutes:
 
 async def _offer(request: Request) -> str:
     """The text of a small request that comes in time."""
-    try:
-        data = await asyncio.wait_for(_read(request), OFFER_TIMEOUT_S)
-    except asyncio.TimeoutError:
-        raise HTTPException(408, f"the offer did not come within {OFFER_TIMEOUT_S:g} s") from None
+    data = await read_small(request, MAX_OFFER_BYTES, "offer")
     try:
         return data.decode()
     except UnicodeDecodeError:
         raise HTTPException(400, "expected an SDP offer, found no text") from None
-
-
-async def _read(request: Request) -> bytes:
-    data = b""
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > MAX_OFFER_BYTES:
-            raise HTTPException(413, f"expected at most {MAX_OFFER_BYTES} bytes")
-    return data

@@ -20,7 +20,7 @@ from edge.config import ModelConfig
 from edge.daemon.settings import SwapSettings
 from edge.errors import ModelError
 from edge.inference import FAULTS, Probation, Tap
-from edge.model import Model, open_model
+from edge.model import Model, load_model
 from edge.swap.agreement import Agreement, Comparison, check_sane
 from edge.swap.class_mapping import MappedHead, mapping_table
 from edge.swap.shadow import Judge, ShadowBatch, ShadowTap
@@ -167,14 +167,7 @@ class Swap:
             timeout_s = self._settings.trial_timeout_s
             try_model(path, manifest=None, engine=config.engine, threads=config.threads, timeout_s=timeout_s)
         self._enter("load")
-        new = open_model(
-            path,
-            engine=config.engine,
-            threads=config.threads,
-            max_batch=config.max_batch,
-            is_ahead=True,
-            cores=config.cores,
-        )
+        new = load_model(config.model_copy(update={"path": path, "manifest": None}), is_ahead=True)
         self._new = new
         if new.manifest.task != self._old.manifest.task:
             raise ModelError(f"{path.name} is made to {new.manifest.task}, expected {self._old.manifest.task}")

@@ -16,7 +16,15 @@ IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sink
 LAYERS = [
     {"errors", "types", "files", "uris", "class_names", "backoff", "metrics", "processor_time"},
     {"daemon.notify", "daemon.process_facts", "daemon.gpu_stats", "daemon.jetpack", "daemon.explain"},
-    {"secrets", "daemon.settings", "server.access", "server.limits", "server.schema", "config_overrides"},
+    {
+        "secrets",
+        "daemon.settings",
+        "server.access",
+        "server.limits",
+        "server.schema",
+        "server.small_body",
+        "config_overrides",
+    },
     {"interfaces", "boxes", "tiles", "manifest", "worker", "handoff", "capture.process", "capture.ring", "mot_text"},
     {"logs", "server.client", "config_migrations", "config_messages", "swap.agreement", "swap.class_mapping"},
     {"events.settings", "recording.settings", "capture.settings", "trackers.settings", "analytics.settings"},
