@@ -128,6 +128,21 @@ class TransferConfig(_Part):
     freeze: tuple[str, ...] = ()
 
 
+class TeacherConfig(_Part):
+    """A trained detector whose feature maps are imitated while learning; boxes of a teacher are data (edge teach).
+
+    Attributes:
+        model: an ONNX file; None for no teacher.
+        tensors: names of its feature maps, or of the nodes that make them; at least one at each of the strides 8, 16
+            and 32.
+        weight: of the imitation in the loss.
+    """
+
+    model: Path | None = None
+    tensors: tuple[str, ...] = ()
+    weight: float = Field(default=4.0, gt=0)
+
+
 class RunConfig(_Part):
     """The course of a training.
 
@@ -161,6 +176,7 @@ class TrainConfig(_Part):
     optim: OptimConfig = OptimConfig()
     augment: AugmentSettings = Field(default_factory=AugmentSettings)
     transfer: TransferConfig = TransferConfig()
+    teacher: TeacherConfig = TeacherConfig()
     run: RunConfig = RunConfig()
 
     @property

@@ -40,7 +40,7 @@ _LOAD_FAILURES = (
     failures.RuntimeException,
 )
 # with memory bound to a device, ONNX Runtime raises plain RuntimeError too
-_RUN_FAILURES = (*_LOAD_FAILURES, failures.EPFail, failures.EngineError, RuntimeError)
+RUN_FAILURES = (*_LOAD_FAILURES, failures.EPFail, failures.EngineError, RuntimeError)
 
 
 class OrtEngine:
@@ -88,7 +88,7 @@ class OrtEngine:
             if self._runner is not None:
                 return self._runner.run(tensor)
             values = self._session.run(self._output_names, {self.inputs[0].name: tensor})
-        except _RUN_FAILURES as error:
+        except RUN_FAILURES as error:
             raise EngineError(f"{self.name}: {_first_line(error)}") from None
         return dict(zip(self._output_names, values, strict=True))
 
@@ -125,7 +125,7 @@ def _load(path: Path, kind: str, threads: int) -> Any:
     try:
         # without the flag a GPU that fails while it runs is replaced by the CPU, unasked
         session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
-    except _RUN_FAILURES as error:
+    except RUN_FAILURES as error:
         raise ModelError(
             f"{path.name}: ONNX Runtime cannot load it ({_first_line(error)}); is it an ONNX model?"
         ) from None

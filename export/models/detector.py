@@ -116,15 +116,16 @@ class Detector(nn.Module):
 
     def forward(self, x: Tensor, many: bool = False) -> RawBoxes:
         """One branch, for inference: without ``many`` there is one box per object."""
-        outputs = [head(level, many) for head, level in zip(self.heads, self._levels(x), strict=True)]
+        outputs = [head(level, many) for head, level in zip(self.heads, self.levels(x), strict=True)]
         return _joined(outputs)
 
-    def branches(self, x: Tensor) -> tuple[RawBoxes, RawBoxes]:
-        """The one-box and the many-boxes branch, for training."""
-        outputs = [head.both(level) for head, level in zip(self.heads, self._levels(x), strict=True)]
+    def branches(self, levels: tuple[Tensor, Tensor, Tensor]) -> tuple[RawBoxes, RawBoxes]:
+        """The one-box and the many-boxes branch on the neck's maps, for training."""
+        outputs = [head.both(level) for head, level in zip(self.heads, levels, strict=True)]
         return _joined([one for one, _ in outputs]), _joined([many for _, many in outputs])
 
-    def _levels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def levels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The neck's maps at the strides 8, 16 and 32."""
         _, c8, c16, c32 = self.backbone(x)
         levels: tuple[Tensor, Tensor, Tensor] = self.neck(c8, c16, c32)
         return levels

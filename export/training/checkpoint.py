@@ -52,6 +52,7 @@ class Checkpoint:
         sums: running sums of the epoch under way, for its log line.
         history: one row of metrics per epoch.
         dataset: name and fingerprint of the training data.
+        imitation: what learning from a teacher needs beside the network, empty without one.
     """
 
     config: dict[str, Any]
@@ -65,6 +66,7 @@ class Checkpoint:
     sums: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     dataset: dict[str, str] = field(default_factory=dict)
+    imitation: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def recipe(self) -> TrainConfig:
@@ -88,7 +90,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     content = read_tensors(path)
     if content.get("edgeloop") != FORMAT:
         raise ModelError(f"{path}: expected a checkpoint of edge train (format {FORMAT}), found another torch file")
-    values = {item.name: content[item.name] for item in fields(Checkpoint)}
+    # files that are older than a field do not have it
+    values = {item.name: content[item.name] for item in fields(Checkpoint) if item.name in content}
     values["place"] = Place(**values["place"])
     return Checkpoint(**values)
 

@@ -27,7 +27,7 @@ from export.training.distributed import Processes
 from export.training.ema import Average
 from export.training.judge import METRIC, judge
 from export.training.logs import Journal, ProgressBar, epoch_line
-from export.training.start import interrupted, start_network, start_step
+from export.training.start import interrupted, shared, start_network, start_step, start_teacher
 from export.training.step import rescaled, to_targets
 
 log = logging.getLogger(__name__)
@@ -84,11 +84,14 @@ class Trainer:
         self._classes = list(self._train_set.classes)
         self._network = start_network(config, len(self._classes), processes.device)
         self._average = Average(self._network, config.optim.ema_decay, config.optim.ema_steps)
-        self._optimizer = optim.make_optimizer(self._network, config.optim)
+        self._teacher = start_teacher(config, processes.device)
+        step = start_step(self._network, config, self._train_set, processes, self._teacher)
+        self._imitation = step.imitation
+        self._optimizer = optim.make_optimizer(step, config.optim)
         self._amp = optim.mixed_precision(config.optim, processes.device)
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=self._amp == torch.float16)
         self._draw = draw_weights(self._train_set) if config.optim.balance and config.task == "detect" else None
-        self._step = start_step(self._network, config, self._train_set, processes)
+        self._step = shared(step, processes)
         self._place = Place()
         self._sums: dict[str, float] = {}
         self._history: list[dict[str, float]] = []
@@ -145,6 +148,8 @@ class Trainer:
         optim.set_learning_rate(self._optimizer, self._lr())
         targets = to_targets(batch, self._config, self._processes.device)
         targets = rescaled(targets, config.scales, (self._config.run.seed, step))
+        if self._teacher is not None:
+            targets = replace(targets, taught=self._teacher.maps(targets.images))
         loss: Loss = self._step(targets, self._amp)
         self._check(loss, batch)
         self._scaler.scale(loss.total).backward()
@@ -254,6 +259,7 @@ class Trainer:
             sums=self._sums,
             history=self._history,
             dataset={"name": self._train_set.name, "fingerprint": self._train_set.fingerprint},
+            imitation=self._imitation.state_dict() if self._imitation else {},
         )
         save_checkpoint(checkpoint, self._folder / name)
 
@@ -261,6 +267,8 @@ class Trainer:
         self._network.load_state_dict(saved.model)
         self._average.model.load_state_dict(saved.ema)
         self._optimizer.load_state_dict(saved.optimizer)
+        if self._imitation:
+            self._imitation.load_state_dict(saved.imitation)
         self._scaler.load_state_dict(saved.scaler)
         torch.set_rng_state(saved.rng)
         self._place, self._sums, self._history = saved.place, dict(saved.sums), list(saved.history)

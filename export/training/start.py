@@ -13,11 +13,13 @@ from edge.errors import ConfigError, DataError, UsageError
 from export.config import TrainConfig
 from export.data.sample import Dataset
 from export.losses import class_weights
+from export.models.backbone import PLANS
 from export.models.build import Network, build_network
 from export.training import optim
 from export.training.balance import class_counts
 from export.training.checkpoint import LAST, Checkpoint, load_checkpoint
 from export.training.distributed import Processes
+from export.training.imitate import Imitation, MapTeacher
 from export.training.step import TrainingStep
 from export.training.transfer import transfer_weights
 
@@ -69,12 +71,37 @@ def start_network(config: TrainConfig, num_classes: int, device: torch.device) -
     return network
 
 
-def start_step(network: Network, config: TrainConfig, dataset: Dataset, processes: Processes) -> nn.Module:
-    """The network with its loss, shared with the other processes."""
+def start_teacher(config: TrainConfig, device: torch.device) -> MapTeacher | None:
+    """The teacher of the recipe, if it has one.
+
+    Raises:
+        ConfigError: it teaches no detector, or its tensors do not fit.
+    """
+    if config.teacher.model is None:
+        return None
+    if config.task != "detect":
+        raise ConfigError(
+            f"teacher.model: only detectors learn from a teacher's maps, the recipe's task is {config.task}"
+        )
+    return MapTeacher(config.teacher, device, config.run.threads)
+
+
+def start_step(
+    network: Network, config: TrainConfig, dataset: Dataset, processes: Processes, teacher: MapTeacher | None = None
+) -> TrainingStep:
+    """The network with its loss."""
     weight = None
     if config.optim.balance and config.task != "detect":
         weight = class_weights(class_counts(dataset)).to(processes.device)
-    step: nn.Module = TrainingStep(network, config, weight)
+    imitation = None
+    if teacher is not None:
+        imitation = Imitation(PLANS[config.model.size].neck, teacher.widths, config.teacher.weight)
+        imitation.to(processes.device)
+    return TrainingStep(network, config, weight, imitation)
+
+
+def shared(step: nn.Module, processes: Processes) -> nn.Module:
+    """The step as all processes run it together."""
     if processes.world_size == 1:
         return step
     if processes.device.type == "cuda":

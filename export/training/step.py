@@ -22,6 +22,7 @@ from export.models.classifier import Classifier
 from export.models.detector import STRIDES, Detector, grid_points
 from export.models.graph import GREY_LEVELS
 from export.models.segmenter import Segmenter
+from export.training.imitate import Imitation
 
 COARSEST = STRIDES[-1]
 
@@ -35,12 +36,14 @@ class Targets:
         truth: the objects; None but for detection.
         mask: (B, h, w) int64; None but for segmentation.
         label: (B,) int64; None but for classification.
+        taught: the teacher's maps of these pictures; None without a teacher.
     """
 
     images: Tensor
     truth: Truth | None
     mask: Tensor | None
     label: Tensor | None
+    taught: tuple[Tensor, ...] | None = None
 
 
 def to_targets(batch: BatchSamples, config: TrainConfig, device: torch.device) -> Targets:
@@ -79,11 +82,19 @@ class TrainingStep(nn.Module):
     Args:
         network: learns.
         class_weight: (C,) weights of the classes in the loss, None for equal ones.
+        imitation: compares maps with a teacher's, None without one.
     """
 
-    def __init__(self, network: Network, config: TrainConfig, class_weight: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        config: TrainConfig,
+        class_weight: Tensor | None = None,
+        imitation: Imitation | None = None,
+    ) -> None:
         super().__init__()
         self.network = network
+        self.imitation = imitation
         self._smoothing = config.optim.label_smoothing
         self._format = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self._class_weight = class_weight
@@ -97,11 +108,7 @@ class TrainingStep(nn.Module):
     def _loss(self, x: Tensor, targets: Targets) -> Loss:
         network = self.network
         if isinstance(network, Detector):
-            assert targets.truth is not None
-            one, many = network.branches(x)
-            sizes = [(x.shape[2] // stride, x.shape[3] // stride) for stride in STRIDES]
-            centres, strides = grid_points(sizes, x.device)
-            return detection_loss(one, many, centres, strides, targets.truth)
+            return self._detection(network.levels(x), network, targets)
         if isinstance(network, Segmenter):
             assert targets.mask is not None
             raw = network.branches(x)
@@ -109,6 +116,18 @@ class TrainingStep(nn.Module):
         assert isinstance(network, Classifier)
         assert targets.label is not None
         return classification_loss(network(x), targets.label, self._smoothing, self._class_weight)
+
+    def _detection(self, levels: tuple[Tensor, Tensor, Tensor], network: Detector, targets: Targets) -> Loss:
+        assert targets.truth is not None
+        one, many = network.branches(levels)
+        sizes = [(level.shape[2], level.shape[3]) for level in levels]
+        centres, strides = grid_points(sizes, levels[0].device)
+        loss = detection_loss(one, many, centres, strides, targets.truth)
+        if self.imitation is None:
+            return loss
+        assert targets.taught is not None
+        distance = self.imitation(levels, targets.taught)
+        return Loss(loss.total + distance, loss.parts | {"imitation": distance.detach()})
 
 
 def rescaled(targets: Targets, scales: tuple[float, ...], seed: tuple[int, int]) -> Targets:
