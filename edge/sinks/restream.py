@@ -74,7 +74,8 @@ def receiver_of(address: str) -> Receiver:
         case "rtmp" | "rtmps":
             return Receiver(address, masked(address), "flv", {"flvflags": "no_duration_filesize"})
         case "srt":
-            return Receiver(address, masked(address), "mpegts")
+            # each picture goes out when it is coded, not when a buffer is full
+            return Receiver(address, masked(address), "mpegts", {"flush_packets": "1"})
     raise SinkError(f"{masked(address)}: expected rtsp://, rtmp:// or srt://")
 
 
@@ -101,6 +102,7 @@ class _Push:
             "url": receiver.url,
             "format": receiver.format,
             "options": dict(receiver.options),
+            "timeout_s": patience.stall_s,
             "width": form.width,
             "height": form.height,
             "sample_bytes": len(form.sample),

@@ -15,17 +15,17 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
 import av
 
 from edge.recording.encoder import Packet, VideoForm, copied_stream, media_packet
+from edge.srt import SrtStream
 
 PR_SET_PDEATHSIG = 1
 LENGTH = struct.Struct("!I")
-NO_PROTOCOL = (
-    "this PyAV has no such protocol; for SRT, build it on an FFmpeg with libsrt: pip install --no-binary av av"
-)
 PACKET = struct.Struct("!qBI")
 
 
@@ -41,11 +41,24 @@ def receive(channel: socket.socket, num_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
+@contextmanager
+def opened(url: str, timeout_s: float) -> Iterator[str | SrtStream]:
+    """What PyAV writes to: the address itself, or for SRT, which it cannot, a connection."""
+    if not url.lower().startswith("srt://"):
+        yield url
+        return
+    with closing(SrtStream(url, timeout_s=timeout_s, is_sender=True)) as stream:
+        yield stream
+
+
 def push(channel: socket.socket) -> None:
     """Connect, say that it worked, and pass packets on until the parent closes."""
     order: dict[str, Any] = json.loads(receive(channel, LENGTH.unpack(receive(channel, LENGTH.size))[0]))
     form = VideoForm(order["width"], order["height"], receive(channel, order["sample_bytes"]))
-    with av.open(order["url"], "w", format=order["format"], options=order["options"]) as container:
+    with (
+        opened(order["url"], order["timeout_s"]) as target,
+        av.open(target, "w", format=order["format"], options=order["options"]) as container,
+    ):
         stream = copied_stream(container, form)
         container.start_encoding()
         channel.sendall(b'{"kind":"up"}\n')
@@ -75,8 +88,6 @@ def main() -> None:
     except (av.error.FFmpegError, OSError) as error:
         # the reason alone: the whole text names the address with its password
         reason = error.strerror or type(error).__name__
-        if isinstance(error, av.error.ProtocolNotFoundError):
-            reason = NO_PROTOCOL
         try:
             channel.sendall(json.dumps({"kind": "error", "text": reason}).encode() + b"\n")
         except OSError:

@@ -18,6 +18,7 @@ from edge.errors import SourceError
 from edge.interfaces import SourceInfo
 from edge.recording.packets import PacketForm, PacketTaker, SourcePacket
 from edge.sources.prepared import MakeRoom
+from edge.srt import SrtStream
 from edge.types import UInt8
 from edge.uris import kind_of, masked
 
@@ -59,6 +60,7 @@ class AvSource:
         self.make_room: MakeRoom = lambda height, width: None
         if self._is_file and not Path(uri).is_file():
             raise SourceError(f"{self._label}: no such file; expected a video or an address such as rtsp://…")
+        self._srt: SrtStream | None = None
         self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), hardware)
         self._num_broken = 0
         self._last_pts_ns = -1
@@ -86,6 +88,8 @@ class AvSource:
     def close(self) -> None:
         self._frames = iter(())
         self._container.close()
+        if self._srt is not None:
+            self._srt.close()
 
     def _image(self, frame: Any) -> UInt8:
         """(H, W, 3) uint8 BGR, in the memory that the reader offers if there is any."""
@@ -99,10 +103,16 @@ class AvSource:
         return room
 
     def _open(self, uri: str, options: dict[str, str], hardware: str) -> Any:
-        limits = None if self._is_file else (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+        accelerator = _accelerator(hardware)
         try:
-            return av.open(uri, options=options, timeout=limits, hwaccel=_accelerator(hardware))
+            if uri.lower().startswith("srt://"):
+                self._srt = SrtStream(uri, timeout_s=READ_TIMEOUT_S, is_sender=False)
+                return av.open(self._srt, format="mpegts", options=options, hwaccel=accelerator)
+            limits = None if self._is_file else (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+            return av.open(uri, options=options, timeout=limits, hwaccel=accelerator)
         except (av.error.FFmpegError, OSError, ValueError) as error:
+            if self._srt is not None:
+                self._srt.close()
             raise SourceError(f"{self._label}: cannot be opened: {_reason(error)}") from None
 
     def _video(self) -> Any:

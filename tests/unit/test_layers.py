@@ -14,7 +14,7 @@ IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sink
 # lowest first; a module may import from its own layer and from those below. "swap" stands for all of edge/swap that
 # is not named more closely elsewhere.
 LAYERS = [
-    {"errors", "types", "files", "uris", "class_names", "backoff", "metrics", "processor_time"},
+    {"errors", "types", "files", "uris", "class_names", "backoff", "srt", "metrics", "processor_time"},
     {"daemon.notify", "daemon.process_facts", "daemon.gpu_stats", "daemon.jetpack", "daemon.explain"},
     {
         "secrets",

@@ -1,0 +1,133 @@
+"""Cameras that speak SRT, played by ffmpeg: plain, encrypted, calling or called; lost and found again."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.errors import SourceError
+from edge.pipeline import Pipeline
+from edge.sources.av import AvSource
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
+import itertools
+
+from camera_rig import emitted, free_port, null_pipeline, unaccounted, wait_for
+
+pytestmark = pytest.mark.real_server
+SECRET = "passphrase=correct-horse-battery"
+
+
+@contextlib.contextmanager
+def camera(address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """ffmpeg that sends a test picture of 320x180 at 15 fps to an SRT address, until it is left."""
+    picture = ("-re", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=15")
+    coded = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-f", "mpegts")
+    command = ["ffmpeg", "-v", "error", *picture, *coded, address]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def opened(address: str, within_s: float = 20.0) -> AvSource:
+    """The source, tried until its camera is there."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        try:
+            return AvSource(address)
+        except SourceError:
+            if time.monotonic() > deadline_s:
+                raise
+
+
+@pytest.mark.parametrize("secret", ["latency=80000", f"{SECRET}&pbkeylen=32"])
+@pytest.mark.parametrize("is_calling", [False, True])
+def test_pictures_arrive(is_calling: bool, secret: str) -> None:
+    address = f"srt://127.0.0.1:{free_port()}?{secret}"
+    # one end listens, the other calls
+    theirs, ours = ("caller", "listener") if is_calling else ("listener", "caller")
+    with camera(f"{address}&mode={theirs}"):
+        source = opened(f"{address}&mode={ours}")
+        pictures = [source.read() for _ in range(20)]
+        source.close()
+    assert source.info.width == 320 and source.info.height == 180
+    images = [picture[0] for picture in pictures if picture is not None]
+    assert len(images) == 20
+    # testsrc moves, so no two pictures are the same
+    assert all(np.any(first != second) for first, second in itertools.pairwise(images))
+
+
+def test_another_passphrase_is_refused_without_telling_it() -> None:
+    address = f"srt://127.0.0.1:{free_port()}"
+    with camera(f"{address}?mode=listener&{SECRET}"):
+        time.sleep(1)
+        with pytest.raises(SourceError, match=r"cannot be opened: .*passphrase") as caught:
+            opened(f"{address}?passphrase=wrong-horse-canary", within_s=5)
+    assert "canary" not in str(caught.value)
+
+
+def test_nobody_there_is_told_in_time() -> None:
+    started_s = time.monotonic()
+    with pytest.raises(SourceError, match="cannot be opened"):
+        AvSource(f"srt://127.0.0.1:{free_port()}")
+    assert time.monotonic() - started_s < 10
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("pasphrase=x", "cannot take the parameter 'pasphrase'"),
+        ("passphrase=short", "expected 10 to 79 characters, found 5"),
+        ("pbkeylen=8", "expected 16, 24 or 32"),
+        ("latency=20ms", "expected microseconds"),
+        ("mode=rendezvous", "mode"),
+    ],
+)
+def test_wrong_parameters_are_named(query: str, message: str) -> None:
+    with pytest.raises(SourceError, match=message):
+        AvSource(f"srt://127.0.0.1:9?{query}")
+
+
+def test_an_address_without_a_port_is_explained() -> None:
+    with pytest.raises(SourceError, match="expected an address with a port, srt://HOST:PORT"):
+        AvSource("srt://127.0.0.1")
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Callable[[str], Pipeline]]:
+    started: list[Pipeline] = []
+
+    def make(source: str) -> Pipeline:
+        pipeline = null_pipeline(tmp_path, [source], stall_timeout_s=1.5)
+        started.append(pipeline)
+        pipeline.start()
+        return pipeline
+
+    yield make
+    for pipeline in started:
+        assert pipeline.stop()
+        assert not any(unaccounted(pipeline).values())
+
+
+def test_a_camera_that_went_comes_back(running: Callable[[str], Pipeline], caplog: pytest.LogCaptureFixture) -> None:
+    address = f"srt://127.0.0.1:{free_port()}?{SECRET}"
+    with camera(f"{address}&mode=listener"):
+        pipeline = running(address)
+        (lane,) = pipeline.lanes.values()
+        wait_for(lambda: emitted(pipeline)["cam0"] >= 5, 20, "first pictures")
+    wait_for(lambda: lane.state == "backing_off", 10, "the loss is noticed")
+    before = emitted(pipeline)["cam0"]
+    with camera(f"{address}&mode=listener"):
+        wait_for(lambda: emitted(pipeline)["cam0"] >= before + 5, 20, "pictures after the restart")
+        assert lane.counters["reconnects"] >= 1
+    assert "correct-horse" not in caplog.text
