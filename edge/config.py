@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -143,7 +144,12 @@ class Config(Section):
 
     def has_frames(self, model: ModelConfig) -> bool:
         """Whether a stream's frames go to this model; others look at crops, or are not used."""
-        return any(self.model_of(stream).name == model.name for stream in self.streams)
+        return self.rows_at_once(model) > 0
+
+    def rows_at_once(self, model: ModelConfig) -> int:
+        """How many pictures may be there for a model at the same time: one per stream, or one per tile."""
+        streams = [stream for stream in self.streams if self.model_of(stream).name == model.name]
+        return sum(math.prod(stream.tiles or (1, 1)) for stream in streams)
 
 
 def load_config(path: Path) -> Config:

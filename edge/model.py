@@ -99,6 +99,7 @@ def open_model(
     score: float | None = None,
     is_ahead: bool = False,
     cores: Sequence[int] = (),
+    is_shared: bool = False,
 ) -> Model:
     """Load a model file with everything that it needs.
 
@@ -107,10 +108,11 @@ def open_model(
         manifest: where the manifest is; None looks beside the model, in its metadata, then proposes one.
         engine: see ``edge.engines.choose.EngineName``.
         threads: of a CPU engine.
-        max_batch: largest batch of a model with a dynamic batch.
+        max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
         score: least score that the head lets through, instead of the manifest's ``track_score``.
         is_ahead: give an engine that cannot take a batch while one runs a thread in which it can.
         cores: of the processor, that the engine's own threads shall keep to; none for all.
+        is_shared: several streams will fill batches.
 
     Raises:
         ModelError: the file cannot be used, or its manifest does not fit it.
@@ -122,14 +124,14 @@ def open_model(
         found = found.model_copy(update={"thresholds": thresholds})
     with pinned(cores):
         # threads that the engine's library starts inherit the cores of this one
-        loaded = open_engine(path, found, kind=engine, threads=threads, max_batch=max_batch)
+        loaded = open_engine(path, found, kind=engine, threads=threads, max_batch=max_batch, is_shared=is_shared)
     _check_input(found, loaded, path)
     if is_ahead and not isinstance(loaded, (FrameEngine, NullEngine)):
         loaded = AheadEngine(loaded, found.input, cores)
     return Model(found, loaded, open_head(found))
 
 
-def load_model(config: ModelConfig, *, is_ahead: bool = False) -> Model:
+def load_model(config: ModelConfig, *, is_ahead: bool = False, is_shared: bool = False) -> Model:
     """The model that a ``[model]`` names, as ``open_model`` opens it.
 
     Raises:
@@ -143,6 +145,7 @@ def load_model(config: ModelConfig, *, is_ahead: bool = False) -> Model:
         max_batch=config.max_batch,
         is_ahead=is_ahead,
         cores=config.cores,
+        is_shared=is_shared,
     )
 
 

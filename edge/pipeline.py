@@ -52,8 +52,9 @@ class Pipeline:
         """
         self.config = config
         self._board = board
-        used = filter(config.has_frames, config.models)
-        self.models = {model.name: load_model(model, is_ahead=True) for model in used}
+        rows = {model.name: config.rows_at_once(model) for model in config.models}
+        used = [model for model in config.models if rows[model.name]]
+        self.models = {model.name: load_model(model, is_ahead=True, is_shared=rows[model.name] > 1) for model in used}
         self._crops = CropModels(config)
         self._plan(config.streams)
         self.outlets = Outlets(config)

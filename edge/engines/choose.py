@@ -14,11 +14,20 @@ from edge.interfaces import Engine
 from edge.manifest import Manifest
 
 EngineName = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "trt", "null"]
+LIBRARIES = ("openvino", "onnxruntime", "onnxruntime-gpu")
+# a TensorRT plan has been built for its batches; these take any
+BATCHED = ("ort", "ort-cuda", "openvino")
 PLAN_SUFFIXES = (".engine", ".plan", ".trt")
 
 
 def open_engine(
-    path: Path, manifest: Manifest, *, kind: str = "auto", threads: int | None = None, max_batch: int | None = None
+    path: Path,
+    manifest: Manifest,
+    *,
+    kind: str = "auto",
+    threads: int | None = None,
+    max_batch: int | None = None,
+    is_shared: bool = False,
 ) -> Engine:
     """Load a model file.
 
@@ -28,7 +37,8 @@ def open_engine(
         kind: one of ``EngineName``; ``auto`` runs plans in TensorRT, and ONNX files in what a short trial on this
             machine has found to be faster, where OpenVINO is installed beside ONNX Runtime.
         threads: of a CPU engine, None for its own choice.
-        max_batch: largest batch of a model with a dynamic batch.
+        max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
+        is_shared: several streams will fill batches, so a short trial chooses the largest batch if none is given.
 
     Raises:
         UsageError: there is no such engine, or it does not run this kind of file.
@@ -38,6 +48,11 @@ def open_engine(
     chosen = _chosen(path, kind)
     if kind == "auto" and chosen == "ort" and _has_openvino() and path.is_file() and trial.is_wanted():
         chosen = _faster(path, manifest, threads)
+    if is_shared and max_batch is None and chosen in BATCHED and path.is_file() and trial.is_wanted():
+        versions = _versions(*LIBRARIES)
+        max_batch = trial.best_batch(
+            path, chosen, versions, threads, lambda: _open(path, manifest, chosen, threads, None)
+        )
     return _open(path, manifest, chosen, threads, max_batch)
 
 
@@ -74,7 +89,7 @@ def _has_openvino() -> bool:
 
 def _faster(path: Path, manifest: Manifest, threads: int | None) -> str:
     """ONNX Runtime or OpenVINO."""
-    versions = _versions("openvino", "onnxruntime", "onnxruntime-gpu")
+    versions = _versions(*LIBRARIES)
     return trial.fastest(
         path, ("ort", "openvino"), versions, threads, lambda name: _open(path, manifest, name, threads, None)
     )

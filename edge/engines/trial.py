@@ -1,6 +1,6 @@
-"""Which of several engines runs a model fastest on this machine: measured once, then remembered.
+"""What suits a model on this machine, the engine and the size of its batches: measured once, then remembered.
 
-``EDGELOOP_ENGINE_TRIAL=off`` switches it off; then ONNX Runtime is taken.
+``EDGELOOP_ENGINE_TRIAL=off`` switches it off; then ONNX Runtime is taken, and batches of up to 16.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ WARMUP = 3
 # an engine must be clearly faster than the one before it in the list
 MARGIN = 1.05
 MAX_REMEMBERED = 200
+BATCHES = (1, 2, 4, 8, 16)
+# a larger batch must bring this much, for every frame in it waits for all of them
+BATCH_MARGIN = 1.05
+# nor may a batch hold its frames for longer
+LONGEST_BATCH_S = 0.25
 
 
 def is_wanted() -> bool:
@@ -46,22 +51,66 @@ def fastest(
         threads: that they may use, None for their own choice.
         load: gives an engine by name.
     """
-    key = content_hash([sha256_of(path), names, versions, threads, len(os.sched_getaffinity(0)), _processor()])
-    remembered = _remembered()
-    known = remembered.get(key)
+    key = _key(path, names, versions, threads)
+    known = _remembered().get(key)
     if known in names:
         return str(known)
-    rates = {name: _rate(name, load) for name in names}
+    rates = {name: _rate_of(name, load) for name in names}
     best = names[0]
     for name in names[1:]:
         if rates[name] > rates[best] * MARGIN:
             best = name
     log.info("%s: %s; %s from now on", path.name, ", ".join(f"{name} {rates[name]:.0f}/s" for name in names), best)
-    _remember({**dict(list(remembered.items())[-MAX_REMEMBERED:]), key: best})
+    _remember(key, best)
     return best
 
 
-def _rate(name: str, load: Callable[[str], Engine]) -> float:
+def best_batch(
+    path: Path, name: str, versions: Sequence[str], threads: int | None, load: Callable[[], Engine]
+) -> int | None:
+    """The smallest batch with nearly the highest frame rate; None where the model or the engine leaves no choice.
+
+    Args:
+        path, versions, threads: as for ``fastest``.
+        name: of the engine.
+        load: gives the engine.
+
+    Raises:
+        EdgeError: the engine cannot be loaded.
+    """
+    key = _key(path, ["batch", name], versions, threads)
+    known = _remembered().get(key)
+    if isinstance(known, int):
+        return known
+    engine = load()
+    try:
+        if engine.is_fixed_batch:
+            return None
+        rates = _batch_rates(engine)
+    finally:
+        engine.close()
+    enough = max(rates.values()) / BATCH_MARGIN
+    best = next(batch for batch, rate in rates.items() if rate >= enough)
+    words = ", ".join(f"{batch}: {rate:.0f}/s" for batch, rate in rates.items())
+    log.info("%s in batches of %s; of up to %d from now on", path.name, words, best)
+    if rates[best]:
+        _remember(key, best)
+    return best
+
+
+def _batch_rates(engine: Engine) -> dict[int, float]:
+    """Frames per second by size of the batch, up to the first that takes too long or fails."""
+    rates: dict[int, float] = {}
+    for batch in BATCHES:
+        if batch > engine.max_batch:
+            break
+        rates[batch] = _rate(engine, batch)
+        if rates[batch] * LONGEST_BATCH_S < 2 * batch:
+            break
+    return rates
+
+
+def _rate_of(name: str, load: Callable[[str], Engine]) -> float:
     """Frames per second, 0 where the engine cannot run the model."""
     try:
         engine = load(name)
@@ -69,7 +118,14 @@ def _rate(name: str, load: Callable[[str], Engine]) -> float:
         log.info("%s is no choice: %s", name, error)
         return 0.0
     try:
-        batch = engine.max_batch if engine.is_fixed_batch else 1
+        return _rate(engine, engine.max_batch if engine.is_fixed_batch else 1)
+    finally:
+        engine.close()
+
+
+def _rate(engine: Engine, batch: int) -> float:
+    """Frames per second in batches of this size, 0 where the engine fails."""
+    try:
         shape = (batch, *(length or 1 for length in engine.inputs[0].shape[1:]))
         picture = np.random.default_rng(0).integers(0, 256, shape).astype(engine.inputs[0].dtype)
         for _ in range(WARMUP):
@@ -80,17 +136,19 @@ def _rate(name: str, load: Callable[[str], Engine]) -> float:
             count += batch
         return count / (time.perf_counter() - started)
     except EdgeError as error:
-        log.info("%s is no choice: %s", name, error)
+        log.info("%s is no choice in batches of %d: %s", engine.name, batch, error)
         return 0.0
-    finally:
-        engine.close()
+
+
+def _key(path: Path, names: Sequence[str], versions: Sequence[str], threads: int | None) -> str:
+    return content_hash([sha256_of(path), names, versions, threads, len(os.sched_getaffinity(0)), _processor()])
 
 
 def _file() -> Path:
     return cache_folder() / "engine-trials.json"
 
 
-def _remembered() -> dict[str, str]:
+def _remembered() -> dict[str, str | int]:
     try:
         found = json.loads(_file().read_text())
     except (OSError, ValueError):
@@ -98,13 +156,14 @@ def _remembered() -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _remember(choices: dict[str, str]) -> None:
+def _remember(key: str, choice: str | int) -> None:
+    choices = {**dict(list(_remembered().items())[-MAX_REMEMBERED:]), key: choice}
     try:
         _file().parent.mkdir(parents=True, exist_ok=True)
         write_atomic(_file(), json.dumps(choices, indent=1))
     except OSError as error:
         # a read-only home: it is measured at the next start again
-        log.info("the choice of the engine cannot be kept (%s)", error.strerror)
+        log.info("what was measured cannot be kept (%s)", error.strerror)
 
 
 def _processor() -> str:

@@ -167,7 +167,10 @@ class Swap:
             timeout_s = self._settings.trial_timeout_s
             try_model(path, manifest=None, engine=config.engine, threads=config.threads, timeout_s=timeout_s)
         self._enter("load")
-        new = load_model(config.model_copy(update={"path": path, "manifest": None}), is_ahead=True)
+        # no trial while cameras run: the new model takes the batches of the old one
+        max_batch = config.max_batch or (None if self._old.engine.is_fixed_batch else self._old.engine.max_batch)
+        update = {"path": path, "manifest": None, "max_batch": max_batch}
+        new = load_model(config.model_copy(update=update), is_ahead=True)
         self._new = new
         if new.manifest.task != self._old.manifest.task:
             raise ModelError(f"{path.name} is made to {new.manifest.task}, expected {self._old.manifest.task}")

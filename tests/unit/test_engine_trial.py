@@ -119,3 +119,52 @@ def test_auto_asks_the_trial_unless_it_is_switched_off(
     assert opened[-1] == expected
     choose.open_engine(model, manifest, kind="ort")
     assert opened[-1] == "ort"
+
+
+class Batched(Paced):
+    """Costs so many seconds per call and per frame."""
+
+    max_batch = 16
+
+    def __init__(self, call_s: float, frame_s: float) -> None:
+        super().__init__(0)
+        self._call_s, self._frame_s = call_s, frame_s
+
+    def infer(self, tensor: Array) -> Mapping[str, Array]:
+        time.sleep(self._call_s + len(tensor) * self._frame_s)
+        return {"x": np.zeros(1)}
+
+
+@pytest.mark.parametrize(
+    ("call_s", "frame_s", "expected"),
+    [
+        (0.0, 0.004, 1),  # nothing to share
+        (0.004, 0.004, 16),  # every doubling helps by more than 5 %
+        (0.002, 0.012, 4),  # 71, 77, 80, 82 frames a second: four are nearly the best
+        (0.1, 0.1, 1),  # two would take 0.3 s
+    ],
+)
+def test_the_smallest_batch_that_is_nearly_the_fastest_is_taken(
+    model: Path, call_s: float, frame_s: float, expected: int
+) -> None:
+    assert trial.best_batch(model, "paced", ["1.0"], 2, lambda: Batched(call_s, frame_s)) == expected
+
+
+def test_the_batch_is_measured_once(model: Path) -> None:
+    loaded: list[Batched] = []
+
+    def load() -> Batched:
+        loaded.append(Batched(0.002, 0.002))
+        return loaded[-1]
+
+    first = trial.best_batch(model, "paced", ["1.0"], 2, load)
+    assert trial.best_batch(model, "paced", ["1.0"], 2, load) == first
+    assert len(loaded) == 1
+    trial.best_batch(model, "other", ["1.0"], 2, load)
+    assert len(loaded) == 2
+
+
+def test_an_engine_with_a_fixed_batch_leaves_no_choice(model: Path) -> None:
+    engine = Batched(0.0, 0.0)
+    engine.is_fixed_batch = True
+    assert trial.best_batch(model, "paced", ["1.0"], 2, lambda: engine) is None
