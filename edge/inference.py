@@ -18,6 +18,7 @@ from edge.lane import Lane
 from edge.model import Model, Started
 from edge.run_frames import Inferred, run_frames
 from edge.swap.agreement import check_outputs
+from edge.trackers import association
 from edge.types import Frame, Prediction
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,8 @@ class InferenceWorker:
         Raises:
             EngineError: an engine failed; its streams cannot go on.
         """
+        # the cameras are being opened meanwhile
+        association.solver()
         try:
             while not stopping.is_set():
                 self._take_over()

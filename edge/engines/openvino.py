@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 
+from edge.engines.openvino_cache import keep_compiled, load_compiled
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
 from edge.types import Array
@@ -32,12 +34,17 @@ class OpenVinoEngine:
             raise ModelError(f"{path}: no such model file")
         hints = {"INFERENCE_NUM_THREADS": self._threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         try:
-            self._compiled: Any = ov.Core().compile_model(str(path), "CPU", hints)
+            compiled, names = load_compiled(path, hints)
         except RuntimeError as error:
             raise ModelError(f"{path.name}: OpenVINO cannot load it ({_last_line(error)}); try engine 'ort'") from None
+        self._compiled: Any = compiled
         self._request: Any = self._compiled.create_infer_request()
         self.inputs: Sequence[TensorInfo] = [_info(port) for port in self._compiled.inputs]
         self.outputs: Sequence[TensorInfo] = [_info(port) for port in self._compiled.outputs]
+        if names is None:
+            keep_compiled(path, hints, compiled, [info.name for info in self.outputs])
+        else:
+            self.outputs = [replace(info, name=name) for info, name in zip(self.outputs, names, strict=True)]
         batch = self.inputs[0].shape[0]
         self.is_fixed_batch = batch is not None
         self.max_batch = batch if batch is not None else max_batch or DYNAMIC_MAX_BATCH

@@ -141,7 +141,7 @@ def _rate(engine: Engine, batch: int) -> float:
 
 
 def _key(path: Path, names: Sequence[str], versions: Sequence[str], threads: int | None) -> str:
-    return content_hash([sha256_of(path), names, versions, threads, len(os.sched_getaffinity(0)), _processor()])
+    return content_hash([sha256_of(path), names, versions, threads, len(os.sched_getaffinity(0)), processor()])
 
 
 def _file() -> Path:
@@ -166,7 +166,8 @@ def _remember(key: str, choice: str | int) -> None:
         log.info("what was measured cannot be kept (%s)", error.strerror)
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

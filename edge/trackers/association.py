@@ -5,10 +5,20 @@ Shape letters: T tracks, N detections, P pairs. Boxes are float64 ``x1 y1 x2 y2`
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from edge.types import Bool, Float64, Int64
+
+
+@cache
+def solver() -> Any:
+    """SciPy's assignment. Importing it takes 0.3 s, which a start can spend while it waits for its cameras."""
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment
 
 
 def meeting_pairs(tracks: Float64, boxes: Float64) -> tuple[Int64, Int64]:
@@ -88,7 +98,7 @@ def assign(rows: Int64, cols: Int64, gain: Float64, shape: tuple[int, int]) -> t
     used_cols, c = np.unique(cols[rest], return_inverse=True)
     table = np.zeros((len(used_rows), len(used_cols)))
     table[r, c] = gain[rest]
-    best_r, best_c = linear_sum_assignment(table, maximize=True)
+    best_r, best_c = solver()(table, maximize=True)
     real = table[best_r, best_c] > 0
     return (
         np.concatenate((rows[alone], used_rows[best_r[real]])),
