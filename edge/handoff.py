@@ -92,7 +92,10 @@ class _Slot:
         on_drop: Callable[[Frame], None],
         has_room: Callable[[], bool],
         weight: float,
+        lock: threading.Lock,
     ) -> None:
+        # who waits for room here must not be woken by what happens to other streams
+        self.taken = threading.Condition(lock)
         self.weight = weight
         self.group = group
         self.has_room = has_room
@@ -118,7 +121,8 @@ class LatestFrames:
 
     def __init__(self) -> None:
         self._slots: dict[str, _Slot] = {}
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        self._given = threading.Condition(self._lock)
         self._turn = 0
         self._virtual_time = 0.0
         self._is_stopped = False
@@ -146,40 +150,43 @@ class LatestFrames:
             capacity: frames that may wait.
             weight: under overload a stream of weight 2 is served twice as often as one of weight 1.
         """
-        with self._changed:
-            self._slots[stream] = _Slot(group, capacity, is_lossless, on_drop, has_room, weight)
+        with self._lock:
+            self._slots[stream] = _Slot(group, capacity, is_lossless, on_drop, has_room, weight, self._lock)
 
     def remove(self, stream: str) -> None:
         """Forget a stream; frames that waited are dropped."""
-        with self._changed:
+        with self._lock:
             slot = self._slots.pop(stream, None)
-            self._changed.notify_all()
+            self._given.notify_all()
+            if slot is not None:
+                slot.taken.notify_all()
         if slot is not None:
             for frame in slot.frames:
                 slot.on_drop(frame)
 
     def put(self, frame: Frame) -> bool:
         """Hand over a frame; False when the stream is not wanted any more (the frame was dropped)."""
-        with self._changed:
+        with self._lock:
             slot = self._slots.get(frame.stream)
             if slot is not None and slot.is_lossless:
-                self._changed.wait_for(lambda: len(slot.frames) < slot.capacity or self._is_gone(frame.stream, slot))
+                slot.taken.wait_for(lambda: len(slot.frames) < slot.capacity or self._is_gone(frame.stream, slot))
             # after ``end`` nobody may come by any more to take it, and it would be neither emitted nor counted
             if slot is None or slot.is_ended or self._is_gone(frame.stream, slot):
                 return False
             dropped = slot.frames.popleft() if len(slot.frames) >= slot.capacity else None
             slot.frames.append(frame)
-            self._changed.notify_all()
+            self._given.notify_all()
         if dropped is not None:
             slot.on_drop(dropped)
         return True
 
     def end(self, stream: str) -> None:
         """No more frames will come from this stream; those that wait can still be taken."""
-        with self._changed:
+        with self._lock:
             if stream in self._slots:
                 self._slots[stream].is_ended = True
-            self._changed.notify_all()
+                self._slots[stream].taken.notify_all()
+            self._given.notify_all()
 
     def take(self, max_batch: Mapping[str, int], linger_s: Mapping[str, float], timeout_s: float) -> list[Frame]:
         """Wait for frames and take at most one per stream, all of one group.
@@ -192,24 +199,22 @@ class LatestFrames:
         Returns:
             Frames, the stream served longest ago first; none when the time is over or ``stop`` was called.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_stopped or self._group_in_turn() is not None, timeout_s)
+        with self._lock:
+            self._given.wait_for(lambda: self._is_stopped or self._group_in_turn() is not None, timeout_s)
             group = self._group_in_turn()
             if group is None or self._is_stopped:
                 return []
             self._linger(group, max_batch[group], linger_s[group])
-            taken = [self._pop(slot) for slot in self._waiting(group)[: max_batch[group]]]
-            self._changed.notify_all()
-            return taken
+            return [self._pop(slot) for slot in self._waiting(group)[: max_batch[group]]]
 
     def ended(self) -> set[str]:
         """Streams that have ended and of which nothing waits any more."""
-        with self._changed:
+        with self._lock:
             return {name for name, slot in self._slots.items() if slot.is_ended and not slot.frames}
 
     def waiting(self) -> dict[str, int]:
         """Stream → frames that wait."""
-        with self._changed:
+        with self._lock:
             return {name: len(slot.frames) for name, slot in self._slots.items()}
 
     @property
@@ -219,14 +224,16 @@ class LatestFrames:
 
     def wake(self) -> None:
         """Say that an output has room again."""
-        with self._changed:
-            self._changed.notify_all()
+        with self._lock:
+            self._given.notify_all()
 
     def stop(self) -> None:
         """Wake everybody; nothing can be put or taken any more."""
-        with self._changed:
+        with self._lock:
             self._is_stopped = True
-            self._changed.notify_all()
+            self._given.notify_all()
+            for slot in self._slots.values():
+                slot.taken.notify_all()
 
     def _is_gone(self, stream: str, slot: _Slot) -> bool:
         return self._is_stopped or self._slots.get(stream) is not slot
@@ -249,7 +256,7 @@ class LatestFrames:
             left = deadline - time.monotonic()
             if left <= 0 or len(self._waiting(group)) >= min(max_batch, alive):
                 return
-            self._changed.wait(left)
+            self._given.wait(left)
 
     def _pop(self, slot: _Slot) -> Frame:
         self._turn += 1
@@ -257,4 +264,5 @@ class LatestFrames:
         # a stream that was silent has saved up nothing
         start = max(slot.due, self._virtual_time)
         self._virtual_time, slot.due = start, start + 1 / slot.weight
+        slot.taken.notify()
         return slot.frames.popleft()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Mapping
 
@@ -66,10 +67,11 @@ class Rate:
             self._times.popleft()
 
     def per_second(self, now_ns: int) -> float:
-        times = [time for time in list(self._times) if now_ns - time <= self._span_ns]
-        if len(times) < 2 or times[-1] == times[0]:
+        times = list(self._times)
+        start = bisect_left(times, now_ns - self._span_ns)
+        if len(times) - start < 2 or times[-1] == times[start]:
             return 0.0
-        return (len(times) - 1) / ((times[-1] - times[0]) / 1e9)
+        return (len(times) - start - 1) / ((times[-1] - times[start]) / 1e9)
 
 
 class StageTimes:

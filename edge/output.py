@@ -37,7 +37,7 @@ class OutputWorker:
         on_room: Callable[[], None],
         on_lost: Callable[[Result], None] = lambda result: None,
     ) -> None:
-        """Args: the stream, its open sinks (closed here), what draws, who hears of a taken one, of a lost one."""
+        """Args: the stream, its open sinks (closed here), what draws, who waits for a lossless stream's room, who hears of a lost one."""
         self._lane = lane
         self._sinks = sinks
         self._overlay = overlay
@@ -51,7 +51,8 @@ class OutputWorker:
             while not stopping.is_set() and not self._lane.results.is_finished:
                 result = self._lane.results.get(IDLE_S)
                 if result is not None:
-                    self._on_room()
+                    if self._lane.config.is_lossless:
+                        self._on_room()
                     self._emit(result)
         finally:
             while (result := self._lane.results.get(0.0)) is not None:
@@ -68,7 +69,7 @@ class OutputWorker:
         events = lane.take_events(result.frame)
         result = result.with_events(events) if events else result
         self._overlay.shapes = lane.follower.shapes
-        picture = _Picture(self._overlay, result, self._state(result, now_ns))
+        picture = _Picture(self._overlay, result, lambda: self._state(result, now_ns))
         for sink in self._sinks:
             self._write(sink, result, picture)
         done_ns = time.monotonic_ns()
@@ -105,7 +106,7 @@ class OutputWorker:
 class _Picture:
     """The annotated picture of one result, drawn when it is first asked for."""
 
-    def __init__(self, overlay: Overlay, result: Result, state: StreamState) -> None:
+    def __init__(self, overlay: Overlay, result: Result, state: Callable[[], StreamState]) -> None:
         self._overlay = overlay
         self._result = result
         self._state = state
@@ -115,7 +116,7 @@ class _Picture:
     def __call__(self) -> UInt8:
         if self._drawn is None:
             started_ns = time.monotonic_ns()
-            self._drawn = self._overlay.draw(self._result, self._state)
+            self._drawn = self._overlay.draw(self._result, self._state())
             self.spent_ns = time.monotonic_ns() - started_ns
         return self._drawn
 

@@ -43,6 +43,8 @@ def _best(anchor: Array, class_id: Array, score: Float32) -> tuple[Int64, Int32,
 
 def detections(xyxy: Float32, score: Float32, class_id: Int32, box: Letterbox, manifest: Manifest) -> Detections:
     """Suppress doubles and map model pixels to frame pixels; boxes that are empty in the frame are dropped."""
+    if len(score) == 0:
+        return Detections.empty()
     if manifest.needs_nms:
         kept = nms_per_class(xyxy, score, class_id, manifest.thresholds.iou)
         xyxy, score, class_id = xyxy[kept], score[kept], class_id[kept]

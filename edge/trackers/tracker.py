@@ -51,6 +51,8 @@ class MotionTracker:
         """
         is_first = self._last_ns is None
         self._advance(time_ns, _checked(motion))
+        if len(detections) == 0 and len(self._book) == 0:
+            return Tracks.empty()
         seen = usable(detections, self.settings.score_low, self.settings.max_objects)
         track_of = self._match(seen, look)
         self._see(seen, track_of)
@@ -180,6 +182,8 @@ class MotionTracker:
         """Take the matched detections into their tracks."""
         s = self.settings
         cols = np.flatnonzero(track_of >= 0)
+        if len(cols) == 0:
+            return
         rows, box = track_of[cols], seen.centre[cols]
         gap_s = self._now_s - self._book["seen_s"][rows]
         hidden = (self._book["seen_s"][rows] < self._before_s) | (gap_s > s.replay_s)
