@@ -37,7 +37,7 @@ class OutputWorker:
         on_room: Callable[[], None],
         on_lost: Callable[[Result], None] = lambda result: None,
     ) -> None:
-        """Args: stream, open sinks (closed here), what draws, who waits for a lossless stream, who hears of a lost result."""
+        """Args: stream, open sinks (closed here), what draws, who waits for room, who hears of a lost result."""
         self._lane = lane
         self._sinks = sinks
         self._overlay = overlay
