@@ -17,7 +17,7 @@ from export.models.backbone import PLANS
 from export.models.build import Network, build_network
 from export.training import optim
 from export.training.balance import class_counts
-from export.training.checkpoint import LAST, Checkpoint, load_checkpoint
+from export.training.checkpoint import LAST, Checkpoint, load_checkpoint, read_tensors
 from export.training.distributed import Processes
 from export.training.imitate import Imitation, MapTeacher
 from export.training.step import TrainingStep
@@ -97,7 +97,19 @@ def start_step(
     if teacher is not None:
         imitation = Imitation(PLANS[config.model.size].neck, teacher.widths, config.teacher.weight)
         imitation.to(processes.device)
+        if config.transfer.weights is not None:
+            _go_on_imitating(imitation, config.transfer.weights)
     return TrainingStep(network, config, weight, imitation)
+
+
+def _go_on_imitating(imitation: Imitation, weights: Path) -> None:
+    """Take the mixes from a checkpoint that learned from the same maps; fresh ones would first pull at its features."""
+    found = read_tensors(weights).get("imitation") or {}
+    if {name: value.shape for name, value in found.items()} == {
+        name: value.shape for name, value in imitation.state_dict().items()
+    }:
+        imitation.load_state_dict(found)
+        log.info("%s: goes on imitating", weights)
 
 
 def shared(step: nn.Module, processes: Processes) -> nn.Module:

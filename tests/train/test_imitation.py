@@ -79,6 +79,11 @@ def test_a_pupil_comes_near_its_teacher(recipes: Recipes, schooled: tuple[Path, 
     train(taught(recipes, schooled[1], optim__epochs=8), tmp_path)
     history = load_checkpoint(tmp_path / "last.pt").history
     assert history[-1]["imitation"] < 0.8 * history[0]["imitation"]
+    # a second part goes on where the first one ended
+    tree = {**recipes["detect"], "transfer": {"weights": str(tmp_path / "last.pt")}}
+    second = changed(tree, teacher__model=str(schooled[1]), teacher__tensors=list(MAPS), optim__epochs=1)
+    train(second, tmp_path / "second")
+    assert load_checkpoint(tmp_path / "second" / "last.pt").history[0]["imitation"] < 1.1 * history[-1]["imitation"]
     # what is exported is the pupil alone
     export_onnx(tmp_path / "last.pt", tmp_path / "pupil.onnx")
     assert (tmp_path / "pupil.onnx").stat().st_size == pytest.approx(schooled[1].stat().st_size, rel=0.01)
