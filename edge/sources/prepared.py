@@ -64,6 +64,8 @@ class PreparedSource:
         self._changes: list[Change] = []
         # a masked picture is never shared before its mask is painted
         self._is_untouched = replace(preparation.picture, max_fps=None) == PictureSettings()
+        # a picture that is on its way already, and whose health is looked at before the next one is read
+        self._waiting: tuple[UInt8, int] | None = None
         self.captured_ns = 0
         self.info = _described(source.info, preparation.picture)
 
@@ -73,12 +75,14 @@ class PreparedSource:
             self._source.make_room = make_room
 
     def read(self) -> tuple[UInt8, int | None] | None:
+        self._catch_up()
         while (picture := self._source.read()) is not None:
             self.captured_ns = time.monotonic_ns()
             time_ns = self.captured_ns if picture[1] is None else picture[1]
             image = self._prepare(picture[0], time_ns)
             if image is not None:
                 return image, picture[1]
+            self._catch_up()
             self._on_held_back()
         return None
 
@@ -95,13 +99,22 @@ class PreparedSource:
     def close(self) -> None:
         self._source.close()
 
+    def _catch_up(self) -> None:
+        """Look at the health of the picture that waits for it; it delays nobody after it was given."""
+        if self._waiting is not None and self._monitor is not None:
+            image, time_ns = self._waiting
+            self._waiting = None
+            self._changes += self._monitor.update(image, time_ns)
+
     def _prepare(self, image: UInt8, time_ns: int) -> UInt8 | None:
         if self._pace is not None and not self._pace.passes(time_ns):
             self._drops["drop_max_fps"] += 1
             return None
         if self._monitor is not None:
-            # before the masks: what they cover must not count as darkness
-            self._changes += self._monitor.update(image, time_ns)
+            self._waiting = image, time_ns
+            if not self._is_untouched:
+                # before the masks: what they cover must not count as darkness
+                self._catch_up()
         image = self._preparer.prepare(image)
         if self._gate is not None and not self._gate.passes(image, time_ns):
             self._drops["drop_no_motion"] += 1
