@@ -31,7 +31,8 @@ async function offerOf(connection) {
     })]);
   }
   const { sdp } = connection.localDescription;
-  if (!sdp.includes("a=candidate:")) throw new Error("this browser found no address of its own yet");
+  // on a busy machine the one for TCP may be found first, and the server takes none of those
+  if (!/^a=candidate:\S+ 1 udp /im.test(sdp)) throw new Error("this browser found no address of its own yet");
   return sdp;
 }
 
@@ -84,8 +85,10 @@ export class Video extends EventTarget {
     if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
     this.node.srcObject = new MediaStream([receiver.track]);
     const url = `stream/${encodeURIComponent(this.stream.name)}/whep`;
+    const body = await offerOf(connection);
+    if (this.connection !== connection) throw new Error("hung up before the call");
     const answer = await fetch(url, {
-      method: "POST", headers: { "content-type": "application/sdp" }, body: await offerOf(connection),
+      method: "POST", headers: { "content-type": "application/sdp" }, body,
       cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS),
     });
     if (!answer.ok) {
