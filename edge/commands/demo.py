@@ -21,14 +21,14 @@ def demo(
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Instead of the shipped model.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the shipped model at work on a live page."""
+    """Show a shipped model at work on a live page."""
     from edge.commands.run import describe
     from edge.config import config_from_arguments
     from edge.daemon.service import run_service
     from edge.models.shipped import demo_model
 
     config = config_from_arguments(
-        [source], model or demo_model(), [f"http:{port}"], for_model={}, for_stream={"name": "demo"}
+        [source], model or demo_model(source), [f"http:{port}"], for_model={}, for_stream={"name": "demo"}
     )
 
     def tell(address: str) -> None:
