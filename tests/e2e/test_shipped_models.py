@@ -1,4 +1,4 @@
-"""What is true of every shipped model: it runs, it is small, its manifest says how good it is and what it was made of."""
+"""What is true of every shipped model: it runs, it is small, and its manifest says how good it is."""
 
 from __future__ import annotations
 
