@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
 
-from edge.engines.openvino_cache import keep_compiled, load_compiled
+from edge.engines.openvino_cache import load_compiled
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
 from edge.types import Array
@@ -34,17 +33,14 @@ class OpenVinoEngine:
             raise ModelError(f"{path}: no such model file")
         hints = {"INFERENCE_NUM_THREADS": self._threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         try:
-            compiled, names = load_compiled(path, hints)
+            compiled, names = load_compiled(path, hints, lambda model: [_name(port) for port in model.outputs])
         except RuntimeError as error:
             raise ModelError(f"{path.name}: OpenVINO cannot load it ({_last_line(error)}); try engine 'ort'") from None
         self._compiled: Any = compiled
         self._request: Any = self._compiled.create_infer_request()
-        self.inputs: Sequence[TensorInfo] = [_info(port) for port in self._compiled.inputs]
-        self.outputs: Sequence[TensorInfo] = [_info(port) for port in self._compiled.outputs]
-        if names is None:
-            keep_compiled(path, hints, compiled, [info.name for info in self.outputs])
-        else:
-            self.outputs = [replace(info, name=name) for info, name in zip(self.outputs, names, strict=True)]
+        self.inputs: Sequence[TensorInfo] = [_info(port, _name(port)) for port in self._compiled.inputs]
+        outputs = zip(self._compiled.outputs, names, strict=True)
+        self.outputs: Sequence[TensorInfo] = [_info(port, name) for port, name in outputs]
         batch = self.inputs[0].shape[0]
         self.is_fixed_batch = batch is not None
         self.max_batch = batch if batch is not None else max_batch or DYNAMIC_MAX_BATCH
@@ -65,9 +61,9 @@ class OpenVinoEngine:
         self._compiled = None
 
 
-def _info(port: Any) -> TensorInfo:
+def _info(port: Any, name: str) -> TensorInfo:
     shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
-    return TensorInfo(_name(port), shape, str(np.dtype(port.get_element_type().to_dtype())))
+    return TensorInfo(name, shape, str(np.dtype(port.get_element_type().to_dtype())))
 
 
 def _name(port: Any) -> str:

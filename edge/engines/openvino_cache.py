@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,24 @@ log = logging.getLogger(__name__)
 MAX_KEPT = 20
 
 
-def load_compiled(path: Path, hints: Mapping[str, Any]) -> tuple[Any, Sequence[str] | None]:
-    """A compiled model for the CPU, and its output names where it was kept.
+def load_compiled(
+    path: Path, hints: Mapping[str, Any], names_of: Callable[[Any], Sequence[str]]
+) -> tuple[Any, Sequence[str]]:
+    """A compiled model for the CPU and its output names.
 
     A kept model may call its outputs by other names of the same tensors, so the names are kept too.
+
+    Args:
+        path: the model file.
+        hints: properties of the compiled model.
+        names_of: chooses the output names of a model that was just compiled.
 
     Raises:
         RuntimeError: OpenVINO cannot load the model.
     """
     core = ov.Core()
-    file = _file_of(path, hints)
+    key = content_hash([sha256_of(path), ov.__version__, dict(hints), processor()])
+    file = cache_folder() / "openvino" / f"{key[:32]}.blob"
     kept = _read(file)
     if kept is not None:
         names, blob = kept
@@ -40,12 +48,14 @@ def load_compiled(path: Path, hints: Mapping[str, Any]) -> tuple[Any, Sequence[s
             return core.import_model(blob, "CPU", dict(hints)), names
         except RuntimeError as error:
             log.info("%s is compiled anew (%s)", path.name, str(error).splitlines()[0])
-    return core.compile_model(str(path), "CPU", dict(hints)), None
+    compiled = core.compile_model(str(path), "CPU", dict(hints))
+    fresh = names_of(compiled)
+    _keep(file, compiled, fresh)
+    return compiled, fresh
 
 
-def keep_compiled(path: Path, hints: Mapping[str, Any], compiled: Any, names: Sequence[str]) -> None:
+def _keep(file: Path, compiled: Any, names: Sequence[str]) -> None:
     """Keep a compiled model; where that is not possible nothing is lost but time."""
-    file = _file_of(path, hints)
     try:
         blob = compiled.export_model().getvalue()
         header = json.dumps({"sha256": hashlib.sha256(blob).hexdigest(), "outputs": list(names)})
@@ -56,11 +66,6 @@ def keep_compiled(path: Path, hints: Mapping[str, Any], compiled: Any, names: Se
             old.unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:
         log.info("what OpenVINO compiled cannot be kept (%s)", error)
-
-
-def _file_of(path: Path, hints: Mapping[str, Any]) -> Path:
-    key = content_hash([sha256_of(path), ov.__version__, dict(hints), processor()])
-    return cache_folder() / "openvino" / f"{key[:32]}.blob"
 
 
 def _read(file: Path) -> tuple[list[str], bytes] | None:

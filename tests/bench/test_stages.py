@@ -16,6 +16,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from edge.heads.choose import open_head
 from edge.jsonl_record import ResultEncoder
 from edge.manifest import Manifest, parse_manifest
 from edge.overlay.overlay import Overlay, StreamState
-from edge.preprocess import Preprocessor
+from edge.preprocess import Preprocessor, fit
 from edge.scene.street import Street
 from edge.trackers.choose import open_tracker
 from edge.types import Detections, Frame, UInt8
@@ -72,11 +73,10 @@ def unit_s() -> float:
     return min(spent)
 
 
-def manifest_of(head: str, **changes: Any) -> Manifest:
+def manifest_of(head: str) -> Manifest:
     tree = {
         "schema": 1, "name": "bench", "task": "detect", "head": head, "classes": list(CLASSES),
         "input": {"name": "x", "width": 416, "height": 416, "layout": "nchw", "dtype": "float32", "colour": "bgr"},
-        **changes,
     }  # fmt: skip
     return parse_manifest(json.dumps(tree), "bench")
 
@@ -86,20 +86,18 @@ def picture() -> UInt8:
     return image
 
 
-def heap(count: int, seed: int) -> Detections:
+def heap(num: int, seed: int) -> Detections:
     """Boxes in clumps of five, as raw detectors give them."""
     rng = np.random.default_rng(seed)
-    centre = np.repeat(rng.uniform(50, 1200, (-(-count // 5), 2)), 5, axis=0)[:count] + rng.normal(0, 4, (count, 2))
-    half = rng.uniform(15, 50, (count, 2))
+    centre = np.repeat(rng.uniform(50, 1200, (-(-num // 5), 2)), 5, axis=0)[:num] + rng.normal(0, 4, (num, 2))
+    half = rng.uniform(15, 50, (num, 2))
     boxes = np.concatenate([centre - half, centre + half], 1).astype(np.float32)
-    return Detections(
-        boxes, rng.uniform(0.3, 0.9, count).astype(np.float32), rng.integers(0, 3, count).astype(np.int32)
-    )
+    return Detections(boxes, rng.uniform(0.3, 0.9, num).astype(np.float32), rng.integers(0, 3, num).astype(np.int32))
 
 
 def letterbox() -> Work:
-    fit, image = Preprocessor(manifest_of("yolox").input, 1), picture()
-    return lambda: fit.images([image])
+    preprocessor, image = Preprocessor(manifest_of("yolox").input, 1), picture()
+    return lambda: preprocessor.images([image])
 
 
 def yolox_head() -> Work:
@@ -108,14 +106,14 @@ def yolox_head() -> Work:
     raw[..., 2:4] = 1.0
     raw[..., 4:] = rng.uniform(0, 0.05, (1, 3549, 4))
     raw[0, rng.choice(3549, 120, replace=False), 4:6] = 0.9
-    boxes = [Preprocessor(manifest_of("yolox").input, 1).images([picture()])[1][0]]
+    boxes = [fit(*SIZE, manifest_of("yolox").input)]
     output = {"output": raw}
     return lambda: head.decode(output, boxes)
 
 
 def own_head() -> Work:
     head, found = open_head(manifest_of("edgenet")), heap(100, 3)
-    boxes = [Preprocessor(manifest_of("edgenet").input, 1).images([picture()])[1][0]]
+    boxes = [fit(*SIZE, manifest_of("edgenet").input)]
     output = {"boxes": found.xyxy[None], "scores": found.score[None], "labels": found.class_id[None].astype(np.int64)}
     return lambda: head.decode(output, boxes)
 
@@ -125,10 +123,10 @@ def suppression() -> Work:
     return lambda: nms_per_class(found.xyxy, found.score, found.class_id, 0.6)
 
 
-def tracker(count: int) -> Callable[[], Work]:
+def tracker(num: int) -> Callable[[], Work]:
     def make() -> Work:
-        tracking, frames = open_tracker(), [result(number, *SIZE, count).prediction for number in range(60)]
-        turn = iter(range(10**9))
+        tracking, frames = open_tracker(), [result(number, *SIZE, num).prediction for number in range(60)]
+        turn = count()
 
         def one() -> object:
             number = next(turn)
@@ -146,7 +144,7 @@ def hand_over() -> Work:
     reader = RingReader(os.dup(writer.fd), SIZE[1], SIZE[0], NUM_SLOTS, writer.release, RingLimit())
     latest, image = LatestFrames(), picture()
     latest.add("door", group="all", is_lossless=False, on_drop=lambda frame: None)
-    turn = iter(range(10**9))
+    turn = count()
 
     def one() -> object:
         slot, number = writer.put(image), next(turn)
@@ -161,7 +159,7 @@ def hand_over() -> Work:
 
 def overlay() -> Work:
     drawing = Overlay(CLASSES)
-    turn, state = iter(range(10**9)), StreamState("live", 25.0, 40.0)
+    turn, state = count(), StreamState("live", 25.0, 40.0)
     frames = [result(number, *SIZE, 20) for number in range(40)]
     return lambda: drawing.draw(frames[next(turn) % 40], state)
 

@@ -35,6 +35,7 @@ from camera_rig import (
     free_port,
     holdings,
     null_pipeline,
+    started_pipelines,
     unaccounted,
     wait_for,
 )
@@ -50,18 +51,8 @@ def server() -> Iterator[RtspServer]:
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Callable[..., Pipeline]]:
     """Starts pipelines of cameras whose engine finds nothing, so that only the cameras are tested; stops them."""
-    started: list[Pipeline] = []
-
-    def make(sources: list[str], **settings: Any) -> Pipeline:
-        pipeline = null_pipeline(tmp_path, sources, **settings)
-        started.append(pipeline)
-        pipeline.start()
-        return pipeline
-
-    yield make
-    for pipeline in started:
-        assert pipeline.stop()
-        assert not any(unaccounted(pipeline).values())
+    with started_pipelines() as start:
+        yield lambda sources, **settings: start(null_pipeline(tmp_path, sources, **settings))
 
 
 @pytest.mark.real_server

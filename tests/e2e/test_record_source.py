@@ -23,7 +23,7 @@ from edge.types import Event
 
 SERVERS = Path(__file__).parents[1] / "servers"
 sys.path.insert(0, str(SERVERS))
-from camera_rig import RtspServer, emitted, null_pipeline, wait_for
+from camera_rig import RtspServer, emitted, null_pipeline, started_pipelines, wait_for
 
 KILLS = SERVERS / "record_source_kills.py"
 FPS = 25
@@ -131,18 +131,9 @@ def test_what_is_neither_h264_nor_h265_is_refused_in_words(tmp_path: Path) -> No
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    started = []
-
-    def make(source: str, **record: Any) -> Any:
-        settings = {"folder": tmp_path, "content": "source", "reserve_mb": 0, **record}
-        pipeline = null_pipeline(tmp_path, [source], record=settings)
-        started.append(pipeline)
-        pipeline.start()
-        return pipeline
-
-    yield make
-    for pipeline in started:
-        assert pipeline.stop()
+    settings = {"folder": tmp_path, "content": "source", "reserve_mb": 0}
+    with started_pipelines() as start:
+        yield lambda source, **record: start(null_pipeline(tmp_path, [source], record={**settings, **record}))
 
 
 @pytest.mark.real_server

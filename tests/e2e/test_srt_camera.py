@@ -19,7 +19,7 @@ from edge.sources.av import AvSource
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 import itertools
 
-from camera_rig import emitted, free_port, null_pipeline, unaccounted, wait_for
+from camera_rig import emitted, free_port, null_pipeline, started_pipelines, wait_for
 
 pytestmark = pytest.mark.real_server
 SECRET = "passphrase=correct-horse-battery"
@@ -105,18 +105,8 @@ def test_an_address_without_a_port_is_explained() -> None:
 
 @pytest.fixture
 def running(tmp_path: Path) -> Iterator[Callable[[str], Pipeline]]:
-    started: list[Pipeline] = []
-
-    def make(source: str) -> Pipeline:
-        pipeline = null_pipeline(tmp_path, [source], stall_timeout_s=1.5)
-        started.append(pipeline)
-        pipeline.start()
-        return pipeline
-
-    yield make
-    for pipeline in started:
-        assert pipeline.stop()
-        assert not any(unaccounted(pipeline).values())
+    with started_pipelines() as start:
+        yield lambda source: start(null_pipeline(tmp_path, [source], stall_timeout_s=1.5))
 
 
 def test_a_camera_that_went_comes_back(running: Callable[[str], Pipeline], caplog: pytest.LogCaptureFixture) -> None:

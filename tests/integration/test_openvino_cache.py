@@ -39,7 +39,7 @@ def test_the_next_start_reads_it_and_says_the_same(
 ) -> None:
     first = outputs(model)
     assert len(blobs(tmp_path)) == 1
-    monkeypatch.setattr(openvino_cache, "keep_compiled", None)
+    monkeypatch.setattr(openvino_cache, "_keep", None)
     second = outputs(model)
     assert list(second) == list(first) == ["boxes", "scores", "labels"]
     for name, value in first.items():

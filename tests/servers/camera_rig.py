@@ -7,7 +7,8 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,22 @@ def null_pipeline(
         (loaded,) = pipeline.models.values()
         loaded.engine = NullEngine(loaded.manifest.input, max_batch=max_batch, seconds=engine_s)
     return pipeline
+
+
+@contextmanager
+def started_pipelines() -> Iterator[Callable[[Pipeline], Pipeline]]:
+    """Starts pipelines; at the end all are stopped, and no frame may have vanished uncounted."""
+    started: list[Pipeline] = []
+
+    def start(pipeline: Pipeline) -> Pipeline:
+        started.append(pipeline)
+        pipeline.start()
+        return pipeline
+
+    yield start
+    for pipeline in started:
+        assert pipeline.stop()
+        assert not any(unaccounted(pipeline).values())
 
 
 def emitted(pipeline: Pipeline) -> dict[str, int]:
