@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from edge.types import Float64, Int64
 
+# the metric that a task is judged by
+MAIN_METRIC = {"detect": "map", "segment": "miou", "classify": "top1"}
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -47,7 +50,7 @@ class Report:
     @property
     def main_metric(self) -> str:
         """The one figure by which models are compared."""
-        return {"detect": "map", "segment": "miou", "classify": "top1"}[self.task]
+        return MAIN_METRIC[self.task]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only; curves are left out."""

@@ -79,6 +79,22 @@ def check(numbers: list[int], at_least: int) -> None:
     assert len(numbers) >= 0.6 * (numbers[-1] - numbers[0] + 1)
 
 
+def pushed(url: str, process: subprocess.Popen[bytes]) -> RestreamSink:
+    """The closed sink that pushed until the reader had its 30 pictures; they are checked."""
+    output: list[bytes] = []
+    waiting = threading.Thread(target=lambda: output.append(process.communicate()[0]))
+    waiting.start()
+    sink = RestreamSink(receiver_of(url), fps=scene.FPS, patience=QUICK)
+    try:
+        feed(sink, lambda: bool(output))
+    finally:
+        sink.close()
+        process.kill()
+        waiting.join()
+    check(numbers_from(output[0]), 30)
+    return sink
+
+
 # what makes ffmpeg a server
 RECEIVERS = {"rtsp": ("-rtsp_flags", "listen"), "rtmp": ("-listen", "1")}
 
@@ -87,35 +103,14 @@ RECEIVERS = {"rtsp": ("-rtsp_flags", "listen"), "rtmp": ("-listen", "1")}
 def test_a_real_receiver_gets_the_pictures(scheme: str) -> None:
     url = f"{scheme}://127.0.0.1:{free_port()}/live/door"
     process = reader(*RECEIVERS[scheme], "-i", url, num_frames=30)
-    output: list[bytes] = []
-    waiting = threading.Thread(target=lambda: output.append(process.communicate()[0]))
-    waiting.start()
-    sink = RestreamSink(receiver_of(url), fps=scene.FPS, patience=QUICK)
-    try:
-        feed(sink, lambda: bool(output))
-    finally:
-        sink.close()
-        process.kill()
-        waiting.join()
-    check(numbers_from(output[0]), 30)
-    assert sink.counters["sent"] >= 30
+    assert pushed(url, process).counters["sent"] >= 30
 
 
 @pytest.mark.parametrize("secret", ["", "passphrase=correct-horse-battery&pbkeylen=24&streamid=#!::r=live,m=publish"])
 def test_srt_is_pushed(secret: str) -> None:
     url = f"srt://127.0.0.1:{free_port()}?{secret}"
     process = reader("-i", f"{url}&mode=listener".replace("#", "%23"), num_frames=30)
-    output: list[bytes] = []
-    waiting = threading.Thread(target=lambda: output.append(process.communicate()[0]))
-    waiting.start()
-    sink = RestreamSink(receiver_of(url), fps=scene.FPS, patience=QUICK)
-    try:
-        feed(sink, lambda: bool(output))
-    finally:
-        sink.close()
-        process.kill()
-        waiting.join()
-    check(numbers_from(output[0]), 30)
+    pushed(url, process)
 
 
 def test_srt_with_another_passphrase_says_so_and_tells_no_secret() -> None:
