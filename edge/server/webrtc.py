@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edge.errors import MissingError, SinkError
+from edge.errors import MissingError, SinkError, UsageError
 from edge.metrics import Counters
 from edge.server.live import LiveBoard, Viewer
 from edge.types import UInt8
@@ -107,6 +107,11 @@ class Peers:
             answer = await asyncio.wait_for(self._negotiate(peer, sdp, asked_from), ANSWER_S)
         except asyncio.TimeoutError:
             raise SinkError(f"no answer could be made within {ANSWER_S:g} s; try again") from None
+        except UsageError:
+            # a connection that close() ends in the middle says the same as one that cannot read its offer
+            if peer.id in self._peers:
+                raise
+            raise SinkError("the server is closing") from None
         finally:
             if peer.timer is None:
                 self.counters.add("refused")

@@ -240,6 +240,7 @@ def test_sixteen_cameras_all_move(browser: Any) -> None:
     names = [f"camera-{number}" for number in range(16)]
     with show(*names) as running, running.play(fps=8):
         browser.get(running.url)
+        wait_until(lambda: browser.find_elements("css selector", ".grid"))
         browser.execute_script("document.querySelector('.grid').style.gridTemplateColumns = 'repeat(8, 1fr)'")
         first = {name: wait_for_number(browser, 0, name)["number"] for name in names}
         for name in names:

@@ -180,9 +180,9 @@ def test_recordings_need_a_token_that_may_look(archive: Archive, shelf: Shelf) -
 
 
 STATE = """
-const video = document.querySelector("video");
+const video = document.querySelector("video") || {};
 return {time: video.currentTime, length: video.duration, width: video.videoWidth, error: video.error?.message || "",
-        source: decodeURI(video.currentSrc), wide: document.documentElement.scrollWidth - innerWidth};
+        source: decodeURI(video.currentSrc || ""), wide: document.documentElement.scrollWidth - innerWidth};
 """
 
 
@@ -194,6 +194,7 @@ def test_the_page_plays_a_recording_from_its_event(browser: Any, url: str, shelf
     browser.execute_script("document.querySelector('.past-event').click()")
     # the event was 6 s after the beginning, in the second file, and is shown from 3 s before
     wait_until(lambda: browser.execute_script(STATE)["source"].endswith(f"{shelf.entries[0].file}#t=3.00"))
+    wait_until(lambda: browser.execute_script(STATE)["length"] is not None)
     state = browser.execute_script(STATE)
     assert not state["error"]
     assert state["length"] == pytest.approx(4.5, abs=0.2)

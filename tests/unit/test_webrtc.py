@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.errors import ConfigError, UsageError
+from edge.errors import ConfigError, SinkError, UsageError
 from edge.recording.encoder import Packet, find_encoder
 from edge.server.live import LiveBoard
+from edge.server.webrtc import Peers
 from edge.sinks.whip_http import location_of
 from edge.types import UInt8
 from edge.webrtc.offer import checked_offer
@@ -20,7 +21,7 @@ from edge.webrtc.video import VideoFeed
 
 aiortc = pytest.importorskip("aiortc", reason="needs aiortc; run: pip install aiortc")
 from edge.sinks.whip import endpoint_of
-from edge.webrtc.track import CAPACITY, PacketTrack
+from edge.webrtc.track import CAPACITY, PacketTrack, offer_of
 
 VIDEO = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"
 HOST = "a=candidate:1 1 udp 2113937151 9bb06f93.local 54025 typ host generation 0 network-cost 999"
@@ -152,6 +153,26 @@ class Encoded:
     def close(self) -> None:
         self.feed.stop()
         assert self.feed.join(5)
+
+
+@pytest.mark.parametrize("num_steps", range(8))
+def test_a_server_that_closes_in_the_middle_of_an_answer_does_not_blame_the_offer(num_steps: int) -> None:
+    async def call_and_close() -> Any:
+        caller = aiortc.RTCPeerConnection()
+        caller.addTransceiver("video", direction="recvonly")
+        offer = await offer_of(caller)
+        peers = Peers(LiveBoard(), max_peers=1)
+        call = asyncio.create_task(peers.answer("door", offer, "127.0.0.1"))
+        while not (peer := next(iter(peers._peers.values()), None)) or peer.connection is None:
+            await asyncio.sleep(0)
+        for _ in range(num_steps):
+            await asyncio.sleep(0)
+        await peers.close()
+        await caller.close()
+        return (await asyncio.gather(call, return_exceptions=True))[0]
+
+    found = asyncio.run(call_and_close())
+    assert isinstance(found, tuple) or (isinstance(found, SinkError) and "closing" in str(found))
 
 
 @pytest.fixture
