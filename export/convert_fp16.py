@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from calib.frames import choose_frames, dataset_candidates
+from calib.frames import FrameSet, choose_frames, dataset_candidates
 from calib.graph import is_quantized, load_float_model
 from edge.errors import AccuracyError, ModelError
 from edge.manifest import Manifest, write_sidecar
@@ -36,7 +36,16 @@ class HalfResult:
         return 1 - main_value(self.after) / main_value(self.before)
 
 
-def convert_to_half(path: Path, dataset: Dataset, out: Path, *, max_drop: float = 0.01, threads: int = 1) -> HalfResult:
+def convert_to_half(
+    path: Path,
+    dataset: Dataset,
+    out: Path,
+    *,
+    max_drop: float = 0.01,
+    min_agreement: float = 0.9,
+    footage: FrameSet | None = None,
+    threads: int = 1,
+) -> HalfResult:
     """Cast a model to FP16 and write it with its manifest.
 
     What lies behind the last layers stays FP32, and so does every tensor that comes near FP16's limit on frames of the
@@ -45,26 +54,24 @@ def convert_to_half(path: Path, dataset: Dataset, out: Path, *, max_drop: float 
     Raises:
         ModelError: the model cannot be used.
         DataError: the float model is useless on this data.
-        AccuracyError: more than ``max_drop`` of the accuracy is lost; nothing is written.
+        AccuracyError: more than ``max_drop`` of the accuracy is lost, or less than ``min_agreement`` of what the float
+            model sees in the footage stays; nothing is written.
     """
     manifest = find_manifest(path)
     model = load_float_model(path)
     if is_quantized(model):
         raise ModelError(f"{path}: is quantized; make the typed form with: edge quantize --flavour fp16")
-    gate = Gate(manifest, dataset, threads=threads)
-    before = gate.baseline(path)
+    gate = Gate(path, manifest, dataset, footage=footage, threads=threads)
     frames = choose_frames(
         dataset_candidates(dataset, seed=0), manifest.input, CHECK_FRAMES, origin=dataset.name, min_frames=1
     )
     loud = overflowing_tensors(model, frames.source(), threads=threads)
     half = to_half(model, decode_tensors(model) | set(loud))
-    after = gate.measure(half)
-    least = main_value(before) * (1 - max_drop)
-    if main_value(after) < least:
-        raise AccuracyError(
-            f"{path.name} in FP16 has {after.main_metric} {main_value(after):.4f}, at least {least:.4f} was asked for; "
-            "allow more with --max-drop"
-        )
+    verdict = gate.judge(half)
+    budget = gate.budget(max_drop, min_agreement)
+    if not budget.holds(verdict.figures):
+        raise AccuracyError(f"{path.name} in FP16: {budget.describe(verdict.figures)}; allow more with --max-drop")
+    before, after = gate.before, verdict.report
     accuracy = dict(manifest.accuracy) | {"fp32": before.metrics, "fp16": after.metrics}
     update = {"name": out.stem, "precision": "fp16", "accuracy": accuracy, "sha256": ""}
     written = manifest.model_copy(update=update)

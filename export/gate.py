@@ -1,18 +1,26 @@
-"""Measures a model in memory on labelled pictures that calibration has not seen, with the runtime's own parts."""
+"""Measures a model on labelled pictures that calibration has not seen, and on footage without labels.
+
+The runtime's own parts run it.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 
+from calib.frames import FrameSet
 from edge.errors import DataError
 from edge.manifest import Manifest
 from edge.model import Model, open_model
 from edge.types import Prediction, UInt8
+from export.agreement import Compared, Footage, Reference
+from export.budget import Budget, Figures
 from export.data.sample import Dataset, Sample
 from export.evaluate import EVAL_SCORE, OnSample, Report, evaluate
 from export.exact_engine import ExactEngine
@@ -91,50 +99,107 @@ class Shots:
             self.taken.append((sample.image, prediction))
 
 
-class Gate:
-    """One data set and one manifest; every model measured through it is judged alike."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was measured of one model.
 
-    def __init__(self, manifest: Manifest, dataset: Dataset, *, threads: int | None = None) -> None:
+    Attributes:
+        report: its accuracy on the labelled pictures.
+        agreement: how alike it and the float model see them (``export.agreement``).
+        footage: the same for footage; None without any.
+    """
+
+    report: Report
+    agreement: float
+    footage: Compared | None = None
+
+    @property
+    def figures(self) -> Figures:
+        """The numbers that decide."""
+        return Figures(main_value(self.report), self.agreement, self.footage.share if self.footage else None)
+
+
+class Gate:
+    """A float model, a data set and footage; every other form of the model is judged alike.
+
+    Args:
+        path: the float model.
+        dataset: labelled pictures.
+        footage: frames of the place where the model will run.
+        on_sample: sees the labelled pictures as the float model does.
+
+    Attributes:
+        before: the float model's accuracy.
+
+    Raises:
+        DataError: the float model recognises nothing, so there is no accuracy to keep: its input is prepared wrongly,
+            or the data set shows something else.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        dataset: Dataset,
+        *,
+        footage: FrameSet | None = None,
+        threads: int | None = None,
+        on_sample: OnSample | None = None,
+    ) -> None:
         self.manifest = manifest
         self.dataset: Dataset = Remembered(dataset)
         self._threads = threads
+        score = manifest.thresholds.score
+        self._reference = Reference(score)
+        with self._opened(path) as model:
+            self.before = self._evaluated(model, self._reference, on_sample)
+            if (value := main_value(self.before)) < USELESS:
+                raise DataError(
+                    f"{path.name} has {self.before.main_metric} {value:.4f} on {self.dataset.name} before "
+                    "quantization; check mean, std and colour in its manifest (edge inspect) and the data set's classes"
+                )
+            self._footage = Footage(footage, score, model.predict) if footage else None
 
-    def measure(self, model: ModelProto, *, is_exact: bool = False, on_sample: OnSample | None = None) -> Report:
-        """Accuracy of a model with this manifest's input and outputs.
+    def budget(self, max_drop: float, min_agreement: float) -> Budget:
+        """The least that is accepted, from shares of the float model's accuracy and of what it sees in footage."""
+        return Budget(self.before.main_metric, main_value(self.before) * (1 - max_drop), min_agreement)
+
+    def judge(self, model: ModelProto, *, is_exact: bool = False, on_sample: OnSample | None = None) -> Verdict:
+        """Measure a model with the float one's input and outputs.
 
         Args:
             is_exact: run the graph as it is written instead of as the runtime's CPU engine would optimise it.
+            on_sample: sees the labelled pictures as this model does.
         """
         with tempfile.TemporaryDirectory(prefix="edgeloop-") as folder:
             path = Path(folder) / f"{self.manifest.name}.onnx"
             onnx.save(model, path)
-            return self.measure_file(path, is_exact=is_exact, on_sample=on_sample)
+            return self.judge_file(path, is_exact=is_exact, on_sample=on_sample)
 
-    def measure_file(self, path: Path, *, is_exact: bool = False, on_sample: OnSample | None = None) -> Report:
-        """As ``measure`` for a file."""
-        loaded = open_model(path, manifest=self.manifest, engine="ort", threads=self._threads, score=EVAL_SCORE)
+    def judge_file(self, path: Path, *, is_exact: bool = False, on_sample: OnSample | None = None) -> Verdict:
+        """As ``judge`` for a file."""
+        comparison = self._reference.comparison()
+        with self._opened(path, is_exact=is_exact) as model:
+            report = self._evaluated(model, comparison, on_sample)
+            footage = self._footage.compare(model.predict) if self._footage else None
+        return Verdict(report, comparison.agreement.share, footage)
+
+    def _evaluated(self, model: Model, *listeners: OnSample | None) -> Report:
+        def tell(sample: Sample, prediction: Prediction) -> None:
+            for listener in listeners:
+                if listener is not None:
+                    listener(sample, prediction)
+
+        return evaluate(model.predict, self.dataset, classes=self.manifest.classes, on_sample=tell)
+
+    @contextmanager
+    def _opened(self, path: Path, *, is_exact: bool = False) -> Iterator[Model]:
+        model = open_model(path, manifest=self.manifest, engine="ort", threads=self._threads, score=EVAL_SCORE)
         if is_exact:
-            loaded.close()
-            loaded = Model(loaded.manifest, ExactEngine(path, self._threads), loaded.head)
-        try:
-            return evaluate(loaded.predict, self.dataset, classes=self.manifest.classes, on_sample=on_sample)
-        finally:
-            loaded.close()
-
-    def baseline(self, path: Path, *, on_sample: OnSample | None = None) -> Report:
-        """Accuracy of the float model.
-
-        Raises:
-            DataError: it recognises nothing, so there is no accuracy to keep: its input is prepared wrongly, or the
-                data set shows something else.
-        """
-        report = self.measure_file(path, on_sample=on_sample)
-        if main_value(report) < USELESS:
-            raise DataError(
-                f"{path.name} has {report.main_metric} {main_value(report):.4f} on {self.dataset.name} before "
-                "quantization; check mean, std and colour in its manifest (edge inspect) and the data set's classes"
-            )
-        return report
+            model.close()
+            model = Model(model.manifest, ExactEngine(path, self._threads), model.head)
+        with closing(model):
+            yield model
 
 
 def main_value(report: Report) -> float:

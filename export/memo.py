@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Memo:
-    """Figures by what was measured.
+    """JSON values by what was measured.
 
     Args:
         path: the file; made with the first figure.
@@ -27,19 +27,19 @@ class Memo:
         self._identity = identity
         self._values = self._read()
 
-    def _read(self) -> dict[str, float]:
+    def _read(self) -> dict[str, Any]:
         try:
             content = json.loads(self._path.read_text())
         except (OSError, ValueError):
             return {}
         if not isinstance(content, dict) or content.get("identity") != self._identity:
             return {}
-        values: dict[str, float] = content["values"]
+        values: dict[str, Any] = content["values"]
         log.info("%s: %d measurements of an interrupted run are used again", self._path, len(values))
         return values
 
-    def value(self, what: Any, measure: Callable[[], float]) -> float:
-        """The remembered figure, or that of ``measure``, which is then remembered.
+    def value(self, what: Any, measure: Callable[[], Any]) -> Any:
+        """The remembered value, or that of ``measure``, which is then remembered.
 
         Args:
             what: JSON values that say what is measured.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
@@ -12,7 +12,7 @@ from onnx import ModelProto
 
 from calib.clipping import METHODS, Method
 from calib.collect import Step, TensorSource
-from calib.frames import choose_frames, dataset_candidates
+from calib.frames import FrameSet, choose_frames, dataset_candidates
 from calib.graph import MIN_QDQ_OPSET, GraphIndex, load_float_model, opset_of, with_opset
 from calib.ranges import RangeTable, check_table
 from calib.sensitivity import LayerEffect, scan
@@ -20,10 +20,11 @@ from edge.errors import AccuracyError, UsageError
 from edge.files import atomic_path
 from edge.manifest import Calibration, Manifest, content_hash, write_sidecar
 from edge.model import find_manifest
+from export.budget import Figures
 from export.data.sample import Dataset
 from export.evaluate import Report
 from export.fp16 import MIN_TYPED_QDQ_OPSET, decode_tensors, to_half
-from export.gate import Gate, Shots, main_value, unseen_part
+from export.gate import Gate, Shots, Verdict, main_value, unseen_part
 from export.memo import Memo
 from export.placement import default_float_layers
 from export.qdq import Flavour, Scheme, insert_qdq, scheme_for
@@ -42,8 +43,9 @@ class QuantizeOptions:
     Attributes:
         flavour: see ``export.qdq.Scheme``.
         opset: of the written file; 0 keeps the model's, or the least that the flavour needs. TensorRT 8.6 wants 17.
-        method: how ranges are clipped; ``auto`` measures all and takes the best.
+        method: how ranges are clipped; ``auto`` measures all and takes the best (``export.budget.Budget.rank``).
         max_drop: share of the float model's accuracy that may be lost, 0.01 = one percent of it.
+        min_agreement: share of what the float model sees in footage that must stay.
         float_layers: keys of layers that must stay float, besides the last ones.
         threads: of ONNX Runtime.
         ranks_layers: measure every layer's effect for the report even where the budget holds without a search.
@@ -53,6 +55,7 @@ class QuantizeOptions:
     opset: int = 0
     method: MethodChoice = "auto"
     max_drop: float = 0.01
+    min_agreement: float = 0.9
     float_layers: frozenset[str] = frozenset()
     threads: int = 1
     ranks_layers: bool = True
@@ -63,8 +66,9 @@ class QuantizeResult:
     """All that was measured, for the manifest and the report.
 
     Attributes:
-        before, after: reports of the float and of the written model.
-        methods: clip method → accuracy with only the last layers in float.
+        before: report of the float model.
+        verdict: what was measured of the written one.
+        methods: clip method → figures with only the last layers in float.
         effects: per layer, worst first; empty where they were not asked for or needed.
         num_layers: of the network.
         trials: of the mixed precision search; empty where it was not needed.
@@ -77,12 +81,17 @@ class QuantizeResult:
     scheme: Scheme
     table: RangeTable
     before: Report
-    after: Report
-    methods: Mapping[Method, float]
+    verdict: Verdict
+    methods: Mapping[Method, Figures]
     effects: Sequence[LayerEffect]
     num_layers: int
     trials: Sequence[Trial] = ()
     shots: tuple[Shots, Shots] = field(default_factory=lambda: (Shots(), Shots()))
+
+    @property
+    def after(self) -> Report:
+        """Accuracy of the written model."""
+        return self.verdict.report
 
     @property
     def drop(self) -> float:
@@ -109,6 +118,8 @@ def quantize(
     out: Path,
     options: QuantizeOptions,
     progress: Progress | None = None,
+    *,
+    footage: FrameSet | None = None,
 ) -> QuantizeResult:
     """Quantize a model and write it with its manifest.
 
@@ -117,40 +128,41 @@ def quantize(
         table: its ranges.
         dataset: labelled pictures to judge by; those that were used for calibration are left out.
         out: the ONNX file to write.
+        footage: unlabelled frames of the place where the model will run; ``min_agreement`` holds for them.
 
     Raises:
         ModelError: the model cannot be used.
-        DataError: the ranges are of another model, or the float model is useless on this data.
+        DataError: the ranges are of another model, or the float model is useless on this data or footage.
         AccuracyError: the budget cannot be held; nothing is written.
     """
     if out.suffix != ".onnx":
         raise UsageError(f"{out}: expected a name that ends in .onnx")
-    work = _Work(path, table, dataset, out, options, progress or _Silent())
     shots = Shots(), Shots()
-    before = work.gate.baseline(path, on_sample=shots[0])
-    least = main_value(before) * (1 - options.max_drop)
+    work = _Work(path, table, dataset, out, options, progress or _Silent(), footage, shots[0])
+    budget = work.gate.budget(options.max_drop, options.min_agreement)
     methods = work.judge_methods()
     # among equals the one that single odd frames move least
-    method = max(sorted(methods, key=PREFERENCE.index), key=lambda name: methods[name])
-    must_search = methods[method] < least
+    method = max(sorted(methods, key=PREFERENCE.index), key=lambda name: budget.rank(methods[name]))
+    must_search = not budget.holds(methods[method])
     effects = work.scan(method) if must_search or options.ranks_layers else []
     trials: tuple[Trial, ...] = ()
     chosen = work.always_float
     if must_search:
-        found = search_float_layers(lambda layers: work.measure(method, layers), effects, work.always_float, least)
+        found = search_float_layers(lambda layers: work.measure(method, layers), effects, work.always_float, budget)
         trials, chosen = found.trials, found.best.float_layers
     final = work.finished(method, chosen)
-    after = work.judged(final, shots[1])
-    if main_value(after) < least:
+    verdict = work.judged(final, shots[1])
+    if not budget.holds(verdict.figures):
         raise AccuracyError(
-            f"{path.name} as {options.flavour} INT8 has {after.main_metric} {main_value(after):.4f}, at least "
-            f"{least:.4f} was asked for; allow more with --max-drop"
+            f"{path.name} as {options.flavour} INT8: {budget.describe(verdict.figures)}; allow more with --max-drop or "
+            "less with --min-agreement"
         )
-    manifest = _write(final, out, work, method, chosen, before, after)
+    manifest = _write(final, out, work, method, chosen, verdict)
     work.memo.forget()
     scheme = work.scheme(method, chosen)
+    num_layers, before = len(work.index.layers), work.gate.before
     return QuantizeResult(
-        path, out, manifest, scheme, table, before, after, methods, effects, len(work.index.layers), trials, shots
+        path, out, manifest, scheme, table, before, verdict, methods, effects, num_layers, trials, shots
     )
 
 
@@ -158,7 +170,15 @@ class _Work:
     """One quantization: the float model, the judge, and what must stay float."""
 
     def __init__(
-        self, path: Path, table: RangeTable, dataset: Dataset, out: Path, options: QuantizeOptions, progress: Progress
+        self,
+        path: Path,
+        table: RangeTable,
+        dataset: Dataset,
+        out: Path,
+        options: QuantizeOptions,
+        progress: Progress,
+        footage: FrameSet | None,
+        shots: Shots,
     ) -> None:
         self.model = _at_opset(load_float_model(path), options, path)
         self.index = GraphIndex(self.model)
@@ -168,9 +188,10 @@ class _Work:
         self.progress = progress
         check_table(table, self.index, self.manifest.input, path.name)
         judged = unseen_part(dataset, table.frame_ids, table.dataset_sha256)
-        self.gate = Gate(self.manifest, judged, threads=options.threads)
+        self.gate = Gate(path, self.manifest, judged, footage=footage, threads=options.threads, on_sample=shots)
         self.always_float = default_float_layers(self.index) | options.float_layers
-        identity = [self.index.fingerprint, table.sha256, judged.fingerprint, options.flavour, self.index.opset]
+        filmed = [footage.origin, *footage.frame_ids] if footage else []
+        identity = [self.index.fingerprint, table.sha256, judged.fingerprint, options.flavour, self.index.opset, filmed]
         self.memo = Memo(out.with_suffix(".trials.json"), content_hash(identity))
 
     def scheme(self, method: Method, float_layers: frozenset[str]) -> Scheme:
@@ -179,21 +200,24 @@ class _Work:
     def with_qdq(self, method: Method, float_layers: frozenset[str]) -> ModelProto:
         return insert_qdq(self.model, self.table, self.scheme(method, float_layers))
 
-    def measure(self, method: Method, float_layers: frozenset[str]) -> float:
-        """Accuracy with these layers in float; what an interrupted run measured is not measured again."""
-        return self.memo.value(
-            [method, sorted(float_layers)], lambda: main_value(self.judged(self.finished(method, float_layers)))
+    def measure(self, method: Method, float_layers: frozenset[str]) -> Figures:
+        """Figures with these layers in float; what an interrupted run measured is not measured again."""
+        return Figures(
+            *self.memo.value(
+                [method, sorted(float_layers)],
+                lambda: astuple(self.judged(self.finished(method, float_layers)).figures),
+            )
         )
 
-    def judged(self, model: ModelProto, shots: Shots | None = None) -> Report:
-        """Accuracy of a model as it will be written; typed ones run as written, because TensorRT will run them."""
-        return self.gate.measure(model, is_exact=self.options.flavour in TYPED, on_sample=shots)
+    def judged(self, model: ModelProto, shots: Shots | None = None) -> Verdict:
+        """Measures a model as it will be written; typed ones run as written, because TensorRT will run them."""
+        return self.gate.judge(model, is_exact=self.options.flavour in TYPED, on_sample=shots)
 
-    def judge_methods(self) -> dict[Method, float]:
-        """Accuracy by clip method."""
+    def judge_methods(self) -> dict[Method, Figures]:
+        """Figures by clip method."""
         wanted = METHODS if self.options.method == "auto" else (self.options.method,)
         step = self.progress.phase("clip methods", len(wanted))
-        found: dict[Method, float] = {}
+        found: dict[Method, Figures] = {}
         for method in wanted:
             found[method] = self.measure(method, self.always_float)
             step()
@@ -237,10 +261,12 @@ def _write(
     work: _Work,
     method: Method,
     float_layers: frozenset[str],
-    before: Report,
-    after: Report,
+    verdict: Verdict,
 ) -> Manifest:
-    accuracy = dict(work.manifest.accuracy) | {"fp32": before.metrics, "int8": after.metrics}
+    after = verdict.report.metrics | {"agreement": verdict.agreement}
+    if verdict.footage is not None:
+        after["footage_agreement"] = verdict.footage.share
+    accuracy = dict(work.manifest.accuracy) | {"fp32": work.gate.before.metrics, "int8": after}
     calibration = Calibration(
         method=method,
         num_frames=work.table.frames,

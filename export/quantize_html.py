@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -13,8 +13,8 @@ import numpy as np
 from edge.manifest import Manifest
 from edge.overlay.overlay import Overlay, StreamState, Theme
 from edge.types import Frame, Prediction, Result, UInt8
-from export.gate import Shots
 
+Pairs: TypeAlias = Sequence[tuple[UInt8, Prediction, Prediction]]
 METHOD_COLOURS = {
     "minmax": "#8b949e", "average": "#1f6feb", "percentile": "#a371f7", "entropy": "#d29922", "mse": "#2da44e",
 }  # fmt: skip
@@ -32,23 +32,23 @@ img{width:100%}.pair{display:grid;grid-template-columns:1fr 1fr;gap:.5rem;margin
 """
 
 
-def render(content: dict[str, Any], shots: tuple[Shots, Shots], manifest: Manifest) -> str:
+def render(content: dict[str, Any], pairs: Mapping[str, Pairs], manifest: Manifest) -> str:
     """The page.
 
     Args:
         content: of ``export.quantize_report.describe``.
-        shots: the same pictures seen by the float and by the quantized model.
+        pairs: title → pictures as the float and as the quantized model see them.
         manifest: of the quantized model.
     """
     parts = [
         f"<h1>{_text(content['out'])}: INT8 of {_text(content['model'])}</h1>",
         _headline(content),
         _section("Accuracy", _metrics(content) + _classes(content)),
-        _section("Clip methods", _table(["method", content["metric"]], sorted(content["methods"].items()))),
+        _section("Clip methods", _figures("method", content["metric"], sorted(content["methods"].items()))),
         _section("Layers, most sensitive first", _layers(content)),
         _section("Search", _trials(content)) if content["trials"] else "",
         _section("TensorRT", _targets(content)),
-        _section("Pictures: float left, INT8 right", _pictures(shots, manifest)),
+        *(_section(f"{title}: float left, INT8 right", _pictures(shown, manifest)) for title, shown in pairs.items()),
         _section("Values entering the most sensitive layers (log counts, clip points)", _histograms(content)),
     ]
     body = "\n".join(parts)
@@ -63,6 +63,8 @@ def _headline(content: dict[str, Any]) -> str:
         (f"{content['metric']}, float", f"{content['fp32']:.4f}"),
         (f"{content['metric']}, INT8", f"{content['int8']:.4f}"),
         ("change", f"{-content['drop']:+.2%}"),
+        ("seen as float sees it", _share(content["agreement"])),
+        ("the same on footage", _share(content["footage_agreement"])),
         ("size", f"{sizes['fp32'] / 1e6:.2f} → {sizes['int8'] / 1e6:.2f} MB"),
         ("layers in INT8", f"{content['num_int8']} of {content['num_layers']}"),
     ]
@@ -111,7 +113,14 @@ def _layers(content: dict[str, Any]) -> str:
 
 
 def _trials(content: dict[str, Any]) -> str:
-    return _table(["layers in float", "accuracy"], [(row["float_layers"], row["metric"]) for row in content["trials"]])
+    return _figures("layers in float", content["metric"], [(row["float_layers"], row) for row in content["trials"]])
+
+
+def _figures(first: str, metric: str, rows: Iterable[tuple[Any, dict[str, Any]]]) -> str:
+    head = [first, metric, "seen as float sees it", "the same on footage"]
+    return _table(
+        head, [(name, row["metric"], _share(row["agreement"]), _share(row["on_footage"])) for name, row in rows]
+    )
 
 
 def _targets(content: dict[str, Any]) -> str:
@@ -127,12 +136,12 @@ def _targets(content: dict[str, Any]) -> str:
     return verdicts + (_table(["", "finding", "for", "nodes"], rows) if rows else "")
 
 
-def _pictures(shots: tuple[Shots, Shots], manifest: Manifest) -> str:
-    pairs = []
-    for (image, before), (_, after) in zip(shots[0].taken, shots[1].taken, strict=False):
-        sides = "".join(f'<img alt="" src="{_inline(_draw(image, seen, manifest))}">' for seen in (before, after))
-        pairs.append(f'<div class="pair">{sides}</div>')
-    return "".join(pairs)
+def _pictures(pairs: Pairs, manifest: Manifest) -> str:
+    drawn = []
+    for image, *views in pairs:
+        sides = "".join(f'<img alt="" src="{_inline(_draw(image, seen, manifest))}">' for seen in views)
+        drawn.append(f'<div class="pair">{sides}</div>')
+    return "".join(drawn)
 
 
 def _draw(image: UInt8, prediction: Prediction, manifest: Manifest) -> UInt8:
@@ -189,6 +198,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def _change(before: float, after: float | None) -> str:
     return "" if after is None else f"{after - before:+.4f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
 
 
 def _cell(value: Any) -> str:

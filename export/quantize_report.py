@@ -21,7 +21,7 @@ from export.gate import main_value
 from export.latency import Latency, compare_latency
 from export.lint import LintReport, lint
 from export.quantize import QuantizeResult
-from export.quantize_html import render
+from export.quantize_html import Pairs, render
 
 NUM_BARS = 96
 NUM_DRAWN = 24
@@ -44,7 +44,7 @@ def write_report(result: QuantizeResult, ranges: Path, *, threads: tuple[int, ..
     """
     content = describe(result, ranges, threads)
     write_atomic(report_path(result.out, ".json"), json.dumps(content, indent=1) + "\n")
-    write_atomic(report_path(result.out, ".html"), render(content, result.shots, result.manifest))
+    write_atomic(report_path(result.out, ".html"), render(content, _pairs(result), result.manifest))
     return content
 
 
@@ -67,15 +67,26 @@ def describe(result: QuantizeResult, ranges: Path, threads: tuple[int, ...]) -> 
         "bytes": {"fp32": result.path.stat().st_size, "int8": result.out.stat().st_size},
         "latency": _latency(result, threads),
         "engine": f"onnxruntime {ort.__version__} CPU",
-        "methods": result.methods,
+        "agreement": result.verdict.agreement,
+        "footage_agreement": result.verdict.figures.on_footage,
+        "methods": {name: asdict(figures) for name, figures in result.methods.items()},
         "layers": _layers(result),
-        "trials": [{"float_layers": len(trial.float_layers), "metric": trial.metric} for trial in result.trials],
+        "trials": [{"float_layers": len(trial.float_layers), **asdict(trial.figures)} for trial in result.trials],
         "accepted": checked.accepted,
         "num_int8": checked.num_int8,
         "num_layers": len(checked.layers),
         "findings": _findings(checked),
         "histograms": _histograms(result, ranges),
     }
+
+
+def _pairs(result: QuantizeResult) -> dict[str, Pairs]:
+    """Pictures with what the float and the written model find in them, by the title of their section."""
+    both = zip(result.shots[0].taken, result.shots[1].taken, strict=False)
+    pairs: dict[str, Pairs] = {"Pictures": [(image, before, after) for (image, before), (_, after) in both]}
+    if result.verdict.footage is not None:
+        pairs["Footage, where they differ most"] = result.verdict.footage.pairs
+    return pairs
 
 
 def _findings(checked: LintReport) -> list[dict[str, Any]]:

@@ -8,19 +8,20 @@ from dataclasses import dataclass
 
 from calib.sensitivity import LayerEffect
 from edge.errors import AccuracyError
+from export.budget import Budget, Figures
 
 log = logging.getLogger(__name__)
 
-Measure = Callable[[frozenset[str]], float]
+Measure = Callable[[frozenset[str]], Figures]
 MAX_PRUNING = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One measured choice. Attributes: ``float_layers`` left in float, ``metric`` what that gave."""
+    """One measured choice. Attributes: ``float_layers`` left in float, ``figures`` what that gave."""
 
     float_layers: frozenset[str]
-    metric: float
+    figures: Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,17 @@ def search_float_layers(
     measure: Measure,
     effects: Sequence[LayerEffect],
     always_float: frozenset[str],
-    least: float,
+    budget: Budget,
     *,
     max_pruning: int = MAX_PRUNING,
 ) -> SearchResult:
-    """Find the fewest layers to leave in float so that ``measure`` gives at least ``least``.
+    """Find the fewest layers to leave in float so that what ``measure`` gives is inside the budget.
 
     Layers are freed in the order of their harm: 1, 2, 4, … until the budget holds, then bisection; at last the most
     expensive of the freed ones are tried in INT8 again.
 
     Args:
-        measure: float layers → accuracy; costly.
+        measure: float layers → figures; costly.
         effects: worst first.
         always_float: stay float in every trial.
         max_pruning: how many freed layers are tried again.
@@ -59,12 +60,12 @@ def search_float_layers(
 
     def attempt(freed: frozenset[str]) -> bool:
         trials.append(Trial(always_float | freed, measure(always_float | freed)))
-        log.info("%d layers in float: %.4f, at least %.4f is wanted", len(freed), trials[-1].metric, least)
-        return trials[-1].metric >= least
+        log.info("%d layers in float: %s", len(freed), budget.describe(trials[-1].figures))
+        return budget.holds(trials[-1].figures)
 
     count = _fewest(lambda number: attempt(frozenset(order[:number])), len(order))
     if count is None:
-        raise AccuracyError(_blame(effects, trials, least))
+        raise AccuracyError(_blame(effects, trials, budget))
     kept = frozenset(order[:count])
     costs = {effect.key: effect.macs for effect in effects}
     # a layer freed last is what made the budget hold, so it is not tried again
@@ -95,12 +96,11 @@ def _fewest(holds: Callable[[int], bool], limit: int) -> int | None:
     return high
 
 
-def _blame(effects: Sequence[LayerEffect], trials: Sequence[Trial], least: float) -> str:
-    best = max(trial.metric for trial in trials)
+def _blame(effects: Sequence[LayerEffect], trials: Sequence[Trial], budget: Budget) -> str:
+    best = max((trial.figures for trial in trials), key=budget.rank)
     worst = ", ".join(f"{effect.key} ({effect.snr_db:.0f} dB)" for effect in effects[:5])
     return (
-        f"INT8 gives {trials[0].metric:.4f} and mixed precision at most {best:.4f}, "
-        f"at least {least:.4f} was asked for; "
-        f"the layers that cost most: {worst}; calibrate with more varied frames, allow more with --max-drop, "
-        "or fine-tune with quantization"
+        f"INT8: {budget.describe(trials[0].figures)}; mixed precision: {budget.describe(best)}; "
+        f"the layers that cost most: {worst}; calibrate with more varied frames, allow more with --max-drop "
+        "(or less with --min-agreement), or fine-tune with quantization"
     )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.commands.console import AsJson, err, out, print_json
-from edge.errors import DataError, UsageError
+from edge.commands.footage import candidates
+from edge.errors import UsageError
 
 if TYPE_CHECKING:
     from calib.calibrate import CalibrationResult
-    from calib.frames import Candidate
-    from export.data.sample import Dataset
 
 
 def calibrate(
@@ -45,12 +43,11 @@ def calibrate(
     manifest = find_manifest(model)
     passes = num_passes(model)
     origins = [*(data or []), *(stream or [])]
-    fingerprint: list[str] = []
+    fingerprints: list[str] = []
     with Progress(*Progress.get_default_columns()[:-1], TimeRemainingColumn(), console=err) as bars:
         looking = bars.add_task("choose frames", total=None)
-        candidates = _candidates(origins, frames, seed, every_s, fingerprint)
         chosen = choose_frames(
-            candidates,
+            candidates(origins, frames, seed=seed, every_s=every_s, fingerprints=fingerprints),
             manifest.input,
             frames,
             origin=", ".join(map(masked, origins)),
@@ -64,53 +61,11 @@ def calibrate(
             chosen,
             ranges or model.with_suffix(".ranges.json"),
             merge=merge,
-            dataset_sha256=fingerprint[0] if fingerprint else "",
+            dataset_sha256=fingerprints[0] if fingerprints else "",
             threads=threads,
             step=lambda: bars.advance(running),
         )
     _show(result, as_json)
-
-
-def _candidates(
-    origins: list[str], frames: int, seed: int, every_s: float, fingerprint: list[str]
-) -> Iterator[Candidate]:
-    """Pictures from all origins in turn; the fingerprint of a data set is left in ``fingerprint``."""
-    from calib.frames import interleave
-
-    share = -(-frames // len(origins))
-    return interleave([_from(origin, share, seed, every_s, fingerprint) for origin in origins])
-
-
-def _from(origin: str, frames: int, seed: int, every_s: float, fingerprint: list[str]) -> Iterator[Candidate]:
-    from calib.frames import PICTURES, dataset_candidates, folder_candidates, source_candidates
-    from edge.sources.choose import open_source
-    from edge.uris import masked
-
-    dataset = _dataset(origin)
-    if dataset is not None:
-        fingerprint.append(dataset.fingerprint)
-        return dataset_candidates(dataset, seed)
-    path = Path(origin)
-    if path.is_dir() and any(child.suffix.lower() in PICTURES for child in path.rglob("*")):
-        return folder_candidates(path, seed)
-    return source_candidates(open_source(origin), masked(origin), frames, seed, every_s)
-
-
-def _dataset(origin: str) -> Dataset | None:
-    """The data set that this address names, None where it is something else."""
-    from export.data.open_data import SCHEMES, open_dataset
-
-    path = Path(origin)
-    scheme = origin.partition(":")[0]
-    if (scheme in SCHEMES and "://" not in origin) or path.suffix == ".json":
-        return open_dataset(origin, on_error="skip")
-    if not path.is_dir():
-        return None
-    try:
-        return open_dataset(origin, on_error="skip")
-    except DataError:
-        # a folder of pictures without labels is as good
-        return None
 
 
 def _show(result: CalibrationResult, as_json: bool) -> None:

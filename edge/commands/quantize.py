@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from edge.commands.console import AsJson, err, out, print_json
+from edge.commands.footage import candidates
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
     from calib.collect import Step
+    from calib.frames import FrameSet
     from export.quantize import MethodChoice, QuantizeResult
+
+FOOTAGE_FRAMES = 60
 
 
 def quantize(
@@ -20,6 +26,15 @@ def quantize(
     data: Annotated[str, typer.Option(help="Labelled data set to judge by.", show_default=False)],
     ranges: Annotated[Path | None, typer.Option(help="From edge calibrate; default MODEL.ranges.json.")] = None,
     max_drop: Annotated[float, typer.Option(min=0, help="Share of the float accuracy that may be lost.")] = 0.01,
+    footage: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Unlabelled video, pictures or camera of where it will run; again for more.", show_default=False
+        ),
+    ] = None,
+    min_agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of what float sees in the footage that must stay.")
+    ] = 0.9,
     method: Annotated[str, typer.Option(help="auto, minmax, average, percentile, entropy or mse.")] = "auto",
     flavour: Annotated[str, typer.Option(help="fp32, fp16 or fp8 (TensorRT), cpu (ONNX Runtime, OpenVINO).")] = "fp32",
     precision: Annotated[str, typer.Option(help="int8, or fp16 to cast only; that needs no ranges.")] = "int8",
@@ -50,15 +65,19 @@ def quantize(
     if precision not in ("int8", "fp16"):
         raise UsageError(f"--precision: expected int8 or fp16, found {precision!r}")
     if precision == "fp16":
-        _cast(model, data, images, max_drop, threads, out_path or model.with_name(f"{model.stem}-fp16.onnx"), as_json)
+        seen = _footage(model, footage, ())
+        destination = out_path or model.with_name(f"{model.stem}-fp16.onnx")
+        _cast(model, data, images, max_drop, min_agreement, seen, threads, destination, as_json)
         return
     table = load_table(ranges or model.with_suffix(".ranges.json"))
     dataset = open_dataset(data, on_error="skip")
+    seen = _footage(model, footage, table.frame_ids)
     options = QuantizeOptions(
         flavour=cast("Flavour", flavour),
         opset=opset,
         method=cast("MethodChoice", method),
         max_drop=max_drop,
+        min_agreement=min_agreement,
         float_layers=frozenset(float_layer or ()),
         threads=threads,
         ranks_layers=report,
@@ -66,20 +85,55 @@ def quantize(
     destination = out_path or model.with_name(f"{model.stem}-int8.onnx")
     with _Bars() as bars:
         judged = first(dataset, images) if images else dataset
-        result = run(model, table, judged, destination, options, bars)
+        result = run(model, table, judged, destination, options, bars, footage=seen)
     if report:
         _write_report(result, ranges or model.with_suffix(".ranges.json"))
     _show(result, as_json)
 
 
-def _cast(model: Path, data: str, images: int, max_drop: float, threads: int, destination: Path, as_json: bool) -> None:
+def _footage(model: Path, origins: list[str] | None, calibrated: Collection[str]) -> FrameSet | None:
+    """Frames of the footage that calibration has not seen."""
+    from calib.frames import choose_frames
+    from edge.model import find_manifest
+    from edge.uris import masked
+
+    if not origins:
+        return None
+    known = frozenset(calibrated)
+    return choose_frames(
+        (one for one in candidates(origins, FOOTAGE_FRAMES, seed=1) if one.frame_id not in known),
+        find_manifest(model).input,
+        FOOTAGE_FRAMES,
+        origin=", ".join(map(masked, origins)),
+    )
+
+
+def _cast(
+    model: Path,
+    data: str,
+    images: int,
+    max_drop: float,
+    min_agreement: float,
+    footage: FrameSet | None,
+    threads: int,
+    destination: Path,
+    as_json: bool,
+) -> None:
     from export.convert_fp16 import convert_to_half
     from export.data.open_data import first, open_dataset
     from export.gate import main_value
 
     dataset = open_dataset(data, on_error="skip")
     judged = first(dataset, images) if images else dataset
-    result = convert_to_half(model, judged, destination, max_drop=max_drop, threads=threads)
+    result = convert_to_half(
+        model,
+        judged,
+        destination,
+        max_drop=max_drop,
+        min_agreement=min_agreement,
+        footage=footage,
+        threads=threads,
+    )
     facts = {
         "model": str(result.out),
         "metric": result.before.main_metric,
@@ -137,7 +191,9 @@ def _show(result: QuantizeResult, as_json: bool) -> None:
         "fp32": main_value(result.before),
         "int8": main_value(result.after),
         "drop": result.drop,
-        "methods": result.methods,
+        "agreement": result.verdict.agreement,
+        "footage_agreement": result.verdict.figures.on_footage,
+        "methods": {name: asdict(figures) for name, figures in result.methods.items()},
         "float_layers": sorted(result.scheme.float_layers or ()),
         "num_layers": result.num_layers,
         "bytes_fp32": result.path.stat().st_size,
@@ -149,5 +205,11 @@ def _show(result: QuantizeResult, as_json: bool) -> None:
     out.print(
         f"{result.out}: {name} {facts['fp32']:.4f} → {facts['int8']:.4f} ({-result.drop:+.2%}), method "
         f"{result.scheme.method}, {len(result.scheme.float_layers or ())} of {result.num_layers} layers in float, "
-        f"{result.path.stat().st_size / 1e6:.1f} → {result.out.stat().st_size / 1e6:.1f} MB"
+        f"{_sight(result)}, {result.path.stat().st_size / 1e6:.1f} → {result.out.stat().st_size / 1e6:.1f} MB"
     )
+
+
+def _sight(result: QuantizeResult) -> str:
+    on_footage = result.verdict.figures.on_footage
+    words = f"sees {result.verdict.agreement:.1%} as float does"
+    return words if on_footage is None else f"{words} ({on_footage:.1%} on the footage)"

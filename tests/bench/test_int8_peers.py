@@ -52,8 +52,9 @@ def test_int8_beside_the_defaults_of_onnxruntime(name: str, shared_data: Path, t
     frames = choose_frames(dataset_candidates(train, 0), manifest.input, CALIBRATION_FRAMES, origin="voc07 train")
     table = calibrate(model, manifest, frames, tmp_path / "ranges.json").table
     files = {"fp32": model, "ort defaults": _peer(model, frames, tmp_path)}
-    rows = {"fp32": {"map": main_value(Gate(manifest, judged, threads=1).measure_file(model))}}
-    rows["ort defaults"] = {"map": main_value(Gate(manifest, judged, threads=1).measure_file(files["ort defaults"]))}
+    gate = Gate(model, manifest, judged, threads=1)
+    rows = {"fp32": {"map": main_value(gate.before)}}
+    rows["ort defaults"] = {"map": main_value(gate.judge_file(files["ort defaults"]).report)}
     half = convert_to_half(model, judged, tmp_path / "half.onnx")
     files["fp16"], rows["fp16"] = half.out, {"map": main_value(half.after)}
     for flavour in ("fp32", "cpu"):

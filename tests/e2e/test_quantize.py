@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,11 +14,13 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from calib.clipping import Method
 from calib.graph import load_float_model
 from edge.commands.calibrate import calibrate
 from edge.commands.quantize import quantize
 from edge.errors import AccuracyError, DataError, ModelError
 from edge.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
+from export.budget import Figures
 from export.lint import lint
 
 SIZE = 32
@@ -177,12 +181,41 @@ def test_without_room_nothing_is_written_and_the_layer_is_named(
     from export import quantize as module
 
     real = module._Work.measure
-    monkeypatch.setattr(module._Work, "measure", lambda self, method, layers: min(0.5, real(self, method, layers)))
+
+    def worse(work: module._Work, method: Method, layers: frozenset[str]) -> Figures:
+        found = real(work, method, layers)
+        return replace(found, metric=min(0.5, found.metric))
+
+    monkeypatch.setattr(module._Work, "measure", worse)
     out = uneven.model.with_name("textures-int8.onnx")
     out.unlink(missing_ok=True)
     with pytest.raises(AccuracyError, match=r"the layers that cost most: second\.weight"):
         uneven.quantize(max_drop=0.001, report=False)
     assert not out.exists()
+
+
+def test_footage_without_labels_has_a_budget_of_its_own(uneven: Workshop, tmp_path: Path) -> None:
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    rng = np.random.default_rng(77)
+    for number in range(60):
+        cv2.imwrite(str(footage / f"{number}.png"), picture(CLASSES[number % 4], rng))
+    # the labelled pictures would let everything pass
+    options: dict[str, Any] = {"max_drop": 1.0, "method": "minmax", "footage": [str(footage)]}
+    manifest = read_sidecar(uneven.quantize(min_agreement=0.0, report=False, **options))
+    assert manifest is not None and manifest.calibration is not None
+    assert manifest.calibration.float_layers == ("fc.weight",)
+    assert manifest.accuracy["int8"]["footage_agreement"] < 0.9
+    out = uneven.quantize(min_agreement=0.95, **options)
+    manifest = read_sidecar(out)
+    assert manifest is not None and manifest.calibration is not None
+    assert "second.weight" in manifest.calibration.float_layers
+    assert manifest.accuracy["int8"]["footage_agreement"] >= 0.95
+    report = json.loads(out.with_suffix(".report.json").read_text())
+    assert report["trials"][0]["on_footage"] < 0.95 <= report["footage_agreement"]
+    page = out.with_suffix(".report.html").read_text()
+    assert page.count("data:image/jpeg") == 16
+    assert "Footage, where they differ most" in page
 
 
 def test_pictures_used_for_calibration_are_not_used_to_judge(even: Workshop) -> None:

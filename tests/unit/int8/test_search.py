@@ -10,8 +10,17 @@ from hypothesis import strategies as st
 
 from calib.sensitivity import LayerEffect
 from edge.errors import AccuracyError
+from export.budget import Budget, Figures
 from export.memo import Memo
 from export.search import search_float_layers
+
+
+def accuracy(value: float) -> Figures:
+    return Figures(value, agreement=1.0)
+
+
+def at_least(value: float) -> Budget:
+    return Budget("map", value)
 
 
 def effects(count: int) -> list[LayerEffect]:
@@ -24,31 +33,52 @@ def test_the_fewest_of_the_ranked_layers_are_freed(count: int, data: st.DataObje
     needed = data.draw(st.integers(0, count))
     calls = 0
 
-    def measure(layers: frozenset[str]) -> float:
+    def measure(layers: frozenset[str]) -> Figures:
         nonlocal calls
         calls += 1
-        return 1.0 if {f"w{place}" for place in range(needed)} <= layers else 0.0
+        return accuracy(1.0 if {f"w{place}" for place in range(needed)} <= layers else 0.0)
 
-    found = search_float_layers(measure, effects(count), frozenset({"head"}), 0.9, max_pruning=3)
+    found = search_float_layers(measure, effects(count), frozenset({"head"}), at_least(0.9), max_pruning=3)
     assert found.best.float_layers == {"head", *(f"w{place}" for place in range(needed))}
-    assert found.best.metric == 1.0
+    assert found.best.figures.metric == 1.0
     # doubling, bisection and three prunings; never one try per layer
     assert calls <= 2 * count.bit_length() + 6
 
 
 def test_a_freed_layer_that_does_not_help_goes_back_to_int8() -> None:
-    found = search_float_layers(lambda layers: float({"w0", "w2"} <= layers), effects(6), frozenset(), 1.0)
+    def measure(layers: frozenset[str]) -> Figures:
+        return accuracy({"w0", "w2"} <= layers)
+
+    found = search_float_layers(measure, effects(6), frozenset(), at_least(1.0))
     assert found.best.float_layers == {"w0", "w2"}
 
 
 def test_a_budget_that_cannot_be_held_names_the_worst_layers() -> None:
-    with pytest.raises(AccuracyError, match=r"INT8 gives 0\.1000 .* at least 0\.9000 .* cost most: w0 \(10 dB\), w1"):
-        search_float_layers(lambda _: 0.1, effects(8), frozenset({"head"}), 0.9)
+    with pytest.raises(AccuracyError, match=r"INT8: map 0\.1000 \(at least 0\.9000 .* cost most: w0 \(10 dB\), w1"):
+        search_float_layers(lambda _: accuracy(0.1), effects(8), frozenset({"head"}), at_least(0.9))
+
+
+def test_layers_are_freed_until_the_footage_is_seen_alike_too() -> None:
+    def measure(layers: frozenset[str]) -> Figures:
+        return Figures(metric=1.0, agreement=1.0, on_footage=0.95 if "w2" in layers else 0.5)
+
+    found = search_float_layers(measure, effects(6), frozenset(), Budget("map", 0.9, on_footage=0.9))
+    assert found.best.float_layers == {"w2"}
+    with pytest.raises(AccuracyError, match=r"sees 50\.0% of the footage as float does \(at least 99\.0%\)"):
+        search_float_layers(measure, effects(2), frozenset(), Budget("map", 0.9, on_footage=0.99))
+
+
+def test_inside_the_budget_what_sees_as_float_does_is_best_and_outside_what_is_nearest() -> None:
+    budget = Budget("map", 0.4, on_footage=0.9)
+    inside = [Figures(0.41, 0.97, 0.91), Figures(0.45, 0.93, 0.95)]
+    outside = [Figures(0.5, 0.99, 0.5), Figures(0.39, 0.8, 0.95), Figures(0.3, 0.99, 0.99)]
+    ranked = sorted([*outside, *inside], key=budget.rank, reverse=True)
+    assert ranked == [inside[1], inside[0], outside[1], outside[2], outside[0]]
 
 
 def test_layers_that_are_always_float_are_never_blamed() -> None:
     with pytest.raises(AccuracyError, match=r"cost most: w1 \(11 dB\)"):
-        search_float_layers(lambda _: 0.1, effects(3), frozenset({"w0"}), 0.9)
+        search_float_layers(lambda _: accuracy(0.1), effects(3), frozenset({"w0"}), at_least(0.9))
 
 
 def test_measurements_survive_an_interrupted_run_and_nothing_else(tmp_path: Path) -> None:
