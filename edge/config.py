@@ -44,7 +44,7 @@ class ModelConfig(Section):
     name: Name = "model"
     path: Path
     manifest: Path | None = None
-    engine: Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "trt", "null"] = "auto"
+    engine: Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"] = "auto"
     threads: int | None = Field(default=None, ge=1, le=256)
     cores: tuple[Core, ...] = ()
     max_batch: int | None = Field(default=None, ge=1, le=256)

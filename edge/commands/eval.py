@@ -21,7 +21,9 @@ _CHECKPOINTS = (".pt", ".pth")
 def evaluate_command(
     model: Annotated[Path, typer.Argument(help="ONNX file, engine, or checkpoint (.pt).", show_default=False)],
     data: Annotated[str, typer.Option(help="coco:FILE.json, voc:DIR, yolo:DIR, masks:DIR, classes:DIR, synthetic:…")],
-    backend: Annotated[str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, trt.")] = "auto",
+    backend: Annotated[
+        str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, openvino-bf16, trt.")
+    ] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Only this many images.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 8,
     pictures: Annotated[Path | None, typer.Option(help="Folder for confusion matrix, curves, samples.")] = None,

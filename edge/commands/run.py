@@ -22,7 +22,9 @@ def run(
     sink: Annotated[
         list[str] | None, typer.Option("--sink", help="jsonl:FILE, mp4:FILE, snapshot:FOLDER, window:, http:PORT.")
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, trt, null.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, openvino-bf16, trt, null.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads of a CPU engine.")] = None,
     frames: Annotated[int | None, typer.Option(help="Stop after this many frames.")] = None,
     score: Annotated[float | None, typer.Option(help="Least score shown.")] = None,

@@ -22,7 +22,9 @@ def teach(
     limit: Annotated[int, typer.Option(min=1, help="How many pictures to write.")] = 1000,
     classes: Annotated[str, typer.Option(help="Classes to keep, as person,car; default all.")] = "",
     empty_share: Annotated[float, typer.Option(min=0, max=1, help="Most pictures without objects.")] = 0.1,
-    engine: Annotated[str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, trt.")] = "auto",
+    engine: Annotated[
+        str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, openvino-bf16, trt.")
+    ] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Let a detector label pictures, to train a smaller one on."""

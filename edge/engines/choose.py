@@ -13,10 +13,10 @@ from edge.errors import MissingError, UsageError
 from edge.interfaces import Engine
 from edge.manifest import Manifest
 
-EngineName = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "trt", "null"]
+EngineName = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
 LIBRARIES = ("openvino", "onnxruntime", "onnxruntime-gpu")
 # a TensorRT plan has been built for its batches; these take any
-BATCHED = ("ort", "ort-cuda", "openvino")
+BATCHED = ("ort", "ort-cuda", "openvino", "openvino-bf16")
 PLAN_SUFFIXES = (".engine", ".plan", ".trt")
 
 
@@ -63,10 +63,10 @@ def _open(path: Path, manifest: Manifest, chosen: str, threads: int | None, max_
                 from edge.engines.ort import OrtEngine
 
                 return OrtEngine(path, kind=chosen, threads=threads, max_batch=max_batch)
-            case "openvino":
+            case "openvino" | "openvino-bf16":
                 from edge.engines.openvino import OpenVinoEngine
 
-                return OpenVinoEngine(path, threads=threads, max_batch=max_batch)
+                return OpenVinoEngine(path, kind=chosen, threads=threads, max_batch=max_batch)
             case "trt":
                 from edge.engines.trt import TrtEngine
 

@@ -16,22 +16,39 @@ from edge.interfaces import TensorInfo
 from edge.types import Array
 
 DYNAMIC_MAX_BATCH = 16
+CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
 OWN_OUTPUTS = ("boxes", "scores", "labels", "class_map", "probs")
 
 
 class OpenVinoEngine:
     """A model in OpenVINO on the CPU; see ``edge.interfaces.Engine``."""
 
-    def __init__(self, path: Path, *, threads: int | None = None, max_batch: int | None = None) -> None:
-        """Load the model; the arguments are those of ``edge.engines.ort.OrtEngine``.
+    def __init__(
+        self, path: Path, *, kind: str = "openvino", threads: int | None = None, max_batch: int | None = None
+    ) -> None:
+        """Load the model; the other arguments are those of ``edge.engines.ort.OrtEngine``.
+
+        Args:
+            kind: ``openvino``, or ``openvino-bf16`` to compute the model's float layers in bfloat16: up to 1.7 times as
+                fast, at the price of a little accuracy (``edge eval --backend openvino-bf16`` tells how much).
 
         Raises:
             ModelError: no model that OpenVINO can load.
+            EngineError: bfloat16 was asked for and this processor has no instructions for it.
         """
+        if (is_bfloat16 := kind == "openvino-bf16") and "BF16" not in ov.Core().get_property("CPU", CAPABILITIES):
+            raise EngineError("engine 'openvino-bf16': this processor does not compute in bfloat16; use 'openvino'")
+        self._kind = kind
         self._threads = threads or min(4, len(os.sched_getaffinity(0)))
         if not path.is_file():
             raise ModelError(f"{path}: no such model file")
-        hints = {"INFERENCE_NUM_THREADS": self._threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+        hints = {
+            "INFERENCE_NUM_THREADS": self._threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            # left to itself OpenVINO takes bfloat16 for float32 models where the processor can, and says so nowhere
+            "INFERENCE_PRECISION_HINT": "bf16" if is_bfloat16 else "f32",
+        }
         try:
             compiled, names = load_compiled(path, hints, lambda model: [_name(port) for port in model.outputs])
         except RuntimeError as error:
@@ -47,7 +64,7 @@ class OpenVinoEngine:
 
     @property
     def name(self) -> str:
-        return f"openvino {ov.__version__.split('-')[0]} CPU, {self._threads} threads"
+        return f"{self._kind} {ov.__version__.split('-')[0]} CPU, {self._threads} threads"
 
     def infer(self, tensor: Array) -> Mapping[str, Array]:
         try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edge.engines import ort
 from edge.engines.ahead import AheadEngine
@@ -112,3 +112,45 @@ def test_the_null_engine_finds_nothing_and_breaks_when_told() -> None:
     assert engine.infer(np.zeros((2, 4, 8, 3), np.uint8))["scores"].shape == (2, 1)
     with pytest.raises(EngineError, match="broke at batch 1"):
         engine.infer(np.zeros((2, 4, 8, 3), np.uint8))
+
+
+def write_convolutions(path: Path) -> Path:
+    """Three convolutions of 32 channels over a picture, in float32."""
+    rng = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("Cast", ["frames"], ["real"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["real"], ["x0"], perm=[0, 3, 1, 2]),
+    ]
+    weights = []
+    for number, channels in enumerate((3, 32, 32)):
+        values = (rng.standard_normal((32, channels, 3, 3)) / np.sqrt(9 * channels)).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, f"w{number}"))
+        nodes.append(helper.make_node("Conv", [f"x{number}", f"w{number}"], [f"x{number + 1}"], pads=[1] * 4))
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("frames", TensorProto.UINT8, ["N", 32, 32, 3])],
+        [helper.make_tensor_value_info("x3", TensorProto.FLOAT, ["N", 32, 32, 32])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.save(model, str(path))
+    return path
+
+
+def test_a_float32_model_is_computed_in_float32_unless_asked_otherwise(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = write_convolutions(tmp_path / "m.onnx")
+    frames = np.random.default_rng(1).integers(0, 256, (1, 32, 32, 3), np.uint8)
+
+    def difference(kind: str) -> float:
+        opened, exact = (open_engine(path, MANIFEST, kind=name, threads=1) for name in (kind, "ort"))
+        found, expected = opened.infer(frames)["x3"], exact.infer(frames)["x3"]
+        return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+    assert difference("openvino") < 1e-5
+    try:
+        assert 1e-4 < difference("openvino-bf16") < 0.05
+    except EngineError as error:
+        assert "does not compute in bfloat16" in str(error)
