@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, quote_plus, unquote
 
 from edge.errors import ConfigError
-from edge.uris import NETWORK_SCHEMES, doubtful_info, is_secret_key, masked, user_info
+from edge.uris import NETWORK_SCHEMES, doubtful_info, is_secret_key, masked, path_keys, user_info
 
 MASK = "***"
 # shorter ones stand in every second number: masking them would make the log useless
@@ -72,6 +72,14 @@ def register_uri(uri: str) -> None:
     """Register what is secret in an address: user name and password, and the values of secret keys."""
     for value in secrets_in(uri):
         register(value)
+
+
+def register_pushed(uri: str) -> None:
+    """As ``register_uri`` for an address that is pushed to: its path may hold a key."""
+    register_uri(uri)
+    for key in path_keys(uri):
+        register(key)
+        register(unquote(key))
 
 
 def secrets_in(uri: str) -> Iterator[str]:

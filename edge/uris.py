@@ -23,6 +23,7 @@ _SECRET_WORDS = (
 _SECRET_KEY = re.compile(
     rf"(?i)((?:^|[?&;#,\s({{\"'])(?:{_SECRET_WORDS}|user|username|usr|user-id)=)(?:\"[^\"]*\"|'[^']*'|[^&\s\"'<>]*?(?=:\s|[&\s\"'<>]|$))"
 )
+MIN_KEY_CHARS = 12
 _IS_SECRET_KEY = re.compile(rf"(?i)(?:{_SECRET_WORDS})\Z")
 
 
@@ -50,6 +51,19 @@ def is_live(uri: str) -> bool:
 def masked(uri: str) -> str:
     """The address without passwords, tokens and user names: the only form that may be printed, logged or served."""
     return _SECRET_KEY.sub(r"\1***", _HIDDEN_INFO.sub("***@", _EITHER_INFO.sub("***@", uri)))
+
+
+def path_keys(uri: str) -> list[str]:
+    """The parts of an address' path that may be a key, as of RTMP and of chat webhooks: twelve characters and more."""
+    path = re.split(r"[?#]", uri.partition("://")[2].partition("/")[2])[0]
+    return [part for part in path.split("/") if len(part) >= MIN_KEY_CHARS]
+
+
+def without_keys(uri: str) -> str:
+    """As ``masked``, for an address that is pushed to: also without the parts of its path that may be a key."""
+    for key in path_keys(uri):
+        uri = uri.replace(key, "***")
+    return masked(uri)
 
 
 def user_info(uri: str) -> str:

@@ -122,9 +122,12 @@ settle() {
     has_systemd || { say "no systemd runs here; start with: $prefix/bin/edge run /etc/edge/edge.toml"; return 0; }
     systemctl daemon-reload
     [ $start = yes ] || return 0
-    "$prefix/bin/edge" check /etc/edge/edge.toml || fail "the configuration does not work yet; mend it, then: systemctl enable --now edge"
+    # the service itself tries the configuration, with its own user, secrets and rights; it says when it is ready
+    if ! systemctl restart edge.service; then
+        journalctl -u edge.service -n 20 -o cat --no-pager >&2 || true
+        fail "the service does not start yet; its last words are above; mend it, then: systemctl enable --now edge"
+    fi
     systemctl enable edge.service
-    systemctl restart edge.service
     say "running; see: systemctl status edge, journalctl -u edge -f"
 }
 

@@ -34,4 +34,9 @@ def pin(cores: Sequence[int]) -> None:
     allowed = os.sched_getaffinity(0)
     if not allowed & set(cores):
         raise UsageError(f"cores = {list(cores)}: this process may use the cores {sorted(allowed)}")
-    os.sched_setaffinity(0, allowed & set(cores))
+    try:
+        os.sched_setaffinity(0, allowed & set(cores))
+    except OSError as error:
+        raise UsageError(
+            f"cores = {list(cores)}: the system does not let this process choose ({error.strerror})"
+        ) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from edge.errors import UsageError
 from edge.interfaces import Sink
 from edge.jsonl_record import DEFAULT_SCORE, ResultEncoder, WallClock
-from edge.uris import masked
+from edge.uris import without_keys
 
 FORMS = (
     "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, record:FOLDER, hls:FOLDER, rtsp://…, rtmp://…, "
@@ -43,7 +43,7 @@ def open_sink(
     """
     kind, colon, place = spec.partition(":")
     if not colon:
-        raise UsageError(f"--sink {masked(spec)}: expected one of {FORMS}")
+        raise UsageError(f"--sink {without_keys(spec)}: expected one of {FORMS}")
     place = place.replace("{stream}", file_name(stream))
     if kind in ("jsonl", "mp4", "snapshot", "record", "hls", "whip") and not place:
         raise UsageError(f"--sink {spec}: nothing stands after the colon; expected one of {FORMS}")
@@ -73,7 +73,7 @@ def open_sink(
 
             return WindowSink(f"Edgeloop: {stream}")
         case _:
-            raise UsageError(f"--sink {masked(spec)}: {kind!r} is no sink; expected one of {FORMS}")
+            raise UsageError(f"--sink {without_keys(spec)}: {kind!r} is no sink; expected one of {FORMS}")
 
 
 def _open_push(kind: str, place: str, stream: str, fps: float) -> Sink:

@@ -24,9 +24,10 @@ from edge.errors import SinkError
 from edge.handoff import DropQueue
 from edge.metrics import Counters
 from edge.recording.encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
+from edge.secrets import register_pushed
 from edge.sinks.restream_child import LENGTH, PACKET
 from edge.types import Result, UInt8
-from edge.uris import masked
+from edge.uris import masked, without_keys
 from edge.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -72,11 +73,13 @@ def receiver_of(address: str) -> Receiver:
         case "rtsp" | "rtsps":
             return Receiver(address, masked(address), "rtsp", {"rtsp_transport": "tcp"})
         case "rtmp" | "rtmps":
-            return Receiver(address, masked(address), "flv", {"flvflags": "no_duration_filesize"})
+            # the last part of the path is the key of the one who streams
+            register_pushed(address)
+            return Receiver(address, without_keys(address), "flv", {"flvflags": "no_duration_filesize"})
         case "srt":
             # each picture goes out when it is coded, not when a buffer is full
             return Receiver(address, masked(address), "mpegts", {"flush_packets": "1"})
-    raise SinkError(f"{masked(address)}: expected rtsp://, rtmp:// or srt://")
+    raise SinkError(f"{without_keys(address)}: expected rtsp://, rtmp:// or srt://")
 
 
 class _Push:

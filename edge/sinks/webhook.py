@@ -11,6 +11,7 @@ import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +19,8 @@ from edge.errors import SinkError
 from edge.events.delivery import Delivered
 from edge.events.outbox import StoredEvent
 from edge.events.settings import WebhookSettings
-from edge.uris import masked
+from edge.secrets import register_pushed
+from edge.uris import without_keys
 
 log = logging.getLogger(__name__)
 # the request itself is wrong and will never be right; everything else may be mended at the other end
@@ -39,7 +41,8 @@ class WebhookTarget:
         self.name = settings.name
         self._settings = settings
         self._clock_s = clock_s
-        self._label = masked(settings.url)
+        register_pushed(settings.url)
+        self._label = without_keys(settings.url)
         self._url = urlsplit(settings.url)
         self._connection: http.client.HTTPConnection | None = None
 
@@ -65,16 +68,24 @@ class WebhookTarget:
         body = event.body.encode()
         headers = self._headers(event, body)
         try:
-            connection = self._connection or self._connect()
-            self._connection = connection
-            connection.request("POST", self._target(), body, headers)
-            answer = connection.getresponse()
-            answer.read(MAX_ANSWER_BYTES)
-            if answer.will_close or not answer.isclosed():
+            if self._connection is not None:
+                # the other end closes a connection that is not used for long, and tells so only now
+                with suppress(ConnectionError, http.client.BadStatusLine):
+                    return self._ask(self._connection, body, headers)
                 self.close()
+            self._connection = self._connect()
+            return self._ask(self._connection, body, headers)
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
             raise SinkError(f"{self._label} cannot be reached ({_reason(error)})") from None
+
+    def _ask(self, connection: http.client.HTTPConnection, body: bytes, headers: dict[str, str]) -> int:
+        """The status of the answer."""
+        connection.request("POST", self._target(), body, headers)
+        answer = connection.getresponse()
+        answer.read(MAX_ANSWER_BYTES)
+        if answer.will_close or not answer.isclosed():
+            self.close()
         return answer.status
 
     def _connect(self) -> http.client.HTTPConnection:

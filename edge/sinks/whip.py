@@ -22,10 +22,10 @@ from edge.backoff import Backoff
 from edge.errors import MissingError, SinkError, UsageError
 from edge.metrics import Counters
 from edge.recording.encoder import Packet, find_encoder
-from edge.secrets import read_secret, register
+from edge.secrets import read_secret, register, register_pushed
 from edge.sinks.whip_http import Answer, ask
 from edge.types import Result, UInt8
-from edge.uris import masked
+from edge.uris import without_keys
 from edge.worker import Worker
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def endpoint_of(address: str) -> WhipEndpoint:
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--sink whip:{masked(address)}: expected whip:https://HOST/PATH")
+        raise UsageError(f"--sink whip:{without_keys(address)}: expected whip:https://HOST/PATH")
     options = dict(parse_qsl(parts.fragment, keep_blank_values=True))
     if set(options) - {BEARER_KEY}:
-        raise UsageError(f"--sink whip:{masked(address)}: after # only {BEARER_KEY}=FILE is expected")
+        raise UsageError(f"--sink whip:{without_keys(address)}: after # only {BEARER_KEY}=FILE is expected")
     authorization = ""
     if options:
         authorization = f"Bearer {read_secret(Path(options[BEARER_KEY]), f'whip: {BEARER_KEY}')}"
@@ -87,9 +87,10 @@ def endpoint_of(address: str) -> WhipEndpoint:
     elif parts.username:
         register(unquote(parts.username))
         authorization = f"Bearer {unquote(parts.username)}"
+    register_pushed(address)
     place = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme, place, parts.path or "/", parts.query, ""))
-    return WhipEndpoint(url, f"whip:{masked(url)}", authorization)
+    return WhipEndpoint(url, f"whip:{without_keys(url)}", authorization)
 
 
 class WhipSink:

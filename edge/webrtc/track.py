@@ -21,6 +21,7 @@ from edge.recording.encoder import TIME_BASE, Packet
 
 # at 25 pictures a second a third of a second; what is later than that is not live
 CAPACITY = 8
+NO_ADDRESSES = "the addresses of this machine cannot be listed ({}); a service of systemd needs AF_NETLINK for it"
 # aiortc's parser has no error of its own: a broken text ends in whatever it stumbles over
 BROKEN_SDP = (
     ValueError,
@@ -104,20 +105,30 @@ def connection_with(track: PacketTrack, ask_key: Callable[[], None]) -> Any:
 
 
 async def answer_to(connection: Any, offer: str) -> str:
-    """The SDP answer of a connection, with all its candidates. Raises: UsageError: the offer cannot be answered."""
+    """The SDP answer of a connection, with all its candidates.
+
+    Raises:
+        UsageError: the offer cannot be answered.
+        SinkError: this machine does not tell its addresses.
+    """
     try:
         await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         await connection.setLocalDescription(await connection.createAnswer())
     except OperationError:
         raise UsageError("the offer has no H.264 video; nothing else is sent") from None
+    except OSError as error:
+        raise SinkError(NO_ADDRESSES.format(error.strerror)) from None
     except BROKEN_SDP as error:
         raise UsageError(f"the SDP offer cannot be read ({type(error).__name__})") from None
     return str(connection.localDescription.sdp)
 
 
 async def offer_of(connection: Any) -> str:
-    """The SDP offer of a connection, with all its candidates."""
-    await connection.setLocalDescription(await connection.createOffer())
+    """The SDP offer of a connection, with all its candidates. Raises: SinkError: this machine tells no addresses."""
+    try:
+        await connection.setLocalDescription(await connection.createOffer())
+    except OSError as error:
+        raise SinkError(NO_ADDRESSES.format(error.strerror)) from None
     return str(connection.localDescription.sdp)
 
 

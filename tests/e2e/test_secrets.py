@@ -98,7 +98,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def streams_of(folder: Path, port: int, isolation: str = "thread", names: tuple[str, ...] = ()) -> str:
     (folder / "camera-password").write_text(CANARY)
-    tables = [f'[[streams]]\nname = "door"\nsource = "{SCENE}"\nsinks = ["jsonl:{folder}/door.jsonl"]\n']
+    push = f"rtmp://127.0.0.1:{port}/live/{quote(CANARY, safe='')}"
+    sinks = f'["jsonl:{folder}/door.jsonl", "{push}"]'
+    tables = [f'[[streams]]\nname = "door"\nsource = "{SCENE}"\nsinks = {sinks}\n']
     sources = {name: uri for name, uri in addresses(port).items() if name in names or not names}
     for number, (name, uri) in enumerate(sources.items(), 2):
         tables.append(
@@ -118,7 +120,7 @@ def targets_of(folder: Path, port: int) -> str:
     (folder / "signing-secret").write_text(CANARY)
     return (
         f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\nusername = "edge"\npassword_file = "{folder}/camera-password"\n'
-        f'[[webhooks]]\nurl = "http://u:{secret}@127.0.0.1:{port}/hook?token={secret}"\n'
+        f'[[webhooks]]\nurl = "http://u:{secret}@127.0.0.1:{port}/hook/{secret}?token={secret}"\n'
         f'secret_file = "{folder}/signing-secret"\n'
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -162,3 +163,53 @@ def test_a_python_that_the_daemon_cannot_reach_is_not_taken(tmp_path: Path) -> N
     for python, code in ((system, 0), (own, 1)):
         done = subprocess.run(["sh", "-c", f'{function}\nis_shared "{python}"'], capture_output=True, check=False)
         assert done.returncode == code, done.stderr
+
+
+def settle(folder: Path, *, starts: bool) -> tuple[str, list[str]]:
+    """An installation's last part with stand-ins for the commands of systemd: what it prints, what it asks of them."""
+    text = (FOLDER / "install.sh").read_text()
+    function = text[text.index("settle() {") : text.index("uninstall() {")]
+    log = folder / "asked"
+    for name in ("systemctl", "journalctl", "systemd-sysusers", "systemd-tmpfiles", "chown", "edge"):
+        program = folder / name
+        code = 1 if name == "systemctl" and not starts else 0
+        program.write_text(f'#!/bin/sh\necho "{name} $*" >> {log}\n[ "$1" != restart ] || exit {code}\n')
+        program.chmod(0o755)
+    (folder / "journalctl").write_text("#!/bin/sh\necho door: no such camera\n")
+    script = f"""set -eu
+live=yes start=yes state={folder} config={folder} prefix={folder}
+say() {{ echo "$*"; }}; fail() {{ echo "$*"; exit 1; }}; has_systemd() {{ true; }}
+{function}
+settle 2>&1"""
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == (0 if starts else 1), done.stdout + done.stderr
+    return done.stdout, [line for line in log.read_text().splitlines() if line.startswith(("systemctl", "edge"))]
+
+
+def test_the_service_itself_tries_the_configuration(tmp_path: Path) -> None:
+    """Not root, who has neither the service's secrets nor its rights, and should load no model of its user."""
+    _, asked = settle(tmp_path, starts=True)
+    assert asked == ["systemctl daemon-reload", "systemctl restart edge.service", "systemctl enable edge.service"]
+
+
+def test_a_service_that_does_not_start_is_said_with_its_last_words(tmp_path: Path) -> None:
+    said, asked = settle(tmp_path, starts=False)
+    assert "door: no such camera" in said
+    assert "systemctl enable --now edge" in said
+    assert "systemctl enable edge.service" not in asked
+
+
+@needs_systemd
+@pytest.mark.parametrize("call", ["sched_setaffinity"])
+def test_what_the_program_asks_of_the_kernel_is_allowed(call: str) -> None:
+    """Keeping an engine to some cores stands in one of the groups that the unit denies."""
+    text = (FOLDER / "edge.service").read_text()
+    filters = re.findall(r"^SystemCallFilter=(.*)$", text, re.MULTILINE)
+    denied = [place for place, words in enumerate(filters) if words.startswith("~")]
+    groups = [group for place in denied for group in filters[place].lstrip("~").split()]
+    listed = "".join(run("systemd-analyze", "--no-pager", "syscall-filter", group) for group in groups)
+    assert re.search(rf"^\s+{call}$", listed, re.MULTILINE)
+    assert call in filters[-1].split() and len(filters) - 1 > max(denied)
+    # WebRTC asks netlink for the machine's addresses
+    assert re.search(r"^RestrictAddressFamilies=.*AF_NETLINK", text, re.MULTILINE)

@@ -112,6 +112,17 @@ def test_what_may_be_mended_is_tried_again(server: Server, status: int) -> None:
     target.close()
 
 
+def test_a_connection_that_the_server_closed_meanwhile_costs_no_failure(server: Server) -> None:
+    target = WebhookTarget(WebhookSettings(url=server.url()))
+    for number in range(3):
+        assert target.deliver([EVENT]).num_taken == 1
+        assert len(server.connections) == number + 1
+        server.connections[-1].shutdown(socket.SHUT_RDWR)
+    server.end()
+    with pytest.raises(SinkError, match="cannot be reached"):
+        target.deliver([EVENT])
+
+
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_what_is_refused_for_good_is_not_tried_again(server: Server, status: int) -> None:
     server.answers = [status]

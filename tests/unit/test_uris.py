@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.uris import is_live, kind_of, masked, short_name
+from edge.uris import is_live, kind_of, masked, short_name, without_keys
 
 SECRET = "hunter2canary"
 
@@ -39,6 +39,23 @@ def test_no_password_survives_masking_or_naming(password: str) -> None:
     uri = f"rtsp://user:{quote(password, safe='')}@camera.example/live"
     assert quote(password, safe="") not in masked(uri)
     assert quote(password, safe="") not in short_name(uri)
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("rtmp://a.rtmp.example.com/live2/abcd-1234-efgh", "rtmp://a.rtmp.example.com/live2/***"),
+        (
+            "https://hooks.example.com/services/T01/B02/0123456789abcdef",
+            "https://hooks.example.com/services/T01/B02/***",
+        ),
+        ("https://api.example.org/bot123:canary-canary/send?x=1", "https://api.example.org/***/send?x=1"),
+        ("rtmp:rtmp://u:hunter2canary@cam/app", "rtmp:rtmp://***@cam/app"),
+        ("jsonl:/var/lib/a-long-folder-name/door.jsonl", "jsonl:/var/lib/a-long-folder-name/door.jsonl"),
+    ],
+)
+def test_keys_in_the_path_of_a_receiver_are_masked(uri: str, shown: str) -> None:
+    assert without_keys(uri) == shown
 
 
 def test_what_is_no_secret_stays_readable() -> None:
