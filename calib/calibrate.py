@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def calibrate(
     out: Path,
     *,
     merge: Path | None = None,
-    dataset_sha256: str = "",
+    datasets: Sequence[str] = (),
     threads: int = 1,
     step: Step = lambda: None,
 ) -> CalibrationResult:
@@ -61,7 +62,7 @@ def calibrate(
         frames: the calibration frames.
         out: ``ranges.json``; histograms go beside it.
         merge: an earlier table of this network whose histograms are added.
-        dataset_sha256: of the data set that the frames were taken from.
+        datasets: fingerprints of the data sets that the frames were taken from.
         step: called after every frame and pass.
 
     Raises:
@@ -71,12 +72,14 @@ def calibrate(
     model = load_float_model(path)
     index = GraphIndex(model)
     observers = observe(model, frames.source(), threads=threads, step=step)
-    frame_ids = list(frames.frame_ids)
+    frame_ids, digests, sets = list(frames.frame_ids), list(frames.digests), list(datasets)
     if merge is not None:
         earlier = load_table(merge)
         check_table(earlier, index, manifest.input, path.name)
         observers = _merged(observers, load_histograms(histogram_path(merge)), index)
         frame_ids = [*earlier.frame_ids, *frame_ids]
+        digests = [*(earlier.frame_digests or ("",) * len(earlier.frame_ids)), *digests]
+        sets = [*earlier.datasets, *sets]
     table = make_table(
         index,
         observers,
@@ -84,7 +87,8 @@ def calibrate(
         frame_ids,
         model=path.name,
         origin=frames.origin,
-        dataset_sha256=dataset_sha256,
+        frame_digests=digests,
+        datasets=list(dict.fromkeys(sets)),
     )
     check_input_range(table, index, manifest.input, path.name)
     save_histograms(observers, index.roles, histogram_path(out))

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from calib.collect import Step, TensorSource
+from calib.seen import picture_digest
 from edge.errors import DataError
 from edge.manifest import InputSpec
 from edge.preprocess import Preprocessor
@@ -59,6 +60,7 @@ class FrameSet:
     Attributes:
         spec: the model's input.
         frame_ids: one per frame.
+        digests: of the pictures as they were offered, one per frame.
         dark, repeated: how many candidates were left out as black or flat, and as near-duplicates.
         origin: where they came from, for people.
     """
@@ -67,6 +69,7 @@ class FrameSet:
     capacity: int
     origin: str = ""
     frame_ids: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
     dark: int = 0
     repeated: int = 0
 
@@ -102,6 +105,7 @@ class FrameSet:
         self._thumbnails[len(self)] = grey
         self._pictures[len(self)] = tensor[0]
         self.frame_ids.append(candidate.frame_id)
+        self.digests.append(picture_digest(candidate.image))
         return True
 
     def picture(self, number: int) -> UInt8:

@@ -18,7 +18,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from edge.errors import ModelError
-from edge.types import Array, Float32
+from edge.types import Array
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 QUANTIZATION_OPS = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -95,19 +95,32 @@ class GraphIndex:
 
     @cached_property
     def terminal(self) -> frozenset[str]:
-        """Keys of the layers behind which no other layer comes: the last bare convolutions of a head, a classifier."""
+        """Keys of the layers from which an output is made without another layer: a head's last ones, a classifier."""
         by_output = {layer.output: layer.key for layer in self.layers}
-        found = {by_output[name] for name in self._tail_tensors if name in by_output}
+        found = {by_output[name] for name in self._last_tensors if name in by_output}
         return frozenset(found)
 
     @cached_property
-    def tail(self) -> frozenset[int]:
-        """Indices of the nodes behind the last layers: decode, softmax, top-K."""
+    def decode(self) -> frozenset[int]:
+        """Indices of the nodes between these layers and the outputs: decode, softmax, top-K."""
         by_output = {layer.output for layer in self.layers}
-        return frozenset(self.producer[n] for n in self._tail_tensors if n in self.producer and n not in by_output)
+        return frozenset(self.producer[n] for n in self._last_tensors if n in self.producer and n not in by_output)
 
     @cached_property
-    def _tail_tensors(self) -> frozenset[str]:
+    def tail(self) -> frozenset[int]:
+        """Those of ``decode`` behind which no layer comes: some networks feed boxes back, or show inner maps."""
+        reached = {layer.index for layer in self.layers}
+        todo = list(reached)
+        while todo:
+            node = self.nodes[todo.pop()]
+            if node.op_type != "Shape":
+                before = {self.producer[name] for name in node.input if name in self.producer} - reached
+                reached |= before
+                todo.extend(before)
+        return self.decode - reached
+
+    @cached_property
+    def _last_tensors(self) -> frozenset[str]:
         """What is reached by walking back from the outputs, stopping at layers (theirs included) and shapes."""
         by_output = {layer.output for layer in self.layers}
         todo, seen = list(self.outputs), set[str]()
@@ -279,20 +292,3 @@ def drop_empty_roi(model: ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type == "Resize" and len(node.input) > 1 and node.input[1] in empty:
             node.input[1] = ""
-
-
-def layer_macs(index: GraphIndex, layer: Layer, shape: tuple[int, ...]) -> int:
-    """Multiplications of one frame.
-
-    Args:
-        shape: of the layer's input, batch first.
-    """
-    weight: Float32 = index.constant(layer.weight)
-    if len(shape) < 4:
-        rows = int(np.prod(shape[1:-1])) if layer.op == "MatMul" else 1
-        return int(weight.size) * max(rows, 1)
-    strides = attribute_ints(index.nodes[layer.index], "strides") or (1, 1)
-    pixels = int(np.prod(shape[2:]))
-    if layer.op == "ConvTranspose":
-        return int(weight.size) * pixels
-    return int(weight.size) * pixels // int(np.prod(strides))

@@ -6,11 +6,12 @@ Keyed by role, not by node name, so one table serves the network at any opset; r
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from calib.clipping import METHODS, Method, clip_range
 from calib.graph import GraphIndex
@@ -44,8 +45,9 @@ class RangeTable(BaseModel):
         frames_sha256: of the list of frame ids.
         frames: how many.
         frame_ids: which; accuracy is not judged on them.
+        frame_digests: hashes of their pixels, in the same order; "" for frames of earlier versions, which had none.
         origin: where the frames came from, for people.
-        dataset_sha256: fingerprint of the data set that they were taken from, "" for videos and cameras.
+        datasets: fingerprints of the data sets that they were taken from; videos and cameras have none.
         tensors: by role.
     """
 
@@ -58,9 +60,21 @@ class RangeTable(BaseModel):
     frames_sha256: str
     frames: int
     frame_ids: tuple[str, ...] = ()
+    frame_digests: tuple[str, ...] = ()
     origin: str = ""
-    dataset_sha256: str = ""
+    datasets: tuple[str, ...] = ()
     tensors: dict[str, TensorRange]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_earlier_key(cls, values: Any) -> Any:
+        """Tables of earlier versions name one data set at most."""
+        if not isinstance(values, dict) or "dataset_sha256" not in values:
+            return values
+        only = values["dataset_sha256"]
+        return {key: value for key, value in values.items() if key != "dataset_sha256"} | (
+            {"datasets": (only,)} if only else {}
+        )
 
     @property
     def sha256(self) -> str:
@@ -97,13 +111,16 @@ def make_table(
     *,
     model: str,
     origin: str = "",
-    dataset_sha256: str = "",
+    frame_digests: Sequence[str] = (),
+    datasets: Sequence[str] = (),
 ) -> RangeTable:
     """Choose clip points by every method.
 
     Args:
         observers: by tensor name.
         frame_ids: of the frames that were run.
+        frame_digests: of the same frames.
+        datasets: fingerprints of where they were taken from.
 
     Raises:
         ModelError: NaN or infinite values came out of the network.
@@ -124,8 +141,9 @@ def make_table(
         frames_sha256=content_hash(frame_ids),
         frames=len(frame_ids),
         frame_ids=tuple(frame_ids),
+        frame_digests=tuple(frame_digests),
         origin=origin,
-        dataset_sha256=dataset_sha256,
+        datasets=tuple(datasets),
         tensors=tensors,
     )
 

@@ -10,9 +10,9 @@ import numpy as np
 from onnx import ModelProto
 
 from calib.collect import Step, TensorSource, open_session, with_outputs
-from calib.graph import GraphIndex, layer_macs
+from calib.graph import GraphIndex, Layer, attribute_ints
 from calib.ranges import RangeTable
-from edge.types import Array
+from edge.types import Array, Float32
 
 QuantizeOnly = Callable[[frozenset[str]], ModelProto]
 # a layer's key and how to measure it → its figure, perhaps remembered from an interrupted run
@@ -104,3 +104,20 @@ def snr_db(reference: Sequence[Sequence[Array]], noisy: Sequence[Sequence[Array]
     if not np.isfinite(share):
         return -LOUDEST_DB
     return min(LOUDEST_DB, -10 * float(np.log10(max(share, 1e-30))))
+
+
+def layer_macs(index: GraphIndex, layer: Layer, shape: tuple[int, ...]) -> int:
+    """Multiplications of one frame.
+
+    Args:
+        shape: of the layer's input, batch first.
+    """
+    weight: Float32 = index.constant(layer.weight)
+    if len(shape) < 4:
+        rows = int(np.prod(shape[1:-1])) if layer.op == "MatMul" else 1
+        return int(weight.size) * max(rows, 1)
+    strides = attribute_ints(index.nodes[layer.index], "strides") or (1, 1)
+    pixels = int(np.prod(shape[2:]))
+    if layer.op == "ConvTranspose":
+        return int(weight.size) * pixels
+    return int(weight.size) * pixels // int(np.prod(strides))

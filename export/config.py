@@ -150,7 +150,8 @@ class RunConfig(_Part):
         seed: the same seed, recipe, data and thread count give the same result.
         threads: CPU threads, 0 for all.
         eval_every: epochs between evaluations; the last epoch is always evaluated.
-        eval_images: at most so many pictures in the evaluations before the last one, 0 for all.
+        eval_images: how many of the validation pictures choose the best epoch, 0 for all; the last one is judged on all
+            of them as well.
         save_every_s: seconds between checkpoints within an epoch.
         patience: evaluations without progress before training stops early, 0 for never.
         channels_last: memory order that CPU convolutions and tensor cores like best.

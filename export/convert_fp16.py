@@ -12,7 +12,7 @@ from edge.manifest import Manifest, write_sidecar
 from edge.model import find_manifest
 from export.data.sample import Dataset
 from export.evaluate import Report
-from export.fp16 import decode_tensors, overflowing_tensors, to_half
+from export.fp16 import decode_tensors, fp32_tensors, overflowing_tensors, to_half
 from export.gate import Gate, main_value
 from export.quantize import save_model
 
@@ -49,7 +49,7 @@ def convert_to_half(
     """Cast a model to FP16 and write it with its manifest.
 
     What lies behind the last layers stays FP32, and so does every tensor that comes near FP16's limit on frames of the
-    data set.
+    data set, and what reads it.
 
     Raises:
         ModelError: the model cannot be used.
@@ -66,7 +66,7 @@ def convert_to_half(
         dataset_candidates(dataset, seed=0), manifest.input, CHECK_FRAMES, origin=dataset.name, min_frames=1
     )
     loud = overflowing_tensors(model, frames.source(), threads=threads)
-    half = to_half(model, decode_tensors(model) | set(loud))
+    half = to_half(model, decode_tensors(model) | fp32_tensors(model, loud))
     verdict = gate.judge(half)
     budget = gate.budget(max_drop, min_agreement)
     if not budget.holds(verdict.figures):

@@ -29,7 +29,8 @@ class BuildOptions:
 
     Attributes:
         precision: refuse to build unless the engine has it; None takes what the graph holds.
-        profiles: batch sizes, one optimisation profile each; empty takes 1:4:16, or the graph's own fixed batch.
+        profiles: batch sizes, one optimisation profile each; empty takes 1:4:16 (the DLA: 1), or the graph's own fixed
+            batch.
         targets: compute capabilities, ``("8.9",)``; empty means the GPU of this machine.
         workspace_mb: scratch memory that kernels may use; None leaves it to TensorRT, but takes 1024 on a Jetson.
         timing_cache: folder of measured kernel times; a file per TensorRT and GPU. None keeps none.

@@ -20,7 +20,7 @@ ADVICE: tuple[tuple[str, str], ...] = (
     (
         r"no runners that implement|[Cc]ould not find any implementation|no implementation",
         "no kernel computes this layer in these types; export it another way, or keep it out of INT8 "
-        "(edge quantize --float-layers)",
+        "(edge quantize --float-layer)",
     ),
     (r"optimization profile", "the input's size is not fixed; add --batch"),
     (r"non-?zero zero.?point|[Ii]nt32", "TensorRT takes symmetric INT8 and float biases only; run: edge quantize"),

@@ -11,11 +11,11 @@ from edge.inspect.onnx_graph import GraphFacts
 from edge.manifest import Manifest, Precision, Profile
 from edge.trt.api import TensorRt, capability_of
 from export.engine_graph import INTEGER_OPS, cpu_quantized_node, first_of_kind
+from export.engine_profiles import choose_profiles
 
 if TYPE_CHECKING:
     from export.engine import BuildOptions
 
-DEFAULT_PROFILE = Profile(min_batch=1, opt_batch=4, max_batch=16)
 # Xavier, Orin, Thor: CPU and GPU share one memory, and an unlimited workspace takes all of it
 JETSON_CAPABILITIES = {"7.2": "Xavier", "8.7": "Orin", "10.1": "Thor", "11.0": "Thor"}
 JETSON_WORKSPACE_MB = 1024
@@ -75,7 +75,7 @@ def plan_build(
         strongly_typed=strongly_typed,
         flags=flags,
         all_flags=_all_flags(flags, strongly_typed, options),
-        profiles=choose_profiles(onnx, facts, options.profiles),
+        profiles=choose_profiles(onnx, facts, options.profiles, is_dla=options.dla_core is not None),
         targets=targets,
         workspace_mb=workspace_mb,
         is_dynamic=is_dynamic,
@@ -112,7 +112,7 @@ def choose_types(
     if options.dla_core is not None and graph == "fp32":
         raise EngineError(
             f"{onnx.name}: the DLA computes in FP16 and INT8, the graph is FP32; "
-            + ("add --precision fp16" if not typed else f"run: edge export CHECKPOINT --out {onnx} --precision fp16")
+            + ("add --precision fp16" if not typed else f"run: {_cast_command(onnx)}")
         )
     return graph, typed, flags
 
@@ -149,23 +149,6 @@ def choose_targets(api: TensorRt, options: BuildOptions, capability: str | None)
                 "tensorrt on the device and run edge build there"
             )
     return tuple(sorted(set(wanted), key=lambda item: tuple(map(int, item.split(".")))))
-
-
-def choose_profiles(onnx: Path, facts: GraphFacts, asked: tuple[Profile, ...]) -> tuple[Profile, ...]:
-    """Batch sizes; those of a graph with a fixed batch are its own.
-
-    Raises:
-        UsageError: other sizes were asked of a graph with a fixed batch.
-    """
-    fixed = facts.inputs[0].shape[0]
-    if fixed is None:
-        return asked or (DEFAULT_PROFILE,)
-    only = Profile(min_batch=fixed, opt_batch=fixed, max_batch=fixed)
-    if asked and asked != (only,):
-        raise UsageError(
-            f"--batch: {onnx.name} has a fixed batch of {fixed}; leave --batch out, or export it with a dynamic batch"
-        )
-    return (only,)
 
 
 def _check_graph(onnx: Path, facts: GraphFacts, manifest: Manifest, api: TensorRt) -> None:
@@ -259,9 +242,13 @@ def _precision_message(onnx: Path, graph: Precision, asked: Precision | None, ap
     if asked == "fp16" and graph == "fp32" and typed:
         return (
             f"{onnx.name}: --precision fp16 was asked for, the graph is FP32 and {api.title} keeps the graph's types; "
-            f"run: edge export CHECKPOINT --out {onnx} --precision fp16"
+            f"run: {_cast_command(onnx)}"
         )
     return f"{onnx.name}: --precision {asked} was asked for, the graph is {graph}; build without --precision"
+
+
+def _cast_command(onnx: Path) -> str:
+    return f"edge quantize {onnx} --data DATASET --precision fp16"
 
 
 def _all_flags(flags: tuple[str, ...], strongly_typed: bool, options: BuildOptions) -> tuple[str, ...]:

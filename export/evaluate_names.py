@@ -51,7 +51,8 @@ class ClassMatch:
 
 
 def match_classes(model: Sequence[str], data: Sequence[str]) -> ClassMatch:
-    """Match by name; case, spaces and punctuation do not count, and known synonyms are the same.
+    """Match by name: equal lists one by one, then equal names, then those that are equal but for case, spaces and
+    punctuation where that leaves no doubt, then known synonyms.
 
     Raises:
         DataError: they have no class in common.
@@ -72,16 +73,29 @@ def match_classes(model: Sequence[str], data: Sequence[str]) -> ClassMatch:
 
 
 def _partners(model: Sequence[str], data: Sequence[str]) -> list[int]:
-    """Data-set class of each model class, or -1: equal names first, then the first synonym of what is left."""
-    exact = {_plain(name): number for number, name in enumerate(data)}
-    partner = [exact.get(_plain(name), -1) for name in model]
-    free = {_canonical(name): number for number, name in reversed(list(enumerate(data))) if number not in partner}
-    return [free.pop(_canonical(name), -1) if index < 0 else index for name, index in zip(model, partner, strict=True)]
+    """Data-set class of each model class, or -1."""
+    if list(model) == list(data):
+        return list(range(len(model)))
+    exact = {name: number for number, name in reversed(list(enumerate(data)))}
+    partner = [exact.get(name, -1) for name in model]
+    _fill(partner, _distinct(model), _distinct(data))
+    canonical = [[_CANONICAL.get(name, name) for name in _distinct(names)] for names in (model, data)]
+    _fill(partner, canonical[0], canonical[1])
+    return partner
 
 
-def _canonical(name: str) -> str:
-    plain = _plain(name)
-    return _CANONICAL.get(plain, plain)
+def _fill(partner: list[int], model: list[str], data: list[str]) -> None:
+    """Give each model class without a partner the first free data-set class of its name, in place; "" is no name."""
+    free = {name: number for number, name in reversed(list(enumerate(data))) if name and number not in partner}
+    for number, name in enumerate(model):
+        if partner[number] < 0:
+            partner[number] = free.pop(name, -1)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """The names without case, spaces and punctuation; "" where that makes one of two."""
+    plain = [_plain(name) for name in names]
+    return [name if plain.count(name) == 1 else "" for name in plain]
 
 
 def _plain(name: str) -> str:

@@ -10,7 +10,8 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calib.collect import Step, TensorSource, observe
-from calib.graph import QUANTIZATION_OPS, GraphIndex, with_opset
+from calib.graph import MOVING_OPS, QUANTIZATION_OPS, WEIGHTED_OPS, GraphIndex, with_opset
+from calib.ranges import RangeTable
 from edge.errors import ModelError
 from edge.types import Float32
 from export.qdq import remove_unread_initialisers
@@ -19,6 +20,7 @@ MIN_TYPED_QDQ_OPSET = 19
 FP16_MAX = 65504.0
 HEADROOM = 2.0
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
+LARGEST_CODES = {int(TensorProto.INT8): 128.0, int(TensorProto.FLOAT8E4M3FN): 448.0}
 # no FP16 variant in the standard
 FLOAT_ONLY_OPS = frozenset(
     {"NonMaxSuppression", "Range", "RandomUniform", "RandomNormal", "Multinomial", "If", "Loop", "Scan"}
@@ -30,7 +32,7 @@ FLOAT_SLOTS = {"Resize": frozenset({1, 2}), "Upsample": frozenset({1})}
 def decode_tensors(model: ModelProto) -> frozenset[str]:
     """Outputs of the nodes behind the last layers. FP16 has steps of half a pixel above 512, so boxes stay FP32."""
     index = GraphIndex(model)
-    return frozenset(name for number in index.tail for name in index.nodes[number].output)
+    return frozenset(name for number in index.decode for name in index.nodes[number].output)
 
 
 def overflowing_tensors(
@@ -43,6 +45,44 @@ def overflowing_tensors(
     seen = observe(model, source, names, threads=threads, step=step)
     peaks = {name: max(abs(stats.low), abs(stats.high)) for name, stats in seen.items() if stats.frames}
     return {name: peak for name, peak in peaks.items() if peak > FP16_MAX / HEADROOM}
+
+
+def loud_tensors(index: GraphIndex, table: RangeTable) -> dict[str, float]:
+    """As ``overflowing_tensors``, from the ranges of this float network instead of frames."""
+    peaks: dict[str, float] = {}
+    order: list[tuple[tuple[str, ...], str]] = [((), name) for name in index.inputs]
+    order += [(tuple(node.input) if _moves(node) else (), name) for node in index.nodes for name in node.output]
+    for sources, name in order:
+        seen = table.tensors.get(index.roles.get(name, ""))
+        # what is only moved was not measured
+        moved = max((peaks.get(source, 0.0) for source in sources), default=0.0)
+        peaks[name] = max(abs(seen.low), abs(seen.high)) if seen else moved
+    return {name: peak for name, peak in peaks.items() if peak > FP16_MAX / HEADROOM}
+
+
+def fp32_tensors(model: ModelProto, loud: Collection[str]) -> frozenset[str]:
+    """What must stay FP32 so that loud tensors do not overflow: they, and all that is made of them.
+
+    A node that reads one computes in FP32, because its input would not survive the cast; a Q node then has an FP32
+    scale. A layer, the DQ of its input and the DQ of its weight keep one type, as strongly typed networks want it.
+
+    Args:
+        model: the float model, or its Q/DQ form with the same tensor names.
+    """
+    index = GraphIndex(model)
+    # codes stand for the same large values again
+    reached = set(loud) | {name for node in index.nodes if _is_loud_dq(index, node) for name in node.output}
+    kept = set(reached)
+    size = -1
+    while size != len(kept):
+        size = len(kept)
+        for node in index.nodes:
+            coded = _coded_inputs(index, node)
+            if not reached.isdisjoint(node.input) or not kept.isdisjoint(coded):
+                kept.update(node.output)
+            if not kept.isdisjoint(node.output):
+                kept.update(coded)
+    return frozenset(kept)
 
 
 def to_half(model: ModelProto, keep: Collection[str] = ()) -> ModelProto:
@@ -163,6 +203,26 @@ def _retype_attributes(node: NodeProto) -> None:
             item.i = HALF
         if node.op_type == "ConstantOfShape" and item.name == "value" and item.t.data_type == FLOAT:
             item.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(item.t).astype(np.float16)))
+
+
+def _moves(node: NodeProto) -> bool:
+    return node.op_type in MOVING_OPS or node.op_type == "Gather"
+
+
+def _is_loud_dq(index: GraphIndex, node: NodeProto) -> bool:
+    if node.op_type != "DequantizeLinear" or any(name not in index.constants for name in node.input[1:3]):
+        return False
+    zero_type = int(index.constants[node.input[2]].data_type) if len(node.input) > 2 else 0
+    peak = LARGEST_CODES.get(zero_type, 255.0) * float(np.max(index.constant(node.input[1])))
+    return peak > FP16_MAX / HEADROOM
+
+
+def _coded_inputs(index: GraphIndex, node: NodeProto) -> list[str]:
+    """The inputs of a layer that DQ nodes make."""
+    if node.op_type not in WEIGHTED_OPS:
+        return []
+    made = {name: index.nodes[index.producer[name]].op_type for name in node.input[:2] if name in index.producer}
+    return [name for name, op in made.items() if op == "DequantizeLinear"]
 
 
 def _types(model: ModelProto) -> dict[str, int]:

@@ -6,7 +6,7 @@ The runtime's own parts run it.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,8 @@ import onnx
 from onnx import ModelProto
 
 from calib.frames import FrameSet
+from calib.ranges import RangeTable
+from calib.seen import SeenPictures, seen_pictures
 from edge.errors import DataError
 from edge.manifest import Manifest
 from edge.model import Model, open_model
@@ -54,12 +56,15 @@ class Remembered:
 
 
 class Unseen:
-    """A data set without some of its pictures."""
+    """A data set without the pictures that calibration has seen; reads all of them once."""
 
-    def __init__(self, dataset: Dataset, seen: Collection[str]) -> None:
+    def __init__(self, dataset: Dataset, seen: SeenPictures) -> None:
         self._dataset = dataset
-        known = frozenset(seen)
-        self._places = [place for place in range(len(dataset)) if dataset[place].image_id not in known]
+        self._places = []
+        for place in range(len(dataset)):
+            sample = dataset[place]
+            if not seen.has(sample.image_id, sample.image, dataset.fingerprint):
+                self._places.append(place)
         self.name, self.task, self.classes = dataset.name, dataset.task, dataset.classes
         self.fingerprint = f"{dataset.fingerprint}-{len(dataset) - len(self._places)}"
 
@@ -70,19 +75,19 @@ class Unseen:
         return self._dataset[self._places[index]]
 
 
-def unseen_part(dataset: Dataset, frame_ids: Collection[str], dataset_sha256: str) -> Dataset:
+def unseen_part(dataset: Dataset, table: RangeTable) -> Dataset:
     """The pictures that were not used for calibration.
 
     Raises:
         DataError: too few are left to judge by.
     """
-    # a part of a data set has the fingerprint of the whole and a suffix
-    is_same = bool(dataset_sha256) and dataset.fingerprint.partition(":")[0] == dataset_sha256.partition(":")[0]
-    kept: Dataset = Unseen(dataset, frame_ids) if is_same else dataset
+    seen = seen_pictures(table)
+    kept = Unseen(dataset, seen)
     if len(kept) < MIN_PICTURES:
+        by_name = "; these ranges know pictures by name only, run edge calibrate again" if seen.unhashed else ""
         raise DataError(
             f"{dataset.name}: {len(kept)} of its {len(dataset)} pictures were not used for calibration, at least "
-            f"{MIN_PICTURES} are needed to judge; give another data set or calibrate with fewer --frames"
+            f"{MIN_PICTURES} are needed to judge; give another data set or calibrate with fewer --frames{by_name}"
         )
     return kept
 

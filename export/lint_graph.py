@@ -19,7 +19,7 @@ class Quantizer:
 
     Attributes:
         scale, zero: parameters, None where they are not constant.
-        zero_type: ONNX element type of the codes; uint8 where the node has no zero point.
+        zero_type: ONNX element type of the codes.
         is_weight: it works on a constant.
         axis: of a per-channel scale, None for one scale.
     """
@@ -87,9 +87,14 @@ class QdqGraph:
         )
 
     def _code_type(self, node: NodeProto) -> int:
-        if node.op_type == "DequantizeLinear" and node.input[0] in self.index.constants:
-            return int(self.index.constants[node.input[0]].data_type)
-        return int(attribute(node, "output_dtype", int(TensorProto.UINT8)))
+        """Element type of the codes of a node without a zero point."""
+        if node.op_type == "QuantizeLinear":
+            return int(attribute(node, "output_dtype", 0)) or int(TensorProto.UINT8)
+        # output_dtype of a DQ node (opset 23) is the type of the real values
+        maker = self.maker(node.input[0])
+        if maker is not None and maker.op_type == "QuantizeLinear":
+            return self._quantizer(maker).zero_type
+        return self.types.get(node.input[0], int(TensorProto.UINT8))
 
     def is_from_constant(self, name: str) -> bool:
         """Whether a tensor is a constant, seen through Q."""

@@ -145,7 +145,8 @@ def _integer_points(index: GraphIndex, layers: tuple[Layer, ...]) -> list[Point]
                 wanted.update(node.output)
     behind = {name for number in index.tail for name in index.nodes[number].output}
     order = [*index.inputs, *(name for node in index.nodes for name in node.output)]
-    found = wanted - behind - set(index.outputs)
+    # a layer may read what is shown as an output too; the output itself stays float
+    found = wanted - behind - (set(index.outputs) - {layer.source for layer in layers})
     groups = _concatenated(index, found)
     return [Point(name, groups.get(name, (moved_from(index, name),)), None) for name in order if name in found]
 

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from calib.clipping import Method
 from calib.graph import GraphIndex, load_float_model
-from calib.ranges import RangeTable
+from calib.ranges import RangeTable, check_table
 from edge.errors import DataError
+from edge.model import find_manifest
 from export.data.loader import make_loader
 from export.data.sample import Dataset
 from export.models.blocks import Conv, RepConv, conv_units, folded
@@ -64,11 +65,14 @@ def fine_tune(
 
     Raises:
         ModelError: no checkpoint, or no ONNX file.
-        DataError: the table lacks a tensor, or the loss is not a number.
+        DataError: the data set has another task or other classes, the table is of another network or lacks a tensor, or
+            the loss is not a number.
     """
     chosen = options or QatOptions()
     saved = load_checkpoint(checkpoint)
     config = saved.recipe
+    _check_labels(checkpoint, saved, dataset)
+    check_table(table, GraphIndex(load_float_model(model)), find_manifest(model).input, model.name)
     network = build_network(config, len(saved.classes))
     network.load_state_dict(saved.ema)
     insert_fake_quantization(network, model, table, chosen)
@@ -102,6 +106,18 @@ def fine_tune(
             step(float(loss.detach()))
     save_checkpoint(_finished(saved, network), out)
     return out
+
+
+def _check_labels(checkpoint: Path, saved: Checkpoint, dataset: Dataset) -> None:
+    """Refuse labels that mean something else to this network."""
+    task = saved.recipe.task
+    if dataset.task != task:
+        raise DataError(f"{dataset.name} is labelled to {dataset.task}, {checkpoint} was trained to {task}")
+    if dataset.classes != tuple(saved.classes):
+        raise DataError(
+            f"{dataset.name} has the classes {', '.join(dataset.classes)}, {checkpoint} learned "
+            f"{', '.join(saved.classes)}; expected the same in the same order"
+        )
 
 
 def _finished(saved: Checkpoint, network: Network) -> Checkpoint:

@@ -21,8 +21,8 @@ from export.placement import Point, Policy, default_float_layers, place
 Flavour: TypeAlias = Literal["fp32", "fp16", "cpu", "fp8"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 INT32_LIMIT = 2.0**30
-# the smallest positive FP16 number
-LEAST_HALF = 2.0**-24
+# the smallest positive and the largest FP16 number
+LEAST_HALF, LARGEST_HALF = 2.0**-24, np.float32(65504.0)
 INT8_MAX, FLOAT8_MAX = 127.0, 448.0
 
 
@@ -156,7 +156,9 @@ class _Writer:
         """Scales as they will be stored: rounded before anything is coded with them, and never to 0."""
         if self._scheme.flavour not in ("fp16", "fp8"):
             return scales
-        rounded: Float32 = np.maximum(scales.astype(np.float16).astype(np.float32), np.float32(LEAST_HALF))
+        # what FP16 cannot hold belongs to tensors that stay FP32, and their scales with them
+        halves = np.minimum(scales, LARGEST_HALF).astype(np.float16).astype(np.float32)
+        rounded: Float32 = np.where(scales > LARGEST_HALF, scales, np.maximum(halves, np.float32(LEAST_HALF)))
         return rounded
 
     def _write_weight(self, layer: Layer, weight: Float32, scales: Float32) -> str:

@@ -23,7 +23,7 @@ from edge.model import find_manifest
 from export.budget import Figures
 from export.data.sample import Dataset
 from export.evaluate import Report
-from export.fp16 import MIN_TYPED_QDQ_OPSET, decode_tensors, to_half
+from export.fp16 import MIN_TYPED_QDQ_OPSET, decode_tensors, fp32_tensors, loud_tensors, to_half
 from export.gate import Gate, Shots, Verdict, main_value, unseen_part
 from export.memo import Memo
 from export.placement import default_float_layers
@@ -73,6 +73,7 @@ class QuantizeResult:
         num_layers: of the network.
         trials: of the mixed precision search; empty where it was not needed.
         shots: the same few pictures with what the float and the written model find in them.
+        overflowing: tensor → largest magnitude, kept in FP32 for it; typed flavours only.
     """
 
     path: Path
@@ -87,6 +88,7 @@ class QuantizeResult:
     num_layers: int
     trials: Sequence[Trial] = ()
     shots: tuple[Shots, Shots] = field(default_factory=lambda: (Shots(), Shots()))
+    overflowing: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def after(self) -> Report:
@@ -162,7 +164,7 @@ def quantize(
     scheme = work.scheme(method, chosen)
     num_layers, before = len(work.index.layers), work.gate.before
     return QuantizeResult(
-        path, out, manifest, scheme, table, before, verdict, methods, effects, num_layers, trials, shots
+        path, out, manifest, scheme, table, before, verdict, methods, effects, num_layers, trials, shots, work.loud
     )
 
 
@@ -187,8 +189,9 @@ class _Work:
         self.options = options
         self.progress = progress
         check_table(table, self.index, self.manifest.input, path.name)
-        judged = unseen_part(dataset, table.frame_ids, table.dataset_sha256)
+        judged = unseen_part(dataset, table)
         self.gate = Gate(path, self.manifest, judged, footage=footage, threads=options.threads, on_sample=shots)
+        self.loud = loud_tensors(self.index, table) if options.flavour in TYPED else {}
         self.always_float = default_float_layers(self.index) | options.float_layers
         filmed = [footage.origin, *footage.frame_ids] if footage else []
         identity = [self.index.fingerprint, table.sha256, judged.fingerprint, options.flavour, self.index.opset, filmed]
@@ -245,7 +248,9 @@ class _Work:
     def finished(self, method: Method, float_layers: frozenset[str]) -> ModelProto:
         """The model as it will be written."""
         model = self.with_qdq(method, float_layers)
-        return to_half(model, decode_tensors(self.model)) if self.options.flavour in TYPED else model
+        if self.options.flavour not in TYPED:
+            return model
+        return to_half(model, decode_tensors(self.model) | fp32_tensors(model, self.loud))
 
 
 def _at_opset(model: ModelProto, options: QuantizeOptions, path: Path) -> ModelProto:

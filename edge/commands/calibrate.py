@@ -61,7 +61,7 @@ def calibrate(
             chosen,
             ranges or model.with_suffix(".ranges.json"),
             merge=merge,
-            dataset_sha256=fingerprints[0] if fingerprints else "",
+            datasets=fingerprints,
             threads=threads,
             step=lambda: bars.advance(running),
         )

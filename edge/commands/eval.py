@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from edge.commands.console import AsJson, err, out, print_json
+from edge.commands.labelled import labelled
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def evaluate_command(
         raise UsageError("--save needs a model with a manifest; export the checkpoint first")
     with tempfile.TemporaryDirectory() as folder:
         path = _exported(model, Path(folder)) if model.suffix in _CHECKPOINTS else model
-        report = _measure(path, _dataset(path, data, on_error, limit), backend, batch, pictures)
+        dataset = labelled(path, data, cast(Literal["refuse", "skip"], on_error), limit or 0)
+        report = _measure(path, dataset, backend, batch, pictures)
     if save:
         _save(model, report)
     if as_json:
@@ -56,18 +58,6 @@ def _exported(checkpoint: Path, folder: Path) -> Path:
     path = folder / f"{checkpoint.stem}.onnx"
     export_onnx(checkpoint, path)
     return path
-
-
-def _dataset(model: Path, data: str, on_error: str, limit: int | None) -> Dataset:
-    """The data set with labels for the model's task."""
-    from edge.model import find_manifest
-    from export.data.open_data import first, open_dataset
-
-    task = find_manifest(model).task
-    if task == "embed":
-        raise UsageError(f"{model}: an embedding model has no accuracy on labelled pictures; judge its tracker instead")
-    dataset = open_dataset(data, task, on_error=cast(Literal["refuse", "skip"], on_error))
-    return dataset if limit is None else first(dataset, limit)
 
 
 def _measure(model: Path, dataset: Dataset, backend: str, batch: int, pictures: Path | None) -> Report:

@@ -23,7 +23,7 @@ def candidates(
         frames: how many are wanted of all of them together; more are offered, because some will be left out.
         seed: of the random choice.
         every_s: seconds between two frames of a camera.
-        fingerprints: takes those of the data sets among the origins.
+        fingerprints: takes those of all data sets among the origins.
     """
     from calib.frames import interleave
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -11,11 +10,13 @@ import typer
 
 from edge.commands.console import AsJson, err, out, print_json
 from edge.commands.footage import candidates
+from edge.commands.labelled import labelled
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
     from calib.collect import Step
     from calib.frames import FrameSet
+    from calib.ranges import RangeTable
     from export.quantize import MethodChoice, QuantizeResult
 
 FOOTAGE_FRAMES = 60
@@ -53,7 +54,6 @@ def quantize(
 
     from calib.clipping import METHODS
     from calib.ranges import load_table
-    from export.data.open_data import first, open_dataset
     from export.qdq import FLAVOURS, Flavour
     from export.quantize import QuantizeOptions
     from export.quantize import quantize as run
@@ -65,13 +65,13 @@ def quantize(
     if precision not in ("int8", "fp16"):
         raise UsageError(f"--precision: expected int8 or fp16, found {precision!r}")
     if precision == "fp16":
-        seen = _footage(model, footage, ())
+        seen = _footage(model, footage, None)
         destination = out_path or model.with_name(f"{model.stem}-fp16.onnx")
         _cast(model, data, images, max_drop, min_agreement, seen, threads, destination, as_json)
         return
     table = load_table(ranges or model.with_suffix(".ranges.json"))
-    dataset = open_dataset(data, on_error="skip")
-    seen = _footage(model, footage, table.frame_ids)
+    judged = labelled(model, data, "skip", images)
+    seen = _footage(model, footage, table)
     options = QuantizeOptions(
         flavour=cast("Flavour", flavour),
         opset=opset,
@@ -84,24 +84,25 @@ def quantize(
     )
     destination = out_path or model.with_name(f"{model.stem}-int8.onnx")
     with _Bars() as bars:
-        judged = first(dataset, images) if images else dataset
         result = run(model, table, judged, destination, options, bars, footage=seen)
     if report:
         _write_report(result, ranges or model.with_suffix(".ranges.json"))
     _show(result, as_json)
 
 
-def _footage(model: Path, origins: list[str] | None, calibrated: Collection[str]) -> FrameSet | None:
+def _footage(model: Path, origins: list[str] | None, table: RangeTable | None) -> FrameSet | None:
     """Frames of the footage that calibration has not seen."""
     from calib.frames import choose_frames
+    from calib.seen import seen_pictures
     from edge.model import find_manifest
     from edge.uris import masked
 
     if not origins:
         return None
-    known = frozenset(calibrated)
+    known = seen_pictures(table) if table is not None else None
+    offered = candidates(origins, FOOTAGE_FRAMES, seed=1)
     return choose_frames(
-        (one for one in candidates(origins, FOOTAGE_FRAMES, seed=1) if one.frame_id not in known),
+        (one for one in offered if known is None or not known.has(one.frame_id, one.image)),
         find_manifest(model).input,
         FOOTAGE_FRAMES,
         origin=", ".join(map(masked, origins)),
@@ -120,11 +121,9 @@ def _cast(
     as_json: bool,
 ) -> None:
     from export.convert_fp16 import convert_to_half
-    from export.data.open_data import first, open_dataset
     from export.gate import main_value
 
-    dataset = open_dataset(data, on_error="skip")
-    judged = first(dataset, images) if images else dataset
+    judged = labelled(model, data, "skip", images)
     result = convert_to_half(
         model,
         judged,
@@ -196,6 +195,7 @@ def _show(result: QuantizeResult, as_json: bool) -> None:
         "methods": {name: asdict(figures) for name, figures in result.methods.items()},
         "float_layers": sorted(result.scheme.float_layers or ()),
         "num_layers": result.num_layers,
+        "kept_fp32": dict(result.overflowing),
         "bytes_fp32": result.path.stat().st_size,
         "bytes_int8": result.out.stat().st_size,
     }

@@ -12,7 +12,7 @@ import numpy as np
 from edge.errors import DataError
 from edge.types import Bool, Float32
 from export.data.entries import Entry, Reading
-from export.data.image_file import image_size, read_mask
+from export.data.image_file import image_size, read_mask, stored_size
 from export.data.sample import IGNORE_LABEL
 
 OnError = Literal["refuse", "skip"]
@@ -94,7 +94,8 @@ def _check_image(entry: Entry, problems: Problems) -> Entry | None:
     if size is None:
         problems.add("unreadable image", str(entry.path))
         return None
-    if entry.size is not None and entry.size not in {size, size[::-1]}:
+    # labels may speak of the picture as it is stored, before EXIF turns it
+    if entry.size not in (None, size) and entry.size != stored_size(entry.path):
         declared, found = (f"{width}x{height}" for width, height in (entry.size, size))
         problems.add("wrong image size", f"{entry.path} (label file says {declared}, found {found})")
         return None

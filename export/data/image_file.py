@@ -39,11 +39,25 @@ def image_size(path: Path) -> tuple[int, int] | None:
     with path.open("rb") as file:
         head = file.read(26)
         if head[:2] == b"\xff\xd8":
-            return _jpeg_size(file) if _ends_with(file, b"\xff\xd9") else None
+            size, is_turned = _jpeg_size(file) if _ends_with(file, b"\xff\xd9") else (None, False)
+            return size[::-1] if size and is_turned else size
         if head[:8] == b"\x89PNG\r\n\x1a\n":
             width, height = struct.unpack(">II", head[16:24]) if len(head) >= 24 else (0, 0)
             return (width, height) if width and height and _ends_with(file, b"IEND") else None
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    return None if image is None else (image.shape[1], image.shape[0])
+
+
+def stored_size(path: Path) -> tuple[int, int] | None:
+    """Width and height without EXIF orientation; None where the file is no picture.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    with path.open("rb") as file:
+        if file.read(2) == b"\xff\xd8":
+            return _jpeg_size(file)[0]
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return None if image is None else (image.shape[1], image.shape[0])
 
 
@@ -98,13 +112,13 @@ def _ends_with(file: BinaryIO, mark: bytes) -> bool:
     return found
 
 
-def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
-    """Walk the segments from byte 2 up to the frame header."""
+def _jpeg_size(file: BinaryIO) -> tuple[tuple[int, int] | None, bool]:
+    """Walk the segments from byte 2 up to the frame header: size as stored, whether EXIF swaps the sides."""
     turned = False
     while True:
         mark = file.read(4)
         if len(mark) < 4 or mark[0] != 0xFF:
-            return None
+            return None, turned
         if mark[1] == 0xFF:
             # fill byte before a marker
             file.seek(-3, 1)
@@ -113,9 +127,9 @@ def _jpeg_size(file: BinaryIO) -> tuple[int, int] | None:
         body = file.read(length - 2)
         if mark[1] in _SOF:
             if len(body) < 5:
-                return None
+                return None, turned
             height, width = struct.unpack(">HH", body[1:5])
-            return (height, width) if turned else (width, height)
+            return (width, height), turned
         if mark[1] == 0xE1 and body[:6] == b"Exif\0\0":
             turned = turned or _orientation(body[6:]) >= 5
 

@@ -22,6 +22,16 @@ class _Object:
     is_difficult: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Annotation:
+    """One file. Attributes: ``size`` width and height of the picture; ``file_name`` of the picture."""
+
+    path: Path
+    things: Sequence[_Object]
+    size: tuple[int, int] | None
+    file_name: str
+
+
 def read_voc(folder: Path, problems: Problems, split: str | None = None) -> Reading:
     """Read a VOC folder.
 
@@ -34,17 +44,16 @@ def read_voc(folder: Path, problems: Problems, split: str | None = None) -> Read
         DataError: the folder has no annotations, or no such split.
     """
     files = _annotation_files(folder, split)
-    parsed = [(path, *_parse(path, problems)) for path in files]
+    # without its labels a picture would teach that all in it is background, so it is left out
+    parsed = [found for path in files if (found := _parse(path, problems)) is not None]
     declared = read_class_list(folder)
-    found = sorted({thing.name for _, things, _, _ in parsed for thing in things})
-    classes = tuple(declared or found)
-    entries = []
-    for path, things, size, file_name in parsed:
-        for thing in things:
+    names = sorted({thing.name for annotation in parsed for thing in annotation.things})
+    classes = tuple(declared or names)
+    for annotation in parsed:
+        for thing in annotation.things:
             if thing.name not in classes:
-                problems.add("unknown class", f"{path.name} ({thing.name!r})")
-        known = [thing for thing in things if thing.name in classes]
-        entries.append(_entry(folder, path, known, size, file_name, classes))
+                problems.add("unknown class", f"{annotation.path.name} ({thing.name!r})")
+    entries = [_entry(folder, annotation, classes) for annotation in parsed]
     name = folder.name if split is None else f"{folder.name}/{split}"
     return Reading(name, "detect", classes, entries)
 
@@ -64,14 +73,13 @@ def _annotation_files(folder: Path, split: str | None) -> list[Path]:
     return files
 
 
-def _parse(path: Path, problems: Problems) -> tuple[list[_Object], tuple[int, int] | None, str]:
-    """Objects, picture size and picture file name of one annotation."""
-    fallback = f"{path.stem}.jpg"
+def _parse(path: Path, problems: Problems) -> _Annotation | None:
+    """One annotation file, None where it cannot be read."""
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         problems.add("unreadable label file", f"{path} ({error})")
-        return [], None, fallback
+        return None
     things = []
     for number, element in enumerate(root.iter("object")):
         thing = _object(element)
@@ -80,7 +88,8 @@ def _parse(path: Path, problems: Problems) -> tuple[list[_Object], tuple[int, in
         else:
             things.append(thing)
     width, height = (int(float(root.findtext(f"size/{key}") or 0)) for key in ("width", "height"))
-    return things, (width, height) if width and height else None, root.findtext("filename") or fallback
+    size = (width, height) if width and height else None
+    return _Annotation(path, things, size, root.findtext("filename") or f"{path.stem}.jpg")
 
 
 def _object(element: ElementTree.Element) -> _Object | None:
@@ -93,17 +102,11 @@ def _object(element: ElementTree.Element) -> _Object | None:
     return _Object((element.findtext("name") or "").strip(), (x1 - 1, y1 - 1, x2, y2), is_difficult)
 
 
-def _entry(
-    folder: Path,
-    annotation: Path,
-    things: Sequence[_Object],
-    size: tuple[int, int] | None,
-    file_name: str,
-    classes: tuple[str, ...],
-) -> Entry:
-    image = folder / "JPEGImages" / Path(file_name).name
+def _entry(folder: Path, annotation: _Annotation, classes: tuple[str, ...]) -> Entry:
+    things = [thing for thing in annotation.things if thing.name in classes]
+    image = folder / "JPEGImages" / Path(annotation.file_name).name
     if not image.is_file():
-        image = image.with_name(f"{annotation.stem}{image.suffix}")
+        image = image.with_name(f"{annotation.path.stem}{image.suffix}")
     return Entry(
         path=image,
         image_id=image.name,
@@ -111,5 +114,5 @@ def _entry(
         labels=np.array([classes.index(thing.name) for thing in things], np.int32),
         ignore=np.array([thing.is_difficult for thing in things], np.bool_),
         weight=np.ones(len(things), np.float32),
-        size=size,
+        size=annotation.size,
     )

@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from edge.errors import MissingError
+
+# the others wait while the main process judges, or fills the cache; torch gives up after 10 (nccl) or 30 minutes
+PATIENCE = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ def join_processes(device: str) -> Iterator[Processes]:
     if world_size == 1:
         yield Processes(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Processes(dist.get_rank(), world_size, chosen)
     finally:

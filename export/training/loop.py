@@ -27,7 +27,7 @@ from export.training.distributed import Processes
 from export.training.ema import Average
 from export.training.judge import METRIC, judge
 from export.training.logs import Journal, ProgressBar, epoch_line
-from export.training.start import interrupted, shared, start_network, start_step, start_teacher
+from export.training.start import identity_of, interrupted, shared, start_network, start_step, start_teacher
 from export.training.step import rescaled, to_targets
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ class TrainResult:
     Attributes:
         folder: the run folder.
         checkpoint: the best checkpoint in it.
-        metric: the name of what was maximised; ``best`` is its value, reached after ``best_epoch`` epochs.
+        metric: the name of what was maximised; ``best`` is its value on the first ``run.eval_images`` validation
+            pictures, reached after ``best_epoch`` epochs.
         epochs: epochs done.
         metrics: the last row of the history.
     """
@@ -95,7 +96,7 @@ class Trainer:
         self._place = Place()
         self._sums: dict[str, float] = {}
         self._history: list[dict[str, float]] = []
-        saved = interrupted(folder, config, resume)
+        saved = interrupted(folder, config, data, resume)
         if saved is not None:
             self._restore(saved)
         self._num_batches = len(self._loader(0))
@@ -189,26 +190,39 @@ class Trainer:
         is_last = epochs == self._config.optim.epochs
         place = replace(self._place, epoch=epochs, batch=0)
         if is_last or epochs % self._config.run.eval_every == 0:
-            row |= self._judge(is_last)
-            value = row[METRIC[self._config.task]]
+            metrics, value = self._judge(is_last)
+            row |= metrics
             if value > place.best:
                 place = replace(place, best=value, best_epoch=epochs)
         self._place, self._sums = place, {}
         self._history.append(row)
-        self._save(LAST)
+        # the best first: killed in between, a run that goes on from the older last.pt writes it again
         if place.best_epoch == epochs:
             self._save(BEST)
+        self._save(LAST)
 
-    def _judge(self, is_last: bool) -> dict[str, float]:
-        """Metrics of the averaged weights, measured by the main process and known to all."""
-        metrics: dict[str, float] = {}
-        if self._processes.is_main:
-            metrics, predictions, images = judge(
-                self._judged(), self._config, self._val_set, self._processes.device, is_last
-            )
-            pictures.draw_predictions(images, predictions, self._classes, self._folder / "predictions.png")
+    def _judge(self, is_last: bool) -> tuple[dict[str, float], float]:
+        """Measure the averaged weights by the main process.
+
+        Returns:
+            The metrics, at the end of all validation pictures, and the value to compare with other evaluations, which
+            is always of the same ``run.eval_images`` pictures and known to all processes.
+        """
         name = METRIC[self._config.task]
-        return metrics | {name: self._processes.agree(metrics.get(name, 0.0))}
+        metrics: dict[str, float] = {}
+        value = 0.0
+        if self._processes.is_main:
+            metrics = self._measure(whole=False)
+            value = metrics[name]
+            if is_last and 0 < self._config.run.eval_images < len(self._val_set):
+                metrics = self._measure(whole=True)
+        value = self._processes.agree(value)
+        return metrics or {name: value}, value
+
+    def _measure(self, *, whole: bool) -> dict[str, float]:
+        metrics, predictions, images = judge(self._judged(), self._config, self._val_set, self._processes.device, whole)
+        pictures.draw_predictions(images, predictions, self._classes, self._folder / "predictions.png")
+        return metrics
 
     def _judged(self) -> Network:
         return self._average.model if self._config.optim.ema_decay else self._network
@@ -258,7 +272,7 @@ class Trainer:
             place=self._place,
             sums=self._sums,
             history=self._history,
-            dataset={"name": self._train_set.name, "fingerprint": self._train_set.fingerprint},
+            dataset=identity_of(self._train_set, self._val_set),
             imitation=self._imitation.state_dict() if self._imitation else {},
         )
         save_checkpoint(checkpoint, self._folder / name)

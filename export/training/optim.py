@@ -54,7 +54,8 @@ def set_training_mode(model: nn.Module, config: OptimConfig, transfer: TransferC
     model.train()
     for name, module in model.named_modules():
         is_frozen = config.freeze_bn or name.startswith(transfer.freeze or ("\0",))
-        if isinstance(module, nn.BatchNorm2d) and is_frozen:
+        # SyncBatchNorm is no BatchNorm2d, but both are of this class
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and is_frozen:
             module.eval()
 
 

@@ -26,12 +26,16 @@ from export.training.transfer import transfer_weights
 log = logging.getLogger(__name__)
 
 
-def interrupted(folder: Path, config: TrainConfig, resume: bool) -> Checkpoint | None:
+def interrupted(folder: Path, config: TrainConfig, data: tuple[Dataset, Dataset], resume: bool) -> Checkpoint | None:
     """The checkpoint to go on from; None for a fresh start, also where a killed run left no checkpoint yet.
+
+    Args:
+        data: training and validation set.
 
     Raises:
         UsageError: the folder holds a training and it was not asked to go on.
         ConfigError: it was made by another recipe.
+        DataError: it was made with other data.
     """
     path = folder / LAST
     if not path.is_file():
@@ -45,7 +49,31 @@ def interrupted(folder: Path, config: TrainConfig, resume: bool) -> Checkpoint |
             f"{path} was made by another recipe: {', '.join(differing[:3])} differ; "
             "resume with the same recipe, or start from its weights with transfer.weights"
         )
+    _check_same_data(path, found, *data)
     return found
+
+
+def identity_of(train: Dataset, val: Dataset) -> dict[str, str]:
+    """What a checkpoint remembers of its data."""
+    return {"name": train.name, "fingerprint": train.fingerprint, "val_fingerprint": val.fingerprint}
+
+
+def _check_same_data(path: Path, saved: Checkpoint, train: Dataset, val: Dataset) -> None:
+    advice = "resume with the data as it was, or start from its weights with transfer.weights"
+    if tuple(saved.classes) != train.classes:
+        raise DataError(
+            f"{path} learned the classes {', '.join(saved.classes)}, {train.name} now has {', '.join(train.classes)}; "
+            f"{advice}"
+        )
+    # checkpoints of earlier versions do not remember all of it
+    found = identity_of(train, val)
+    for key, dataset in (("fingerprint", train), ("val_fingerprint", val)):
+        before = saved.dataset.get(key, found[key])
+        if before != found[key]:
+            raise DataError(
+                f"{dataset.name}: its pictures or labels changed since {path} was written (data {before[:12]}…, now "
+                f"{found[key][:12]}…); {advice}"
+            )
 
 
 def differences(old: object, new: object, prefix: str = "") -> list[str]:

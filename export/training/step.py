@@ -143,5 +143,6 @@ def rescaled(targets: Targets, scales: tuple[float, ...], seed: tuple[int, int])
         factor = torch.tensor([size[1] / width, size[0] / height] * 2, device=moved.device)
         truth = replace(truth, xyxy=truth.xyxy * factor)
     if mask is not None:
-        mask = F.interpolate(mask[:, None].float(), size, mode="nearest")[:, 0].long()
+        # plain "nearest" reads at each pixel's corner instead of its centre, which moves the labels
+        mask = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     return replace(targets, images=moved.round().to(torch.uint8).permute(0, 2, 3, 1), truth=truth, mask=mask)

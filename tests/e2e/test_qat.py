@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from calib.collect import TensorSource, observe, open_session, with_outputs
 from calib.graph import GraphIndex, load_float_model
 from calib.ranges import RangeTable, make_table
+from edge.errors import DataError
 from edge.manifest import InputSpec
 from edge.types import UInt8
 from export.config import TrainConfig, parse_config
@@ -135,3 +136,32 @@ def test_fine_tuning_lowers_the_loss_and_keeps_the_form_of_the_checkpoint(export
     table = rebased(exported.table, tmp_path / "q.onnx")
     assert table.network_sha256 != exported.table.network_sha256
     insert_qdq(load_float_model(tmp_path / "q.onnx"), table, scheme_for("fp32", "average"))
+
+
+class Relabelled(Textures):
+    """The same pictures with labels in another order, or for another task."""
+
+    def __init__(self, task: str, classes: tuple[str, ...]) -> None:
+        self.task, self.classes = task, classes  # type: ignore[misc,assignment]
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "message"),
+    [
+        ("classify", ("rows", "columns"), r"has the classes rows, columns, .*last\.pt learned columns, rows"),
+        ("classify", ("columns",), "expected the same in the same order"),
+        ("detect", ("columns", "rows"), r"is labelled to detect, .*last\.pt was trained to classify"),
+    ],
+)
+def test_labels_that_mean_something_else_are_refused(
+    exported: Exported, tmp_path: Path, task: str, classes: tuple[str, ...], message: str
+) -> None:
+    data = Relabelled(task, classes)
+    with pytest.raises(DataError, match=message):
+        fine_tune(exported.checkpoint, exported.model, exported.table, data, tmp_path / "q.pt", QatOptions(epochs=1))
+
+
+def test_ranges_of_another_network_are_refused(exported: Exported, tmp_path: Path) -> None:
+    foreign = exported.table.model_copy(update={"network_sha256": "0" * 64})
+    with pytest.raises(DataError, match="is another network"):
+        fine_tune(exported.checkpoint, exported.model, foreign, Textures(), tmp_path / "q.pt", QatOptions(epochs=1))

@@ -261,6 +261,17 @@ def test_fp16_goes_through_the_same_gate(even: Workshop) -> None:
     assert out.stat().st_size < 0.7 * even.model.stat().st_size
 
 
+def test_typed_int8_keeps_in_fp32_what_would_overflow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop = Workshop(tmp_path, imbalance=1e5)
+    shop.calibrate()
+    capsys.readouterr()
+    out = shop.quantize(flavour="fp16", method="minmax", float_layer=["second.weight"], max_drop=0.05, report=False)
+    facts = json.loads(capsys.readouterr().out)
+    assert set(facts["kept_fp32"]) == {"c1", "r1"} and facts["kept_fp32"]["r1"] > 65504
+    manifest = read_sidecar(out)
+    assert manifest is not None and manifest.accuracy["int8"]["top1"] > 0.8
+
+
 @pytest.mark.engine
 @pytest.mark.parametrize("flavour", ["fp32", "fp16"])
 def test_tensorrt_builds_the_int8_file(even: Workshop, flavour: str) -> None:

@@ -154,6 +154,12 @@ def test_model_with_other_names_and_order_is_judged_by_name() -> None:
         (("car", "automobile"), ("car", "automobile"), [0, 1]),
         (("car", "automobile"), ("car",), [0, -1]),
         (("automobile", "car"), ("car",), [-1, 0]),
+        # different classes may differ in punctuation or case only
+        (("no entry", "no-entry"), ("no entry", "no-entry"), [0, 1]),
+        (("A", "a", "b"), ("a", "A", "B"), [1, 0, 2]),
+        (("FAN", "cat"), ("Fan", "fan", "cat"), [-1, 2]),
+        (("Fan", "fan", "cat"), ("FAN", "cat"), [-1, -1, 1]),
+        (("ab", "cat"), ("a b", "ab", "cat"), [1, 2]),
     ],
 )
 def test_names_of_one_thing_meet(model: tuple[str, ...], data: tuple[str, ...], expected: list[int]) -> None:

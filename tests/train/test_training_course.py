@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import torch
 from edge.errors import ConfigError, DataError, ModelError, UsageError
 from export.config import TrainConfig, parse_config
 from export.train import train
-from export.training.checkpoint import load_checkpoint
+from export.training.checkpoint import Checkpoint, load_checkpoint
 from export.training.transfer import transfer_weights
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
@@ -228,3 +229,57 @@ def test_broken_checkpoints_are_one_sentence(tmp_path: Path, content: bytes) -> 
 def test_data_of_another_task_is_refused(recipes: Recipes, colours: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="classify"):
         train(changed(recipes["detect"], data__train=colours), tmp_path)
+
+
+def test_resuming_with_other_labels_says_what_changed(recipes: Recipes, colours: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(colours.removeprefix("classes:"), data)
+    config = changed(
+        recipes["classify"], optim__epochs=1, data__train=f"classes:{data}", data__val=f"classes:{tmp_path / 'val'}"
+    )
+    shutil.copytree(data, tmp_path / "val")
+    train(config, tmp_path / "out")
+    shutil.copy(data / "bright" / "0.png", data / "dark" / "more.png")
+    with pytest.raises(DataError, match=r"data: its pictures or labels changed since .*last\.pt was written"):
+        train(config, tmp_path / "out", resume=True)
+    (data / "dark" / "more.png").unlink()
+    shutil.copy(data / "bright" / "0.png", tmp_path / "val" / "dark" / "more.png")
+    with pytest.raises(DataError, match=r"val: its pictures or labels changed"):
+        train(config, tmp_path / "out", resume=True)
+    for folder in (data, tmp_path / "val"):
+        (folder / "dark").rename(folder / "gloomy")
+    with pytest.raises(DataError, match=r"learned the classes bright, dark, .*data now has bright, gloomy"):
+        train(config, tmp_path / "out", resume=True)
+
+
+def test_a_run_killed_while_it_saves_keeps_its_best(
+    recipes: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, float]] = []
+
+    def save(checkpoint: Checkpoint, path: Path) -> None:
+        written.append((path.name, checkpoint.place.best))
+
+    monkeypatch.setattr("export.training.loop.save_checkpoint", save)
+    train(changed(recipes["classify"], optim__epochs=1, run__save_every_s=1e6), tmp_path)
+    best = [place for place, (name, _) in enumerate(written) if name == "best.pt"]
+    known = [place for place, (name, value) in enumerate(written) if name == "last.pt" and value >= 0]
+    assert best and known and best[0] < known[0]
+
+
+def test_epochs_are_compared_on_the_same_pictures(
+    recipes: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the first four pictures get better from epoch to epoch, all of them together look worse
+    found = iter([0.5, 0.6, 0.7])
+
+    def judged(network: Any, config: Any, dataset: Any, device: Any, whole: bool) -> Any:
+        return {"top1": 0.2 if whole else next(found)}, [], []
+
+    monkeypatch.setattr("export.training.loop.judge", judged)
+    monkeypatch.setattr("export.training.pictures.draw_predictions", lambda *_: None)
+    config = changed(recipes["classify"], optim__epochs=3, run__eval_every=1, run__eval_images=4)
+    result = train(config, tmp_path)
+    assert (result.best, result.best_epoch) == (0.7, 3)
+    assert result.metrics["top1"] == 0.2
+    assert load_checkpoint(tmp_path / "best.pt").place.epoch == 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from export.data.loader import BatchSamples, make_loader
 from export.data.open_data import open_dataset
 from export.models.classifier import Classifier
 from export.training.balance import class_counts, draw_weights
+from export.training.distributed import join_processes
 from export.training.ema import Average
 from export.training.logs import csv_text
 from export.training.loop import crop_of
@@ -56,6 +58,28 @@ def test_frozen_batch_norms_keep_their_statistics() -> None:
     assert all(bool((model.state_dict()[name] == value).all()) for name, value in before.items())
 
 
+def test_batch_norms_of_many_gpus_are_frozen_alike() -> None:
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(Classifier("nano", 3, tiny_input=True))
+    config = parse_config({"task": "classify", "name": "x", "data": _DATA, "optim": {"freeze_bn": True}}, "t")
+    set_training_mode(model, config.optim, config.transfer)
+    norms = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
+    assert norms and not any(module.training for module in norms)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_processes_wait_for_hours_while_the_main_one_judges(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    asked: dict[str, Any] = {}
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("export.training.distributed._device", lambda *_: torch.device(device))
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda kind, **rest: asked.update(rest, kind=kind))
+    monkeypatch.setattr("torch.distributed.get_rank", lambda: 1)
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    with join_processes(device) as processes:
+        assert not processes.is_main
+    assert asked["kind"] == ("gloo" if device == "cpu" else "nccl")
+    assert asked["timeout"] >= timedelta(hours=2)
+
+
 def test_average_follows_closely_at_first_and_slowly_later() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
@@ -80,6 +104,17 @@ def test_other_scales_keep_boxes_on_their_objects() -> None:
     x1, y1, x2, y2 = (int(value) for value in moved.truth.xyxy[0, 0])
     assert int(moved.images[0, y1 + 2 : y2 - 2, x1 + 2 : x2 - 2].min()) > 250
     assert int(moved.images[0, : y1 - 2].max()) < 5
+
+
+@pytest.mark.parametrize("scale", [2 / 3, 5 / 6, 4 / 3, 5 / 3])
+def test_other_scales_keep_masks_on_their_pictures(scale: float) -> None:
+    # symmetric masks stay symmetric, unless labels move to one side
+    mask = torch.zeros(1, 192, 192, dtype=torch.int64)
+    mask[:, 37:-37, 37:-37] = 1
+    targets = Targets(torch.zeros(1, 192, 192, 3, dtype=torch.uint8), None, mask, None)
+    moved = rescaled(targets, (scale,), (1, 1)).mask
+    assert moved is not None and moved.shape[1] == round(192 * scale / 32) * 32
+    assert torch.equal(moved, moved.flip(1)) and torch.equal(moved, moved.flip(2))
 
 
 def test_the_scale_of_a_step_is_the_same_after_a_restart() -> None:

@@ -9,11 +9,13 @@ import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from calib.collect import TensorSource, open_session
-from calib.ranges import RangeTable
+from calib.collect import TensorSource, observe, open_session
+from calib.graph import GraphIndex
+from calib.ranges import RangeTable, make_table
 from edge.errors import ModelError
+from edge.manifest import InputSpec
 from export.exact_engine import ExactEngine
-from export.fp16 import decode_tensors, overflowing_tensors, to_half
+from export.fp16 import HALF, decode_tensors, fp32_tensors, loud_tensors, overflowing_tensors, to_half
 from export.qdq import insert_qdq, scheme_for
 
 
@@ -87,6 +89,91 @@ def test_tensors_near_the_limit_of_fp16_are_found(make_net, source: TensorSource
     assert {"body_out", "sum", "sum_act"} <= set(found)
     assert "stem_out" not in found
     assert overflowing_tensors(make_net(), source) == {}
+
+
+@pytest.fixture(scope="module")
+def loud(make_net) -> ModelProto:  # type: ignore[no-untyped-def]
+    """The body is louder than FP16 can hold, neck and head read it as much more softly."""
+    model = make_net()
+    for name, factor in (("body", 1e5), ("neck", 5e-3), ("head", 2e-3)):
+        weight = next(item for item in model.graph.initializer if item.name == f"{name}.weight")
+        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(factor), weight.name))
+    return model
+
+
+@pytest.fixture(scope="module")
+def loud_table(loud: ModelProto, source: TensorSource, spec: InputSpec) -> RangeTable:
+    return make_table(GraphIndex(loud), observe(loud, source), spec, ["a"], model="loud.onnx")
+
+
+def typed(model: ModelProto, table: RangeTable) -> ModelProto:
+    quantized = insert_qdq(model, table, scheme_for("fp16", "minmax"))
+    peaks = loud_tensors(GraphIndex(model), table)
+    return to_half(quantized, decode_tensors(model) | fp32_tensors(quantized, peaks))
+
+
+def test_ranges_tell_which_tensors_are_loud(
+    loud: ModelProto, loud_table: RangeTable, model: ModelProto, table: RangeTable, source: TensorSource
+) -> None:
+    found, expected = loud_tensors(GraphIndex(loud), loud_table), overflowing_tensors(loud, source)
+    assert found.keys() == expected.keys() == {"body_out", "sum", "sum_act", "pooled", "both"}
+    assert found == pytest.approx(expected)
+    assert loud_tensors(GraphIndex(model), table) == {}
+
+
+def test_a_loud_network_answers_in_fp16_as_in_fp32(loud: ModelProto, source: TensorSource) -> None:
+    half = to_half(loud, decode_tensors(loud) | fp32_tensors(loud, overflowing_tensors(loud, source)))
+    onnx.checker.check_model(half, full_check=True)
+    assert types(half)["stem_out"] == TensorProto.FLOAT16
+    np.testing.assert_allclose(answers(half, source), answers(loud, source), atol=3e-3)
+    # ONNX Runtime leaves out casts to FP16 and back, TensorRT would compute them and get infinity
+    cast = {node.input[0] for node in half.graph.node if node.op_type == "Cast" and node.attribute[0].i == HALF}
+    assert cast.isdisjoint(overflowing_tensors(loud, source))
+
+
+def test_a_loud_network_in_typed_int8_keeps_loud_tensors_and_their_scales_in_fp32(
+    loud: ModelProto, loud_table: RangeTable, source: TensorSource
+) -> None:
+    half = typed(loud, loud_table)
+    onnx.checker.check_model(half, full_check=True)
+    found = types(half)
+    assert found["both"] == found["body_out"] == found["neck_out"] == TensorProto.FLOAT
+    assert found["stem_out"] == found["neck_act"] == TensorProto.FLOAT16
+    index = GraphIndex(half)
+    for layer in ("body_out", "neck_out"):
+        node = index.nodes[index.producer[layer]]
+        # nothing may stand between DQ and layer, and both sides have one type
+        makers = [index.nodes[index.producer[name]] for name in node.input[:2]]
+        assert [maker.op_type for maker in makers] == ["DequantizeLinear"] * 2
+        assert {index.constants[maker.input[1]].data_type for maker in makers} == {TensorProto.FLOAT}
+    plain = insert_qdq(loud, loud_table, scheme_for("fp32", "minmax"))
+    np.testing.assert_allclose(answers(half, source), answers(plain, source), atol=0.05)
+
+
+def test_a_scale_that_fp16_cannot_hold_stays_what_it_is(loud: ModelProto, loud_table: RangeTable) -> None:
+    role = GraphIndex(loud).roles["both"]
+    louder = loud_table.tensors[role].model_copy(update={"high": 1e8, "clip": {"minmax": (0.0, 1e8)}})
+    half = typed(loud, loud_table.model_copy(update={"tensors": {**loud_table.tensors, role: louder}}))
+    scale = next(numpy_helper.to_array(item) for item in half.graph.initializer if item.name == "both_scale")
+    assert scale == pytest.approx(1e8 / 127)
+
+
+@pytest.mark.engine
+def test_tensorrt_takes_the_mix_of_fp32_and_fp16_scales(loud: ModelProto, loud_table: RangeTable) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    data = typed(loud, loud_table).SerializeToString()
+    assert parser.parse(data), [parser.get_error(place).desc() for place in range(parser.num_errors)]
+    config = builder.create_builder_config()
+    config.num_compute_capabilities = 1
+    config.set_compute_capability(trt.ComputeCapability.SM86, 0)
+    profile = builder.create_optimization_profile()
+    profile.set_shape("frames", (1, 32, 32, 3), (1, 32, 32, 3), (4, 32, 32, 3))
+    config.add_optimization_profile(profile)
+    assert builder.build_serialized_network(network, config) is not None
 
 
 def test_a_weight_beyond_fp16_is_refused(make_net) -> None:  # type: ignore[no-untyped-def]

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from calib.ranges import RangeTable
 from edge.errors import ModelError, UsageError
@@ -59,6 +60,46 @@ def wrong_axis(model: ModelProto) -> None:
     for node in model.graph.node:
         if node.output[0] in {"body.weight_q", "body.weight_dq"}:
             node.attribute[0].i = 1
+
+
+def without_zero_points(model: ModelProto, op: str, **attributes: int) -> None:
+    for node in model.graph.node:
+        if node.op_type == op:
+            del node.input[2:]
+            node.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+
+
+@pytest.mark.parametrize("stores_codes", [False, True])
+def test_a_dequantizer_without_a_zero_point_has_the_type_of_its_codes(
+    model: ModelProto, table: RangeTable, stores_codes: bool
+) -> None:
+    quantized = insert_qdq(model, table, Scheme("fp32", stores_codes=stores_codes, method="average"))
+    bare = changed(quantized, lambda copy: without_zero_points(copy, "DequantizeLinear"))
+    onnx.checker.check_model(bare, full_check=True)
+    assert lint(bare).accepted == lint(quantized).accepted
+    assert "uint8" not in rules(lint(bare))
+
+
+def test_the_output_type_of_a_dequantizer_is_not_that_of_its_codes(make_net, table: RangeTable) -> None:  # type: ignore[no-untyped-def]
+    quantized = insert_qdq(make_net(23), table, scheme_for("fp32", "average"))
+    for values in ({"output_dtype": int(TensorProto.FLOAT)}, {}):
+        bare = changed(quantized, lambda copy: without_zero_points(copy, "DequantizeLinear", **values))  # noqa: B023
+        onnx.checker.check_model(bare)
+        assert "uint8" not in rules(lint(bare))
+
+
+def test_codes_of_a_quantizer_without_a_zero_point_are_unsigned_unless_it_says_otherwise(
+    make_net,  # type: ignore[no-untyped-def]
+    table: RangeTable,
+) -> None:
+    quantized = insert_qdq(make_net(21), table, scheme_for("fp32", "average"))
+
+    def bare(**attributes: int) -> ModelProto:
+        copy = changed(quantized, lambda copy: without_zero_points(copy, "QuantizeLinear", **attributes))
+        return changed(copy, lambda copy: without_zero_points(copy, "DequantizeLinear"))
+
+    assert "uint8" in rules(lint(bare()))
+    assert "uint8" not in rules(lint(bare(output_dtype=int(TensorProto.INT8))))
 
 
 def half_scale(model: ModelProto) -> None:
