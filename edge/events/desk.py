@@ -7,6 +7,7 @@ Shape letters: H W frame pixels.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 import uuid
@@ -33,6 +34,8 @@ MAX_PICTURES = 8
 JPEG_QUALITY = 85
 IDLE_S = 0.25
 RETRY_S = 1.0
+# the names that we give; whatever else lies in the folder is somebody else's
+OWN_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.jpg")
 NO_LINKS: Mapping[str, str] = {}
 
 
@@ -49,17 +52,21 @@ class _Report:
 
 
 class Snapshots:
-    """A folder of JPEG files, one per event, the oldest of which make room. Used by one thread."""
+    """A folder of JPEG files, one per event, the oldest of which make room. Used by one thread.
+
+    Files that are not named after an event stay, and do not count.
+    """
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Raises: SinkError: the folder cannot be made."""
+        """Raises: SinkError: the folder cannot be made or read."""
         self._folder = folder
         self._keep = Keep(max_bytes=max_bytes)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            found = files_in(folder, ".jpg")
         except OSError as error:
-            raise SinkError(f"events.snapshots: {folder} cannot be made ({error.strerror})") from None
-        self._files = files_in(folder, ".jpg")
+            raise SinkError(f"events.snapshots: {folder} cannot be made or read ({error.strerror})") from None
+        self._files = [file for file in found if OWN_NAME.fullmatch(file.path.name)]
         self._num_bytes = sum(file.num_bytes for file in self._files)
 
     def write(self, event_id: str, picture: UInt8) -> str:

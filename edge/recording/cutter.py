@@ -32,11 +32,19 @@ NS_PER_S = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Coded:
-    """A packet with its place in time: the stream's time, and the wall clock of its capture."""
+    """A packet with its place in time: the stream's time, and ``time.monotonic_ns()`` of its capture."""
 
     packet: Packet
     time_ns: int
-    wall_ns: int
+    captured_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A clip whose file has ended, by the name that its events were given, and the stream's time of its last packet."""
+
+    clip: Path
+    last_ns: int
 
 
 class PreRoll:
@@ -92,6 +100,7 @@ class Cutter:
         counters: ``frames`` written, ``frames_lost`` while paused, ``write_errors``.
         error: why recording pauses, empty while all is well.
         seen_ns: the time of the newest result; a clip does not end before it is past its end.
+        ended: the newest clip whose file has ended; any thread may read it.
     """
 
     def __init__(
@@ -115,7 +124,9 @@ class Cutter:
         self._form: VideoForm | None = None
         self._file: FragmentFile | None = None
         self._path: Path | None = None
-        self._start_wall_ns = 0
+        self._first_ns = 0
+        self._last_ns = 0
+        self._offset_ns = 0
         self._until_ns = 0
         self._wanted: Mark | None = None
         self._events: list[tuple[int, str]] = []
@@ -123,6 +134,7 @@ class Cutter:
         self.counters = Counters()
         self.error = ""
         self.seen_ns = -1
+        self.ended: Ended | None = None
 
     def begin(self, form: VideoForm) -> None:
         """Packets of another form, or after a gap, follow; the first of them is a key picture."""
@@ -141,14 +153,14 @@ class Cutter:
     def mark(self, mark: Mark) -> None:
         """Note what a result has shown."""
         self.seen_ns = max(self.seen_ns, mark.time_ns)
-        if mark.clip is not None:
+        if mark.clip is not None and not self._has_shown(mark):
             self._until_ns = mark.time_ns + round(self._settings.post_roll_s * NS_PER_S)
             known = self._path if self._file is not None else None if self._wanted is None else self._wanted.clip
             if mark.clip != known:
                 self._attempt(self._end_file)
                 self._wanted, self._events = mark, []
         if (self._file is not None or self._wanted is not None) and len(self._events) < MAX_LISTED_EVENTS:
-            self._events += [(mark.wall_ns, kind) for kind in mark.events]
+            self._events += [(mark.captured_ns, kind) for kind in mark.events]
 
     def take(self, coded: Coded) -> None:
         """Write the next packet to where it belongs, or keep it for the pre-roll."""
@@ -165,7 +177,8 @@ class Cutter:
                 self._begin_clip(coded)
             elif self._is_continuous and coded.packet.is_key:
                 self._events = []
-                self._begin(self._folder.path_of(coded.wall_ns, "segment"), coded.wall_ns)
+                wall_ns = coded.captured_ns + self._folder.clock.offset_ns()
+                self._begin(self._folder.path_of(wall_ns, "segment"), coded.captured_ns)
         self._write(coded)
 
     def _is_over(self, coded: Coded) -> bool:
@@ -186,15 +199,21 @@ class Cutter:
             return
         first = before[0] if before else coded
         assert first is not None
-        self._begin(mark.clip, first.wall_ns)
+        self._begin(mark.clip, first.captured_ns)
         self._wanted = None
         for earlier in before:
             self._write(earlier)
 
-    def _begin(self, path: Path, start_wall_ns: int) -> None:
+    def _has_shown(self, mark: Mark) -> bool:
+        """Whether a result comes so late that its clip is a finished file, and shows it."""
+        return self.ended is not None and mark.clip == self.ended.clip and mark.time_ns <= self.ended.last_ns
+
+    def _begin(self, path: Path, first_ns: int) -> None:
         assert self._form is not None
         self._file = self._folder.create(path, self._form, self._max_fragment_s)
-        self._path, self._start_wall_ns = path, start_wall_ns
+        self._path, self._first_ns = path, first_ns
+        # anew for each file, so that a clock that was set is believed from the next one on
+        self._offset_ns = self._folder.clock.offset_ns()
         if self.error:
             log.info("record: %s: recording goes on", path.parent.name)
         self.error = ""
@@ -206,10 +225,12 @@ class Cutter:
             return
         before = self._file.num_bytes
         self._file.add(coded.packet)
+        self._last_ns = coded.time_ns
         self.counters.add("frames")
         if self._file.num_bytes != before:
             # adding this packet wrote the fragment before it
             self._file.sync()
+            self._folder.check_room()
 
     @property
     def _is_paused(self) -> bool:
@@ -219,9 +240,12 @@ class Cutter:
         file, self._file = self._file, None
         if file is None or self._form is None:
             return
+        if self._path is not None:
+            self.ended = Ended(self._path, self._last_ns)
         kind = "segment" if self._is_continuous else "clip"
+        events = [(captured_ns + self._offset_ns, what) for captured_ns, what in self._events]
         try:
-            self._folder.finish(file, self._start_wall_ns, kind, self._form, self._events)
+            self._folder.finish(file, self._first_ns + self._offset_ns, kind, self._form, events)
         except (SinkError, OSError) as error:
             self._pause(error)
 

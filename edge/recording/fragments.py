@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ class FragmentFile:
         """Close the file as it is; what was not yet written is lost. May be called twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
-            os.close(fd)
+            # what was synced is there, and the rest cannot be saved by asking again
+            with suppress(OSError):
+                os.close(fd)
 
     def _put(self, data: bytes) -> int:
         if self._fd < 0:

@@ -1,6 +1,6 @@
 """What is recorded of one stream: an index beside the files, for the page, and which of them go.
 
-``index.jsonl`` has one line per finished file, oldest first. It can always be made again from the files themselves.
+``index.jsonl`` has one line per finished file, in the order of their ends. It can always be made again from the files.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import av
+
 from edge.errors import SinkError
 from edge.files import write_atomic
+from edge.recording.names import NS_PER_S, start_in
 from edge.recording.retention import Kept
 
 log = logging.getLogger(__name__)
@@ -56,7 +59,11 @@ class Recorded:
 
 
 class RecordingIndex:
-    """The finished files of one folder. Used by one thread; ``entries`` may be read by any."""
+    """The finished files of one folder. Used by one thread; ``entries`` may be read by any.
+
+    Attributes:
+        entries: in the order in which they were finished, which no wall clock can change.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / INDEX_NAME
@@ -64,7 +71,11 @@ class RecordingIndex:
         self.entries: tuple[Recorded, ...] = ()
 
     def load(self) -> list[Path]:
-        """Read the index; returns finished files that it does not know."""
+        """Read the index; returns finished files that it does not know, by name.
+
+        Raises:
+            OSError: the folder cannot be read.
+        """
         known: dict[str, Recorded] = {}
         try:
             lines = self._path.read_text().splitlines() if self._path.exists() else []
@@ -79,12 +90,12 @@ class RecordingIndex:
                 continue
             known[entry.file] = entry
         there = {path.name: path for path in self._folder.glob("*.mp4") if not path.name.startswith(".")}
-        self.entries = _ordered([entry for name, entry in known.items() if name in there])
+        self.entries = tuple(entry for name, entry in known.items() if name in there)
         return [path for name, path in sorted(there.items()) if name not in known]
 
     def add(self, entry: Recorded) -> None:
         """Raises: SinkError: the index could not be written; the file is found again at the next start."""
-        self.entries = _ordered([*self.entries, entry])
+        self.entries = (*self.entries, entry)
         try:
             with self._path.open("a") as file:
                 file.write(entry.to_json() + "\n")
@@ -112,6 +123,24 @@ class RecordingIndex:
         """The files, for the retention."""
         return [Kept(self._folder / entry.file, entry.end_ns, entry.num_bytes) for entry in self.entries]
 
+    @property
+    def num_bytes(self) -> int:
+        """Of all files."""
+        return sum(entry.num_bytes for entry in self.entries)
 
-def _ordered(entries: Sequence[Recorded]) -> tuple[Recorded, ...]:
-    return tuple(sorted(entries, key=lambda entry: (entry.start_ns, entry.file)))
+
+def described(path: Path) -> Recorded | None:
+    """The index entry of a file that the index does not know, from the file itself; None if it is no video."""
+    try:
+        facts = path.stat()
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            times = [packet.pts * packet.time_base for packet in container.demux(stream) if packet.pts is not None]
+            width, height = stream.codec_context.width, stream.codec_context.height
+    except (av.error.FFmpegError, OSError, IndexError) as error:
+        log.warning("record: %s cannot be read (%s); it is left alone", path, error)
+        return None
+    length_ns = round(float(max(times, default=0)) * NS_PER_S)
+    start_ns = start_in(path.name) or facts.st_mtime_ns - length_ns
+    kind = "clip" if "-clip" in path.name else "segment"
+    return Recorded(path.name, kind, start_ns, start_ns + length_ns, facts.st_size, len(times), width, height)

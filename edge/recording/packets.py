@@ -68,13 +68,13 @@ class Mark:
 
     Attributes:
         time_ns: the frame's ``time_ns``.
-        wall_ns: wall clock of its capture.
+        captured_ns: when it was captured, ``time.monotonic_ns()``.
         events: kinds of its events.
         clip: the file that they go into, in events mode.
     """
 
     time_ns: int
-    wall_ns: int
+    captured_ns: int
     events: tuple[str, ...] = ()
     clip: Path | None = None
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.metrics import Counters
-from edge.recording.cutter import GAP_S, KEY_SHARE, NS_PER_S, Coded, Cutter
+from edge.recording.cutter import GAP_S, KEY_SHARE, NS_PER_S, Coded, Cutter, Ended
 from edge.recording.encoder import TICKS_PER_S, VideoEncoder
 from edge.recording.packets import Mark
 from edge.recording.recording import RecordingFolder
@@ -26,14 +26,14 @@ class Shot:
     Attributes:
         image: (H, W, 3) uint8 BGR that nobody will change.
         time_ns: the stream's time.
-        wall_ns: wall clock of the capture.
+        captured_ns: when it was captured, ``time.monotonic_ns()``.
         events: kinds of the events in this frame.
         clip: the file that they go into, in events mode.
     """
 
     image: UInt8
     time_ns: int
-    wall_ns: int
+    captured_ns: int
     events: tuple[str, ...] = ()
     clip: Path | None = None
 
@@ -69,6 +69,11 @@ class Recorder:
         """Why recording pauses, empty while all is well."""
         return self._cutter.error
 
+    @property
+    def ended(self) -> Ended | None:
+        """The newest clip whose file has ended; any thread may ask."""
+        return self._cutter.ended
+
     def add(self, shot: Shot) -> None:
         """Take the next picture.
 
@@ -82,9 +87,9 @@ class Recorder:
         if packets and not self._has_form:
             self._cutter.begin(encoder.form_with(packets[0]))
             self._has_form = True
-        self._cutter.mark(Mark(shot.time_ns, shot.wall_ns, shot.events, shot.clip))
+        self._cutter.mark(Mark(shot.time_ns, shot.captured_ns, shot.events, shot.clip))
         for packet in packets:
-            self._cutter.take(Coded(packet, shot.time_ns, shot.wall_ns))
+            self._cutter.take(Coded(packet, shot.time_ns, shot.captured_ns))
 
     def close(self) -> None:
         """Finish the open file."""

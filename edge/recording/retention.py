@@ -1,4 +1,4 @@
-"""Which recorded files go: the oldest first, by age and by size."""
+"""Which files go, by age and by size: those that were finished first."""
 
 from __future__ import annotations
 
@@ -39,19 +39,23 @@ def keep_of(settings: RecordSettings) -> Keep:
 
 
 def too_many(files: Iterable[Kept], keep: Keep, now_ns: int, extra_bytes: int = 0) -> list[Kept]:
-    """The files that have to go, oldest first.
+    """The files that have to go, in the order given.
 
     Args:
-        files: all finished files of one kind, in any order.
+        files: all finished files of one kind, in the order in which they were finished. None counts as older than one
+            before it: its time was taken from a clock that was wrong. Nor is a time to come believed.
         keep: the limits.
         now_ns: wall clock.
         extra_bytes: what else counts against the size, such as the file that is being written.
     """
-    ordered = sorted(files, key=lambda file: (file.time_ns, file.path.name))
+    ordered = list(files)
     total = sum(file.num_bytes for file in ordered) + extra_bytes
     gone: list[Kept] = []
+    newest_ns: int | None = None
     for file in ordered:
-        is_old = keep.max_age_ns is not None and now_ns - file.time_ns > keep.max_age_ns
+        if file.time_ns <= now_ns:
+            newest_ns = max(file.time_ns, newest_ns or file.time_ns)
+        is_old = keep.max_age_ns is not None and newest_ns is not None and now_ns - newest_ns > keep.max_age_ns
         is_over = keep.max_bytes is not None and total > keep.max_bytes
         if is_old or is_over:
             gone.append(file)
@@ -61,22 +65,30 @@ def too_many(files: Iterable[Kept], keep: Keep, now_ns: int, extra_bytes: int = 
 
 def remove(files: Sequence[Kept]) -> list[Kept]:
     """Delete files; those that somebody else has deleted count too. Returns what is gone."""
-    gone = []
+    gone: list[Kept] = []
+    refused: list[str] = []
     for file in files:
         try:
             file.path.unlink(missing_ok=True)
         except OSError as error:
-            log.warning("%s cannot be removed (%s)", file.path, error.strerror)
+            refused.append(f"{file.path} ({error.strerror})")
         else:
             gone.append(file)
+    if refused:
+        # one line however many there are: it may be tried again every second
+        log.warning("%d files cannot be removed; the first is %s", len(refused), refused[0])
     return gone
 
 
 def files_in(folder: Path, suffix: str) -> list[Kept]:
-    """The files of a folder with this suffix, hidden ones not; dated by their last change."""
+    """The files of a folder with this suffix, hidden ones not; dated by their last change, and in that order.
+
+    Raises:
+        OSError: the folder cannot be read.
+    """
     found = []
     for path in folder.glob(f"*{suffix}") if folder.is_dir() else ():
         if not path.name.startswith("."):
             facts = path.stat()
             found.append(Kept(path, facts.st_mtime_ns, facts.st_size))
-    return found
+    return sorted(found, key=lambda file: (file.time_ns, file.path.name))

@@ -10,7 +10,7 @@ from dataclasses import replace
 import av
 
 from edge.metrics import Counters
-from edge.recording.cutter import GAP_S, KEY_SHARE, Coded, Cutter
+from edge.recording.cutter import GAP_S, KEY_SHARE, Coded, Cutter, Ended
 from edge.recording.encoder import TICKS_PER_S, Packet, VideoForm
 from edge.recording.packets import Item, Mark, PacketForm, SourcePacket
 from edge.recording.parameter_sets import parameter_sets
@@ -29,7 +29,6 @@ class SourceRecorder:
         settings: what is wanted.
         folder: where files go.
         late_s: how long after its packet a result may come.
-        offset_ns: wall clock minus monotonic clock.
         clock_s: clock of the pauses and of silence.
     """
 
@@ -39,13 +38,11 @@ class SourceRecorder:
         folder: RecordingFolder,
         *,
         late_s: float,
-        offset_ns: int,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         # a camera's key pictures may be far apart: its fragments end by time too
         fragment_s = settings.fragment_s * KEY_SHARE
         self._cutter = Cutter(settings, folder, late_s=late_s, max_fragment_s=fragment_s, clock_s=clock_s)
-        self._offset_ns = offset_ns
         self._clock_s = clock_s
         self._form: PacketForm | None = None
         self._sets = b""
@@ -64,6 +61,11 @@ class SourceRecorder:
     def error(self) -> str:
         """Why nothing is recorded, empty while all is well."""
         return self._refusal or self._cutter.error
+
+    @property
+    def ended(self) -> Ended | None:
+        """The newest clip whose file has ended; any thread may ask."""
+        return self._cutter.ended
 
     def take(self, item: Item) -> None:
         """The next packet, the form of those that follow, or what a result has shown."""
@@ -130,7 +132,7 @@ class SourceRecorder:
         self._last_dts = dts
         pts = max(packet.pts, dts)
         coded = Packet(packet.data, pts - self._first_dts, packet.is_key, pts - dts)
-        self._cutter.take(Coded(coded, packet.time_ns, packet.arrived_ns + self._offset_ns))
+        self._cutter.take(Coded(coded, packet.time_ns, packet.arrived_ns))
 
 
 def _described(form: VideoForm) -> VideoForm | None:

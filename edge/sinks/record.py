@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from edge.errors import SinkError
 from edge.handoff import DropQueue
 from edge.jsonl_record import WallClock
 from edge.metrics import Counters
 from edge.recording.clips import ClipNames
+from edge.recording.clock import RecordingClock
+from edge.recording.disk import Disk
 from edge.recording.encoder import find_encoder
 from edge.recording.index import Recorded
 from edge.recording.recorder import Recorder, Shot
-from edge.recording.recording import Disk, RecordingFolder
+from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
 from edge.recording.settings import RecordSettings
 from edge.types import Result, UInt8
@@ -35,7 +36,7 @@ class RecordSink:
         stream: its name, the folder within ``settings.folder``.
         fps: nominal frame rate, 0 where unknown.
         is_lossless: whether a full queue makes the stream wait (files) instead of dropping its oldest picture.
-        clock: turns capture times into UTC; None measures one now.
+        clock: turns capture times into UTC; None goes by the device's, measured anew for each file.
         disk: how files are written.
 
     Attributes:
@@ -59,14 +60,17 @@ class RecordSink:
         self.name = f"record:{settings.folder / stream}"
         self._settings = settings
         self.folder = settings.folder / stream
-        self._clock = clock or WallClock()
         self._folder = RecordingFolder(
-            settings.folder / stream, keep_of(settings), reserve_bytes=round(settings.reserve_mb * 2**20), disk=disk
+            self.folder,
+            keep_of(settings),
+            reserve_bytes=round(settings.reserve_mb * 2**20),
+            disk=disk,
+            clock=RecordingClock.of(clock),
         )
         self._recorder = Recorder(settings, self._folder, find_encoder(), fps if fps > 0 else FALLBACK_FPS)
         self.counters = Counters()
         self._shots: DropQueue[Shot] = DropQueue(CAPACITY, is_lossless=is_lossless, on_drop=self._on_drop)
-        self._clips = ClipNames(settings, self._folder)
+        self._clips = ClipNames(settings, self._folder, lambda: self._recorder.ended)
         self._carried: Shot | None = None
         self._told = ""
         self._worker = Worker(f"record {stream}", self._run)
@@ -78,19 +82,19 @@ class RecordSink:
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         # what capture lent us must go back, so the plain picture is copied; the annotated one is nobody else's
         image = picture() if self.wants_picture() else result.frame.image.copy()
-        wall_ns = result.frame.captured_ns + self._clock.offset_ns
+        time_ns, captured_ns = result.frame.time_ns, result.frame.captured_ns
         kinds = tuple(event.kind for event in result.events)
-        shot = Shot(image, result.frame.time_ns, wall_ns, kinds, self._clip_for(result))
+        shot = Shot(image, time_ns, captured_ns, kinds, self._clips.clip_for(result))
         self._shots.put(self._with_carried(shot))
         self._complain()
 
     def clip_of(self, result: Result) -> str | None:
         """The path of the clip or recording that shows these events; None where there is none (continuous mode)."""
-        clip = self._clip_for(result)
+        clip = self._clips.clip_for(result)
         return None if clip is None else str(clip)
 
     def entries(self) -> tuple[Recorded, ...]:
-        """The finished files, oldest first; any thread may ask."""
+        """The finished files in the order of their ends; any thread may ask."""
         return self._folder.index.entries
 
     def stats(self) -> dict[str, object]:
@@ -115,10 +119,6 @@ class RecordSink:
             self._recorder.close()
             self._folder.close()
 
-    def _clip_for(self, result: Result) -> Path | None:
-        wall_ns = result.frame.captured_ns + self._clock.offset_ns
-        return self._clips.clip_for(result.frame.time_ns, wall_ns) if result.events else None
-
     def _on_drop(self, shot: Shot) -> None:
         self.counters.add("dropped")
         if shot.clip is not None:
@@ -129,7 +129,7 @@ class RecordSink:
         carried, self._carried = self._carried, None
         if carried is None or shot.clip is not None:
             return shot
-        return Shot(shot.image, shot.time_ns, shot.wall_ns, carried.events, carried.clip)
+        return Shot(shot.image, shot.time_ns, shot.captured_ns, carried.events, carried.clip)
 
     def _complain(self) -> None:
         """Raise what went wrong in the thread, each thing once."""

@@ -8,9 +8,11 @@ from collections.abc import Callable
 from edge.errors import SinkError
 from edge.jsonl_record import WallClock
 from edge.recording.clips import ClipNames
+from edge.recording.clock import RecordingClock
+from edge.recording.disk import Disk
 from edge.recording.index import Recorded
 from edge.recording.packets import Mark, PacketQueue
-from edge.recording.recording import Disk, RecordingFolder
+from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
 from edge.recording.settings import RecordSettings
 from edge.recording.source_recorder import SourceRecorder
@@ -29,7 +31,7 @@ class SourceRecordSink:
         stream: its name, the folder within ``settings.folder``.
         packets: what capture puts the packets into (closed here).
         late_s: how long after its packet a result may come; infinite where all of them come.
-        clock: turns capture times into UTC; None measures one now.
+        clock: turns capture times into UTC; None goes by the device's, measured anew for each file.
         disk: how files are written.
 
     Raises:
@@ -49,13 +51,15 @@ class SourceRecordSink:
         self.name = f"record:{settings.folder / stream}"
         self._packets = packets
         self.folder = settings.folder / stream
-        self._clock = clock or WallClock()
         self._folder = RecordingFolder(
-            settings.folder / stream, keep_of(settings), reserve_bytes=round(settings.reserve_mb * 2**20), disk=disk
+            self.folder,
+            keep_of(settings),
+            reserve_bytes=round(settings.reserve_mb * 2**20),
+            disk=disk,
+            clock=RecordingClock.of(clock),
         )
-        offset_ns = self._clock.offset_ns
-        self._recorder = SourceRecorder(settings, self._folder, late_s=late_s, offset_ns=offset_ns)
-        self._clips = ClipNames(settings, self._folder)
+        self._recorder = SourceRecorder(settings, self._folder, late_s=late_s)
+        self._clips = ClipNames(settings, self._folder, lambda: self._recorder.ended)
         self._told = ""
         self._worker = Worker(f"record {stream}", self._run)
         self._worker.start()
@@ -64,19 +68,18 @@ class SourceRecordSink:
         return False
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
-        time_ns, wall_ns = result.frame.time_ns, result.frame.captured_ns + self._clock.offset_ns
-        clip = self._clips.clip_for(time_ns, wall_ns) if result.events else None
-        self._packets.mark(Mark(time_ns, wall_ns, tuple(event.kind for event in result.events), clip))
+        time_ns, captured_ns = result.frame.time_ns, result.frame.captured_ns
+        kinds = tuple(event.kind for event in result.events)
+        self._packets.mark(Mark(time_ns, captured_ns, kinds, self._clips.clip_for(result)))
         self._complain()
 
     def clip_of(self, result: Result) -> str | None:
         """The path of the clip that shows these events; None where there is none (continuous mode)."""
-        wall_ns = result.frame.captured_ns + self._clock.offset_ns
-        clip = self._clips.clip_for(result.frame.time_ns, wall_ns) if result.events else None
+        clip = self._clips.clip_for(result)
         return None if clip is None else str(clip)
 
     def entries(self) -> tuple[Recorded, ...]:
-        """The finished files, oldest first; any thread may ask."""
+        """The finished files in the order of their ends; any thread may ask."""
         return self._folder.index.entries
 
     def stats(self) -> dict[str, object]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 import time
 import uuid
@@ -16,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from edge.errors import SinkError
 from edge.events.desk import CAPACITY, MAX_PICTURES, EventDesk, Snapshots
 from edge.events.outbox import Outbox
 from edge.events.schema import EnvelopeMaker, ModelFacts, Place, event_schema
@@ -169,8 +172,44 @@ def test_an_outbox_that_fails_for_a_while_loses_nothing(tmp_path: Path, monkeypa
 def test_old_pictures_make_room(tmp_path: Path) -> None:
     noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
     snapshots = Snapshots(tmp_path, 60_000)
-    paths = [Path(snapshots.write(f"{number:03d}", noise)) for number in range(40)]
+    paths = [Path(snapshots.write(str(uuid.UUID(int=number)), noise)) for number in range(40)]
     kept = [path for path in paths if path.exists()]
     assert sum(path.stat().st_size for path in kept) <= 60_000
     assert kept == paths[-len(kept) :]
     assert Snapshots(tmp_path, 60_000)._num_bytes == sum(path.stat().st_size for path in kept)
+
+
+def test_pictures_of_others_in_the_folder_stay(tmp_path: Path) -> None:
+    names = ("holiday.jpg", f"{uuid.UUID(int=7)}-copy.jpg", f"{uuid.UUID(int=7).hex}.jpg")
+    others = [tmp_path / name for name in names]
+    for path in others:
+        path.write_bytes(bytes(50_000))
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+    snapshots = Snapshots(tmp_path, 60_000)
+    paths = [Path(snapshots.write(str(uuid.uuid4()), noise)) for _ in range(20)]
+    assert all(path.exists() for path in others)
+    # and take no room from ours
+    assert sum(path.stat().st_size for path in paths if path.exists()) > 50_000
+
+
+def test_the_pictures_written_last_stay_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
+    snapshots = Snapshots(tmp_path, 60_000)
+    paths = [Path(snapshots.write(str(uuid.uuid4()), noise)) for _ in range(5)]
+    monkeypatch.setattr(time, "time_ns", lambda: 1)
+    paths += [Path(snapshots.write(str(uuid.uuid4()), noise)) for _ in range(20)]
+    kept = [path for path in paths if path.exists()]
+    assert kept == paths[-len(kept) :]
+
+
+def test_a_folder_of_pictures_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{uuid.UUID(int=7)}.jpg").write_bytes(b"12")
+    monkeypatch.setattr("edge.events.desk.files_in", _no_disk)
+    with pytest.raises(SinkError, match=r"cannot be made or read \(Input/output error\)"):
+        Snapshots(tmp_path, 60_000)
+
+
+def _no_disk(*_: object) -> None:
+    raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -1,9 +1,10 @@
-"""The oldest files go, by age and by size, and nothing else."""
+"""The files that were finished first go, by age and by size, and nothing else."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,12 +29,30 @@ def test_what_is_left_fits_and_nothing_goes_without_need(
     left = [file for file in files if file not in gone]
     total = sum(file.num_bytes for file in left) + extra
     assert max_bytes is None or total <= max_bytes or not left
-    assert max_age is None or all(now - file.time_ns <= max_age for file in left)
+    # what was finished first goes first, whatever its time says
+    assert gone == files[: len(gone)]
+    # and is as young as the youngest before it
+    times = [max(file.time_ns for file in files[: place + 1]) for place in range(len(files))]
+    assert max_age is None or all(now - time_ns <= max_age for time_ns in times[len(gone) :])
     if gone:
-        newest = gone[-1]
-        assert all((file.time_ns, file.path.name) > (newest.time_ns, newest.path.name) for file in left)
-        is_old = max_age is not None and now - newest.time_ns > max_age
-        assert is_old or (max_bytes is not None and total + newest.num_bytes > max_bytes)
+        is_old = max_age is not None and now - times[len(gone) - 1] > max_age
+        assert is_old or (max_bytes is not None and total + gone[-1].num_bytes > max_bytes)
+
+
+@pytest.mark.parametrize(
+    ("times", "num_gone"),
+    [
+        ([10, 20, 95], 2),
+        # taken from a clock that was far behind
+        ([95, 10, 96], 0),
+        # taken from a clock that was far ahead
+        ([10, 900, 95], 2),
+        ([900, 95, 96], 0),
+    ],
+)
+def test_a_time_that_cannot_be_is_not_believed(times: list[int], num_gone: int) -> None:
+    files = [Kept(Path(f"{number}.mp4"), time_ns, 1) for number, time_ns in enumerate(times)]
+    assert too_many(files, Keep(max_age_ns=50), 100) == files[:num_gone]
 
 
 def test_no_limit_keeps_all() -> None:
