@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,11 @@ FULL_SHARE = 0.9
 EVICTION_STEP = 200
 INSERT_ATTEMPTS = 5
 AGE_EVERY_NS = 60_000_000_000
+# sqlite3.SQLITE_FULL of Python 3.11: the limit of the file, or no space on the disk
+SQLITE_FULL = 13
 # without targets, everything counts as delivered
-_LEAST_CURSOR = "(SELECT ifnull(min(cursor), 9223372036854775807) FROM targets)"
+MAX_NUMBER = 2**63 - 1
+_LEAST_CURSOR = f"(SELECT ifnull(min(cursor), {MAX_NUMBER}) FROM targets)"
 NS_PER_DAY = 86_400_000_000_000
 
 
@@ -57,6 +60,13 @@ class OutboxLimits:
 
 
 DEFAULT_LIMITS = OutboxLimits()
+
+
+def is_file_full(error: sqlite3.Error) -> bool:
+    """Whether a write failed because the file or the disk is full, and not for another reason such as a lock."""
+    # Python 3.10 has no codes
+    code = getattr(error, "sqlite_errorcode", None)
+    return str(error) == "database or disk is full" if code is None else code == SQLITE_FULL
 
 
 class Outbox:
@@ -90,6 +100,9 @@ class Outbox:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._aged_ns = 0
+        self._kept = 0
+        self._waiting: dict[str, int] = {}
+        self._counts: Mapping[str, int] = {}
         self.num_lost = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +112,7 @@ class Outbox:
         try:
             self._database = open_database(path, limits.max_bytes)
             self._register(list(targets))
+            self._count_all()
         except (sqlite3.Error, OSError) as error:
             os.close(self._guard)
             raise SinkError(f"events.outbox: {path} cannot be opened ({error})") from None
@@ -141,12 +155,18 @@ class Outbox:
         """
         with self._lock:
             try:
+                num_done = self._database.execute(
+                    "SELECT count(*) FROM events WHERE number <= ? AND number > "
+                    "(SELECT cursor FROM targets WHERE name = ?)",
+                    (number, target),
+                ).fetchone()[0]
                 with self._database:
                     self._database.execute(
                         "UPDATE targets SET cursor = max(cursor, ?) WHERE name = ?", (number, target)
                     )
             except sqlite3.Error as error:
                 raise SinkError(f"events.outbox: {self._path}: a cursor was not kept ({error})") from None
+            self._note(0, {target: -num_done})
 
     def recent(self, limit: int, stream: str | None = None) -> list[StoredEvent]:
         """The newest events, newest first, delivered ones included."""
@@ -159,14 +179,8 @@ class Outbox:
         return [StoredEvent(*row) for row in rows]
 
     def counts(self) -> dict[str, int]:
-        """Events kept, lost, and waiting per target; after ``close`` only those lost."""
-        with self._lock:
-            if self._guard < 0:
-                return {"lost": self.num_lost}
-            names = [row[0] for row in self._rows("SELECT name FROM targets ORDER BY name", ())]
-            kept = self._rows("SELECT count(*) FROM events", ())[0][0]
-            waiting = {f"waiting_{name}": self._num_pending(name) for name in names}
-        return {"kept": kept, "lost": self.num_lost, **waiting}
+        """Events kept, lost, and waiting per target; after ``close`` only those lost. Never waits for the disk."""
+        return dict(self._counts)
 
     def used_bytes(self) -> int:
         """What the events take within the file."""
@@ -186,6 +200,7 @@ class Outbox:
             if self._guard >= 0:
                 os.close(self._guard)
             self._guard = -1
+            self._counts = {"lost": self.num_lost}
 
     def _register(self, targets: list[str]) -> None:
         with self._lock, self._database:
@@ -203,24 +218,39 @@ class Outbox:
             )
         )
 
-    def _num_pending(self, target: str) -> int:
-        rows = self._rows(
-            "SELECT count(*) FROM events WHERE number > (SELECT cursor FROM targets WHERE name = ?)", (target,)
-        )
-        return int(rows[0][0])
+    def _count_all(self) -> None:
+        """Count by looking at every event, which takes long in a large file; later changes are added by ``_note``."""
+        self._kept = self._database.execute("SELECT count(*) FROM events").fetchone()[0]
+        self._waiting = self._waiting_up_to(MAX_NUMBER)
+        self._note(0, {})
+
+    def _waiting_up_to(self, number: int | None) -> dict[str, int]:
+        """Per target, the events up to this number that it has not acknowledged."""
+        waiting = "(SELECT count(*) FROM events WHERE number > cursor AND number <= ?)"
+        return dict(self._database.execute(f"SELECT name, {waiting} FROM targets ORDER BY name", (number,)).fetchall())
+
+    def _note(self, more_kept: int, more_waiting: Mapping[str, int]) -> None:
+        """Bring the counts up to date after a commit."""
+        self._kept += more_kept
+        self._waiting = {name: count + more_waiting.get(name, 0) for name, count in self._waiting.items()}
+        waiting = {f"waiting_{name}": count for name, count in self._waiting.items()}
+        # replaced and never changed, so that who reads it needs no lock
+        self._counts = {"kept": self._kept, "lost": self.num_lost, **waiting}
 
     def _insert(self, rows: list[tuple[str, int, str, str, str]]) -> None:
         for attempt in range(INSERT_ATTEMPTS):
             try:
                 with self._database:
-                    self._database.executemany(
+                    num_new = self._database.executemany(
                         "INSERT OR IGNORE INTO events (id, time_ns, stream, kind, body) VALUES (?, ?, ?, ?, ?)", rows
-                    )
-            except sqlite3.OperationalError:
-                # the limit of the file or of the disk: what is oldest makes room
-                if attempt == INSERT_ATTEMPTS - 1 or not self._evict_oldest(EVICTION_STEP << attempt):
+                    ).rowcount
+            except sqlite3.OperationalError as error:
+                # what is oldest makes room, but not for a fault that more room does not mend
+                is_last = attempt == INSERT_ATTEMPTS - 1 or not is_file_full(error)
+                if is_last or not self._evict_oldest(EVICTION_STEP << attempt):
                     raise
             else:
+                self._note(num_new, dict.fromkeys(self._waiting, num_new))
                 return
 
     def _make_room(self) -> None:
@@ -229,10 +259,11 @@ class Outbox:
         if abs(now_ns - self._aged_ns) >= AGE_EVERY_NS:
             self._aged_ns = now_ns
             with self._database:
-                self._database.execute(
+                num_gone = self._database.execute(
                     f"DELETE FROM events WHERE time_ns < ? AND number <= {_LEAST_CURSOR}",
                     (now_ns - int(self._limits.max_age_days * NS_PER_DAY),),
-                )
+                ).rowcount
+            self._note(-num_gone, {})
         while self.used_bytes() > self._limits.max_bytes * FULL_SHARE and self._evict_oldest(EVICTION_STEP):
             pass
 
@@ -242,12 +273,12 @@ class Outbox:
             last = self._database.execute(
                 "SELECT max(number) FROM (SELECT number FROM events ORDER BY number LIMIT ?)", (count,)
             ).fetchone()[0]
-            lost = self._database.execute(
-                f"SELECT count(*) FROM events WHERE number <= ? AND number > {_LEAST_CURSOR}", (last,)
-            ).fetchone()[0]
+            missed = self._waiting_up_to(last)
             num_gone = self._database.execute("DELETE FROM events WHERE number <= ?", (last,)).rowcount
+        lost = max(missed.values(), default=0)
+        self.num_lost += lost
+        self._note(-num_gone, {target: -count for target, count in missed.items()})
         if lost:
-            self.num_lost += lost
             log.error("events.outbox: %d undelivered events made room (%d so far)", lost, self.num_lost)
         return num_gone
 

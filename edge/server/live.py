@@ -8,6 +8,7 @@ Shape letters: H W frame pixels.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections import deque
@@ -22,6 +23,8 @@ from edge.types import UInt8
 
 JPEG_QUALITY = 80
 MAX_EVENTS = 200
+# fits the integers of JavaScript with room to count
+NUMBER_BITS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Viewer:
 
 @dataclass(slots=True)
 class _Channel:
-    """What the board knows of one stream. ``event_number`` counts all events ever."""
+    """What the board knows of one stream. ``num_events`` counts all events ever."""
 
     info: Mapping[str, Any]
     viewers: set[Viewer] = field(default_factory=set)
@@ -73,6 +76,9 @@ class _Channel:
 class LiveBoard:
     """Thread-safe. Streams are added before anything is published or watched.
 
+    Events and revisions are numbered on from a random number of the run: a client that comes back after a restart names
+    what it has seen of the run before, and must not be taken for one of this run.
+
     Args:
         clock_ns: monotonic clock.
         quality: of the JPEG pictures, 1 to 100.
@@ -86,7 +92,9 @@ class LiveBoard:
         self._on_change: Callable[[str], None] | None = None
         self._on_picture: Callable[[str, UInt8, int], None] | None = None
         self._removed: frozenset[str] = frozenset()
-        self.revision = 0
+        # not the time: without a battery clock a device may begin every run at the same one
+        self._num_before = secrets.randbits(NUMBER_BITS)
+        self.revision = self._num_before
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -97,8 +105,9 @@ class LiveBoard:
 
         Args:
             name: of the stream.
-            info: JSON values for the page, without credentials: ``source``, ``width``, ``height``, ``fps``, and
-                ``model``, a table that is shown as the model card.
+            info: JSON values for the page, without credentials: ``source``, ``width``, ``height``, ``fps``,
+                ``model``, a table that is shown as the model card, and ``roi`` and ``rotate`` as they are configured,
+                from which the page tells where a mask that is drawn lies in the camera's own picture.
         """
         with self._lock:
             self._removed -= {name}
@@ -165,7 +174,7 @@ class LiveBoard:
                 channel.picture = channel.latest
             for event in events:
                 channel.num_events += 1
-                channel.events.append((channel.num_events, event))
+                channel.events.append((self._num_before + channel.num_events, event))
             is_watched = bool(channel.viewers)
         if is_watched and self._on_change is not None:
             self._on_change(stream)
@@ -211,9 +220,11 @@ class LiveBoard:
         return self._channels[stream].picture
 
     def events_after(self, stream: str, number: int) -> list[tuple[int, bytes]]:
-        """The events that came after this number (0: all that are kept), each with its own."""
+        """The events that came after this number, each with its own; all that are kept for a number of another run."""
         with self._lock:
-            return [event for event in self._channels[stream].events if event[0] > number]
+            channel = self._channels[stream]
+            is_of_this_run = number <= self._num_before + channel.num_events
+            return [event for event in channel.events if event[0] > number or not is_of_this_run]
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Per stream: frames published and encoded, viewers now, frames missed by slow viewers, events."""

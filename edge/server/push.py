@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 BOUNDARY = "edgeloopframe"
 STATS_PERIOD_S = 1.0
+# of the largest integer that JavaScript keeps exactly
+MAX_DIGITS = 16
 # a client that takes nothing for this long has gone, whatever its socket says
 STUCK_S = 20.0
 
@@ -230,7 +232,7 @@ def format_seen(seen: dict[str, int]) -> str:
 def parse_seen(text: str) -> dict[str, int]:
     """The inverse of ``format_seen``; what makes no sense is left out."""
     pairs = (part.rpartition("=") for part in text.split(",") if part)
-    return {stream: int(number) for stream, _, number in pairs if number.isdecimal()}
+    return {stream: int(number) for stream, _, number in pairs if number.isdecimal() and len(number) <= MAX_DIGITS}
 
 
 async def _wait(wake: asyncio.Event, viewers: list[Viewer], timeout_s: float = 5.0) -> bool:

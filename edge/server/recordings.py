@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 
-from edge.recording.index import Recorded
+if TYPE_CHECKING:
+    from edge.recording.index import Recorded
 
 MAX_LISTED = 2000
 MAX_EVENTS = 500
@@ -53,7 +54,10 @@ class Archive:
 
 
 class RecordingRoutes:
-    """The answers; the first sentence of each docstring is what ``/api`` says about it."""
+    """The answers; the first sentence of each docstring is what ``/api`` says about it.
+
+    Many cameras and days make long lists, so these are gone through in threads, beside the pictures of all viewers.
+    """
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
@@ -69,6 +73,9 @@ class RecordingRoutes:
 
     async def recordings(self, request: Request) -> Response:
         """Recorded files, newest first; ?streams=a,b, ?from= and ?to= (seconds since 1970) choose."""
+        return await run_in_threadpool(self._recordings, request)
+
+    def _recordings(self, request: Request) -> Response:
         shelves = self._archive.shelves()
         names = self._names(request, shelves)
         start_s, end_s = _seconds(request, "from", 0.0), _seconds(request, "to", 1e11)
@@ -91,19 +98,31 @@ class RecordingRoutes:
         """The newest events with their snapshots and clips; ?streams=door chooses one, ?limit= how many."""
         stream = request.query_params.get("streams") or None
         limit = int(min(MAX_EVENTS, max(1.0, _seconds(request, "limit", 100.0))))
-        bodies = await run_in_threadpool(self._archive.history, limit, stream)
+        return await run_in_threadpool(self._history, limit, stream)
+
+    def _history(self, limit: int, stream: str | None) -> Response:
+        events = [json.loads(body) for body in self._archive.history(limit, stream)]
         shelves = self._archive.shelves()
-        return JSONResponse([self._linked(json.loads(body), shelves) for body in bodies])
+        files = {
+            name: {entry.file for entry in shelves[name].entries}
+            for name in {event.get("stream", "") for event in events} & set(shelves)
+        }
+        return JSONResponse([self._linked(event, files) for event in events])
 
     async def file(self, request: Request) -> Response:
         """A recorded file as MP4, whole or in ranges; ?download=1 saves it."""
-        shelf = self._archive.shelves().get(request.path_params["name"])
-        name = request.path_params["file"]
-        if shelf is None or all(entry.file != name for entry in shelf.entries):
+        stream, name = request.path_params["name"], request.path_params["file"]
+        path = await run_in_threadpool(self._path, stream, name)
+        if path is None:
             raise HTTPException(404, "there is no such recording; it may have made room for newer ones")
         kind = "attachment" if request.query_params.get("download") == "1" else "inline"
-        saved = f"{request.path_params['name']}-{name}"
-        return await _given(shelf.folder / name, "video/mp4", saved, kind)
+        return await _given(path, "video/mp4", f"{stream}-{name}", kind)
+
+    def _path(self, stream: str, name: str) -> Path | None:
+        """Of a file that the index of the stream names."""
+        shelf = self._archive.shelves().get(stream)
+        is_known = shelf is not None and any(entry.file == name for entry in shelf.entries)
+        return shelf.folder / name if shelf is not None and is_known else None
 
     async def snapshot(self, request: Request) -> Response:
         """The picture of an event as JPEG."""
@@ -121,14 +140,14 @@ class RecordingRoutes:
             raise HTTPException(404, f"nothing is recorded of {unknown[0]!r}; recorded: {known}")
         return names
 
-    def _linked(self, event: dict[str, Any], shelves: Mapping[str, Shelf]) -> dict[str, Any]:
-        """The event with addresses of this server instead of paths."""
+    def _linked(self, event: dict[str, Any], files: Mapping[str, Set[str]]) -> dict[str, Any]:
+        """The event with addresses of this server instead of paths; ``files`` are those of each stream."""
         links, addresses = event.get("links") or {}, {}
         snapshot = Path(links.get("snapshot", "")).name
         if self._archive.snapshots is not None and SNAPSHOT.fullmatch(snapshot):
             addresses["snapshot"] = f"snapshots/{snapshot}"
-        shelf, clip = shelves.get(event.get("stream", "")), Path(links.get("clip", "")).name
-        if shelf is not None and any(entry.file == clip for entry in shelf.entries):
+        clip = Path(links.get("clip", "")).name
+        if clip in files.get(event.get("stream", ""), ()):
             addresses["clip"] = f"recordings/{event['stream']}/{clip}"
         return {**event, "links": addresses}
 

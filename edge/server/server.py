@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.errors import SinkError
 from edge.server.access import Access
+from edge.server.limits import Connections, Listener, limited_protocol
 from edge.server.live import LiveBoard
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ START_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 3
 # bounds how many old frames lie in the kernel for a slow viewer
 SEND_BUFFER_BYTES = 256 * 1024
-# a viewer whose machine is gone is noticed after this time
+# a viewer whose machine is gone is noticed after this time while something is sent to it
 DEAD_PEER_MS = 20_000
+# and while nothing is, because its stream is silent, by asking: after so long, so often, so many times
+KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 MAX_PEERS = 16
 
 
@@ -107,15 +110,14 @@ class LiveServer:
         if thread.is_alive():
             log.warning("live server: did not end within %d s", STOP_TIMEOUT_S + 1)
 
-    def _run(self, listener: socket.socket) -> None:
+    def _run(self, listener: Listener) -> None:
         with listener:
             asyncio.run(self._serve(listener))
 
-    async def _serve(self, listener: socket.socket) -> None:
+    async def _serve(self, listener: Listener) -> None:
         import uvicorn
 
         from edge.server.app import Facts, build_app
-        from edge.server.limits import limited_protocol
         from edge.server.push import Hub
 
         self._loop = asyncio.get_running_loop()
@@ -125,9 +127,11 @@ class LiveServer:
         facts = Facts(self._board, self._stats, self._not_ready, peers)
         app = build_app(hub, facts, self._access, self._operable, self._archive)
         cert, key = self._tls or (None, None)
+        connections = Connections(self._loop)
+        listener.on_accept = connections.accepted
         config = uvicorn.Config(
             app,
-            http=limited_protocol(),
+            http=limited_protocol(connections),
             ssl_certfile=cert,
             ssl_keyfile=key,
             # addresses in an access log would carry tokens
@@ -161,12 +165,17 @@ class LiveServer:
         return Peers(self._board, self._max_peers)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+def _listen(host: str, port: int) -> Listener:
+    listener = Listener(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # what is set here, the connections inherit on Linux
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in KEEP_ALIVE.items():
+            if hasattr(socket, option):
+                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
         listener.bind((host, port))

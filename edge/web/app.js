@@ -103,7 +103,16 @@ async function load() {
   }
 }
 
+/** The address holds the view, so the link that skips the header must not change it. */
+function skipLink() {
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    main.focus();
+  });
+}
+
 theme();
+skipLink();
 const query = new URLSearchParams(location.search);
 const isForced = query.get("engine") === "snapshots";
 const store = new Store(await load());

@@ -177,23 +177,29 @@ export class CameraView {
     const shapes = [
       ...Object.entries(stats.analytics?.lines || {}).map(([name, c]) => [name, `in ${c.in} · out ${c.out}`]),
       ...Object.entries(stats.analytics?.zones || {}).map(([name, c]) => [name, `${c.occupancy} inside`])];
+    this.list.classList.toggle("has-past", this.store.hasPast);
     this.shapeCounts.replaceChildren(...shapes.map(([name, text]) =>
       el("div", { class: "bar-row" }, el("span", { text: name }), el("span"), el("strong", { text }))));
   }
 
+  /** Put what is new on top; a screen reader reads every entry that is added, so those that are there stay. */
   events() {
     const mine = this.store.events.filter((event) => event.stream === this.stream.name).slice(-MAX_EVENTS_SHOWN);
+    const fresh = mine.slice(mine.indexOf(this.newestEvent) + 1);
     this.noEvents.hidden = mine.length > 0;
-    if (mine.at(-1) === this.newestEvent && mine.length) return;
-    this.newestEvent = mine.at(-1);
-    this.list.replaceChildren(...mine.reverse().map((event) => {
-      const details = Object.entries(event.data || {}).map(([key, value]) => `${words(key)} ${value}`).join(" · ");
-      return el("li", {},
-        el("time", { datetime: event.captured, class: "muted", text: event.captured ? clock(event.captured) : "" }),
-        el("strong", {}, words(event.kind), this.store.hasPast && event.captured ? el("a", {
-          class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: " ▸ recording" }) : null),
-        el("span", { class: "muted", text: (event.track_id === null ? "" : `track ${event.track_id} · `) + details }));
-    }));
+    if (!fresh.length) return;
+    this.newestEvent = fresh.at(-1);
+    this.list.prepend(...fresh.reverse().map((event) => this.entry(event)));
+    while (this.list.childElementCount > MAX_EVENTS_SHOWN) this.list.lastElementChild.remove();
+  }
+
+  entry(event) {
+    const details = Object.entries(event.data || {}).map(([key, value]) => `${words(key)} ${value}`).join(" · ");
+    return el("li", {},
+      el("time", { datetime: event.captured, class: "muted", text: event.captured ? clock(event.captured) : "" }),
+      el("strong", {}, words(event.kind), event.captured ? el("a", {
+        class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: " ▸ recording" }) : null),
+      el("span", { class: "muted", text: (event.track_id === null ? "" : `track ${event.track_id} · `) + details }));
   }
 
   tick() {

@@ -1,11 +1,12 @@
 // Drawing zones, counting lines and privacy masks on the picture, and their text for the configuration file.
 
 import { el, say, svg } from "./dom.js";
+import { masksToml } from "./mask.js";
 
 const KINDS = {
   zone: { table: "zones", least: 3, words: "Zone" },
   line: { table: "lines", least: 2, words: "Line" },
-  mask: { table: "masks", least: 3, words: "Privacy mask" },
+  mask: { least: 3, words: "Privacy mask" },
 };
 const CLOSE_PX = 14;
 
@@ -164,14 +165,18 @@ export class DrawTool {
     return svg("path", { d: `M${mx},${my}L${tx},${ty}M${wing(1)}L${tx},${ty}L${wing(-1)}`, class: "shape shape-line" });
   }
 
-  /** The tables for this stream, with corners as shares of the picture so that another resolution changes nothing. */
+  /** The text for this stream, with corners as shares of the picture so that another resolution changes nothing. */
   toml() {
-    const share = ([x, y]) => `[${(x / this.stream.width).toFixed(4)}, ${(y / this.stream.height).toFixed(4)}]`;
-    const tables = this.shapes.map(({ kind, name, points }) => {
-      const where = kind === "mask" ? "streams.masks" : `streams.analytics.${KINDS[kind].table}`;
-      return `[[${where}]]\nname = ${JSON.stringify(name)}\npoints_share = [${points.map(share).join(", ")}]\n`;
-    });
-    return `# below the [[streams]] table of "${this.stream.name}" in edge.toml\n${tables.join("\n")}`;
+    const { name: streamName, width, height, info } = this.stream;
+    const shapes = this.shapes.map((shape) => ({ ...shape, points: shape.points.map(([x, y]) => [x / width, y / height]) }));
+    const masks = shapes.filter(({ kind }) => kind === "mask");
+    const share = ([x, y]) => `[${x.toFixed(4)}, ${y.toFixed(4)}]`;
+    const tables = shapes.filter(({ kind }) => kind !== "mask").map(({ kind, name, points }) =>
+      `[[streams.analytics.${KINDS[kind].table}]]\nname = ${JSON.stringify(name)}\npoints_share = [${points.map(share).join(", ")}]\n`);
+    return [
+      ...(masks.length ? [masksToml(streamName, masks, info)] : []),
+      ...(tables.length ? [`# below the [[streams]] table of "${streamName}" in edge.toml\n${tables.join("\n")}`] : []),
+    ].join("\n");
   }
 
   async copy() {

@@ -1,8 +1,8 @@
 // The view of what was recorded: a day's files of one camera on a line of time, the player, and the events beside it.
 
+import { dayAfter, dayOf, endOf, hourOf, lengthOf, midnight, twoDigits } from "./days.js";
 import { clock, el, number, say, svg, words } from "./dom.js";
 
-const DAY_S = 86400;
 const REFRESH_MS = 15000;
 const MAX_EVENTS = 100;
 // an event is shown from a little before it
@@ -15,15 +15,9 @@ function size(bytes) {
 function length(s) {
   const whole = Math.max(1, Math.round(s));
   const parts = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  return (parts[0] ? parts : parts.slice(1)).map((part, i) => (i ? String(part).padStart(2, "0") : part)).join(":");
+  return (parts[0] ? parts : parts.slice(1)).map((part, i) => (i ? twoDigits(part) : part)).join(":");
 }
 
-/** "2026-11-22" of a local day. */
-function dayOf(date) {
-  return `${date.getFullYear()}-${String(date.getMonth() + 1).padStart(2, "0")}-${String(date.getDate()).padStart(2, "0")}`;
-}
-
-const midnight = (day) => new Date(`${day}T00:00:00`).getTime() / 1000;
 const secondsOf = (iso) => Date.parse(iso) / 1000;
 
 async function ask(path, query) {
@@ -64,7 +58,7 @@ export class RecordingsView {
     this.date = el("input", { type: "date", class: "date", "aria-label": "Day",
       onchange: () => { if (this.date.value) this.choose(this.stream, this.date.value); } });
     const step = (text, label, by) => el("button", { class: "button", type: "button", text, "aria-label": label,
-      onclick: () => this.choose(this.stream, dayOf(new Date((midnight(this.day) + (by + 0.5) * DAY_S) * 1000))) });
+      onclick: () => this.choose(this.stream, dayAfter(this.day, by)) });
     return el("div", { class: "recordings-top" }, el("h1", { text: "Recordings" }), this.chips,
       el("div", { class: "days" }, step("‹", "The day before", -1), this.date, step("›", "The day after", 1)));
   }
@@ -88,11 +82,10 @@ export class RecordingsView {
     this.line = svg("svg", { class: "timeline", viewBox: "0 0 1440 40", preserveAspectRatio: "none", role: "img" });
     this.line.addEventListener("click", (event) => {
       const box = this.line.getBoundingClientRect();
-      this.showAt(midnight(this.day) + ((event.clientX - box.left) / box.width) * DAY_S);
+      this.showAt(midnight(this.day) + ((event.clientX - box.left) / box.width) * lengthOf(this.day));
     });
-    const hours = el("div", { class: "hours", "aria-hidden": "true" },
-      ...[0, 6, 12, 18, 24].map((hour) => el("span", { text: `${String(hour).padStart(2, "0")}:00` })));
-    return el("div", { class: "panel" }, this.line, hours);
+    this.hours = el("div", { class: "hours", "aria-hidden": "true" });
+    return el("div", { class: "panel" }, this.line, this.hours);
   }
 
   fileList() {
@@ -120,7 +113,7 @@ export class RecordingsView {
   async refresh() {
     try {
       const from = midnight(this.day);
-      const answer = await ask("api/recordings", { streams: this.stream, from, to: from + DAY_S });
+      const answer = await ask("api/recordings", { streams: this.stream, from, to: endOf(this.day) });
       if (this.isClosed) return;
       if (!answer || !Object.keys(answer.streams).length) return this.nothing(Boolean(answer));
       if (!this.stream) return this.begin(answer.streams);
@@ -173,15 +166,25 @@ export class RecordingsView {
     say(this.empty, leftOut ? `${leftOut} older files of this day are not listed.` : words_);
   }
 
+  /** Where a moment lies on the line of the day. */
+  x(seconds) {
+    return ((seconds - midnight(this.day)) / lengthOf(this.day)) * 1440;
+  }
+
+  /** The local time at each quarter of the day, which is no round one when the clocks change. */
+  drawHours() {
+    const text = (share) => hourOf(new Date((midnight(this.day) + share * lengthOf(this.day)) * 1000));
+    this.hours.replaceChildren(...[...[0, 0.25, 0.5, 0.75].map(text), "24:00"].map((hour) => el("span", { text: hour })));
+  }
+
   drawLine() {
-    const start = midnight(this.day);
-    const x = (seconds) => ((seconds - start) / DAY_S) * 1440;
+    this.drawHours();
     const bars = this.files.map((file) => {
-      const left = Math.max(0, x(secondsOf(file.start)));
-      return svg("rect", { class: `bar-${file.kind}`, x: left, y: 8, height: 24, width: Math.max(1.5, x(secondsOf(file.end)) - left) });
+      const left = Math.max(0, this.x(secondsOf(file.start)));
+      return svg("rect", { class: `bar-${file.kind}`, x: left, y: 8, height: 24, width: Math.max(1.5, this.x(secondsOf(file.end)) - left) });
     });
     const ticks = this.files.flatMap((file) => file.events.map((event) =>
-      svg("rect", { class: "bar-event", x: x(secondsOf(event.time)) - 1, y: 2, width: 2, height: 36 })));
+      svg("rect", { class: "bar-event", x: this.x(secondsOf(event.time)) - 1, y: 2, width: 2, height: 36 })));
     this.cursor = svg("rect", { class: "bar-cursor", x: -10, y: 0, width: 3, height: 40 });
     this.line.replaceChildren(...bars, ...ticks, this.cursor);
     const seconds = this.files.reduce((sum, file) => sum + file.seconds, 0);
@@ -232,7 +235,7 @@ export class RecordingsView {
   mark() {
     if (!this.shown || !this.cursor) return;
     const at = secondsOf(this.shown.start) + this.video.currentTime;
-    this.cursor.setAttribute("x", ((at - midnight(this.day)) / DAY_S) * 1440 - 1.5);
+    this.cursor.setAttribute("x", this.x(at) - 1.5);
   }
 
   async happenings() {

@@ -87,6 +87,7 @@ export class Store extends EventTarget {
     super();
     this.streams = new Map(answer.streams.map((info) => [info.name, new Stream(info, answer.colours)]));
     this.revision = answer.revision;
+    this.facts = JSON.stringify({ ...answer, revision: 0 });
     this.hasPast = false;
     this.hasWebrtc = Boolean(answer.webrtc);
     this.events = [];
@@ -109,12 +110,18 @@ export class Store extends EventTarget {
     }
   }
 
-  /** A stream came, went or got another model: ask for them anew, and keep what is known of those that are the same. */
+  /**
+   * A stream came, went or got another model, or the device began anew: ask for them, and keep what is known of those that
+   * are the same. Where all are, the view stays, and with it what was drawn there.
+   */
   async renew(revision) {
     this.revision = revision;
     try {
       const answer = await (await fetch("api/streams", { cache: "no-store" })).json();
       this.revision = answer.revision;
+      const facts = JSON.stringify({ ...answer, revision: 0 });
+      if (facts === this.facts) return;
+      this.facts = facts;
       this.streams = new Map(answer.streams.map((info) => {
         const known = this.streams.get(info.name);
         if (known) known.info = info;

@@ -259,57 +259,18 @@ def test_only_cameras_on_screen_are_drawn(browser: Any) -> None:
         wait_for_number(browser, 0, names[-1])
 
 
-def click_on_picture(browser: Any, *shares: tuple[float, float]) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-
-    box = browser.execute_script(
-        "const r = document.querySelector('.frame-large').getBoundingClientRect(); return [r.x, r.y, r.width, r.height]"
-    )
-    for x, y in shares:
-        chain = ActionChains(browser)
-        chain.w3c_actions.pointer_action.move_to_location(round(box[0] + x * box[2]), round(box[1] + y * box[3]))
-        chain.w3c_actions.pointer_action.click()
-        chain.perform()
-
-
-def test_lines_and_zones_are_drawn_with_the_mouse_and_become_config(browser: Any) -> None:
-    with show("door") as running, running.play():
-        browser.get(f"{running.url}/#/camera/door")
-        wait_for_number(browser, 0)
-        browser.execute_script("window.scrollTo(0, 0)")
-        browser.find_element("css selector", "[data-kind=line]").click()
-        browser.execute_script("window.scrollTo(0, 0)")
-        click_on_picture(browser, (0.25, 0.5), (0.75, 0.5))
-        browser.find_element("css selector", "[data-kind=zone]").click()
-        browser.execute_script("window.scrollTo(0, 0)")
-        click_on_picture(browser, (0.5, 0.25), (0.75, 0.25), (0.75, 0.75), (0.5, 0.25))
-        config = toml(browser.execute_script("return document.querySelector('.toml').value"))
-    line, zone = config["streams"]["analytics"]["lines"][0], config["streams"]["analytics"]["zones"][0]
-    assert np.allclose(line["points_share"], [[0.25, 0.5], [0.75, 0.5]], atol=0.01)
-    assert np.allclose(zone["points_share"], [[0.5, 0.25], [0.75, 0.25], [0.75, 0.75]], atol=0.01)
-
-
-def toml(text: str) -> Any:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    return tomllib.loads(text)
-
-
-def test_the_page_works_with_the_keyboard_and_names_everything(browser: Any) -> None:
-    with show("door") as running, running.play():
-        browser.get(f"{running.url}/#/camera/door")
-        wait_for_number(browser, 0)
-        unnamed = browser.execute_script(
-            "return [...document.querySelectorAll('a, button, input, textarea, [role=img], img')].filter((e) => "
-            "!(e.getAttribute('aria-label') || e.alt || e.innerText.trim())).map((e) => e.outerHTML)"
-        )
-        assert unnamed == []
-        assert browser.execute_script("return document.querySelectorAll('h1').length") == 1
-        browser.execute_script("document.querySelector('.crumbs a').focus()")
-        browser.switch_to.active_element.send_keys("\n")
-        wait_until(lambda: text_of(browser, ".card h2") == "door")
+def test_an_open_page_shows_the_events_after_a_restart(browser: Any) -> None:
+    with show("door") as running:
+        port = running.port
+        with running.play():
+            browser.get(f"{running.url}/#/camera/door")
+            wait_for_number(browser, 0)
+            for number in range(5):
+                running.cameras[0].publish(Event("line_crossed", "door", number, number, {"line": "before"}))
+            wait_until(lambda: "line before" in text_of(browser, ".events"))
+    with show("door", port=port) as again, again.play():
+        again.cameras[0].publish(Event("line_crossed", "door", 1, 1, {"line": "after"}))
+        wait_until(lambda: "line after" in text_of(browser, ".events"))
 
 
 def test_the_token_opens_the_page_and_leaves_the_address(browser: Any) -> None:

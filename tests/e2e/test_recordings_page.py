@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import cv2
 import httpx
@@ -160,6 +165,30 @@ def test_a_question_that_makes_no_sense_is_answered_in_words(url: str, path: str
     assert "expected" in answer.text or "recorded: door" in answer.text
 
 
+@pytest.mark.parametrize("path", ["/api/recordings", "/api/history", "/recordings/door/x.mp4"])
+def test_long_lists_do_not_hold_up_other_answers(shelf: Shelf, path: str) -> None:
+    """Sixteen cameras and thirty days are 270 ms of work, and the pictures of all viewers come from the same thread."""
+    is_asked, may_go_on = threading.Event(), threading.Event()
+
+    def slow_shelves() -> dict[str, Shelf]:
+        is_asked.set()
+        may_go_on.wait(10)
+        return {"door": shelf}
+
+    server, address, _ = served(Archive(slow_shelves))
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(httpx.get, address + path, timeout=20)
+            assert is_asked.wait(10)
+            try:
+                assert httpx.get(f"{address}/healthz", timeout=5).status_code == 200
+            finally:
+                may_go_on.set()
+            assert answer.result().status_code in (200, 404)
+    finally:
+        server.stop()
+
+
 def test_events_have_addresses_instead_of_paths(url: str) -> None:
     (event,) = httpx.get(f"{url}/api/history").json()
     assert event["links"] == {"snapshot": f"snapshots/{ID}.jpg"}
@@ -202,6 +231,45 @@ def test_the_page_plays_a_recording_from_its_event(browser: Any, url: str, shelf
     browser.execute_script("document.querySelectorAll('.file-row')[0].click()")
     wait_until(lambda: browser.execute_script(STATE)["time"] > 0.5)
     assert browser.execute_script(STATE)["source"].endswith(shelf.entries[2].file)
+
+
+@pytest.mark.parametrize(
+    ("day", "hours", "first_at"),
+    [("2026-10-25", 25, "05:15"), ("2026-03-29", 23, "06:45"), ("2026-11-22", 24, "06:00")],
+)
+def test_a_day_ends_at_the_next_midnight_when_the_clocks_change(
+    browser: Any,  # noqa: F811
+    shelf: Shelf,
+    day: str,
+    hours: int,
+    first_at: str,
+) -> None:
+    begin = datetime.fromisoformat(day).replace(tzinfo=ZoneInfo("Europe/Berlin"))
+    end_ns = int(begin.timestamp() + hours * 3600) * 10**9
+    # the last minutes of the day, and the first ones of the next
+    late, next_day = (
+        replace(entry, start_ns=end_ns + at_s * 10**9, end_ns=end_ns + (at_s + 4) * 10**9, events=())
+        for entry, at_s in zip(shelf.entries, (-600, 600), strict=False)
+    )
+    server, address, _ = served(Archive(lambda: {"door": Shelf(shelf.folder, (late, next_day))}))
+    browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": "Europe/Berlin"})
+    try:
+        browser.get(f"{address}/#/recordings/door?t={begin.timestamp():.0f}")
+        wait_until(lambda: browser.find_elements("css selector", ".file-row"))
+        assert [row.get_attribute("data-url") for row in browser.find_elements("css selector", ".file-row")] == [
+            f"recordings/door/{late.file}"
+        ]
+        x = float(browser.execute_script("return document.querySelector('.timeline rect').getAttribute('x')"))
+        assert x == pytest.approx(1440 * (1 - 1 / (6 * hours)), abs=0.1)
+        hours_shown = browser.execute_script("return document.querySelector('.hours').innerText").split()
+        assert (hours_shown[0], hours_shown[1], hours_shown[-1]) == ("00:00", first_at, "24:00")
+        browser.execute_script("document.querySelector('[aria-label=\"The day after\"]').click()")
+        wait_until(lambda: browser.execute_script("return document.querySelector('.date').value") > day)
+        browser.execute_script("document.querySelector('[aria-label=\"The day before\"]').click()")
+        wait_until(lambda: browser.execute_script("return document.querySelector('.date').value") == day)
+    finally:
+        browser.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": ""})
+        server.stop()
 
 
 def test_the_page_follows_streams_that_come_and_go(browser: Any, archive: Archive) -> None:  # noqa: F811

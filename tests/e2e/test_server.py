@@ -125,12 +125,34 @@ def test_a_client_that_reconnects_gets_the_events_that_it_missed(door: Show) -> 
         door.cameras[0].publish(Event("line_crossed", "door", number, number))
     with httpx.stream("GET", f"{door.url}/api/events") as response:
         seen = list(islice(sse_events(response), 2))
-    assert [(i, e["track_id"]) for i, e in seen] == [("door=1", 0), ("door=2", 1)]
+    assert [(i, e["track_id"]) for i, e in seen] == [(f"door={e['number']}", n) for n, (_, e) in enumerate(seen)]
     door.cameras[0].publish(Event("line_crossed", "door", 3, 3))
     with httpx.stream("GET", f"{door.url}/api/events", headers={"Last-Event-ID": seen[-1][0]}) as response:
         rest = list(islice(sse_events(response), 2))
     assert [e["track_id"] for _, e in rest] == [2, 3]
     assert rest[0][1]["captured"].endswith("Z")
+
+
+def test_a_client_that_reconnects_after_a_restart_gets_all_that_happened_since() -> None:
+    with show("door") as before:
+        for number in range(5):
+            before.cameras[0].publish(Event("line_crossed", "door", number, number))
+        with httpx.stream("GET", f"{before.url}/api/events") as response:
+            last_id = list(islice(sse_events(response), 5))[-1][0]
+    with show("door") as after:
+        after.cameras[0].publish(Event("line_crossed", "door", 9, 9))
+        with httpx.stream("GET", f"{after.url}/api/events", headers={"Last-Event-ID": last_id}) as response:
+            assert next(sse_events(response))[1]["track_id"] == 9
+        with httpx.stream("GET", f"{after.url}/api/feed?seen={last_id}") as response:
+            events = next(message["events"] for message, _ in feed_messages(response) if "events" in message)
+        assert [event["track_id"] for event in events] == [9]
+
+
+def test_an_event_number_of_thousands_of_digits_is_no_fault_of_the_server(door: Show) -> None:
+    door.cameras[0].publish(Event("line_crossed", "door", 1, 1))
+    with httpx.stream("GET", f"{door.url}/api/events", headers={"Last-Event-ID": "door=" + "9" * 5000}) as response:
+        assert response.status_code == 200
+        assert next(sse_events(response))[1]["track_id"] == 1
 
 
 def test_kept_events_are_bounded(door: Show) -> None:

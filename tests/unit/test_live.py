@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edge.server.live import LiveBoard
+from edge.server.push import format_seen, parse_seen
 from edge.types import UInt8
 
 
@@ -117,8 +118,48 @@ def test_events_are_numbered_and_the_oldest_go_first(board: LiveBoard) -> None:
     for number in range(250):
         board.publish("door", b"{}", None, [b"%d" % number])
     kept = board.events_after("door", 0)
-    assert (kept[0], kept[-1], len(kept)) == ((51, b"50"), (250, b"249"), 200)
-    assert board.events_after("door", 249) == [(250, b"249")]
+    first, newest = kept[0][0], kept[-1][0]
+    assert [event for _, event in kept] == [b"%d" % number for number in range(50, 250)]
+    assert [number for number, _ in kept] == list(range(first, first + 200))
+    assert board.events_after("door", newest - 1) == [(newest, b"249")]
+    assert board.events_after("door", newest) == []
+    assert board.counts()["door"]["events"] == 250
+
+
+def test_who_comes_back_after_a_restart_misses_no_event(board: LiveBoard) -> None:
+    for _ in range(57):
+        board.publish("door", b"{}", None, [b"before"])
+    seen = board.events_after("door", 0)[-1][0]
+    # a page adds to these numbers without losing one
+    assert 0 < seen < 2**53 - 10**9
+    for num_after in (1, 57, 58, 150):
+        restarted = LiveBoard()
+        restarted.add_stream("door", {})
+        for _ in range(num_after):
+            restarted.publish("door", b"{}", None, [b"after"])
+        assert [event for _, event in restarted.events_after("door", seen)] == [b"after"] * num_after
+
+
+def test_a_restarted_board_has_another_revision(board: LiveBoard) -> None:
+    restarted = LiveBoard()
+    restarted.add_stream("yard", {})
+    assert restarted.revision != board.revision
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("", {}),
+        ("door=3,yard=7", {"door": 3, "yard": 7}),
+        (f"door={2**48 + 57}", {"door": 2**48 + 57}),
+        ("door,yard=,=,door=-1,gate=x,gate=1.5", {}),
+        ("door=" + "9" * 5000 + ",yard=7", {"yard": 7}),
+        ("door=" + "9" * 17, {}),
+    ],
+)
+def test_which_events_a_client_has_is_read_and_nonsense_is_left_out(text: str, seen: dict[str, int]) -> None:
+    assert parse_seen(text) == seen
+    assert parse_seen(format_seen(seen)) == seen
 
 
 def test_viewers_may_come_and_go_while_pictures_are_published(board: LiveBoard) -> None:
