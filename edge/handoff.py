@@ -81,11 +81,12 @@ class DropQueue(Generic[Item]):
             return len(self._items)
 
 
-class _Slot:
-    """What waits of one stream."""
+class Slot:
+    """What waits of one stream; the handle by which its giver puts frames. Its content belongs to ``LatestFrames``."""
 
     def __init__(
         self,
+        stream: str,
         group: str,
         capacity: int,
         is_lossless: bool,
@@ -96,6 +97,7 @@ class _Slot:
     ) -> None:
         # who waits for room here must not be woken by what happens to other streams
         self.taken = threading.Condition(lock)
+        self.stream = stream
         self.weight = weight
         self.group = group
         self.has_room = has_room
@@ -120,7 +122,7 @@ class LatestFrames:
     """The newest frame of every stream, grouped by model; the stream that was served longest ago comes first."""
 
     def __init__(self) -> None:
-        self._slots: dict[str, _Slot] = {}
+        self._slots: dict[str, Slot] = {}
         self._lock = threading.Lock()
         self._given = threading.Condition(self._lock)
         self._turn = 0
@@ -137,8 +139,8 @@ class LatestFrames:
         has_room: Callable[[], bool] = lambda: True,
         capacity: int = 1,
         weight: float = 1.0,
-    ) -> None:
-        """Begin a stream.
+    ) -> Slot:
+        """Begin a stream; a former one of this name is not wanted any more.
 
         Args:
             stream: its name.
@@ -149,29 +151,34 @@ class LatestFrames:
                 change), so that a slow output holds back its own stream and no other.
             capacity: frames that may wait.
             weight: under overload a stream of weight 2 is served twice as often as one of weight 1.
+
+        Returns:
+            The handle for ``put``, ``end`` and ``remove``: who comes late with it touches no later stream of this name.
         """
+        slot = Slot(stream, group, capacity, is_lossless, on_drop, has_room, weight, self._lock)
         with self._lock:
-            self._slots[stream] = _Slot(group, capacity, is_lossless, on_drop, has_room, weight, self._lock)
+            self._slots[stream] = slot
+        return slot
 
-    def remove(self, stream: str) -> None:
-        """Forget a stream; frames that waited are dropped."""
+    def remove(self, slot: Slot) -> None:
+        """Forget a stream; frames that waited are dropped. May be called twice."""
         with self._lock:
-            slot = self._slots.pop(stream, None)
+            if self._slots.get(slot.stream) is slot:
+                del self._slots[slot.stream]
+            dropped = list(slot.frames)
+            slot.frames.clear()
             self._given.notify_all()
-            if slot is not None:
-                slot.taken.notify_all()
-        if slot is not None:
-            for frame in slot.frames:
-                slot.on_drop(frame)
+            slot.taken.notify_all()
+        for frame in dropped:
+            slot.on_drop(frame)
 
-    def put(self, frame: Frame) -> bool:
+    def put(self, slot: Slot, frame: Frame) -> bool:
         """Hand over a frame; False when the stream is not wanted any more (the frame was dropped)."""
         with self._lock:
-            slot = self._slots.get(frame.stream)
-            if slot is not None and slot.is_lossless:
-                slot.taken.wait_for(lambda: len(slot.frames) < slot.capacity or self._is_gone(frame.stream, slot))
+            if slot.is_lossless:
+                slot.taken.wait_for(lambda: len(slot.frames) < slot.capacity or self._is_gone(slot))
             # after ``end`` nobody may come by any more to take it, and it would be neither emitted nor counted
-            if slot is None or slot.is_ended or self._is_gone(frame.stream, slot):
+            if slot.is_ended or self._is_gone(slot):
                 return False
             dropped = slot.frames.popleft() if len(slot.frames) >= slot.capacity else None
             slot.frames.append(frame)
@@ -180,12 +187,11 @@ class LatestFrames:
             slot.on_drop(dropped)
         return True
 
-    def end(self, stream: str) -> None:
+    def end(self, slot: Slot) -> None:
         """No more frames will come from this stream; those that wait can still be taken."""
         with self._lock:
-            if stream in self._slots:
-                self._slots[stream].is_ended = True
-                self._slots[stream].taken.notify_all()
+            slot.is_ended = True
+            slot.taken.notify_all()
             self._given.notify_all()
 
     def take(self, max_batch: Mapping[str, int], linger_s: Mapping[str, float], timeout_s: float) -> list[Frame]:
@@ -235,16 +241,16 @@ class LatestFrames:
             for slot in self._slots.values():
                 slot.taken.notify_all()
 
-    def _is_gone(self, stream: str, slot: _Slot) -> bool:
-        return self._is_stopped or self._slots.get(stream) is not slot
+    def _is_gone(self, slot: Slot) -> bool:
+        return self._is_stopped or self._slots.get(slot.stream) is not slot
 
     def _group_in_turn(self) -> str | None:
         ready = [slot for slot in self._slots.values() if slot.is_ready()]
-        return min(ready, key=_Slot.turn).group if ready else None
+        return min(ready, key=Slot.turn).group if ready else None
 
-    def _waiting(self, group: str) -> list[_Slot]:
+    def _waiting(self, group: str) -> list[Slot]:
         ready = [slot for slot in self._slots.values() if slot.group == group and slot.is_ready()]
-        return sorted(ready, key=_Slot.turn)
+        return sorted(ready, key=Slot.turn)
 
     def _linger(self, group: str, max_batch: int, linger_s: float) -> None:
         """Wait a little for other streams of the group, unless nothing more can come."""
@@ -258,7 +264,7 @@ class LatestFrames:
                 return
             self._given.wait(left)
 
-    def _pop(self, slot: _Slot) -> Frame:
+    def _pop(self, slot: Slot) -> Frame:
         self._turn += 1
         slot.last_turn = self._turn
         # a stream that was silent has saved up nothing

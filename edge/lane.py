@@ -151,5 +151,6 @@ class Lane:
             "age_p99_ms": round(high, 1),
             "counts": self.counters.snapshot(),
             "analytics": self.follower.counts(),
+            "analytics_fault": self.follower.fault,
             "stages": self.stages.snapshot(),
         }

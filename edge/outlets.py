@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edge.backoff import Backoff
 from edge.config import Config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, SinkError
 from edge.events.delivery import DeliveryWorker, Target
 from edge.events.desk import EventDesk, Snapshots
 from edge.events.outbox import Outbox, OutboxLimits
@@ -154,6 +154,14 @@ class Outlets:
             targets = {name: delivery.stats() for name, delivery in self._deliveries.items()}
             events = {"desk": self.desk.stats(), "outbox": self.outbox.counts(), "targets": targets}
         return {"events": events, "recordings": {name: sink.stats() for name, sink in self.recordings.items()}}
+
+
+def close_sink(sink: Sink) -> None:
+    """Close a sink that is not needed after all; that it cannot be closed is only said."""
+    try:
+        sink.close()
+    except SinkError as error:
+        log.warning("%s", error)
 
 
 def _recording(lane: Lane) -> RecordSink | SourceRecordSink | None:

@@ -6,15 +6,16 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.assembly import deadlines_of, make_lane, open_sinks, preparation_of, score_of
+from edge.assembly import make_lane
 from edge.backoff import HostGate
-from edge.capture.capture import CaptureWorker
 from edge.config import Config, StreamConfig
 from edge.crop_models import CropModels
 from edge.daemon.watchdog import Mark, marks_of
+from edge.ending import finish
 from edge.errors import ConfigError, EdgeError
 from edge.handoff import LatestFrames
 from edge.inference import InferenceWorker
@@ -22,19 +23,18 @@ from edge.lane import Lane
 from edge.memory_plan import plan_memory
 from edge.model import load_model
 from edge.outlets import Outlets
-from edge.output import OutputWorker
-from edge.overlay.overlay import Overlay, Theme
+from edge.stream_workers import Capture, drain, give_up, open_output, start_capture, wait_for_file
 from edge.swap.swap import NO_NAMES, Order, Phase, Swap, SwapReport
-from edge.uris import is_live
 from edge.worker import Worker
 
 if TYPE_CHECKING:
     from edge.server.live import LiveBoard
 
 log = logging.getLogger(__name__)
-OPEN_TIMEOUT_S = 30.0
 POLL_S = 0.1
 SETTLE_TIMEOUT_S = 2.0
+SAVE_TIMEOUT_S = 2.0
+CLOSE_TIMEOUT_S = 5.0
 
 
 class Pipeline:
@@ -67,7 +67,7 @@ class Pipeline:
         self._gate = HostGate()
         linger_s = {model.name: model.linger_ms / 1e3 for model in config.models}
         self._inference = InferenceWorker(self.models, lambda: self.lanes, self._latest, linger_s)
-        self._captures: dict[str, Worker] = {}
+        self._captures: dict[str, Capture] = {}
         self._outputs: dict[str, Worker] = {}
         self._worker = Worker("inference", self._inference.run)
         self.started_ns = 0
@@ -79,17 +79,15 @@ class Pipeline:
             EdgeError: a file that is no video, a sink that cannot be written: nothing runs then.
         """
         self.started_ns = time.monotonic_ns()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._give_up)
             for lane in self.lanes.values():
                 self._captures[lane.name] = self._start_capture(lane)
             for lane in self.lanes.values():
-                _wait_for_file(lane, self._captures[lane.name])
-            self._outputs = {lane.name: self._output(lane) for lane in self.lanes.values()}
-        except EdgeError:
-            self._latest.stop()
-            for capture in self._captures.values():
-                capture.stop()
-            raise
+                wait_for_file(lane, self._captures[lane.name])
+            for lane in self.lanes.values():
+                self._outputs[lane.name] = self._output(lane)
+            undo.pop_all()
         self.outlets.start()
         self._crops.start()
         for worker in (*self._outputs.values(), self._worker):
@@ -108,13 +106,12 @@ class Pipeline:
             lane = self._lane(stream)
             self.lanes = {**self.lanes, lane.name: lane}
             capture = self._start_capture(lane)
-            try:
-                _wait_for_file(lane, capture)
+            with ExitStack() as undo:
+                undo.callback(self._forget, lane, capture)
+                undo.callback(capture.worker.stop)
+                wait_for_file(lane, capture)
                 output = self._output(lane)
-            except EdgeError:
-                capture.stop()
-                self._forget(lane)
-                raise
+                undo.pop_all()
             self._captures[lane.name], self._outputs[lane.name] = capture, output
             output.start()
             self.config = self.config.model_copy(update={"streams": (*self.config.streams, stream)})
@@ -133,17 +130,17 @@ class Pipeline:
                 raise ConfigError(f"no stream is called {name!r}; running: {', '.join(self.lanes) or 'none'}")
             capture, output = self._captures[name], self._outputs[name]
             lane.is_leaving = True
-            capture.stop()
-            self._latest.end(name)
-            for worker in (capture, output):
+            capture.worker.stop()
+            self._latest.end(capture.slot)
+            for worker in (capture.worker, output):
                 worker.join(max(0.0, deadline - time.monotonic()))
             output.stop()
-            self._forget(lane)
+            self._forget(lane, capture)
             del self._captures[name], self._outputs[name]
             streams = tuple(stream for stream in self.config.streams if stream.name != name)
             self.config = self.config.model_copy(update={"streams": streams})
-        lane.follower.save()
-        return not (capture.is_alive or output.is_alive)
+        finish({f"counts of {name}": lane.follower.save}, SAVE_TIMEOUT_S)
+        return not (capture.worker.is_alive or output.is_alive)
 
     def swap_model(
         self,
@@ -201,29 +198,13 @@ class Pipeline:
         self._stopping.set()
         with self._changing:
             captures, outputs = list(self._captures.values()), list(self._outputs.values())
-        for worker in captures:
-            worker.stop()
-        for lane in self.lanes.values():
-            self._latest.end(lane.name)
-        if not self.lanes:
-            self._worker.stop()
-        for worker in (*captures, self._worker, *outputs):
-            worker.join(max(0.0, deadline - time.monotonic()))
-        self._latest.stop()
-        for worker in (self._worker, *outputs):
-            worker.stop()
-            worker.join(1.0)
-        for lane in self.lanes.values():
-            lane.follower.save()
-        # a swap under way ends by itself now, and says which model is left
-        has_settled = self._swapping.acquire(timeout=SETTLE_TIMEOUT_S)
-        have_ended = self._crops.stop(deadline)
-        for model in self.models.values():
-            model.close()
-        if has_settled:
-            self._swapping.release()
-        are_alive = any(one.is_alive for one in (*captures, self._worker, *outputs))
-        return self.outlets.stop(deadline) and have_ended and not are_alive
+        has_drained = drain(self._latest, captures, outputs, self._worker, deadline)
+        finish({f"counts of {lane.name}": lane.follower.save for lane in self.lanes.values()}, SAVE_TIMEOUT_S)
+        # events go out before anything that an engine can hold up
+        left_s = max(0.0, deadline - time.monotonic())
+        has_told = finish({"outlets": lambda: self.outlets.stop(deadline)}, left_s + CLOSE_TIMEOUT_S)
+        have_closed = self._close_models(deadline)
+        return has_drained and has_told and have_closed
 
     def not_ready(self) -> str | None:
         """Why no results can be expected now, None when they can."""
@@ -238,27 +219,42 @@ class Pipeline:
 
     def failures(self) -> list[BaseException]:
         """What ended a worker before its time, the first cause first."""
-        workers = (*list(self._captures.values()), self._worker, *list(self._outputs.values()))
+        captures = [capture.worker for capture in list(self._captures.values())]
+        workers = (*captures, self._worker, *list(self._outputs.values()))
         return [worker.failure for worker in workers if worker.failure is not None]
 
-    def _start_capture(self, lane: Lane) -> Worker:
-        self._latest.add(
-            lane.name,
-            group=lane.model,
-            is_lossless=lane.config.is_lossless,
-            on_drop=lambda _: lane.counters.add("drop_replaced"),
-            has_room=lambda: lane.has_room,
-            capacity=2 if lane.config.is_lossless else 1,
-            weight=lane.config.priority,
-        )
-        how, deadlines = preparation_of(lane.config, self.config), deadlines_of(lane.config, self.config)
-        worker = CaptureWorker(lane, self._latest, self._gate, how, deadlines, lambda: len(self.lanes) < 2)
-        capture = Worker(f"capture {lane.name}", worker.run)
-        capture.start()
-        return capture
+    def _start_capture(self, lane: Lane) -> Capture:
+        return start_capture(lane, self.config, self._latest, self._gate, lambda: len(self.lanes) < 2)
 
-    def _forget(self, lane: Lane) -> None:
-        self._latest.remove(lane.name)
+    def _output(self, lane: Lane) -> Worker:
+        return open_output(lane, self._board, self.outlets, self._latest.wake)
+
+    def _give_up(self) -> None:
+        """End what ``start`` began: one of the streams cannot run."""
+        self._latest.stop()
+        for capture in self._captures.values():
+            capture.worker.stop()
+        for output in self._outputs.values():
+            give_up(output)
+        self._outputs = {}
+
+    def _close_models(self, deadline_s: float) -> bool:
+        """Close what no thread uses any more; an engine that hangs is left to the end of the process."""
+        # a swap under way ends by itself now, and says which model is left
+        has_settled = self._swapping.acquire(timeout=SETTLE_TIMEOUT_S)
+        left_s = max(0.0, deadline_s - time.monotonic())
+        have_closed = finish({"second stage": lambda: self._crops.stop(deadline_s)}, left_s + CLOSE_TIMEOUT_S)
+        if self._worker.is_alive:
+            log.error("inference did not end; its models stay open")
+        else:
+            for name, model in self.models.items():
+                have_closed &= finish({f"model {name}": model.close}, CLOSE_TIMEOUT_S)
+        if has_settled:
+            self._swapping.release()
+        return have_closed
+
+    def _forget(self, lane: Lane, capture: Capture) -> None:
+        self._latest.remove(capture.slot)
         self.outlets.forget(lane.name)
         self.lanes = {name: other for name, other in self.lanes.items() if name != lane.name}
 
@@ -281,19 +277,3 @@ class Pipeline:
         model = self.config.model_of(stream)
         manifest = self.models[model.name].manifest
         return self.outlets.attach(make_lane(stream, model, manifest, self.config.state_dir, self._crops))
-
-    def _output(self, lane: Lane) -> Worker:
-        overlay = Overlay(lane.manifest.classes, Theme(score=score_of(lane.config, lane.manifest)))
-        sinks = [*open_sinks(lane, self._board), *self.outlets.sinks(lane)]
-        output = OutputWorker(lane, sinks, overlay, self._latest.wake, lambda result: self.outlets.lost(lane, result))
-        return Worker(f"output {lane.name}", output.run)
-
-
-def _wait_for_file(lane: Lane, capture: Worker) -> None:
-    """A file that cannot be opened is an error at once, a camera is waited for while the others run."""
-    if is_live(lane.config.source):
-        return
-    lane.opened.wait(OPEN_TIMEOUT_S)
-    if isinstance(capture.failure, EdgeError) or lane.state == "failed":
-        capture.join(1.0)
-        raise capture.failure if isinstance(capture.failure, EdgeError) else EdgeError(lane.state_reason)

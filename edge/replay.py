@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from edge.files import sha256_of, write_atomic
 from edge.jsonl_record import ResultEncoder, WallClock
 from edge.lane import Lane
 from edge.model import Model, load_model
+from edge.run_frames import run_frames
 from edge.secrets import redacted
 from edge.sources.choose import Decoding, open_source
 from edge.sources.replay import RawWriter, RecordedPicture, ReplaySource
@@ -242,6 +244,8 @@ def _replay(
     for stream in config.streams:
         chosen = config.model_of(stream)
         lanes[stream.name] = make_lane(stream, chosen, models[chosen.name].manifest, None, crops)
+        # schedules see the time of day at which the picture came, not that of the replay
+        lanes[stream.name].follower.clock = lambda _: _utc(now_ns + wall_offset_ns)
     now_ns = 0
     clock = WallClock(offset_ns=wall_offset_ns, now_ns=lambda: now_ns)
     encoders = {
@@ -252,12 +256,16 @@ def _replay(
     for frame, line in _merged(folder, config):
         now_ns = frame.captured_ns
         lane = lanes[frame.stream]
-        prediction = models[lane.model].predict([frame.image])[0]
-        result = lane.follower.follow(frame, prediction, {})
+        predictions, _ = run_frames(models[lane.model], [frame], lanes)
+        result = lane.follower.follow(frame, predictions[0], {})
         told = [Event(kind, frame.stream, frame.captured_ns, data=data) for kind, data in line.events]
         write(encoders[frame.stream].encode(result.with_events(told)) + b"\n")
         count += 1
     return count
+
+
+def _utc(wall_ns: int) -> datetime:
+    return datetime.fromtimestamp(wall_ns / 1e9, timezone.utc)
 
 
 def _merged(folder: Path, config: Config) -> Iterator[tuple[Frame, RecordedPicture]]:

@@ -29,6 +29,8 @@ _RCVSYN, _SNDTIMEO, _RCVTIMEO, _SENDER, _LATENCY, _PASSPHRASE, _PBKEYLEN = 2, 13
 _CONNTIMEO, _STREAMID = 36, 46
 # SRT_EASYNCRCV, SRT_ETIMEOUT and SRT_ECONNLOST of srt.h
 _NOBODY_YET, _TIMED_OUT, _LOST = 6002, 6003, 2001
+# the handshake carries milliseconds in 16 bits
+_MAX_LATENCY_MS = 65_535
 # parameters that other tools write and that say what is done here anyway
 _IGNORED = ("pkt_size", "payload_size", "transtype", "connect_timeout", "timeout")
 
@@ -45,20 +47,25 @@ class SrtStream:
 
     Args:
         address: ``srt://…``; ``mode=listener`` waits to be called, on every interface where the host is empty.
-        timeout_s: limit of connecting and of each read and write.
+        timeout_s: limit of each read and write.
+        connect_timeout_s: limit of connecting; None: the same.
         is_sender: whether this end writes.
 
     Raises:
         SrtError: libsrt is missing, the address is wrong, or there is no connection in time.
     """
 
-    def __init__(self, address: str, *, timeout_s: float, is_sender: bool) -> None:
+    def __init__(
+        self, address: str, *, timeout_s: float, is_sender: bool, connect_timeout_s: float | None = None
+    ) -> None:
         self._library = _library()
         self._rest = b""
         split, parameters = _parsed(address)
-        options = _options(parameters, timeout_s, is_sender)
+        connect_s = timeout_s if connect_timeout_s is None else connect_timeout_s
+        limits = {_CONNTIMEO: connect_s, _SNDTIMEO: timeout_s, _RCVTIMEO: timeout_s}
+        options = {_SENDER: is_sender, **_milliseconds(limits), **_options(parameters)}
         if parameters.get("mode", "caller") == "listener":
-            self._socket = self._answered(_endpoint(split.hostname or "", split.port), options, timeout_s)
+            self._socket = self._answered(_endpoint(split.hostname or "", split.port), options, connect_s)
         else:
             self._socket = self._called(_endpoint(split.hostname or "", split.port), options)
 
@@ -177,10 +184,13 @@ def _parsed(address: str) -> tuple[Any, dict[str, str]]:
     return split, parameters
 
 
-def _options(parameters: Mapping[str, str], timeout_s: float, is_sender: bool) -> dict[int, Any]:
+def _milliseconds(limits_s: Mapping[int, float]) -> dict[int, int]:
+    return {option: round(seconds * 1000) for option, seconds in limits_s.items()}
+
+
+def _options(parameters: Mapping[str, str]) -> dict[int, Any]:
     """Socket options of an address's parameters. Raises: SrtError: one is unknown or has a wrong value."""
-    timeout_ms = round(timeout_s * 1000)
-    options: dict[int, Any] = {_SENDER: is_sender, _CONNTIMEO: timeout_ms, _SNDTIMEO: timeout_ms, _RCVTIMEO: timeout_ms}
+    options: dict[int, Any] = {}
     for key, text in parameters.items():
         if key in _IGNORED or (key == "mode" and text in {"caller", "listener"}):
             continue
@@ -210,6 +220,10 @@ def _key_bytes(text: str) -> int:
 def _latency_ms(text: str) -> int:
     if not text.isdecimal():
         raise ValueError(f"expected microseconds, found {text!r}")
+    # by its length first: Python refuses to read thousands of digits, in words of its own
+    if len(text) > 12 or int(text) // 1000 > _MAX_LATENCY_MS:
+        shown = text if len(text) <= 24 else f"{len(text)} digits"
+        raise ValueError(f"expected at most {_MAX_LATENCY_MS * 1000} microseconds (65.5 s), found {shown}")
     return int(text) // 1000
 
 

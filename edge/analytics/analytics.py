@@ -13,16 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from edge.analytics.classes import ClassFilters, check_classes
+from edge.analytics.checks import check_settings
+from edge.analytics.classes import ClassFilters
 from edge.analytics.facts import EventMaker
 from edge.analytics.heatmap import Heatmap
-from edge.analytics.lines import LineCounter, check_line
+from edge.analytics.lines import LineCounter
 from edge.analytics.schedule import Schedule
-from edge.analytics.settings import AnalyticsSettings, LineSettings, ZoneSettings
+from edge.analytics.settings import AnalyticsSettings
 from edge.analytics.shapes import Shape
 from edge.analytics.speed import Ground, Motion, motion_of
 from edge.analytics.state import MAX_TRACKS, NEVER, TrackTable, usable, vote
-from edge.analytics.zones import ZoneWatcher, check_zone
+from edge.analytics.zones import ZoneWatcher
 from edge.errors import ConfigError, DataError
 from edge.types import Bool, Event, Int32, Int64, Tracks, UInt8
 
@@ -171,11 +172,11 @@ class StreamAnalytics:
             self._zones.load(state["zones"], with_tracks=is_same)
             if is_same:
                 self._table.load_json(state["tracks"])
-                self._last_ns, self._next_sweep_ns, self._next_schedule_ns = state["times_ns"]
-                self._active = np.array(state["active"], np.bool_)
+                self._last_ns, self._next_sweep_ns, self._next_schedule_ns = map(int, state["times_ns"])
+                self._active = np.array(state["active"], np.bool_).reshape(len(self._active))
             if self._heatmap and state["heatmap"]:
                 self._heatmap.load(state["heatmap"])
-        except (KeyError, TypeError, ValueError, zlib.error) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, zlib.error) as error:
             raise DataError(
                 f"{self._stream}: the stored analytics state is not usable ({error!r}); remove it to start from zero"
             ) from None
@@ -256,25 +257,3 @@ class StreamAnalytics:
         self._zones.forget_crowds()
         self._last_ns = self._next_sweep_ns = self._next_schedule_ns = NEVER
         return events
-
-
-def check_settings(
-    settings: AnalyticsSettings, *, stream: str, classes: Sequence[str], width: int, height: int
-) -> None:
-    """See that all that is drawn can work in frames of this size, without starting anything.
-
-    Raises:
-        ConfigError: impossible geometry, or an unknown class or time zone.
-    """
-    for part in (*settings.lines, *settings.zones):
-        where = f"{stream}: {'line' if isinstance(part, LineSettings) else 'zone'} '{part.name}'"
-        check_classes(part.classes, classes, where)
-        Schedule(part.schedules, where)
-        if isinstance(part, ZoneSettings):
-            check_zone(part, where, width, height)
-        elif isinstance(part, LineSettings):
-            check_line(part, where, width, height)
-    if settings.heatmap:
-        check_classes(settings.heatmap.classes, classes, f"{stream}: heatmap")
-    if settings.ground:
-        Ground(settings.ground, f"{stream}: ground", width, height)

@@ -13,7 +13,7 @@ from edge.capture.health import Change
 from edge.capture.process import SpareChild
 from edge.capture.ring import RingLimit
 from edge.errors import EdgeError, MissingError, SourceError
-from edge.handoff import LatestFrames
+from edge.handoff import LatestFrames, Slot
 from edge.lane import Lane
 from edge.secrets import redacted
 from edge.sources.choose import CameraSource, Decoding, open_source
@@ -36,6 +36,7 @@ class CaptureWorker:
         self,
         lane: Lane,
         latest: LatestFrames,
+        slot: Slot,
         gate: HostGate,
         preparation: Preparation,
         deadlines: Deadlines,
@@ -45,7 +46,7 @@ class CaptureWorker:
 
         Args:
             lane: the stream.
-            latest: where its frames go.
+            latest, slot: where its frames go, and its place there.
             gate: who limits attempts per host.
             preparation: what is done to its pictures.
             deadlines: of a source in a process of its own.
@@ -54,6 +55,7 @@ class CaptureWorker:
         """
         self._lane = lane
         self._latest = latest
+        self._slot = slot
         self._gate = gate
         self._backoff = Backoff(base_s=lane.config.retry_base_s, cap_s=lane.config.retry_cap_s)
         self._rings = RingLimit()
@@ -88,7 +90,7 @@ class CaptureWorker:
         finally:
             self._spare.close()
             self._lane.opened.set()
-            self._latest.end(self._lane.name)
+            self._latest.end(self._slot)
 
     def _one_epoch(self, stopping: threading.Event) -> bool:
         """Open and read once; True at the source's end or when stopping."""
@@ -172,7 +174,7 @@ class CaptureWorker:
         frame = Frame(self._lane.name, self._epoch, seq, now_ns, pts_ns, image)
         self._lane.counters.add("captured")
         self._lane.captured_rate.tick(now_ns)
-        if not self._latest.put(frame):
+        if not self._latest.put(self._slot, frame):
             self._lane.counters.add("drop_stopped")
 
     def _wait(self, error: SourceError | MissingError, stopping: threading.Event) -> None:

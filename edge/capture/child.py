@@ -1,7 +1,8 @@
 """The capture child: opens one source in a process of its own and passes its pictures on through shared memory.
 
-Run by ``edge.sources.isolated`` as ``python -m edge.capture.child FD``. A decoder that hangs, leaks or crashes takes
-only this process with it. The address comes over the socket, so that no password stands in the process list.
+Run by ``edge.sources.isolated`` as ``python -m edge.capture.child FD PARENT``, the parent's process number. A decoder
+that hangs, leaks or crashes takes only this process with it. The address comes over the socket, so that no password
+stands in the process list.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from edge.capture.ring import RingWriter, receive, send
 from edge.errors import EdgeError, MissingError
 from edge.recording.packet_wire import PacketSender
 from edge.sources.choose import Decoding, open_direct
+from edge.sources.isolated import Deadlines
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.types import UInt8
 from edge.uris import masked
@@ -73,7 +75,8 @@ class Child:
     def _open(self, uri: str, options: dict[str, Any]) -> PreparedSource:
         preparation = Preparation.from_json(options["preparation"]) if "preparation" in options else Preparation()
         packets = self._packet_sender(options["packets"]) if "packets" in options else None
-        source = open_direct(uri, Decoding(**options.get("decoding", {})), packets)
+        deadlines = Deadlines(**options.get("deadlines", {}))
+        source = open_direct(uri, Decoding(**options.get("decoding", {})), packets, deadlines)
         return PreparedSource(source, preparation, lambda: self._say_alive(source.info.is_live))
 
     def _packet_sender(self, may_lose: bool) -> PacketSender:
@@ -156,7 +159,8 @@ def main() -> None:
     # if the parent is killed, nobody is left to end a decoder that hangs
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() == 1:
+    # it may have been killed before that; its own number may be 1, in a container
+    if os.getppid() != int(sys.argv[2]):
         sys.exit(0)
     channel = socket.socket(fileno=int(sys.argv[1]))
     # standard error is closed, because FFmpeg prints passwords there: what is our own mistake is told over the socket

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge.commands.console import AsJson, out, print_json
 from edge.errors import ConfigError, EdgeError, UsageError
+
+if TYPE_CHECKING:
+    from edge.config import Config, ModelConfig, StreamConfig
+    from edge.manifest import Manifest
+    from edge.sources.choose import CameraSource
 
 
 def check(
@@ -33,8 +38,9 @@ def check(
         _migrate(config)
         return
     loaded = with_secrets(load_config(config))
-    rows = [_check_model(loaded, model) for model in loaded.models]
-    rows += [_check_stream(stream) for stream in loaded.streams]
+    tried = {model.name: _check_model(model) for model in loaded.models}
+    rows = [row for row, _ in tried.values()]
+    rows += [_check_stream(stream, loaded, tried[loaded.model_of(stream).name][1]) for stream in loaded.streams]
     if as_json:
         print_json(rows)
     else:
@@ -63,7 +69,8 @@ def _migrate(path: Path) -> None:
     typer.echo(migrated.diff or f"{path.name} is of this version already")
 
 
-def _check_model(loaded: Any, model: Any) -> dict[str, str]:
+def _check_model(model: ModelConfig) -> tuple[dict[str, str], Manifest | None]:
+    """The row of a model, and its manifest where it can be used."""
     import numpy as np
 
     from edge.model import check_finite, load_model
@@ -78,27 +85,48 @@ def _check_model(loaded: Any, model: Any) -> dict[str, str]:
         finally:
             opened.close()
     except EdgeError as error:
-        return {**row, "result": "failed", "detail": str(error)}
-    return {**row, "result": "ok", "detail": detail}
+        return {**row, "result": "failed", "detail": str(error)}, None
+    return {**row, "result": "ok", "detail": detail}, opened.manifest
 
 
-def _check_stream(stream: Any) -> dict[str, str]:
+def _check_stream(stream: StreamConfig, loaded: Config, manifest: Manifest | None) -> dict[str, str]:
+    """The row of a stream; what it watches is tried where its model could be used."""
+    from edge.analytics.checks import check_settings
     from edge.secrets import redacted
-    from edge.sources.choose import open_source
     from edge.uris import masked
 
     row = {"kind": "stream", "name": stream.name, "what": masked(stream.source)}
     try:
-        source = open_source(stream.source)
+        source = _open(stream, loaded)
         try:
             source.read()
         finally:
             source.close()
+        info = source.info
+        if manifest is not None:
+            size = {"width": info.width, "height": info.height}
+            check_settings(stream.analytics, stream=stream.name, classes=manifest.classes, **size)
     except EdgeError as error:
         return {**row, "result": "failed", "detail": redacted(str(error))}
-    info = source.info
     mode = "every frame" if stream.is_lossless else f"newest frame, at most {stream.max_age_ms:g} ms old"
     return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}, {mode}"}
+
+
+def _open(stream: StreamConfig, loaded: Config) -> CameraSource:
+    """The source as the daemon opens it: decoded, isolated and prepared as configured."""
+    from edge.assembly import deadlines_of, preparation_of
+    from edge.recording.packets import PacketQueue
+    from edge.sources.choose import Decoding, open_source
+
+    takes_packets = stream.record is not None and stream.record.content == "source"
+    return open_source(
+        stream.source,
+        decoding=Decoding(stream.decoder, stream.transport, stream.hardware),
+        preparation=preparation_of(stream, loaded),
+        deadlines=deadlines_of(stream, loaded),
+        is_isolated=None if stream.isolation == "auto" else stream.isolation == "process",
+        packets=PacketQueue() if takes_packets else None,
+    )
 
 
 def _print(rows: list[dict[str, str]]) -> None:

@@ -63,7 +63,7 @@ def explain(stats: Mapping[str, Any]) -> list[Remark]:
     remarks = [*_bottleneck(streams), *_process(stats)]
     remarks += [*_events(stats), *_recordings(stats)]
     for name, facts in streams.items():
-        remarks += [_state(name, facts), *_time(name, facts), *_drops(name, facts)]
+        remarks += [_state(name, facts), *_counting(name, facts), *_time(name, facts), *_drops(name, facts)]
     return remarks
 
 
@@ -152,6 +152,11 @@ def _state(name: str, facts: Mapping[str, Any]) -> Remark:
     if facts.get("state") in ("backing_off", "failed", "frozen"):
         return Remark(name, "wrong", f"{text}: {facts.get('reason') or facts.get('state')}", "edge probe its address")
     return Remark(name, "note" if reconnects else "ok", text + (f", {reconnects} reconnects" if reconnects else ""))
+
+
+def _counting(name: str, facts: Mapping[str, Any]) -> Iterator[Remark]:
+    if facts.get("analytics_fault"):
+        yield Remark(name, "wrong", f"nothing is counted: {facts['analytics_fault']}", "correct it, then restart")
 
 
 def _time(name: str, facts: Mapping[str, Any]) -> Iterator[Remark]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,20 @@ from edge.daemon.remembered import keep_good, keep_swapped
 from edge.errors import ConfigError, EdgeError, UsageError
 from edge.pipeline import Pipeline
 from edge.swap.swap import Phase, SwapReport
+from edge.worker import Worker
 
 log = logging.getLogger(__name__)
 POLL_S = 0.2
 MAX_WAITING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """An order, and who is told when it fails in a way that nobody foresaw."""
+
+    name: str
+    act: Callable[[], None]
+    on_failure: Callable[[str], None]
 
 
 class Operations:
@@ -44,21 +56,27 @@ class Operations:
         self._config_path = config_path
         self._folder = folder
         self._safe_reason = safe_reason
-        self._jobs: queue.Queue[Callable[[], None]] = queue.Queue(MAX_WAITING)
+        self._jobs: queue.Queue[_Job] = queue.Queue(MAX_WAITING)
         self._lock = threading.Lock()
         self._phases: dict[str, Phase | str] = {}
         self._reports: dict[str, SwapReport] = {}
-        # the models of the file, which a swap does not change
-        self._configured = {model.name: model.path for model in pipeline.config.models}
+        # since when what the file says runs; None where it does not, or where a copy of it is kept already
+        self._unproven_since_s = None if safe_reason else time.monotonic()
 
     def run(self, stopping: threading.Event) -> None:
-        """Carry out what comes until asked to stop."""
+        """Carry out what comes until asked to stop; an order that fails is reported, and the next one is taken."""
         while not stopping.is_set():
             try:
                 job = self._jobs.get(timeout=POLL_S)
             except queue.Empty:
                 continue
-            job()
+            # a worker of its own lets no failure through, whatever it is
+            worker = Worker(job.name, lambda _, job=job: job.act())  # type: ignore[misc]
+            worker.start()
+            while not worker.join(POLL_S) and not stopping.is_set():
+                pass
+            if worker.failure is not None:
+                job.on_failure(f"{worker.failure}; the log says more")
 
     def order_reload(self) -> None:
         """Read the file anew soon.
@@ -68,7 +86,7 @@ class Operations:
         """
         if self._reloader is None:
             raise UsageError("this daemon was started from arguments; there is no file to read anew")
-        self._put(self._reload)
+        self._put(_Job("reload", self._reload, self._reloader.note_failure))
 
     def order_swap(self, name: str, file_name: str, classes: Mapping[str, str]) -> None:
         """Change a model soon.
@@ -89,7 +107,7 @@ class Operations:
             self._phases[name] = "waiting"
             self._reports.pop(name, None)
         try:
-            self._put(lambda: self._swap(name, path, classes))
+            self._put(_Job("swap", lambda: self._swap(name, path, classes), lambda why: self._refuse(name, path, why)))
         except EdgeError:
             self._forget_phase(name)
             raise
@@ -122,7 +140,18 @@ class Operations:
         state = {"state": "safe" if reason else "good", "reason": reason}
         return {**state, **({} if last is None else {"last_reload": last.as_dict()})}
 
-    def _put(self, job: Callable[[], None]) -> None:
+    def keep_proven(self, after_s: float) -> None:
+        """Keep a copy of the file once what it says has run for so many seconds; from any thread."""
+        with self._lock:
+            since_s = self._unproven_since_s
+            if since_s is None or time.monotonic() - max(since_s, self._pipeline.started_ns / 1e9) < after_s:
+                return
+            self._unproven_since_s = None
+        # an edit that was not read yet proves nothing
+        if self._config_path is not None and self._reloader is not None and self._reloader.has_read_the_file():
+            keep_good(self._config_path, self._folder)
+
+    def _put(self, job: _Job) -> None:
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
@@ -148,11 +177,21 @@ class Operations:
             report = self._pipeline.swap_model(name, path, renamed=classes, on_phase=tell)
         except EdgeError as error:
             report = SwapReport(name, str(path), "refused", str(error), "trial")
+        self._end_swap(report)
+        if report.outcome == "kept" and self._reloader is not None:
+            keep_swapped(name, self._reloader.model_paths.get(name, path), path, self._folder)
+
+    def _refuse(self, name: str, path: Path, reason: str) -> None:
+        """Close a swap that broke off; one that has its report keeps it."""
         with self._lock:
-            self._reports[name] = report
-            self._phases.pop(name, None)
-        if report.outcome == "kept":
-            keep_swapped(name, self._configured.get(name, path), path, self._folder)
+            is_open = name in self._phases
+        if is_open:
+            self._end_swap(SwapReport(name, str(path), "refused", reason, "trial"))
+
+    def _end_swap(self, report: SwapReport) -> None:
+        with self._lock:
+            self._reports[report.model] = report
+            self._phases.pop(report.model, None)
 
     def _forget_phase(self, name: str) -> None:
         with self._lock:
@@ -161,7 +200,8 @@ class Operations:
     def _reload(self) -> None:
         assert self._reloader is not None
         report = self._reloader.reload()
-        if not report.refused:
-            self._safe_reason = ""
-            if self._config_path is not None and not report.failed:
-                keep_good(self._config_path, self._folder)
+        if report.refused:
+            return
+        self._safe_reason = ""
+        with self._lock:
+            self._unproven_since_s = None if report.failed else time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from edge.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 # keys of the file that are read once
-NEEDS_RESTART = ("server", "state_dir", "memory_budget_mb", "governor", "record", "mqtt", "webhooks", "events", "log")
+NEEDS_RESTART = ("server", "state_dir", "memory_budget_mb", "governor", "mqtt", "webhooks", "events", "log")
+# what may go wrong with a stream or a model: the daemon goes on
+OUTSIDE = (EdgeError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +49,19 @@ class ReloadReport:
 
 
 def changes_between(old: Config, new: Config) -> Changes:
-    """What has to be done to get from one configuration to another."""
+    """What has to be done to get from the configuration that runs to another."""
     before = {stream.name: stream for stream in old.streams}
     after = {stream.name: stream for stream in new.streams}
-    models = {model.name: model for model in old.models}
-    swapped, restart = [], []
-    for model in new.models:
-        known = models.get(model.name)
-        if known is None:
-            restart.append(f"models.{model.name}: new models are loaded at the start")
-        elif known != model and _differs_in_path_only(known, model):
-            swapped.append(model)
-        elif known != model:
-            restart.append(f"models.{model.name}: engine, threads and batches are set at the start")
-    restart += [f"{key} is read at the start" for key in NEEDS_RESTART if _differs(old, new, key)]
     return Changes(
         added=tuple(stream for name, stream in after.items() if name not in before),
         removed=tuple(name for name in before if name not in after),
         changed=tuple(stream for name, stream in after.items() if name in before and before[name] != stream),
-        swapped=tuple(swapped),
-        needs_restart=tuple(restart),
+        swapped=tuple(model for model in new.models if _is_swap(old, model)),
+        needs_restart=(
+            *_model_restarts(old, new),
+            *_moved_streams(old, new),
+            *(f"{key} is read at the start" for key in NEEDS_RESTART if getattr(old, key) != getattr(new, key)),
+        ),
     )
 
 
@@ -75,19 +70,25 @@ class Reloader:
 
     Args:
         path: the file.
-        config: what runs, secrets read in.
+        config: what runs, secrets read in, without the models that were swapped in later.
         pipeline: that runs it.
         announce: told of a stream before it begins, for the live page.
+
+    Attributes:
+        last: what the last reload did.
+        model_paths: model → path that the file named when it was read last, which a swap does not change.
     """
 
     def __init__(
         self, path: Path, config: Config, pipeline: Pipeline, announce: Callable[[StreamConfig], None] = lambda _: None
     ) -> None:
         self._path = path
+        self._read = config
         self._config = config
         self._pipeline = pipeline
         self._announce = announce
         self.last = ReloadReport()
+        self.model_paths: Mapping[str, Path] = _paths(config)
 
     def reload(self) -> ReloadReport:
         """Read the file and apply it. A broken file changes nothing."""
@@ -97,42 +98,54 @@ class Reloader:
         except EdgeError as error:
             report.refused = str(error)
             log.error("%s; nothing was changed, the last good configuration goes on", error)
-            self.last = report
-            return report
-        changes = changes_between(self._config, new)
+        else:
+            self._bring_to(new, report)
+        self.last = report
+        return report
+
+    def note_failure(self, reason: str) -> None:
+        """Report a reload that broke off in a way that nobody foresaw."""
+        self.last = ReloadReport(failed=[f"the reload broke off: {reason}"])
+
+    def has_read_the_file(self) -> bool:
+        """Whether the file still says what it said when it was read last; it may be edited at any time."""
+        try:
+            return with_secrets(load_config(self._path)) == self._read
+        except EdgeError:
+            return False
+
+    def _bring_to(self, new: Config, report: ReloadReport) -> None:
+        self._read, self.model_paths = new, _paths(new)
+        # what could not be done is tried again by the next reload
+        running = self._config.model_copy(update={"streams": self._pipeline.config.streams})
+        changes = changes_between(running, new)
         self._pipeline.config = self._pipeline.config.model_copy(
             update={"swap": new.swap, "stop_timeout_s": new.stop_timeout_s}
         )
-        self._apply(changes, report)
+        self._apply_streams(changes, report)
+        swapped = {model.name: model for model in changes.swapped if self._swap(model, report)}
         report.needs_restart += changes.needs_restart
-        # what could not be done is tried again by the next reload
-        models = [self._model_now(model, report) for model in new.models]
-        self._config = new.model_copy(update={"streams": self._pipeline.config.streams, "models": tuple(models)})
+        # what needs a restart is told by every reload until there was one
+        unread = {key: getattr(self._config, key) for key in NEEDS_RESTART}
+        models = tuple(swapped.get(model.name, model) for model in self._config.models)
+        self._config = new.model_copy(update={**unread, "models": models})
         for sentence in (*report.applied, *(f"needs a restart: {key}" for key in report.needs_restart)):
             log.info("reload: %s", sentence)
         for sentence in report.failed:
             log.error("reload: %s", sentence)
-        self.last = report
-        return report
 
-    def _model_now(self, model: ModelConfig, report: ReloadReport) -> ModelConfig:
-        is_failed = any(sentence.startswith(f"model {model.name} was ") for sentence in report.failed)
-        return next(known for known in self._config.models if known.name == model.name) if is_failed else model
-
-    def _apply(self, changes: Changes, report: ReloadReport) -> None:
+    def _apply_streams(self, changes: Changes, report: ReloadReport) -> None:
         for name in changes.removed:
             self._try(report, f"stream {name} was removed", lambda name=name: self._pipeline.remove_stream(name))  # type: ignore[misc]
         for stream in changes.changed:
             self._try(report, f"stream {stream.name} was begun anew", lambda stream=stream: self._restart(stream))  # type: ignore[misc]
         for stream in changes.added:
             self._try(report, f"stream {stream.name} was added", lambda stream=stream: self._add(stream))  # type: ignore[misc]
-        for model in changes.swapped:
-            self._swap(model, report)
 
     def _try(self, report: ReloadReport, done: str, act: Callable[[], object]) -> None:
         try:
             act()
-        except EdgeError as error:
+        except OUTSIDE as error:
             report.failed.append(f"{done.replace(' was ', ' was not ')}: {error}")
         else:
             report.applied.append(done)
@@ -147,27 +160,65 @@ class Reloader:
             self._pipeline.remove_stream(stream.name)
         try:
             self._pipeline.add_stream(stream)
-        except EdgeError:
+        except OUTSIDE:
             # better the camera as it was than none
             if old is not None:
                 self._pipeline.add_stream(old)
             raise
 
-    def _swap(self, model: ModelConfig, report: ReloadReport) -> None:
+    def _swap(self, model: ModelConfig, report: ReloadReport) -> bool:
+        """Whether the model runs now."""
         try:
             swap = self._pipeline.swap_model(model.name, model.path)
-        except EdgeError as error:
+        except OUTSIDE as error:
             report.failed.append(f"model {model.name} was not changed: {error}")
-            return
+            return False
         if swap.outcome == "kept":
             report.applied.append(f"model {model.name} runs {model.path.name} now")
+            return True
+        report.failed.append(f"model {model.name} was {swap.outcome}: {swap.reason}")
+        return False
+
+
+def _paths(config: Config) -> dict[str, Path]:
+    return {model.name: model.path for model in config.models}
+
+
+def _is_swap(old: Config, model: ModelConfig) -> bool:
+    """Whether a running model can be brought to these settings: only its file is another, and only frames go to it."""
+    known = next((known for known in old.models if known.name == model.name), model)
+    return known != model and _differs_in_path_only(known, model) and _is_for_frames_only(old, known)
+
+
+def _model_restarts(old: Config, new: Config) -> Iterator[str]:
+    """What differs between the models and is no swap."""
+    before = {model.name: model for model in old.models}
+    for model in new.models:
+        known = before.pop(model.name, None)
+        if known is None:
+            yield f"models.{model.name}: new models are loaded at the start"
+        elif known == model or _is_swap(old, model):
+            continue
+        elif _differs_in_path_only(known, model):
+            yield f"models.{model.name}: only a model that frames alone go to is changed while it runs"
         else:
-            report.failed.append(f"model {model.name} was {swap.outcome}: {swap.reason}")
+            yield f"models.{model.name}: engine, threads and batches are set at the start"
+    yield from (f"models.{name}: a model that is gone is let go at the start" for name in before)
+
+
+def _moved_streams(old: Config, new: Config) -> Iterator[str]:
+    """The streams that name no model, where another model is the first one now."""
+    for stream in new.streams:
+        before, after = old.model_of(stream).name, new.model_of(stream).name
+        if stream.model is None and before != after:
+            yield f"streams.{stream.name}: {before} runs it until the start, then the first model, {after}"
+
+
+def _is_for_frames_only(config: Config, model: ModelConfig) -> bool:
+    at_objects = {stream.second_stage.model for stream in config.streams if stream.second_stage is not None}
+    at_objects |= {name for stream in config.streams if (name := stream.track.appearance_model) is not None}
+    return config.has_frames(model) and model.name not in at_objects
 
 
 def _differs_in_path_only(one: ModelConfig, other: ModelConfig) -> bool:
     return one.model_copy(update={"path": other.path}) == other
-
-
-def _differs(old: Config, new: Config, key: str) -> bool:
-    return bool(getattr(old, key, None) != getattr(new, key, None))

@@ -33,6 +33,11 @@ def state_dir(config: Config | None) -> Path | None:
     return Path(named) if named else None
 
 
+def with_state_dir(config: Config, folder: Path | None) -> Config:
+    """The configuration with the place for state that is used where it names none."""
+    return config if config.state_dir is not None else config.model_copy(update={"state_dir": folder})
+
+
 def load_or_last_good(path: Path) -> tuple[Config, str]:
     """The configuration, or the last good one where this is broken and one is kept.
 
@@ -74,7 +79,7 @@ def with_swapped(config: Config, folder: Path | None) -> Config:
         found = stored.get(model.name) or {}
         path = Path(str(found.get("path", "")))
         is_wanted = found.get("configured") == str(model.path) and path.is_file()
-        if is_wanted and sha256_of(path) == found.get("sha256"):
+        if is_wanted and _sha256_or_none(path) == found.get("sha256", ""):
             log.info("%s: runs %s, swapped in earlier in place of %s", model.name, path.name, model.path.name)
             model = model.model_copy(update={"path": path, "manifest": None})  # noqa: PLW2901
         models.append(model)
@@ -85,8 +90,12 @@ def keep_swapped(name: str, configured: Path, path: Path, folder: Path | None) -
     """Note that a model was swapped in, so that it also runs after a restart."""
     if folder is None:
         return
+    sha256 = _sha256_or_none(path)
+    if sha256 is None:
+        log.warning("%s: %s runs until the next restart only", name, path.name)
+        return
     stored = _read(folder, MODELS)
-    stored[name] = {"configured": str(configured), "path": str(path), "sha256": sha256_of(path)}
+    stored[name] = {"configured": str(configured), "path": str(path), "sha256": sha256}
     _write(folder, MODELS, stored)
 
 
@@ -113,6 +122,15 @@ class StartBook:
     def _starts(self) -> list[float]:
         stored = _read(self._folder, STARTS).get("unclean")
         return [float(start) for start in stored if isinstance(start, (int, float))] if isinstance(stored, list) else []
+
+
+def _sha256_or_none(path: Path) -> str | None:
+    """The hash of a model file, None (and a warning) where it cannot be read."""
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        log.warning("%s: cannot be read (%s)", path, error.strerror)
+        return None
 
 
 def _read(folder: Path | None, name: str) -> dict[str, Any]:

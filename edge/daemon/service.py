@@ -25,7 +25,7 @@ from edge.daemon.notify import notify, status
 from edge.daemon.operations import Operations
 from edge.daemon.process_facts import process_facts
 from edge.daemon.reload import Reloader
-from edge.daemon.remembered import StartBook, keep_good, state_dir, with_swapped
+from edge.daemon.remembered import StartBook, state_dir, with_state_dir, with_swapped
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
 from edge.daemon.watchdog import Watchdog
 from edge.errors import EdgeError
@@ -149,9 +149,8 @@ class _Daemon:
 
     def __init__(self, config: Config, origin: Origin, folder: Path | None) -> None:
         loaded = with_secrets(config)
-        self.config = with_swapped(loaded, folder)
-        self._origin = origin
-        self._folder = folder
+        # the file is compared with ``loaded`` later, so what was added here is no change of it
+        self.config = with_state_dir(with_swapped(loaded, folder), folder)
         self.board: LiveBoard | None = live_page(self.config)
         self.pipeline = Pipeline(self.config, self.board)
         path = origin.path
@@ -181,13 +180,11 @@ class _Daemon:
         return is_clean
 
     def note_time(self, starts: StartBook) -> None:
-        """Once it has run for a while with results, its configuration is good and it is in no crash loop."""
-        if self._is_proven or (time.monotonic_ns() - self.pipeline.started_ns) / 1e9 < GOOD_AFTER_S:
-            return
-        self._is_proven = True
-        starts.end()
-        if self._origin.path is not None and not self._origin.safe_reason:
-            keep_good(self._origin.path, self._folder)
+        """Once it has run for a while with results, it is in no crash loop and its configuration is good."""
+        if not self._is_proven and (time.monotonic_ns() - self.pipeline.started_ns) / 1e9 >= GOOD_AFTER_S:
+            self._is_proven = True
+            starts.end()
+        self.operations.keep_proven(GOOD_AFTER_S)
 
     def stats(self) -> dict[str, Any]:
         """What ``/api/stats`` says."""

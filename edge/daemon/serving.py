@@ -94,6 +94,9 @@ def _card(stream: StreamConfig, manifest: Manifest) -> dict[str, object]:
     spec = manifest.input
     return {
         "source": masked(stream.source),
+        # masks drawn on the page are shares of the camera's picture before these
+        "roi": stream.roi,
+        "rotate": stream.rotate,
         "model": {
             "name": manifest.name,
             "task": manifest.task,

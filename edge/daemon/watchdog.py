@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from edge.config import StreamConfig
 from edge.lane import Lane
 
 # a stuck stage is named in the log and in /readyz after this time
@@ -104,5 +105,12 @@ def _capture_mark(lane: Lane) -> Mark:
     if lane.state == "connecting":
         return Mark(done, True, CONNECTING_ROUNDS * config.open_timeout_s + CAPTURE_GRACE_S)
     if lane.state in ("streaming", "frozen") and not config.is_lossless:
-        return Mark(done, True, 2 * config.stall_timeout_s + CAPTURE_GRACE_S)
+        return Mark(done, True, 2 * config.stall_timeout_s + _held_back_s(config) + CAPTURE_GRACE_S)
     return Mark(done, False)
+
+
+def _held_back_s(config: StreamConfig) -> float:
+    """How long a camera that is well may give nothing, because what it gives is held back as configured."""
+    pace_s = 1 / config.max_fps if config.max_fps is not None else 0.0
+    # the gate looks only at what the pace lets through, so its wait comes on top
+    return pace_s + (1 / config.motion_gate.floor_fps if config.motion_gate.enabled else 0.0)

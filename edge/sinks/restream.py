@@ -94,7 +94,7 @@ class _Push:
         self._channel = ours
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge.sinks.restream_child", str(theirs.fileno())],
+                [sys.executable, "-m", "edge.sinks.restream_child", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

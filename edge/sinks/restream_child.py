@@ -1,8 +1,8 @@
 """The restream child: takes coded packets over a socket and pushes them to one receiver.
 
-Run by ``edge.sinks.restream`` as ``python -m edge.sinks.restream_child FD``. PyAV holds Python's lock while it
-connects, so a receiver that accepts and says nothing would stop every thread; here it stops this process, which is
-then killed.
+Run by ``edge.sinks.restream`` as ``python -m edge.sinks.restream_child FD PARENT``, the parent's process number.
+PyAV holds Python's lock while it connects, so a receiver that accepts and says nothing would stop every thread; here
+it stops this process, which is then killed.
 The address comes over the socket, so that no password stands in the process list.
 """
 
@@ -78,7 +78,8 @@ def main() -> None:
     # if the parent is killed, nobody is left to end a connection that hangs
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if os.getppid() == 1:
+    # it may have been killed before that; its own number may be 1, in a container
+    if os.getppid() != int(sys.argv[2]):
         sys.exit(0)
     channel = socket.socket(fileno=int(sys.argv[1]))
     try:

@@ -18,12 +18,13 @@ from edge.errors import SourceError
 from edge.interfaces import SourceInfo
 from edge.recording.packets import PacketForm, PacketTaker, SourcePacket
 from edge.sources.prepared import MakeRoom
-from edge.srt import SrtStream
+from edge.srt import SrtError, SrtStream
 from edge.types import UInt8
 from edge.uris import kind_of, masked
 
 OPEN_TIMEOUT_S = 8.0
 READ_TIMEOUT_S = 8.0
+LATE = "it does not answer in time"
 # a lossy network tears some pictures; so many in a row are a broken stream
 MAX_BROKEN_PACKETS = 50
 # the clock of PacketForm
@@ -42,7 +43,14 @@ class AvSource:
     """
 
     def __init__(
-        self, uri: str, *, transport: str = "tcp", hardware: str = "off", packets: PacketTaker | None = None
+        self,
+        uri: str,
+        *,
+        transport: str = "tcp",
+        hardware: str = "off",
+        packets: PacketTaker | None = None,
+        open_timeout_s: float = OPEN_TIMEOUT_S,
+        read_timeout_s: float = READ_TIMEOUT_S,
     ) -> None:
         """Open it and decode the first picture, which proves the decoder.
 
@@ -51,6 +59,7 @@ class AvSource:
             transport: of RTSP, ``tcp`` or ``udp``.
             hardware: ``off``, ``auto`` or a device type such as ``cuda``; software takes over where it fails.
             packets: takes the coded pictures before they are decoded.
+            open_timeout_s, read_timeout_s: limits of connecting and of the wait for each packet; a file has none.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -61,6 +70,7 @@ class AvSource:
         if self._is_file and not Path(uri).is_file():
             raise SourceError(f"{self._label}: no such file; expected a video or an address such as rtsp://…")
         self._srt: SrtStream | None = None
+        self._limits_s = (open_timeout_s, read_timeout_s)
         self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), hardware)
         self._num_broken = 0
         self._last_pts_ns = -1
@@ -104,16 +114,21 @@ class AvSource:
 
     def _open(self, uri: str, options: dict[str, str], hardware: str) -> Any:
         accelerator = _accelerator(hardware)
+        began_s = time.monotonic()
         try:
             if uri.lower().startswith("srt://"):
-                self._srt = SrtStream(uri, timeout_s=READ_TIMEOUT_S, is_sender=False)
+                connect_s, read_s = self._limits_s
+                self._srt = SrtStream(uri, timeout_s=read_s, connect_timeout_s=connect_s, is_sender=False)
                 return av.open(self._srt, format="mpegts", options=options, hwaccel=accelerator)
-            limits = None if self._is_file else (OPEN_TIMEOUT_S, READ_TIMEOUT_S)
+            limits = None if self._is_file else self._limits_s
             return av.open(uri, options=options, timeout=limits, hwaccel=accelerator)
         except (av.error.FFmpegError, OSError, ValueError) as error:
             if self._srt is not None:
                 self._srt.close()
-            raise SourceError(f"{self._label}: cannot be opened: {_reason(error)}") from None
+            # what FFmpeg was doing when its time was over says nothing
+            is_late = not self._is_file and time.monotonic() - began_s >= self._limits_s[0]
+            reason = LATE if is_late and not isinstance(error, SrtError) else _reason(error)
+            raise SourceError(f"{self._label}: cannot be opened: {reason}") from None
 
     def _video(self) -> Any:
         if not self._container.streams.video:
@@ -262,7 +277,7 @@ def _reason(error: Exception) -> str:
         case av.error.HTTPNotFoundError():
             return "there is nothing at this address (404)"
         case av.error.TimeoutError() | av.error.ExitError():
-            return "it does not answer in time"
+            return LATE
         case av.error.ConnectionRefusedError():
             return "the connection is refused; is the camera on and the port right?"
         case _:

@@ -13,7 +13,7 @@ from edge.capture.process import SpareChild
 from edge.capture.ring import RingLimit
 from edge.interfaces import Source
 from edge.recording.packets import PacketTaker
-from edge.sources.isolated import Deadlines
+from edge.sources.isolated import DEFAULT_DEADLINES, Deadlines
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.uris import kind_of
 
@@ -59,7 +59,7 @@ def open_source(
     decoding: Decoding = DEFAULT_DECODING,
     preparation: Preparation = DEFAULT_PREPARATION,
     is_stopping: Callable[[], bool] = lambda: False,
-    deadlines: Deadlines | None = None,
+    deadlines: Deadlines = DEFAULT_DEADLINES,
     is_isolated: bool | None = None,
     rings: RingLimit | None = None,
     spare: SpareChild | None = None,
@@ -72,7 +72,7 @@ def open_source(
         decoding: what decodes it.
         preparation: what is done to its pictures.
         is_stopping: asked while waiting for an isolated source; true ends the wait.
-        deadlines: of an isolated source.
+        deadlines: when it is given up; in this process only PyAV and OpenCV's FFmpeg keep to them.
         is_isolated: whether it runs in a child process; None isolates what may hang: network and devices.
         rings: bounds the shared memory of an isolated source over its openings.
         spare: keeps the process of an isolated source whose opening failed.
@@ -84,23 +84,24 @@ def open_source(
     """
     may_hang = kind_of(uri) in ("network", "device", "gstreamer")
     if is_isolated if is_isolated is not None else may_hang:
-        from edge.sources.isolated import DEFAULT_DEADLINES, IsolatedSource
+        from edge.sources.isolated import IsolatedSource
 
-        limits = deadlines or DEFAULT_DEADLINES
         options = {"decoding": asdict(decoding), "preparation": preparation.as_json()}
         return IsolatedSource(
             uri,
             options=options,
-            deadlines=limits,
+            deadlines=deadlines,
             is_stopping=is_stopping,
             rings=rings,
             spare=spare,
             packets=packets,
         )
-    return PreparedSource(open_direct(uri, decoding, packets), preparation)
+    return PreparedSource(open_direct(uri, decoding, packets, deadlines), preparation)
 
 
-def open_direct(uri: str, decoding: Decoding, packets: PacketTaker | None = None) -> Source:
+def open_direct(
+    uri: str, decoding: Decoding, packets: PacketTaker | None = None, deadlines: Deadlines = DEFAULT_DEADLINES
+) -> Source:
     """The source alone, in this process; ``packets`` takes the coded pictures of what PyAV reads."""
     if kind_of(uri) == "synthetic":
         from edge.sources.synthetic import open_synthetic
@@ -118,10 +119,19 @@ def open_direct(uri: str, decoding: Decoding, packets: PacketTaker | None = None
     if packets is not None or _uses_av(uri, decoding):
         from edge.sources.av import AvSource
 
-        return AvSource(uri, transport=decoding.transport, hardware=decoding.hardware, packets=packets)
+        return AvSource(
+            uri,
+            transport=decoding.transport,
+            hardware=decoding.hardware,
+            packets=packets,
+            open_timeout_s=deadlines.open_s,
+            read_timeout_s=deadlines.stall_s,
+        )
     from edge.sources.opencv import OpenCvSource
 
-    return OpenCvSource(uri, transport=decoding.transport)
+    return OpenCvSource(
+        uri, transport=decoding.transport, open_timeout_s=deadlines.open_s, read_timeout_s=deadlines.stall_s
+    )
 
 
 def _uses_av(uri: str, decoding: Decoding) -> bool:

@@ -162,12 +162,13 @@ def _film(path: Path) -> Iterator[Any]:
 def _index(folder: Path) -> list[RecordedPicture]:
     path = folder / INDEX
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_bytes()
     except OSError as error:
         raise SourceError(
             f"{path}: cannot be read ({error.strerror}); expected a folder made by: edge record"
         ) from None
     try:
-        return [RecordedPicture(**json.loads(line)) for line in lines]
+        # a line without its end was being written when the recording was cut off
+        return [RecordedPicture(**json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
     except (ValueError, TypeError) as error:
         raise SourceError(f"{path}: not an index of a recording: {error}") from None

@@ -143,7 +143,7 @@ def hand_over() -> Work:
     writer = RingWriter(SIZE[1], SIZE[0])
     reader = RingReader(os.dup(writer.fd), SIZE[1], SIZE[0], NUM_SLOTS, writer.release, RingLimit())
     latest, image = LatestFrames(), picture()
-    latest.add("door", group="all", is_lossless=False, on_drop=lambda frame: None)
+    place = latest.add("door", group="all", is_lossless=False, on_drop=lambda frame: None)
     turn = count()
 
     def one() -> object:
@@ -151,7 +151,7 @@ def hand_over() -> Work:
         send(theirs, {"kind": "picture", "slot": slot})
         message = receive(ours)
         assert message is not None
-        latest.put(Frame("door", 0, number, time.monotonic_ns(), None, reader.picture(message[0]["slot"])))
+        latest.put(place, Frame("door", 0, number, time.monotonic_ns(), None, reader.picture(message[0]["slot"])))
         return latest.take({"all": 1}, {"all": 0.0}, 1.0)
 
     return one

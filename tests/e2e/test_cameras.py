@@ -86,7 +86,7 @@ def test_a_dead_camera_does_not_keep_the_others_from_starting(
 def test_a_server_that_accepts_and_stays_silent_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         started = time.monotonic()
-        with pytest.raises(SourceError, match="no picture for 1 s"):
+        with pytest.raises(SourceError, match=r"no picture for 1 s|does not answer in time"):
             IsolatedSource(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/x", deadlines=Deadlines(open_s=1.0))
         assert time.monotonic() - started < 3.0
 

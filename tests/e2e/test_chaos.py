@@ -57,7 +57,7 @@ def test_a_drill_that_is_not_kept_fails(monkeypatch: pytest.MonkeyPatch) -> None
         ("unauthorised", "av", r"the password is not accepted \(401\)"),
         ("silent", "av", "no picture for 2 s|does not answer"),
         ("unauthorised", "opencv", "is the address right, the camera on and the password valid"),
-        ("silent", "opencv", "no picture for 2 s"),
+        ("silent", "opencv", "no picture for 2 s|cannot be opened"),
     ],
 )
 def test_a_camera_that_cannot_be_opened_says_why_and_keeps_its_password(

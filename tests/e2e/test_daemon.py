@@ -185,6 +185,38 @@ def test_a_broken_file_starts_the_last_good_configuration_and_says_so(tmp_path: 
         assert running.stop() == 0
 
 
+def test_counts_and_events_are_kept_where_systemd_says(tmp_path: Path, model: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    zone = '[[streams.analytics.zones]]\nname = "all"\npoints_share = [[0, 0], [1, 0], [1, 1], [0, 1]]\n'
+    config = config_of(model, f'[[streams]]\nname = "door"\nsource = "{SCENE}"\n{zone}', more="[events]\n")
+    with daemon(tmp_path, config, env={"STATE_DIRECTORY": str(state)}) as running:
+        running.wait_for("READY=1")
+        running.until(lambda: stats(running)["streams"]["door"]["counts"].get("emitted", 0) > 5)
+        running.process.send_signal(signal.SIGHUP)
+        running.until(lambda: "last_reload" in stats(running)["config"])
+        assert stats(running)["config"]["last_reload"]["needs_restart"] == []
+        assert running.stop() == 0
+    assert {path.name for path in state.iterdir()} >= {"door.analytics.json", "events.db"}
+
+
+def test_a_stream_with_a_wrong_class_is_refused_and_the_others_go_on(tmp_path: Path, model: Path) -> None:
+    zone = '[[streams.analytics.zones]]\nname = "all"\npoints_share = [[0, 0], [1, 0], [1, 1]]\nclasses = ["persn"]\n'
+    with daemon(tmp_path, config_of(model)) as running:
+        running.wait_for("READY=1")
+        with (tmp_path / "edge.toml").open("a") as file:
+            file.write(f'[[streams]]\nname = "yard"\nsource = "{SCENE}"\n{zone}')
+        running.process.send_signal(signal.SIGHUP)
+        running.until(lambda: "did you mean 'person'?" in running.text)
+
+        def emitted() -> int:
+            return int(stats(running)["streams"]["door"]["counts"].get("emitted", 0))
+
+        before = emitted()
+        running.until(lambda: emitted() > before)
+        assert running.stop() == 0
+
+
 # model swap
 
 

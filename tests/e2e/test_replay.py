@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,41 @@ def test_a_damaged_recording_is_one_sentence(tmp_path: Path, spoil: Any, error: 
     spoil(tmp_path / "raw")
     with pytest.raises(error, match=expected):
         replayed(tmp_path / "raw")
+
+
+def test_a_line_of_the_index_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    record(configured(SCENE), tmp_path / "raw", 60)
+    index = tmp_path / "raw" / "street" / "index.jsonl"
+    lines = index.read_bytes().splitlines(keepends=True)
+    index.write_bytes(b"".join(lines[:9]) + lines[9][:17])
+    assert len(replayed(tmp_path / "raw").splitlines()) == 9
+
+
+def test_a_replay_cuts_pictures_into_tiles_as_the_run_did(tmp_path: Path) -> None:
+    """What a whole picture shows of one object is not what its tiles show of it."""
+    whole, cut = configured(SCENE), configured(SCENE, tiles=(2, 1), sinks=(f"jsonl:{tmp_path}/run.jsonl",))
+    run_service(cut)
+    objects = []
+    for name, config in (("whole", whole), ("cut", cut)):
+        record(config, tmp_path / name, 120)
+        objects.append([json.loads(line)["objects"] for line in replayed(tmp_path / name).splitlines()])
+    assert objects[1] == [json.loads(line)["objects"] for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert objects[0] != objects[1]
+
+
+@pytest.mark.parametrize(("hour", "has_events"), [(12, False), (23, True)])
+def test_schedules_follow_the_time_of_the_recording(hour: int, has_events: bool, tmp_path: Path) -> None:
+    """The recording is of noon or of night, the replay is of now."""
+    night = {"start_at": "22:00", "end_at": "06:00", "time_zone": "UTC"}
+    zone = {"name": "all", "points_share": [(0, 0), (1, 0), (1, 1), (0, 1)], "schedules": [night]}
+    record(configured(SCENE, analytics={"zones": [zone]}), tmp_path / "raw", 60)
+    facts = json.loads((tmp_path / "raw" / "recording.json").read_text())
+    first = json.loads((tmp_path / "raw" / "street" / "index.jsonl").read_text().splitlines()[0])
+    begun = datetime(2026, 11, 22, hour, tzinfo=timezone.utc)
+    facts["wall_offset_ns"] = int(begun.timestamp() * 1e9) - first["captured_ns"]
+    (tmp_path / "raw" / "recording.json").write_text(json.dumps(facts))
+    events = [event for line in replayed(tmp_path / "raw").splitlines() for event in json.loads(line)["events"]]
+    assert bool(events) == has_events
 
 
 def test_another_model_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:

@@ -90,6 +90,9 @@ def test_nobody_there_is_told_in_time() -> None:
         ("passphrase=short", "expected 10 to 79 characters, found 5"),
         ("pbkeylen=8", "expected 16, 24 or 32"),
         ("latency=20ms", "expected microseconds"),
+        ("latency=65536000", "expected at most 65535000 microseconds"),
+        (f"latency={10**15}", "latency of an SRT address: expected at most 65535000 microseconds"),
+        (f"latency={'9' * 5000}", "found 5000 digits"),
         ("mode=rendezvous", "mode"),
     ],
 )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pytest
 
+from edge.engines import ahead as ahead_module
 from edge.engines.ahead import AheadEngine
 from edge.errors import EngineError
 from edge.interfaces import FrameEngine, TensorInfo
@@ -97,3 +102,60 @@ def test_closing_waits_for_what_is_under_way_and_ends_the_thread() -> None:
     engine.close()
     assert inner.is_closed
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("engine")]
+
+
+def test_an_engine_that_hangs_is_waited_for_in_bounds_and_closed_if_it_comes_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ahead_module, "CLOSE_TIMEOUT_S", 0.2)
+    inner = Gated()
+    engine = AheadEngine(inner, SPEC)
+    engine.submit_frames([picture(1)])
+    began = time.monotonic()
+    engine.close()
+    assert time.monotonic() - began < 2
+    assert not inner.is_closed, "closed while it ran"
+    with pytest.raises(EngineError, match="closed"):
+        engine.submit_frames([picture(2)])
+    inner.gate.set()
+    engine.close()
+    assert inner.is_closed
+
+
+def test_an_engine_that_hangs_does_not_hold_up_the_end_of_the_process() -> None:
+    code = (
+        "import sys, threading; sys.path.insert(0, sys.argv[1])\n"
+        "from test_ahead import SPEC, AheadEngine, Gated, picture\n"
+        "engine = AheadEngine(Gated(), SPEC)\n"
+        "engine._engine.infer = lambda tensor: threading.Event().wait()\n"
+        "engine.submit_frames([picture(1)]); engine.close(); print('closed')\n"
+    )
+    command = [sys.executable, "-c", code, __file__.rpartition("/")[0]]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout == "closed\n"
+
+
+def test_a_failure_of_no_foreseen_kind_reaches_all_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    class StrangeError(Exception):
+        pass
+
+    def break_down(tensor: Array) -> Mapping[str, Array]:
+        raise StrangeError
+
+    inner = Gated()
+    monkeypatch.setattr(inner, "infer", break_down)
+    engine = AheadEngine(inner, SPEC)
+    engine.submit_frames([picture(1)])
+    engine.submit_frames([picture(2)])
+    for ask in (engine.collect, engine.collect, lambda: engine.infer(np.zeros((1, 4, 8, 3), np.uint8)), engine.close):
+        with pytest.raises(StrangeError):
+            ask()
+
+
+def test_the_thread_of_an_engine_that_was_dropped_ends() -> None:
+    before = threading.active_count()
+    AheadEngine(Gated(), SPEC)
+    gc.collect()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.handoff import DropQueue, LatestFrames
+from edge.handoff import DropQueue, LatestFrames, Slot
 from edge.types import Frame
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
@@ -18,12 +18,15 @@ def frame(stream: str, seq: int) -> Frame:
     return Frame(stream, 0, seq, seq, None, IMAGE)
 
 
-def make(streams: dict[str, str], *, is_lossless: bool = False) -> tuple[LatestFrames, Counter[str]]:
-    """LatestFrames with these streams (name → group) and a count of drops."""
+def make(streams: dict[str, str], *, is_lossless: bool = False) -> tuple[LatestFrames, dict[str, Slot], Counter[str]]:
+    """LatestFrames with these streams (name → group), their handles, and a count of drops."""
     latest, drops = LatestFrames(), Counter[str]()
-    for name, group in streams.items():
-        latest.add(name, group=group, is_lossless=is_lossless, on_drop=lambda dropped: drops.update([dropped.stream]))
-    return latest, drops
+    slots = {name: add(latest, name, group, drops, is_lossless=is_lossless) for name, group in streams.items()}
+    return latest, slots, drops
+
+
+def add(latest: LatestFrames, name: str, group: str, drops: Counter[str], *, is_lossless: bool = False) -> Slot:
+    return latest.add(name, group=group, is_lossless=is_lossless, on_drop=lambda gone: drops.update([gone.stream]))
 
 
 def take(latest: LatestFrames, max_batch: int = 8, linger_s: float = 0.0) -> list[tuple[str, int]]:
@@ -33,44 +36,44 @@ def take(latest: LatestFrames, max_batch: int = 8, linger_s: float = 0.0) -> lis
 
 
 def test_newest_frame_wins_and_the_older_one_is_counted() -> None:
-    latest, drops = make({"door": "a"})
+    latest, slots, drops = make({"door": "a"})
     for seq in range(5):
-        latest.put(frame("door", seq))
+        latest.put(slots["door"], frame("door", seq))
     assert take(latest) == [("door", 4)]
     assert drops["door"] == 4
 
 
 def test_a_batch_holds_one_frame_of_each_stream_of_one_group() -> None:
-    latest, _ = make({"x": "a", "y": "a", "z": "b"})
+    latest, slots, _ = make({"x": "a", "y": "a", "z": "b"})
     for name in ("x", "y", "z"):
-        latest.put(frame(name, 0))
+        latest.put(slots[name], frame(name, 0))
     assert sorted(take(latest)) == [("x", 0), ("y", 0)]
     assert take(latest) == [("z", 0)]
 
 
 def test_the_stream_served_longest_ago_comes_first_however_fast_the_others_are() -> None:
-    latest, _ = make({"fast": "a", "slow": "a"})
+    latest, slots, _ = make({"fast": "a", "slow": "a"})
     served: Counter[str] = Counter()
     for turn in range(100):
-        latest.put(frame("fast", turn))
+        latest.put(slots["fast"], frame("fast", turn))
         if turn % 2 == 0:
-            latest.put(frame("slow", turn))
+            latest.put(slots["slow"], frame("slow", turn))
         served.update(name for name, _ in take(latest, max_batch=1))
     assert served["slow"] >= 49
 
 
 def test_taking_waits_at_most_linger_for_the_other_streams() -> None:
-    latest, _ = make({"x": "a", "y": "a"})
-    latest.put(frame("x", 0))
-    later = threading.Timer(0.05, lambda: latest.put(frame("y", 0)))
+    latest, slots, _ = make({"x": "a", "y": "a"})
+    latest.put(slots["x"], frame("x", 0))
+    later = threading.Timer(0.05, lambda: latest.put(slots["y"], frame("y", 0)))
     later.start()
     assert sorted(take(latest, linger_s=5.0)) == [("x", 0), ("y", 0)]
 
 
 def test_an_ended_stream_is_not_waited_for() -> None:
-    latest, _ = make({"x": "a", "y": "a"})
-    latest.end("y")
-    latest.put(frame("x", 0))
+    latest, slots, _ = make({"x": "a", "y": "a"})
+    latest.end(slots["y"])
+    latest.put(slots["x"], frame("x", 0))
     done = threading.Event()
     thread = threading.Thread(target=lambda: (take(latest, linger_s=30.0), done.set()))
     thread.start()
@@ -78,8 +81,8 @@ def test_an_ended_stream_is_not_waited_for() -> None:
 
 
 def test_a_lossless_giver_waits_for_room_and_loses_nothing() -> None:
-    latest, drops = make({"file": "a"}, is_lossless=True)
-    giver = threading.Thread(target=lambda: [latest.put(frame("file", seq)) for seq in range(50)])
+    latest, slots, drops = make({"file": "a"}, is_lossless=True)
+    giver = threading.Thread(target=lambda: [latest.put(slots["file"], frame("file", seq)) for seq in range(50)])
     giver.start()
     taken: list[int] = []
     while len(taken) < 50:
@@ -92,10 +95,10 @@ def test_a_lossless_giver_waits_for_room_and_loses_nothing() -> None:
 def test_a_stream_without_room_waits_and_holds_nobody_back() -> None:
     latest = LatestFrames()
     has_room = threading.Event()
-    latest.add("stuck", group="a", is_lossless=True, on_drop=lambda _: None, has_room=has_room.is_set)
-    latest.add("free", group="a", is_lossless=True, on_drop=lambda _: None)
-    latest.put(frame("stuck", 0))
-    latest.put(frame("free", 0))
+    stuck = latest.add("stuck", group="a", is_lossless=True, on_drop=lambda _: None, has_room=has_room.is_set)
+    free = latest.add("free", group="a", is_lossless=True, on_drop=lambda _: None)
+    latest.put(stuck, frame("stuck", 0))
+    latest.put(free, frame("free", 0))
     assert take(latest) == [("free", 0)]
     assert take(latest) == []
     has_room.set()
@@ -104,10 +107,10 @@ def test_a_stream_without_room_waits_and_holds_nobody_back() -> None:
 
 
 def test_stopping_wakes_a_giver_that_waits() -> None:
-    latest, _ = make({"file": "a"}, is_lossless=True)
-    latest.put(frame("file", 0))
+    latest, slots, _ = make({"file": "a"}, is_lossless=True)
+    latest.put(slots["file"], frame("file", 0))
     results: list[bool] = []
-    giver = threading.Thread(target=lambda: results.append(latest.put(frame("file", 1))))
+    giver = threading.Thread(target=lambda: results.append(latest.put(slots["file"], frame("file", 1))))
     giver.start()
     latest.stop()
     giver.join(5)
@@ -115,22 +118,48 @@ def test_stopping_wakes_a_giver_that_waits() -> None:
 
 
 def test_removing_a_stream_counts_what_waited() -> None:
-    latest, drops = make({"door": "a"})
-    latest.put(frame("door", 0))
-    latest.remove("door")
+    latest, slots, drops = make({"door": "a"})
+    latest.put(slots["door"], frame("door", 0))
+    latest.remove(slots["door"])
     assert drops["door"] == 1
-    assert latest.put(frame("door", 1)) is False
+    assert latest.put(slots["door"], frame("door", 1)) is False
+
+
+def test_a_late_giver_touches_no_later_stream_of_the_same_name() -> None:
+    latest, slots, drops = make({"door": "a"})
+    old = slots["door"]
+    latest.remove(old)
+    new = add(latest, "door", "a", drops)
+    assert latest.put(old, frame("door", 7)) is False
+    latest.end(old)
+    latest.remove(old)
+    assert latest.ended() == set()
+    assert latest.put(new, frame("door", 0))
+    assert take(latest) == [("door", 0)]
+
+
+def test_a_lossless_giver_that_waits_is_sent_away_when_its_stream_begins_anew() -> None:
+    latest, slots, drops = make({"door": "a"}, is_lossless=True)
+    latest.put(slots["door"], frame("door", 0))
+    results: list[bool] = []
+    giver = threading.Thread(target=lambda: results.append(latest.put(slots["door"], frame("door", 1))))
+    giver.start()
+    latest.remove(slots["door"])
+    add(latest, "door", "a", drops, is_lossless=True)
+    giver.join(5)
+    assert results == [False]
+    assert latest.waiting() == {"door": 0}
 
 
 @given(st.lists(st.sampled_from(["put x", "put y", "take"]), max_size=200))
 def test_every_frame_comes_out_or_is_counted(actions: list[str]) -> None:
-    latest, drops = make({"x": "a", "y": "a"})
+    latest, slots, drops = make({"x": "a", "y": "a"})
     given_count, taken = 0, 0
     for seq, action in enumerate(actions):
         if action == "take":
             taken += len(take(latest))
         else:
-            latest.put(frame(action[-1], seq))
+            latest.put(slots[action[-1]], frame(action[-1], seq))
             given_count += 1
     assert given_count == taken + sum(drops.values()) + sum(latest.waiting().values())
 

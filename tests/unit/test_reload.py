@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from edge.config import Config, parse_config
 from edge.daemon.explain import explain, loads
 from edge.daemon.reload import Reloader, changes_between
 from edge.daemon.remembered import StartBook, keep_good, keep_swapped, load_or_last_good, with_swapped
-from edge.daemon.watchdog import Mark, Watchdog
+from edge.daemon.watchdog import Mark, Watchdog, marks_of
 from edge.errors import ConfigError, EdgeError
+from edge.lane import Lane
 from edge.pipeline import Pipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -62,6 +64,48 @@ def test_another_model_file_is_a_swap() -> None:
     found = changes_between(config({"a": {}}), config({"a": {}}, model={"path": "other.onnx"}))
     assert [str(model.path) for model in found.swapped] == ["other.onnx"]
     assert not found.needs_restart
+
+
+def of_models(*names: str, streams: Any = ({"name": "a"},), paths: Any = None) -> Config:
+    models = [{"name": name, "path": (paths or {}).get(name, f"{name}.onnx")} for name in names]
+    tables = [{"source": "0", **stream} for stream in streams]
+    return parse_config({"models": models, "streams": tables}, where="x")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (("m", "n"), ("n", "m"), ("streams.a: m runs it until the start, then the first model, n",)),
+        (("m", "n"), ("m",), ("models.n: a model that is gone is let go at the start",)),
+        (
+            ("m",),
+            ("n", "m"),
+            (
+                "models.n: new models are loaded at the start",
+                "streams.a: m runs it until the start, then the first model, n",
+            ),
+        ),
+    ],
+)
+def test_models_that_come_go_or_change_places_need_a_restart(before: Any, after: Any, words: Any) -> None:
+    assert changes_between(of_models(*before), of_models(*after)).needs_restart == words
+
+
+def test_a_stream_that_names_its_model_minds_no_order() -> None:
+    streams = ({"name": "a", "model": "m"},)
+    assert changes_between(of_models("m", "n", streams=streams), of_models("n", "m", streams=streams)).is_empty
+
+
+@pytest.mark.parametrize(
+    "stream", [{"second_stage": {"model": "n"}}, {"track": {"appearance_model": "n"}}, {}], ids=str
+)
+def test_another_file_of_a_model_that_no_frames_go_to_needs_a_restart(stream: dict[str, Any]) -> None:
+    streams = ({"name": "a", **stream},)
+    found = changes_between(
+        of_models("m", "n", streams=streams), of_models("m", "n", streams=streams, paths={"n": "other.onnx"})
+    )
+    assert not found.swapped
+    assert found.needs_restart == ("models.n: only a model that frames alone go to is changed while it runs",)
 
 
 # applying it
@@ -140,6 +184,59 @@ def test_a_broken_file_changes_nothing(text: str, running: tuple[Pipeline, Reloa
     assert report.refused
     assert not report.applied
     assert dict(pipeline.lanes) == lanes
+
+
+def test_a_class_that_the_model_does_not_know_is_refused_and_the_line_goes_on(
+    running: tuple[Pipeline, Reloader, Path], tmp_path: Path
+) -> None:
+    pipeline, reloader, path = running
+    line = '[[streams.analytics.lines]]\nname = "gate"\npoints_share = [[0, 0.5], [1, 0.5]]\nclasses = ["persn"]\n'
+    path.write_text(text_of(tmp_path, a=SCENE, b=SCENE, c=SCENE, more=line))
+    failed = reloader.reload().failed
+    assert failed == ["stream c was not added: c: line 'gate': unknown class 'persn'; did you mean 'person'?"]
+    wait_for_frames(pipeline, "a")
+    assert not pipeline.failures()
+
+
+def test_a_size_in_which_a_zone_cannot_work_stops_no_camera(
+    running: tuple[Pipeline, Reloader, Path], tmp_path: Path
+) -> None:
+    pipeline, reloader, path = running
+    zone = '[[streams.analytics.zones]]\nname = "z"\npoints_px = [[200, 200], [300, 200], [300, 300]]\n'
+    path.write_text(text_of(tmp_path, a=SCENE, b=SCENE, c=SCENE, more=zone))
+    assert reloader.reload().applied == ["stream c was added"]
+    for name in ("a", "b", "c"):
+        wait_for_frames(pipeline, name)
+    assert "must lie in the frame of 96x64 pixels" in str(pipeline.lanes["c"].stats()["analytics_fault"])
+
+
+def test_a_reload_whose_counts_cannot_be_written_loses_no_camera(
+    running: tuple[Pipeline, Reloader, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(target: Path, data: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    pipeline, reloader, path = running
+    pipeline.config = pipeline.config.model_copy(update={"state_dir": tmp_path})
+    line = '[[streams.analytics.lines]]\nname = "gate"\npoints_share = [[0, 0.5], [1, 0.5]]\n'
+    path.write_text(text_of(tmp_path, a=SCENE, b=SCENE, c=SCENE, more=line))
+    assert reloader.reload().applied == ["stream c was added"]
+    wait_for_frames(pipeline, "c")
+    monkeypatch.setattr("edge.follower.write_atomic", full)
+    path.write_text(text_of(tmp_path, a=SCENE, b=SCENE, c=SCENE, more="score = 0.4\n" + line))
+    assert reloader.reload().applied == ["stream c was begun anew"]
+    wait_for_frames(pipeline, "c")
+
+
+def test_what_needs_a_restart_is_told_until_there_was_one(
+    running: tuple[Pipeline, Reloader, Path], tmp_path: Path
+) -> None:
+    _, reloader, path = running
+    path.write_text("memory_budget_mb = 5000\n" + text_of(tmp_path, a=SCENE, b=SCENE).replace("= 1\n", "= 2\n", 1))
+    told = [reloader.reload().needs_restart for _ in range(2)]
+    assert told[0] == told[1] and len(told[0]) == 2
+    path.write_text(text_of(tmp_path, a=SCENE, b=SCENE))
+    assert reloader.reload().needs_restart == []
 
 
 # over a restart
@@ -239,6 +336,35 @@ def test_a_stage_may_take_as_long_as_it_was_given() -> None:
     assert stages.watchdog.stuck() == "camera has made no progress for 16 s"
 
 
+def lane(**stream: Any) -> Lane:
+    found = config({"a": {"source": "rtsp://x/1", **stream}}).streams[0]
+    lane = Lane(found, "m", None, SimpleNamespace())  # type: ignore[arg-type]
+    lane.state = "streaming"
+    return lane
+
+
+@pytest.mark.parametrize(
+    ("stream", "gap_s"),
+    [
+        ({}, 5),
+        ({"max_fps": 1 / 60}, 60),
+        ({"motion_gate": {"enabled": True, "floor_fps": 0.1}}, 12),
+        ({"max_fps": 0.1, "motion_gate": {"enabled": True, "floor_fps": 0.1}, "stall_timeout_s": 1}, 20),
+    ],
+)
+def test_pictures_that_are_held_back_as_configured_are_no_reason_to_starve(stream: Any, gap_s: float) -> None:
+    """A camera that is well gives a picture every ``gap_s``; one that gives none for three times as long hangs."""
+    watched, now_s = lane(**stream), [0.0]
+    watchdog = Watchdog(lambda: marks_of({"a": watched}, 0, {}), lambda: now_s[0])
+    for _ in range(4):
+        watched.counters.add("captured")
+        assert watchdog.may_feed()
+        now_s[0] += gap_s
+        assert watchdog.may_feed()
+    now_s[0] += 2 * gap_s + 15
+    assert not watchdog.may_feed()
+
+
 # explain
 
 
@@ -286,6 +412,13 @@ def test_other_troubles_are_told() -> None:
     }
     wrong = {remark.topic for remark in explain(stats) if remark.level == "wrong"}
     assert {"a", "watchdog", "GPU", "configuration"} <= wrong
+
+
+def test_a_stream_that_does_not_count_is_told() -> None:
+    found = explain({"streams": {"a": stream(analytics_fault="a: line 'gate': draw it again")}})
+    assert [remark.text for remark in found if "counted" in remark.text] == [
+        "nothing is counted: a: line 'gate': draw it again"
+    ]
 
 
 def test_an_edge_error_is_what_a_reload_without_a_file_gives(running: tuple[Pipeline, Reloader, Path]) -> None:

@@ -1,0 +1,59 @@
+"""Whether what a stream is to watch can work, before it starts: names at once, geometry when a size is known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edge.analytics.classes import check_classes
+from edge.analytics.lines import check_line
+from edge.analytics.schedule import Schedule
+from edge.analytics.settings import AnalyticsSettings, LineSettings, ZoneSettings
+from edge.analytics.speed import Ground
+from edge.analytics.zones import check_zone
+
+
+def check_names(settings: AnalyticsSettings, *, stream: str, classes: Sequence[str]) -> None:
+    """See that the model has the classes and this machine the time zones that are named.
+
+    Args:
+        settings: what to watch.
+        stream: name of the stream, for messages.
+        classes: class names of the detector.
+
+    Raises:
+        ConfigError: an unknown class or time zone.
+    """
+    drawn: tuple[LineSettings | ZoneSettings, ...] = (*settings.lines, *settings.zones)
+    for part in drawn:
+        where = _where(stream, part)
+        check_classes(part.classes, classes, where)
+        Schedule(part.schedules, where)
+    if settings.heatmap:
+        check_classes(settings.heatmap.classes, classes, f"{stream}: heatmap")
+
+
+def check_settings(
+    settings: AnalyticsSettings, *, stream: str, classes: Sequence[str], width: int, height: int
+) -> None:
+    """See that all that is named and drawn can work in frames of this size.
+
+    Args:
+        settings: what to watch.
+        stream: name of the stream, for messages.
+        classes: class names of the detector.
+        width, height: pixels of the frame.
+
+    Raises:
+        ConfigError: impossible geometry, or an unknown class or time zone.
+    """
+    check_names(settings, stream=stream, classes=classes)
+    for line in settings.lines:
+        check_line(line, _where(stream, line), width, height)
+    for zone in settings.zones:
+        check_zone(zone, _where(stream, zone), width, height)
+    if settings.ground:
+        Ground(settings.ground, f"{stream}: ground", width, height)
+
+
+def _where(stream: str, part: LineSettings | ZoneSettings) -> str:
+    return f"{stream}: {'line' if isinstance(part, LineSettings) else 'zone'} '{part.name}'"

@@ -1,0 +1,228 @@
+"""Streams that end late, sinks that cannot be opened, and an end in which parts fail or hang."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.engines.null import NullEngine
+from edge.errors import SinkError
+from edge.interfaces import SourceInfo
+from edge.pipeline import Pipeline
+from edge.types import Array, Result, UInt8
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
+from camera_rig import emitted, null_pipeline, unaccounted, wait_for
+
+SCENE = "synthetic://street?size=128x96&objects=2&live=1&fps=30"
+
+
+class ListSink:
+    """Takes everything and keeps nothing."""
+
+    name = "list"
+
+    def __init__(self) -> None:
+        self.is_closed = False
+
+    def wants_picture(self) -> bool:
+        return False
+
+    def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        pass
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def sinks(monkeypatch: pytest.MonkeyPatch) -> dict[str, ListSink]:
+    """Stream → the sink that was opened for it."""
+    opened: dict[str, ListSink] = {}
+
+    def open_one(spec: str, *, stream: str, **_: Any) -> ListSink:
+        return opened.setdefault(stream, ListSink())
+
+    monkeypatch.setattr("edge.assembly.open_sink", open_one)
+    return opened
+
+
+class LateSource:
+    """Gives pictures until it hangs; comes back from ``read`` when it is let go."""
+
+    info = SourceInfo(width=64, height=48, fps=30.0, is_live=True, num_frames=None, decoder="late")
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.is_to_hang = False
+        self.hangs = threading.Event()
+        self.captured_ns = 0
+
+    def read(self) -> tuple[UInt8, int | None] | None:
+        if self.is_to_hang:
+            self.hangs.set()
+            assert self.let_go.wait(30)
+        time.sleep(0.01)
+        self.captured_ns = time.monotonic_ns()
+        return np.zeros((48, 64, 3), np.uint8), None
+
+    def take_drops(self) -> dict[str, int]:
+        return {}
+
+    def take_changes(self) -> list[Any]:
+        return []
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_late_capture_touches_no_later_stream_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[LateSource] = []
+
+    def open_late(uri: str, **_: Any) -> LateSource:
+        opened.append(LateSource())
+        return opened[-1]
+
+    monkeypatch.setattr("edge.capture.capture.open_source", open_late)
+    pipeline = null_pipeline(tmp_path, ["rtsp://one.invalid/1"], top={"stop_timeout_s": 0.5})
+    pipeline.start()
+    wait_for(lambda: emitted(pipeline)["cam0"] > 2, 20, "first pictures")
+    (old_lane,), (stream,), (old,) = pipeline.lanes.values(), pipeline.config.streams, opened
+    old.is_to_hang = True
+    assert old.hangs.wait(10)
+    assert not pipeline.remove_stream("cam0"), "its capture hangs"
+    new_lane = pipeline.add_stream(stream)
+    wait_for(lambda: new_lane.counters["emitted"] > 2, 20, "pictures of the new stream")
+    old.let_go.set()
+    wait_for(lambda: old_lane.state == "ended", 10, "the end of the old capture")
+    before = new_lane.counters["emitted"]
+    wait_for(lambda: new_lane.counters["emitted"] > before + 10, 10, "the new stream goes on")
+    # its last picture is counted where it belongs
+    assert old_lane.counters["drop_stopped"] == 1
+    assert pipeline.stop()
+    assert not any(unaccounted(pipeline).values())
+
+
+def refuse_recording(pipeline: Pipeline, stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sinks(lane: Any) -> list[Any]:
+        if lane.name == stream:
+            raise SinkError("the folder cannot be written")
+        return []
+
+    monkeypatch.setattr(pipeline.outlets, "sinks", sinks)
+
+
+def test_a_start_that_fails_leaves_no_sink_open(
+    tmp_path: Path, sinks: dict[str, ListSink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = null_pipeline(tmp_path, [SCENE] * 3, sinks=["list:x"])
+    refuse_recording(pipeline, "cam1", monkeypatch)
+    with pytest.raises(SinkError, match="cannot be written"):
+        pipeline.start()
+    assert set(sinks) == {"cam0", "cam1"}
+    assert all(sink.is_closed for sink in sinks.values())
+    assert pipeline.stop()
+
+
+def test_a_stream_that_cannot_be_added_leaves_no_sink_open(
+    tmp_path: Path, sinks: dict[str, ListSink], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = null_pipeline(tmp_path, [SCENE], sinks=["list:x"])
+    pipeline.start()
+    refuse_recording(pipeline, "late", monkeypatch)
+    with pytest.raises(SinkError, match="cannot be written"):
+        pipeline.add_stream(pipeline.config.streams[0].model_copy(update={"name": "late"}))
+    assert sinks["late"].is_closed
+    assert not sinks["cam0"].is_closed
+    assert pipeline.stop()
+    assert sinks["cam0"].is_closed
+
+
+class HangingEngine(NullEngine):
+    """Takes a batch and never gives it back."""
+
+    is_closed = False
+    has_begun = threading.Event()
+
+    def infer(self, tensor: Array) -> Mapping[str, Array]:
+        self.has_begun.set()
+        threading.Event().wait()
+        raise AssertionError
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_an_engine_that_hangs_holds_up_neither_the_end_nor_the_events(tmp_path: Path) -> None:
+    pipeline = null_pipeline(tmp_path, [SCENE], top={"stop_timeout_s": 1, "state_dir": str(tmp_path), "events": {}})
+    (model,) = pipeline.models.values()
+    engine = HangingEngine(model.manifest.input, max_batch=1)
+    model.engine = engine
+    pipeline.start()
+    assert engine.has_begun.wait(20)
+    began = time.monotonic()
+    assert not pipeline.stop()
+    assert time.monotonic() - began < 8
+    assert not engine.is_closed, "closed while it ran"
+    assert pipeline.outlets.outbox is not None
+    with pytest.raises(Exception, match="closed"):
+        pipeline.outlets.outbox.recent(1)
+
+
+def test_a_model_whose_end_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.pipeline.CLOSE_TIMEOUT_S", 0.3)
+    pipeline = null_pipeline(tmp_path, [SCENE])
+    (model,) = pipeline.models.values()
+    monkeypatch.setattr(model.engine, "close", lambda: threading.Event().wait())
+    pipeline.start()
+    began = time.monotonic()
+    assert not pipeline.stop()
+    assert time.monotonic() - began < 8
+
+
+def no_room() -> None:
+    raise OSError(28, "No space left on device")
+
+
+def test_counts_that_cannot_be_kept_skip_no_other_step_of_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR)
+    top = {"state_dir": str(tmp_path), "events": {}}
+    pipeline = null_pipeline(tmp_path, [SCENE, SCENE], top=top)
+    (model,) = pipeline.models.values()
+    closed = threading.Event()
+    monkeypatch.setattr(model.engine, "close", closed.set)
+    for lane in pipeline.lanes.values():
+        monkeypatch.setattr(lane.follower, "save", no_room)
+    pipeline.start()
+    wait_for(lambda: min(emitted(pipeline).values()) > 2, 20, "first pictures")
+    assert pipeline.remove_stream("cam0")
+    assert pipeline.stop()
+    assert closed.is_set()
+    assert "No space left on device" in caplog.text
+
+
+def test_a_model_that_cannot_be_closed_skips_no_other_step_of_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = null_pipeline(tmp_path, [SCENE])
+    (model,) = pipeline.models.values()
+
+    def fail() -> None:
+        raise RuntimeError("the device is gone")
+
+    ended = threading.Event()
+    monkeypatch.setattr(model.engine, "close", fail)
+    monkeypatch.setattr(pipeline.outlets, "stop", lambda deadline_s: ended.set())
+    pipeline.start()
+    assert not pipeline.stop()
+    assert ended.is_set()

@@ -1,0 +1,92 @@
+"""``edge check`` tries a stream as the daemon would run it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.commands.check import check
+from edge.errors import ConfigError
+from edge.sources import choose
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tiny_models import tiny_model
+
+SCENE = "synthetic://street?seed=1&size=96x64&objects=1&frames=3"
+
+
+def rows_of(folder: Path, stream: str, capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+    tiny_model(folder / "m.onnx")
+    path = folder / "edge.toml"
+    path.write_text(f'[model]\npath = "{folder}/m.onnx"\nthreads = 1\n[[streams]]\nname = "door"\n{stream}')
+    with suppress(ConfigError):
+        check(path, as_json=True)
+    return {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+
+
+def zone(points: str, more: str = "") -> str:
+    return f'[[streams.analytics.zones]]\nname = "yard"\npoints_px = {points}\n{more}'
+
+
+WIDE = "[[10, 10], [180, 10], [180, 110], [10, 110]]"
+
+
+@pytest.mark.parametrize(
+    ("keys", "result", "words"),
+    [
+        ("", "failed", "must lie in the frame of 96x64 pixels"),
+        # the zone is drawn on what the model sees, not on what the camera gives
+        ("size = [192, 128]\n", "ok", "192x128"),
+        ("size = [192, 128]\nroi = [0, 0, 0.5, 0.5]\n", "ok", "192x128"),
+        ("rotate = 90\n", "failed", "must lie in the frame of 64x96 pixels"),
+    ],
+)
+def test_what_is_drawn_is_tried_in_the_size_that_runs(
+    keys: str, result: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = rows_of(tmp_path, f'source = "{SCENE}"\n{keys}{zone(WIDE)}', capsys)["door"]
+    assert row["result"] == result and words in row["detail"]
+
+
+def test_an_unknown_class_fails_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    misspelt = zone(WIDE, 'classes = ["persn"]\n')
+    stream = f'source = "{SCENE}"\nsize = [192, 128]\n{misspelt}'
+    row = rows_of(tmp_path, stream, capsys)["door"]
+    assert row["detail"] == "door: zone 'yard': unknown class 'persn'; did you mean 'person'?"
+
+
+def test_a_source_is_opened_as_the_daemon_opens_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    class Nothing:
+        info = choose.open_source(SCENE).info
+
+        def read(self) -> tuple[Any, None]:
+            return np.zeros((64, 96, 3), np.uint8), None
+
+        def close(self) -> None: ...
+
+    def noting(uri: str, **how: Any) -> Nothing:
+        asked.update(how)
+        return Nothing()
+
+    monkeypatch.setattr(choose, "open_source", noting)
+    stream = (
+        'source = "rtsp://127.0.0.1:1/x"\ndecoder = "av"\ntransport = "udp"\nhardware = "auto"\nisolation = "thread"\n'
+        "open_timeout_s = 3\nstall_timeout_s = 2\nsize = [64, 48]\nmax_fps = 5\n[streams.record]\n"
+        f'folder = "{tmp_path}"\ncontent = "source"\n'
+    )
+    rows_of(tmp_path, stream, capsys)
+    assert asked["decoding"] == choose.Decoding("av", "udp", "auto")
+    assert (asked["deadlines"].open_s, asked["deadlines"].stall_s) == (3, 2)
+    assert asked["is_isolated"] is False
+    assert asked["preparation"].picture.size == (64, 48) and asked["preparation"].picture.max_fps == 5
+    assert asked["packets"] is not None
