@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,13 @@ from edge.capture.motion_gate import GateSettings
 from edge.capture.picture import PictureSettings
 from edge.config import Config, ModelConfig, StreamConfig
 from edge.crop_models import CropModels
-from edge.errors import ConfigError, EdgeError, SinkError
+from edge.errors import ConfigError, EdgeError
 from edge.follower import Follower
 from edge.interfaces import Sink, Tracker
 from edge.lane import Lane
 from edge.manifest import Manifest
 from edge.memory_plan import LARGEST_PX, child_limit_mb
+from edge.outlets import close_sink
 from edge.sinks.choose import open_sink
 from edge.sources.isolated import Deadlines
 from edge.sources.prepared import Preparation
@@ -28,8 +28,6 @@ from edge.trackers.settings import TrackerSettings
 
 if TYPE_CHECKING:
     from edge.server.live import LiveBoard
-
-log = logging.getLogger(__name__)
 
 
 def make_lane(
@@ -98,7 +96,7 @@ def open_sinks(lane: Lane, board: LiveBoard | None) -> Sequence[Sink]:
             sinks.append(open_sink(spec, stream=lane.name, classes=lane.manifest.classes, fps=fps, score=score))
     except EdgeError:
         for sink in sinks:
-            _close_quietly(sink)
+            close_sink(sink)
         raise
     if board is not None:
         from edge.sinks.live import LiveSink
@@ -128,10 +126,3 @@ def _tracker(stream: StreamConfig, manifest: Manifest) -> Tracker | None:
     # the published algorithms have thresholds of their own
     ours = tracker_settings(score_of(stream, manifest), manifest) if stream.track.method == "edge" else None
     return open_tracker(stream.track.method, ours)
-
-
-def _close_quietly(sink: Sink) -> None:
-    try:
-        sink.close()
-    except SinkError as error:
-        log.warning("%s", error)

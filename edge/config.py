@@ -18,6 +18,7 @@ from edge.config_overrides import overridden
 from edge.daemon.settings import GovernorSettings, LogSettings, ServerConfig, SwapSettings
 from edge.errors import ConfigError
 from edge.events.settings import EventSettings, MqttSettings, WebhookSettings
+from edge.interfaces import EngineName
 from edge.recording.settings import RecordSettings
 from edge.uris import is_live, kind_of, short_name
 
@@ -44,7 +45,7 @@ class ModelConfig(Section):
     name: Name = "model"
     path: Path
     manifest: Path | None = None
-    engine: Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"] = "auto"
+    engine: EngineName = "auto"
     threads: int | None = Field(default=None, ge=1, le=256)
     cores: tuple[Core, ...] = ()
     max_batch: int | None = Field(default=None, ge=1, le=256)

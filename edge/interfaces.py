@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from edge.types import Array, Detections, Float32, Float64, Int64, Letterbox, Prediction, Result, Tracks, UInt8
 
 # gives the looks (K, E), float32 rows of length 1, of the detections with these (K,) numbers
 Look: TypeAlias = Callable[[Int64], Float32]
+EngineName: TypeAlias = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def open_model(
     Args:
         path: ``.onnx`` or ``.engine``.
         manifest: where the manifest is; None looks beside the model, in its metadata, then proposes one.
-        engine: see ``edge.engines.choose.EngineName``.
+        engine: see ``edge.interfaces.EngineName``.
         threads: of a CPU engine.
         max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
         score: least score that the head lets through, instead of the manifest's ``track_score``.

@@ -1,73 +1,24 @@
-"""How alike two models see the same pictures. It needs no labels, so it can be asked where accuracy cannot."""
+"""How alike a float model and its smaller forms see the same pictures, which can be asked where nothing is labelled.
+
+A share as a model swap measures it (``edge.swap.agreement``): of objects F1, of class maps the cells, of whole pictures
+those with the same first class.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from calib.frames import FrameSet
-from edge.boxes import iou
 from edge.errors import DataError
-from edge.types import Classification, Detections, Prediction, Segmentation, UInt8
+from edge.swap.agreement import Comparison
+from edge.types import Detections, Prediction, UInt8
 from export.data.sample import Sample
 from export.evaluate import Predict
 
-SAME_IOU = 0.5
 BATCH = 8
 NUM_REMEMBERED = 200
 NUM_PAIRS = 4
-
-
-@dataclass(slots=True)
-class Agreement:
-    """What two models see alike, added up over pictures.
-
-    Objects: F1, twice the pairs of one class that overlap by half, over the objects of both. Class maps: the share of
-    cells. Whole pictures: the share with the same first class.
-
-    Args:
-        score: objects below it are not shown to users, and not counted.
-    """
-
-    score: float
-    same: int = 0
-    total: int = 0
-
-    @property
-    def share(self) -> float:
-        """0 to 1; 1 where neither sees anything."""
-        return self.same / self.total if self.total else 1.0
-
-    def add(self, first: Prediction, second: Prediction) -> float:
-        """Count one picture as two models see it; gives its own share back."""
-        same, total = self._counts(first, second)
-        self.same, self.total = self.same + same, self.total + total
-        return same / total if total else 1.0
-
-    def _counts(self, first: Prediction, second: Prediction) -> tuple[int, int]:
-        match first, second:
-            case Detections(), Detections():
-                first, second = first[first.score >= self.score], second[second.score >= self.score]
-                return 2 * num_pairs(first, second), len(first) + len(second)
-            case Segmentation(), Segmentation():
-                return int((first.class_map == second.class_map).sum()), first.class_map.size
-            case Classification(), Classification():
-                return int(first.score.argmax() == second.score.argmax()), 1
-        raise TypeError(f"{type(first).__name__} and {type(second).__name__} cannot be compared")
-
-
-def num_pairs(first: Detections, second: Detections) -> int:
-    """How many objects of one are in the other: one class, overlap of at least a half, the best pairs first."""
-    found = 0
-    for label in np.intersect1d(first.class_id, second.class_id):
-        overlap = iou(first.xyxy[first.class_id == label], second.xyxy[second.class_id == label])
-        while overlap.size and overlap.max() >= SAME_IOU:
-            row, column = np.unravel_index(overlap.argmax(), overlap.shape)
-            overlap[row], overlap[:, column] = 0, 0
-            found += 1
-    return found
 
 
 @dataclass(slots=True)
@@ -82,21 +33,21 @@ class Reference:
             shown = prediction[prediction.score >= self.score] if isinstance(prediction, Detections) else prediction
             self.seen.append(shown)
 
-    def comparison(self) -> Comparison:
+    def repeat(self) -> Repeat:
         """An ``on_sample`` for another model's evaluation on the same pictures."""
-        return Comparison(iter(self.seen), Agreement(self.score))
+        return Repeat(iter(self.seen), Comparison(self.score))
 
 
 @dataclass(slots=True)
-class Comparison:
-    """Compares an evaluation with an earlier one, picture by picture. Attributes: ``agreement``, its result."""
+class Repeat:
+    """Compares an evaluation with an earlier one, picture by picture. Attributes: ``found``, its result."""
 
     _earlier: Iterator[Prediction]
-    agreement: Agreement
+    found: Comparison
 
     def __call__(self, sample: Sample, prediction: Prediction) -> None:
         if (earlier := next(self._earlier, None)) is not None:
-            self.agreement.add(earlier, prediction)
+            self.found.add(earlier, prediction)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +88,12 @@ class Footage:
 
     def compare(self, predict: Predict) -> Compared:
         """How alike another model sees the footage."""
-        agreement, rows = Agreement(self._score), []
+        found, rows = Comparison(self._score), []
         for number, view in enumerate(self._views(predict)):
-            rows.append((agreement.add(self._float[number], view), number, view))
+            rows.append((found.add(self._float[number], view), number, view))
         rows.sort(key=lambda row: row[:2])
         pairs = tuple((self._frames.picture(at), self._float[at], view) for _, at, view in rows[:NUM_PAIRS])
-        return Compared(agreement.share, pairs)
+        return Compared(found.share, pairs)
 
     def _views(self, predict: Predict) -> Iterator[Prediction]:
         for start in range(0, len(self._frames), BATCH):

@@ -13,7 +13,7 @@ from edge.model import find_manifest
 from export.data.sample import Dataset
 from export.evaluate import Report
 from export.fp16 import decode_tensors, fp32_tensors, overflowing_tensors, to_half
-from export.gate import Gate, main_value
+from export.gate import Gate, Remembered, main_value
 from export.quantize import save_model
 
 CHECK_FRAMES = 8
@@ -61,6 +61,7 @@ def convert_to_half(
     model = load_float_model(path)
     if is_quantized(model):
         raise ModelError(f"{path}: is quantized; make the typed form with: edge quantize --flavour fp16")
+    dataset = Remembered(dataset)
     gate = Gate(path, manifest, dataset, footage=footage, threads=threads)
     frames = choose_frames(
         dataset_candidates(dataset, seed=0), manifest.input, CHECK_FRAMES, origin=dataset.name, min_frames=1

@@ -129,7 +129,7 @@ class Gate:
 
     Args:
         path: the float model.
-        dataset: labelled pictures.
+        dataset: labelled pictures, read again for every model: best a ``Remembered`` one.
         footage: frames of the place where the model will run.
         on_sample: sees the labelled pictures as the float model does.
 
@@ -152,7 +152,7 @@ class Gate:
         on_sample: OnSample | None = None,
     ) -> None:
         self.manifest = manifest
-        self.dataset: Dataset = Remembered(dataset)
+        self.dataset = dataset
         self._threads = threads
         score = manifest.thresholds.score
         self._reference = Reference(score)
@@ -183,11 +183,11 @@ class Gate:
 
     def judge_file(self, path: Path, *, is_exact: bool = False, on_sample: OnSample | None = None) -> Verdict:
         """As ``judge`` for a file."""
-        comparison = self._reference.comparison()
+        repeat = self._reference.repeat()
         with self._opened(path, is_exact=is_exact) as model:
-            report = self._evaluated(model, comparison, on_sample)
+            report = self._evaluated(model, repeat, on_sample)
             footage = self._footage.compare(model.predict) if self._footage else None
-        return Verdict(report, comparison.agreement.share, footage)
+        return Verdict(report, repeat.found.share, footage)
 
     def _evaluated(self, model: Model, *listeners: OnSample | None) -> Report:
         def tell(sample: Sample, prediction: Prediction) -> None:

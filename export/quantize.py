@@ -24,7 +24,7 @@ from export.budget import Figures
 from export.data.sample import Dataset
 from export.evaluate import Report
 from export.fp16 import MIN_TYPED_QDQ_OPSET, decode_tensors, fp32_tensors, loud_tensors, to_half
-from export.gate import Gate, Shots, Verdict, main_value, unseen_part
+from export.gate import Gate, Remembered, Shots, Verdict, main_value, unseen_part
 from export.memo import Memo
 from export.placement import default_float_layers
 from export.qdq import Flavour, Scheme, insert_qdq, scheme_for
@@ -189,7 +189,7 @@ class _Work:
         self.options = options
         self.progress = progress
         check_table(table, self.index, self.manifest.input, path.name)
-        judged = unseen_part(dataset, table)
+        judged = unseen_part(Remembered(dataset), table)
         self.gate = Gate(path, self.manifest, judged, footage=footage, threads=options.threads, on_sample=shots)
         self.loud = loud_tensors(self.index, table) if options.flavour in TYPED else {}
         self.always_float = default_float_layers(self.index) | options.float_layers

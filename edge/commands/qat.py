@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge.commands.console import AsJson, err, out, print_json
+from edge.commands.labelled import labelled
 from edge.errors import UsageError
 
 
@@ -28,7 +29,6 @@ def qat(
 
     from calib.clipping import METHODS
     from calib.ranges import load_table
-    from export.data.open_data import open_dataset
     from export.qat import QatOptions, fine_tune
 
     if method not in METHODS:
@@ -46,7 +46,7 @@ def qat(
             losses.append(loss)
             bars.update(task, advance=1, description=f"fine-tune, loss {loss:.4f}")
 
-        fine_tune(checkpoint, model, table, open_dataset(data, on_error="skip"), destination, options, step=step)
+        fine_tune(checkpoint, model, table, labelled(model, data, "skip"), destination, options, step=step)
     if as_json:
         print_json(
             {"checkpoint": str(destination), "steps": len(losses), "first_loss": losses[0], "last_loss": losses[-1]}

@@ -6,14 +6,13 @@ import contextlib
 import importlib.util
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from edge.engines import trial
 from edge.errors import MissingError, UsageError
-from edge.interfaces import Engine
+from edge.interfaces import Engine, EngineName
 from edge.manifest import Manifest
 
-EngineName = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
 LIBRARIES = ("openvino", "onnxruntime", "onnxruntime-gpu")
 # a TensorRT plan has been built for its batches; these take any
 BATCHED = ("ort", "ort-cuda", "openvino", "openvino-bf16")
@@ -34,8 +33,8 @@ def open_engine(
     Args:
         path: ``.onnx``, or a TensorRT plan (``.engine``).
         manifest: of the model.
-        kind: one of ``EngineName``; ``auto`` runs plans in TensorRT, and ONNX files in what a short trial on this
-            machine has found to be faster, where OpenVINO is installed beside ONNX Runtime.
+        kind: one of ``edge.interfaces.EngineName``; ``auto`` runs plans in TensorRT, and ONNX files in what a short
+            trial on this machine has found to be faster, where OpenVINO is installed beside ONNX Runtime.
         threads: of a CPU engine, None for its own choice.
         max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
         is_shared: several streams will fill batches, so a short trial chooses the largest batch if none is given.

@@ -22,7 +22,7 @@ from edge.backoff import Backoff
 from edge.errors import MissingError, SinkError, UsageError
 from edge.metrics import Counters
 from edge.recording.encoder import Packet, find_encoder
-from edge.secrets import read_secret, register, register_pushed
+from edge.secrets import read_secret, register_pushed
 from edge.sinks.whip_http import Answer, ask
 from edge.types import Result, UInt8
 from edge.uris import without_keys
@@ -77,17 +77,15 @@ def endpoint_of(address: str) -> WhipEndpoint:
     options = dict(parse_qsl(parts.fragment, keep_blank_values=True))
     if set(options) - {BEARER_KEY}:
         raise UsageError(f"--sink whip:{without_keys(address)}: after # only {BEARER_KEY}=FILE is expected")
+    register_pushed(address)
     authorization = ""
     if options:
         authorization = f"Bearer {read_secret(Path(options[BEARER_KEY]), f'whip: {BEARER_KEY}')}"
     elif parts.password is not None:
         user = f"{unquote(parts.username or '')}:{unquote(parts.password)}"
-        register(unquote(parts.password))
         authorization = f"Basic {base64.b64encode(user.encode()).decode()}"
     elif parts.username:
-        register(unquote(parts.username))
         authorization = f"Bearer {unquote(parts.username)}"
-    register_pushed(address)
     place = parts.netloc.rpartition("@")[2]
     url = urlunsplit((parts.scheme, place, parts.path or "/", parts.query, ""))
     return WhipEndpoint(url, f"whip:{without_keys(url)}", authorization)

@@ -37,7 +37,7 @@ class Agreement:
 
 
 class Comparison:
-    """Adds up frames; ``result`` at any time."""
+    """Adds up frames; ``share`` and ``result`` at any time."""
 
     def __init__(self, score: float) -> None:
         """Args: detections below this score do not count."""
@@ -48,8 +48,14 @@ class Comparison:
         self._delta = 0.0
         self._num_matched = 0
 
-    def add(self, old: Prediction, new: Prediction) -> None:
-        """Take what both say of one frame; predictions of the same kind."""
+    @property
+    def share(self) -> float:
+        """See ``Agreement``; not rounded."""
+        return _share(self._agreed, self._total)
+
+    def add(self, old: Prediction, new: Prediction) -> float:
+        """Take what both say of one frame, predictions of the same kind; gives the frame's own share back."""
+        agreed, total = self._agreed, self._total
         self._num_frames += 1
         match old, new:
             case Detections(), Detections():
@@ -62,11 +68,11 @@ class Comparison:
                 self._add_share(max(0.0, float(old.vector @ new.vector)))
             case _:
                 self._add_share(0.0)
+        return _share(self._agreed - agreed, self._total - total)
 
     def result(self) -> Agreement:
-        share = self._agreed / self._total if self._total else 1.0
         delta = self._delta / self._num_matched if self._num_matched else 0.0
-        return Agreement(self._num_frames, self._num_old, self._num_new, round(share, 4), round(delta, 4))
+        return Agreement(self._num_frames, self._num_old, self._num_new, round(self.share, 4), round(delta, 4))
 
     def _add_share(self, share: float) -> None:
         self._agreed += share
@@ -148,6 +154,10 @@ def _is_same(one: Prediction, other: Prediction) -> bool:
         case Embedding(), Embedding():
             return bool(np.allclose(one.vector, other.vector, atol=1e-2))
     return False
+
+
+def _share(agreed: float, total: float) -> float:
+    return agreed / total if total else 1.0
 
 
 def _equal_cells(old: Segmentation, new: Segmentation) -> float:

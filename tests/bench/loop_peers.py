@@ -18,16 +18,19 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge.pipeline import Pipeline
+    from edge.server.live import LiveBoard
 
 STREAM = "clip"
 PLAIN = Path(__file__).with_name("plain_loop.py")
 
 
-def run_ours(model: str, video: str, threads: int, draws: bool) -> dict[str, float]:
-    """Edgeloop's pipeline in this process; with ``draws`` one viewer takes every picture as JPEG."""
+def our_line(model: str, video: str, threads: int, draws: bool) -> tuple[Pipeline, LiveBoard | None]:
+    """Edgeloop's pipeline for every frame, not started; with ``draws`` and a board for a viewer, else with JSONL."""
     from edge.config import config_from_arguments
-    from edge.daemon.service import summarise
     from edge.pipeline import Pipeline
     from edge.server.live import LiveBoard
     from edge.trackers import association
@@ -43,6 +46,14 @@ def run_ours(model: str, video: str, threads: int, draws: bool) -> dict[str, flo
     pipeline = Pipeline(config, board)
     # the plain loops have imported all they need before they are timed
     association.solver()
+    return pipeline, board
+
+
+def run_ours(model: str, video: str, threads: int, draws: bool) -> dict[str, float]:
+    """Edgeloop's pipeline in this process; with ``draws`` one viewer takes every picture as JPEG."""
+    from edge.daemon.service import summarise
+
+    pipeline, board = our_line(model, video, threads, draws)
     cpu_before, started = time.process_time(), time.perf_counter()
     pipeline.start()
     if board is not None:

@@ -27,7 +27,7 @@ from export.convert_fp16 import convert_to_half
 from export.data.open_data import first, open_dataset
 from export.data.sample import Dataset
 from export.evaluate import Report
-from export.gate import Gate, main_value
+from export.gate import Gate, Remembered, main_value
 from export.latency import compare_latency
 from export.lint import lint
 from export.quantize import QuantizeOptions, quantize
@@ -105,7 +105,7 @@ def test_int8_beside_the_defaults_of_onnxruntime(name: str, shared_data: Path, t
     frames = choose_frames(dataset_candidates(train, 0), manifest.input, CALIBRATION_FRAMES, origin=train.name)
     table = calibrate(model, manifest, frames, tmp_path / "ranges.json").table
     files = {"fp32": model, "ort defaults": _peer(model, frames, tmp_path)}
-    gate = Gate(model, manifest, judged, threads=1)
+    gate = Gate(model, manifest, Remembered(judged), threads=1)
     rows = {"fp32": _accuracy(gate.before)}
     rows["ort defaults"] = _accuracy(gate.judge_file(files["ort defaults"]).report)
     half = convert_to_half(model, judged, tmp_path / "half.onnx")

@@ -12,14 +12,11 @@ import threading
 import time
 from pathlib import Path
 
-from edge.config import config_from_arguments
+from loop_peers import STREAM, our_line
+
 from edge.daemon.service import summarise
-from edge.pipeline import Pipeline
-from edge.server.live import LiveBoard
-from edge.trackers import association
 
 TASKS = Path("/proc/self/task")
-STREAM = "clip"
 
 
 def account() -> dict[int, tuple[float, float]]:
@@ -42,25 +39,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jsonl", action="store_true")
     chosen = parser.parse_args()
-    board = None if chosen.jsonl else LiveBoard()
-    config = config_from_arguments(
-        [chosen.clip],
-        chosen.model,
-        ["jsonl:/dev/null"] if chosen.jsonl else [],
-        for_model={"threads": chosen.threads, "engine": "ort"},
-        for_stream={"frames": "every", "name": STREAM},
-    )
-    if board is not None:
-        board.add_stream(STREAM, {})
-    pipeline = Pipeline(config, board)
-    association.solver()
+    pipeline, board = our_line(str(chosen.model), chosen.clip, chosen.threads, not chosen.jsonl)
     before, names, seen = account(), {threading.get_native_id(): "this script"}, dict[int, tuple[float, float]]()
     started = time.perf_counter()
     pipeline.start()
     if board is not None:
         board.watch(STREAM, has_pictures=True)
     while not pipeline.wait(0.1):
-        names.update({thread.native_id or 0: thread.name for thread in threading.enumerate()} | names)
+        names = {thread.native_id or 0: thread.name for thread in threading.enumerate()} | names
         seen.update(account())
     seconds, frames = time.perf_counter() - started, summarise(pipeline).frames
     pipeline.stop()

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from calib.frames import Candidate, FrameSet, choose_frames
 from edge.errors import DataError
 from edge.manifest import InputSpec
+from edge.swap.agreement import Comparison
 from edge.types import Classification, Detections, Letterbox, Prediction, Segmentation, UInt8
-from export.agreement import Agreement, Footage
+from export.agreement import Footage
 
 SPEC = InputSpec(name="frames", width=32, height=32, layout="nhwc", dtype="uint8", colour="bgr")
 
@@ -30,7 +31,7 @@ def objects(*rows: tuple[float, float, float, int]) -> Detections:
 
 
 def share(first: Prediction, second: Prediction) -> float:
-    return Agreement(0.3).add(first, second)
+    return Comparison(0.3).add(first, second)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,7 @@ def test_class_maps_agree_by_cells_and_whole_pictures_by_their_first_class() -> 
     first, second = np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)
     second[0] = 1
     assert share(Segmentation(first, place), Segmentation(second, place)) == 0.75
-    both = Agreement(0.3)
+    both = Comparison(0.3)
     both.add(Classification(np.array([0.6, 0.4], np.float32)), Classification(np.array([0.5, 0.4], np.float32)))
     both.add(Classification(np.array([0.6, 0.4], np.float32)), Classification(np.array([0.3, 0.4], np.float32)))
     assert both.share == 0.5
