@@ -91,7 +91,7 @@ class OptimConfig(_Part):
         ema_decay: of the averaged weights that are evaluated and exported; 0 switches averaging off.
         ema_steps: steps over which the averaging grows from short to long.
         amp: mixed precision; ``auto`` takes bfloat16 where the processor multiplies it natively.
-        plain_epochs: last epochs without mosaic and mixup.
+        plain_epochs: last epochs without mosaic, mixup and CutMix.
         balance: rare classes count more in the loss (segmentation, classification) or are drawn more often (detection).
         scales: factors of the input size to choose from at random for each step.
         freeze_bn: keep the batch norms' statistics as loaded (fine-tuning, tiny batches).
@@ -194,7 +194,7 @@ def load_config(recipe: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         changes: ``optim.epochs=3``; the value is TOML, or plain text where it is no TOML.
 
     Raises:
-        ConfigError: no such file, no TOML, an unknown key or a wrong value.
+        ConfigError: no such file, no TOML, an unknown key, a wrong value or one without effect in this task.
     """
     path = _find(recipe)
     try:
@@ -203,7 +203,12 @@ def load_config(recipe: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
     for change in changes:
         _apply(tree, change)
-    return parse_config(tree, path.name)
+    config = parse_config(tree, path.name)
+    if idle := config.augment.without_effect(config.task):
+        raise ConfigError(
+            f"{path.name}: augment.{idle[0]} changes nothing in a recipe for {config.task!r}: set it to 0"
+        )
+    return config
 
 
 def parse_config(tree: Mapping[str, Any], where: str) -> TrainConfig:

@@ -1,7 +1,7 @@
 """Random changes to training pictures: where they land, and the pictures of which one is made. h w target pixels.
 
-Mosaic follows YOLOv4 (Bochkovskiy et al. 2020), mixup for detection YOLOX (Ge et al. 2021), cutout DeVries and
-Taylor 2017. Boxes and masks move with the pixels; placement has no rotation, so boxes stay exact.
+Mosaic follows YOLOv4 (Bochkovskiy et al. 2020); ``export.data.mixing`` has the rest. Boxes and masks move with the
+pixels; placement has no rotation, so boxes stay exact.
 """
 
 from __future__ import annotations
@@ -17,13 +17,21 @@ from edge.preprocess import fit
 from edge.types import UInt8
 from export.data.augment_pixels import PixelSettings, change_pixels
 from export.data.geometry import PAD_LEVEL, Placement, Window, paint, paint_mask, place_labels, turned
+from export.data.mixing import blend_boxes, blend_labels, cut_mix, cut_out, gathered
 from export.data.sample import IGNORE_LABEL, DataTask, Sample
 
+Mix = Callable[[Sample, Sample, Generator], Sample]
 Size = tuple[int, int]
+_PROBABILITIES = (
+    "flip", "turn", "crop", "focus", "colour", "mosaic", "mixup", "cutmix", "cutout", "blur", "noise", "jpeg",
+)  # fmt: skip
 _ASPECT_JITTER = 0.1
-_MIXUP_BETA = 32.0
-# a box of which cutout hides more than this is neither learned nor counted
-_MAX_HIDDEN = 0.6
+# which settings would change nothing in which task: a recipe that asks for them means something else
+_NO_EFFECT: dict[DataTask, tuple[str, ...]] = {
+    "detect": ("cutmix",),
+    "segment": ("focus", "mixup", "cutmix"),
+    "classify": ("focus", "mosaic"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +43,14 @@ class AugmentSettings:
         turn: turn by one, two or three right angles: for pictures without an up, from above or under a microscope.
         crop: scale by a factor in [scale_min, scale_max] of the letterboxed size and put at a random place: larger
             pictures are cropped, smaller ones padded. Otherwise the picture is letterboxed.
-        focus: of the crops, how many are put so that a random object's centre is inside.
+        focus: of the crops, how many are put so that a random object's centre is inside (detection only).
         shift: how far a cropped picture may also move, as a share of the target's size (for small pictures).
         colour: change hue, saturation and value by up to these shares.
         mosaic: four pictures in one (not for classification).
-        mixup: blend with another picture (detection only); needs ``mosaic`` elsewhere to be useful.
+        mixup: blend with another picture; detection keeps the boxes of both, classification learns both labels by
+            their shares (not for segmentation).
+        cutmix: a rectangle of another picture, both labels learned by their shares (classification only; of the
+            pictures that mixup left alone).
         cutout: hide up to ``cutout_area`` of the picture under a grey rectangle.
         blur, noise, jpeg: what cameras do, with ``blur_sigma_px``, ``noise_sigma`` (grey levels) and
             ``jpeg_quality_min`` as their worst.
@@ -58,6 +69,7 @@ class AugmentSettings:
     value: float = 0.4
     mosaic: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
     cutout: float = 0.0
     cutout_area: float = 0.2
     blur: float = 0.05
@@ -68,7 +80,7 @@ class AugmentSettings:
     jpeg_quality_min: int = 40
 
     def __post_init__(self) -> None:
-        for name in ("flip", "turn", "crop", "focus", "colour", "mosaic", "mixup", "cutout", "blur", "noise", "jpeg"):
+        for name in _PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability in [0, 1], found {getattr(self, name)}")
         if not 0 < self.scale_min <= self.scale_max:
@@ -80,8 +92,12 @@ class AugmentSettings:
         return cls(flip=0, crop=0, colour=0, blur=0, noise=0, jpeg=0)
 
     def without_mixing(self) -> AugmentSettings:
-        """The same without mosaic and mixup, for the last epochs (Ge et al. 2021, section 2.1)."""
-        return replace(self, mosaic=0.0, mixup=0.0)
+        """The same without mosaic, mixup and CutMix, for the last epochs (Ge et al. 2021, section 2.1)."""
+        return replace(self, mosaic=0.0, mixup=0.0, cutmix=0.0)
+
+    def without_effect(self, task: DataTask) -> list[str]:
+        """Names of what is asked for and would change nothing in this task."""
+        return [name for name in _NO_EFFECT[task] if getattr(self, name)]
 
     def pixels(self) -> PixelSettings:
         """What concerns the colours only."""
@@ -107,7 +123,7 @@ def augment(
         size: height and width of the result.
         settings: what may happen.
         rng: the only source of chance.
-        other: reads another picture of the data set, for mosaic and mixup.
+        other: reads another picture of the data set, for mosaic, mixup and CutMix.
         num_samples: how many there are.
         task: decides what makes sense.
 
@@ -117,14 +133,25 @@ def augment(
     if settings.turn:
         sample, other = _turn(sample, settings, rng), _turning(other, settings, rng)
     made = _one(sample, size, settings, rng, other, num_samples, task)
-    if task == "detect" and rng.random() < settings.mixup:
+    if mix := _mixing(task, settings, rng):
         partner = _one(other(int(rng.integers(num_samples))), size, settings, rng, other, num_samples, task)
-        made = _blend(made, partner, float(rng.beta(_MIXUP_BETA, _MIXUP_BETA)))
+        made = mix(made, partner, rng)
     image = change_pixels(made.image, settings.pixels(), rng)
     made = replace(made, image=image)
     if rng.random() < settings.cutout:
-        made = _cut_out(made, settings.cutout_area, rng)
+        made = cut_out(made, settings.cutout_area, rng)
     return made
+
+
+def _mixing(task: DataTask, settings: AugmentSettings, rng: Generator) -> Mix | None:
+    """How this picture is mixed with another one, None if it is not."""
+    if task == "segment":
+        return None
+    if rng.random() < settings.mixup:
+        return blend_boxes if task == "detect" else blend_labels
+    if task == "classify" and rng.random() < settings.cutmix:
+        return cut_mix
+    return None
 
 
 def _turn(sample: Sample, settings: AugmentSettings, rng: Generator) -> Sample:
@@ -228,52 +255,4 @@ def _compose(parts: list[tuple[Sample, Placement, Window]], size: Size) -> Sampl
         if mask is not None and sample.mask is not None:
             paint_mask(sample.mask, mask, placement, window)
         placed.append(place_labels(sample, placement, window))
-    return replace(_gather(placed), image=image, image_id=head.image_id, mask=mask, label=head.label)
-
-
-def _gather(samples: list[Sample]) -> Sample:
-    """All boxes of several samples, in the first one."""
-    return replace(
-        samples[0],
-        boxes=np.concatenate([sample.boxes for sample in samples]),
-        labels=np.concatenate([sample.labels for sample in samples]),
-        ignore=np.concatenate([sample.ignore for sample in samples]),
-        weight=np.concatenate([sample.weight for sample in samples]),
-    )
-
-
-def _blend(first: Sample, second: Sample, share: float) -> Sample:
-    """Mixup of two detection samples: both pictures shine through, both sets of boxes count."""
-    mixed = first.image * np.float32(share) + second.image * np.float32(1 - share)
-    return replace(_gather([first, second]), image=np.rint(mixed).astype(np.uint8))
-
-
-def _cut_out(sample: Sample, max_area: float, rng: Generator) -> Sample:
-    """Hide a rectangle; what lies under it is unlabelled, and boxes that vanish are ignored."""
-    height, width = sample.image.shape[:2]
-    share = rng.uniform(0.02, max(0.02, max_area))
-    aspect = float(np.exp(rng.uniform(-0.7, 0.7)))
-    hole_width = min(width, max(1, round(width * np.sqrt(share * aspect))))
-    hole_height = min(height, max(1, round(height * np.sqrt(share / aspect))))
-    left, top = int(rng.integers(width - hole_width + 1)), int(rng.integers(height - hole_height + 1))
-    image = sample.image.copy()
-    image[top : top + hole_height, left : left + hole_width] = PAD_LEVEL
-    mask = sample.mask
-    if mask is not None:
-        mask = mask.copy()
-        mask[top : top + hole_height, left : left + hole_width] = IGNORE_LABEL
-    hole = np.array([left, top, left + hole_width, top + hole_height], np.float32)
-    hidden = _hidden_share(sample, hole)
-    return replace(sample, image=image, mask=mask, ignore=sample.ignore | (hidden > _MAX_HIDDEN))
-
-
-def _hidden_share(
-    sample: Sample, hole: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
-) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """(N,) how much of each box lies under the hole."""
-    low = np.maximum(sample.boxes[:, :2], hole[:2])
-    high = np.minimum(sample.boxes[:, 2:], hole[2:])
-    shared = np.maximum(high - low, 0).prod(axis=1)
-    size = np.maximum(sample.boxes[:, 2:] - sample.boxes[:, :2], 1e-6).prod(axis=1)
-    share: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = shared / size
-    return share
+    return replace(gathered(placed), image=image, image_id=head.image_id, mask=mask, label=head.label)

@@ -34,6 +34,8 @@ class BatchSamples:
         labels, ignore, weight: B arrays (N,) each, as in ``Sample``.
         masks: (B, h, w) uint8 class ids, 255 unlabelled; segmentation only.
         label: (B,) int64; classification only.
+        second_label: (B,) int64, what was mixed in; None if no picture of the batch is mixed.
+        label_share: (B,) float32 of ``label``, 1 for pictures that are not mixed; None with ``second_label``.
         ids: image ids, to name a picture that breaks the training.
     """
 
@@ -45,6 +47,8 @@ class BatchSamples:
     masks: UInt8 | None
     label: Int64 | None
     ids: list[str]
+    second_label: Int64 | None = None
+    label_share: Float32 | None = None
 
 
 class Loader:
@@ -175,6 +179,8 @@ def collate(samples: list[Sample]) -> BatchSamples:
     """Stack samples of one size."""
     masks = [sample.mask for sample in samples if sample.mask is not None]
     labels = [sample.label for sample in samples if sample.label is not None]
+    second = [sample.label if sample.second_label is None else sample.second_label for sample in samples]
+    is_mixed = any(sample.second_label is not None for sample in samples)
     return BatchSamples(
         images=np.stack([sample.image for sample in samples]),
         boxes=[sample.boxes for sample in samples],
@@ -184,6 +190,8 @@ def collate(samples: list[Sample]) -> BatchSamples:
         masks=np.stack(masks) if masks else None,
         label=np.array(labels, np.int64) if labels else None,
         ids=[sample.image_id for sample in samples],
+        second_label=np.array(second, np.int64) if is_mixed else None,
+        label_share=np.array([sample.label_share for sample in samples], np.float32) if is_mixed else None,
     )
 
 

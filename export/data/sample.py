@@ -26,6 +26,8 @@ class Sample:
         weight: (N,) float32 in [0, 1]; 1 for labels made by people, the teacher's confidence otherwise.
         mask: (H, W) uint8 class ids, 255 = unlabelled; segmentation only.
         label: class id; classification only.
+        second_label: class id of what was mixed in, None if nothing was.
+        label_share: of ``label``, in [0, 1]; the rest is the second label's.
     """
 
     image: UInt8
@@ -36,6 +38,8 @@ class Sample:
     weight: Float32 = field(default_factory=lambda: np.empty(0, np.float32))
     mask: UInt8 | None = None
     label: int | None = None
+    second_label: int | None = None
+    label_share: float = 1.0
 
 
 class Dataset(Protocol):

@@ -52,7 +52,7 @@ def draw_batch(batch: BatchSamples, classes: Sequence[str], path: Path) -> None:
         if batch.masks is not None:
             tile = _paint_classes(tile, batch.masks[row])
         elif batch.label is not None:
-            tile = _with_text(_thumb(tile), classes[int(batch.label[row])])
+            tile = _with_text(_thumb(tile), _label_text(batch, row, classes))
         else:
             texts = [
                 classes[label] + (" ignored" if skip else "")
@@ -61,6 +61,15 @@ def draw_batch(batch: BatchSamples, classes: Sequence[str], path: Path) -> None:
             tile = _draw_boxes(tile, batch.boxes[row], batch.labels[row], texts)
         tiles.append(_thumb(tile))
     _write(_sheet(tiles), path)
+
+
+def _label_text(batch: BatchSamples, row: int, classes: Sequence[str]) -> str:
+    """The class of a picture, or of the two that it is mixed of with the first one's share."""
+    assert batch.label is not None
+    name = classes[int(batch.label[row])]
+    if batch.second_label is None or batch.label_share is None or batch.label_share[row] == 1:
+        return name
+    return f"{name} {batch.label_share[row]:.2f} + {classes[int(batch.second_label[row])]}"
 
 
 def draw_predictions(

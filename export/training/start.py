@@ -43,7 +43,7 @@ def interrupted(folder: Path, config: TrainConfig, data: tuple[Dataset, Dataset]
     if not resume:
         raise UsageError(f"{folder} already holds a training; add --resume to go on, or choose another --out")
     found = load_checkpoint(path)
-    differing = sorted(differences(found.config, config.model_dump(mode="json")))
+    differing = sorted(differences(found.recipe.model_dump(mode="json"), config.model_dump(mode="json")))
     if differing:
         raise ConfigError(
             f"{path} was made by another recipe: {', '.join(differing[:3])} differ; "

@@ -36,6 +36,8 @@ class Targets:
         truth: the objects; None but for detection.
         mask: (B, h, w) int64; None but for segmentation.
         label: (B,) int64; None but for classification.
+        mixed_in: label (B,) int64 of what was mixed into each picture, and share (B,) float32 that remained of the
+            first; None if nothing was.
         taught: the teacher's maps of these pictures; None without a teacher.
     """
 
@@ -44,6 +46,7 @@ class Targets:
     mask: Tensor | None
     label: Tensor | None
     taught: tuple[Tensor, ...] | None = None
+    mixed_in: tuple[Tensor, Tensor] | None = None
 
 
 def to_targets(batch: BatchSamples, config: TrainConfig, device: torch.device) -> Targets:
@@ -57,7 +60,11 @@ def to_targets(batch: BatchSamples, config: TrainConfig, device: torch.device) -
             return Targets(images, None, torch.as_tensor(batch.masks).to(device).long(), None)
         case "classify":
             assert batch.label is not None
-            return Targets(images, None, None, torch.as_tensor(batch.label).to(device))
+            mixed_in = None
+            if batch.second_label is not None and batch.label_share is not None:
+                second, share = torch.as_tensor(batch.second_label), torch.as_tensor(batch.label_share)
+                mixed_in = second.to(device), share.to(device)
+            return Targets(images, None, None, torch.as_tensor(batch.label).to(device), mixed_in=mixed_in)
 
 
 def padded_truth(batch: BatchSamples) -> Truth:
@@ -115,7 +122,9 @@ class TrainingStep(nn.Module):
             return segmentation_loss(raw.logits, raw.coarse, raw.border, targets.mask, self._class_weight)
         assert isinstance(network, Classifier)
         assert targets.label is not None
-        return classification_loss(network(x), targets.label, self._smoothing, self._class_weight)
+        logits = network(x)
+        label = targets.label if targets.mixed_in is None else _by_shares(targets.label, *targets.mixed_in, logits)
+        return classification_loss(logits, label, self._smoothing, self._class_weight)
 
     def _detection(self, levels: tuple[Tensor, Tensor, Tensor], network: Detector, targets: Targets) -> Loss:
         assert targets.truth is not None
@@ -128,6 +137,13 @@ class TrainingStep(nn.Module):
         assert targets.taught is not None
         distance = self.imitation(levels, targets.taught)
         return Loss(loss.total + distance, loss.parts | {"imitation": distance.detach()})
+
+
+def _by_shares(label: Tensor, second: Tensor, share: Tensor, logits: Tensor) -> Tensor:
+    """(B, C) soft targets of mixed pictures: ``share`` on the first label, the rest on the second."""
+    num_classes = logits.shape[1]
+    first, other = F.one_hot(label, num_classes), F.one_hot(second, num_classes)
+    return share[:, None] * first + (1 - share[:, None]) * other
 
 
 def rescaled(targets: Targets, scales: tuple[float, ...], seed: tuple[int, int]) -> Targets:

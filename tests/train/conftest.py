@@ -87,7 +87,7 @@ def recipes(squares: tuple[str, str], colours: str) -> dict[str, dict[str, Any]]
         "data": {"train": colours, "val": colours, "width": 32, "height": 32, "cache": False},
         "model": {"tiny_input": True},
         "optim": {"optimizer": "sgd", "lr": 0.05, "epochs": 12, "batch_size": 4, "warmup_steps": 2, "amp": "off"},
-        "augment": {"colour": 0.0},
+        "augment": {"colour": 0.0, "mixup": 0.2, "cutmix": 0.2},
         "run": run,
     }
     return {"detect": detect, "classify": classify}

@@ -20,7 +20,7 @@ import torch
 from edge.errors import ConfigError, DataError, ModelError, UsageError
 from export.config import TrainConfig, parse_config
 from export.train import train
-from export.training.checkpoint import Checkpoint, load_checkpoint
+from export.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from export.training.transfer import transfer_weights
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
@@ -141,6 +141,14 @@ def test_a_folder_with_a_training_is_not_overwritten(recipes: Recipes, unbroken:
 def test_resuming_with_another_recipe_names_the_difference(recipes: Recipes, unbroken: Path) -> None:
     with pytest.raises(ConfigError, match=r"optim\.lr differ"):
         train(changed(recipes["classify"], optim__lr=0.01), unbroken, resume=True)
+
+
+def test_a_checkpoint_from_before_a_setting_existed_resumes(recipes: Recipes, unbroken: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(unbroken, tmp_path / "out")
+    old = load_checkpoint(out / "last.pt")
+    assert old.config["augment"].pop("jpeg_quality_min")
+    save_checkpoint(old, out / "last.pt")
+    assert train(changed(recipes["classify"]), out, resume=True).epochs == old.place.epoch
 
 
 def test_resuming_a_finished_training_changes_nothing(recipes: Recipes, unbroken: Path) -> None:

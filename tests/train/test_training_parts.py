@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from edge.types import Float32
 from export.config import OptimConfig, parse_config
@@ -25,7 +26,7 @@ from export.training.logs import csv_text
 from export.training.loop import crop_of
 from export.training.optim import learning_rate, make_optimizer, set_training_mode
 from export.training.pictures import draw_batch
-from export.training.step import Targets, padded_truth, rescaled
+from export.training.step import Targets, TrainingStep, padded_truth, rescaled, to_targets
 
 pytestmark = pytest.mark.train
 
@@ -122,6 +123,31 @@ def test_the_scale_of_a_step_is_the_same_after_a_restart() -> None:
     sizes = [rescaled(targets, (0.5, 1.0, 1.5), (1, step)).images.shape[1] for step in range(20)]
     assert sizes == [rescaled(targets, (0.5, 1.0, 1.5), (1, step)).images.shape[1] for step in range(20)]
     assert set(sizes) == {32, 64, 96}
+
+
+def test_mixed_pictures_cost_what_their_labels_do_by_share() -> None:
+    config = parse_config({"task": "classify", "name": "x", "data": _DATA}, "t")
+    step = TrainingStep(Classifier("nano", 3, tiny_input=True).eval(), config)
+    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    first, second, share = torch.tensor([0, 2]), torch.tensor([1, 2]), torch.tensor([0.3, 1.0])
+
+    def loss(image: int, label: Tensor) -> float:
+        one = Targets(images[image : image + 1], None, None, label[image : image + 1])
+        return float(step(one, None).total.detach())
+
+    mixed = float(step(Targets(images, None, None, first, mixed_in=(second, share)), None).total.detach())
+    expected = (0.3 * loss(0, first) + 0.7 * loss(0, second) + loss(1, first)) / 2
+    assert mixed == pytest.approx(expected, rel=1e-4)
+    assert abs(loss(0, first) - loss(0, second)) > 1e-3
+
+
+def test_mixing_reaches_the_loss() -> None:
+    batch = replace(_batch(np.zeros((2, 8, 8, 3), np.uint8)), label=np.array([0, 1]))
+    config = parse_config({"task": "classify", "name": "x", "data": _DATA}, "t")
+    assert to_targets(batch, config, torch.device("cpu")).mixed_in is None
+    mixed = replace(batch, second_label=np.array([1, 0]), label_share=np.array([0.25, 1.0], np.float32))
+    found = to_targets(mixed, config, torch.device("cpu")).mixed_in
+    assert found is not None and found[0].tolist() == [1, 0] and found[1].tolist() == [0.25, 1.0]
 
 
 def test_truth_is_padded_to_the_longest_list() -> None:

@@ -187,11 +187,44 @@ def test_pixel_changes_move_nothing_and_leave_the_original_alone(name: str) -> N
     assert (sample.image == picture).all() and (made.boxes == sample.boxes).all()
 
 
-def test_classification_is_never_mixed() -> None:
-    sample = replace(painted(32, 32, (0, 0, 32, 32)), label=3)
-    changes = replace(STILL, mosaic=1.0, mixup=1.0)
-    made = augment(sample, (32, 32), changes, default_rng(0), lambda _: pytest.fail("mixed"), 1, "classify")
-    assert made.label == 3 and (made.image == 255).all()
+def grey(level: int, label: int) -> Sample:
+    return Sample(np.full((32, 32, 3), level, np.uint8), f"{label}.png", label=label)
+
+
+def mixed_with(changes: AugmentSettings, seed: int) -> Sample:
+    """A white picture of class 3, mixed with a black one of class 5."""
+    return augment(grey(255, 3), (32, 32), changes, default_rng(seed), lambda _: grey(0, 5), 1, "classify")
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_labels_of_mixed_pictures_count_by_what_is_seen_of_each(name: str) -> None:
+    made = [mixed_with(replace(STILL, **{name: 1.0}), seed) for seed in range(40)]
+    for one in made:
+        assert (one.label, one.second_label) == (3, 5)
+        assert float(one.image.mean()) / 255 == pytest.approx(one.label_share, abs=0.003)
+    shares = [one.label_share for one in made]
+    assert min(shares) < 0.2 and max(shares) > 0.8
+
+
+def test_mixup_shines_through_and_cutmix_shows_one_picture_per_pixel() -> None:
+    assert len(np.unique(mixed_with(replace(STILL, mixup=1.0), 0).image)) == 1
+    assert set(np.unique(mixed_with(replace(STILL, cutmix=1.0), 0).image)) == {0, 255}
+
+
+def test_a_picture_is_mixed_once_at_most() -> None:
+    made = mixed_with(replace(STILL, mixup=1.0, cutmix=1.0), 2)
+    assert len(np.unique(made.image)) == 1
+
+
+def test_pictures_that_are_not_mixed_keep_their_label() -> None:
+    made = augment(grey(255, 3), (32, 32), STILL, default_rng(0), lambda _: pytest.fail("mixed"), 1, "classify")
+    assert (made.label, made.second_label, made.label_share) == (3, None, 1.0)
+    assert (made.image == 255).all()
+
+
+def test_the_last_epochs_mix_nothing() -> None:
+    plain = AugmentSettings(mosaic=0.5, mixup=0.5, cutmix=0.5).without_mixing()
+    assert (plain.mosaic, plain.mixup, plain.cutmix) == (0, 0, 0)
 
 
 def test_letterbox_is_placed_in_the_middle() -> None:

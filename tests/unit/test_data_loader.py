@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -128,6 +130,21 @@ def test_masks_and_labels_are_stacked(train: bool) -> None:
     assert segment.masks is not None and segment.masks.shape == (4, *SIZE) and segment.label is None
     classify = loader(task="classify", train=train).batch(0)
     assert classify.label is not None and classify.label.tolist() == [int(name) for name in classify.ids]
+
+
+def test_shares_of_mixed_labels_are_stacked() -> None:
+    settings = replace(AugmentSettings.none(), mixup=0.5)
+    batches = [
+        make_loader(Coloured(40, "classify"), size=SIZE, batch_size=40, augment=settings, seed=seed, epoch=0).batch(0)
+        for seed in range(2)
+    ]
+    assert (batches[0].label_share != batches[1].label_share).any()
+    for batch in batches:
+        assert batch.label is not None and batch.second_label is not None and batch.label_share is not None
+        whole = batch.label_share == 1
+        assert 5 < whole.sum() < 35
+        assert (batch.second_label[whole] == batch.label[whole]).all()
+        assert (batch.second_label[~whole] != batch.label[~whole]).any()
 
 
 def test_uneven_shares_are_refused() -> None:

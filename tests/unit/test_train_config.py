@@ -53,6 +53,7 @@ def test_changes_on_the_command_line_win(recipe: Path, change: str, key: tuple[s
     ("change", "message"),
     [
         ("optim.epoch=3", "r.toml: unknown key 'optim.epoch'; did you mean 'optim.epochs'?"),
+        ("augment.cutmix=0.5", "r.toml: augment.cutmix changes nothing in a recipe for 'detect': set it to 0"),
         ("modl.size=nano", "r.toml: unknown key 'modl'; did you mean 'model'?"),
         ("augment.mosiac=1.0", "did you mean 'augment.mosaic'?"),
         ("optim.lr=-1", "optim.lr: input should be greater than 0, found -1"),
