@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,7 @@ def check(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validate a configuration: files, sources, one batch."""
+    """Validate a configuration: files, sources, one batch, memory."""
     from edge.config import Config, load_config
     from edge.daemon.credentials import with_secrets
 
@@ -41,6 +42,7 @@ def check(
     tried = {model.name: _check_model(model) for model in loaded.models}
     rows = [row for row, _ in tried.values()]
     rows += [_check_stream(stream, loaded, tried[loaded.model_of(stream).name][1]) for stream in loaded.streams]
+    rows.append(_check_memory(loaded, {name: manifest for name, (_, manifest) in tried.items() if manifest}))
     if as_json:
         print_json(rows)
     else:
@@ -110,6 +112,22 @@ def _check_stream(stream: StreamConfig, loaded: Config, manifest: Manifest | Non
         return {**row, "result": "failed", "detail": redacted(str(error))}
     mode = "every frame" if stream.is_lossless else f"newest frame, at most {stream.max_age_ms:g} ms old"
     return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}, {mode}"}
+
+
+def _check_memory(loaded: Config, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+    """The row of the memory plan: the most that the daemon can need, by stream and model, against the budget."""
+    from edge.memory_plan import plan_memory
+
+    plan = plan_memory(loaded, manifests)
+    budget = "no budget" if loaded.memory_budget_mb is None else f"budget {loaded.memory_budget_mb:g} MB"
+    row = {"kind": "memory", "name": "plan", "what": budget}
+    try:
+        plan.refuse_over(loaded.memory_budget_mb)
+    except EdgeError as error:
+        return {**row, "result": "failed", "detail": str(error)}
+    parts = sorted(plan.by_owner().items(), key=lambda part: -part[1])
+    named = ", ".join(f"{owner} {mb:.0f}" for owner, mb in parts)
+    return {**row, "result": "ok", "detail": f"{plan.total_mb:.0f} MB at most: {named}"}
 
 
 def _open(stream: StreamConfig, loaded: Config) -> CameraSource:

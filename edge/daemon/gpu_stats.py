@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+Value = TypeVar("Value")
 log = logging.getLogger(__name__)
 # zones that say nothing about the processor: radios, and a sensor that Jetsons fix at one value
 OTHER_ZONES = ("iwlwifi", "pmic", "nvme", "wifi")
@@ -111,24 +113,33 @@ def _nvml_facts() -> DeviceFacts:
         return DeviceFacts()
     try:
         card = nvml.nvmlDeviceGetHandleByIndex(0)
-        # reasons that mean slower than possible: power, heat, brakes; not idling, not what an application asked for
-        bad = (
-            nvml.nvmlClocksThrottleReasonSwPowerCap
-            | nvml.nvmlClocksThrottleReasonHwSlowdown
-            | nvml.nvmlClocksThrottleReasonSwThermalSlowdown
-            | nvml.nvmlClocksThrottleReasonHwThermalSlowdown
-            | nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
-        )
-        return DeviceFacts(
-            temperature_c=float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU)),
-            power_w=round(nvml.nvmlDeviceGetPowerUsage(card) / 1e3, 1),
-            load=nvml.nvmlDeviceGetUtilizationRates(card).gpu / 100,
-            memory_used_mb=round(nvml.nvmlDeviceGetMemoryInfo(card).used / 2**20, 1),
-            is_throttled=bool(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card) & bad),
-        )
     except nvml.NVMLError as error:
         log.debug("NVML: %s", error)
         return DeviceFacts()
+    # reasons that mean slower than possible: power, heat, brakes; not idling, not what an application asked for
+    bad = (
+        nvml.nvmlClocksThrottleReasonSwPowerCap
+        | nvml.nvmlClocksThrottleReasonHwSlowdown
+        | nvml.nvmlClocksThrottleReasonSwThermalSlowdown
+        | nvml.nvmlClocksThrottleReasonHwThermalSlowdown
+        | nvml.nvmlClocksThrottleReasonHwPowerBrakeSlowdown
+    )
+
+    def ask(query: Callable[[], Value]) -> Value | None:
+        # some cards have no power sensor, and parts of a card (MIG) no load: the other facts are still true
+        try:
+            return query()
+        except nvml.NVMLError as error:
+            log.debug("NVML: %s", error)
+            return None
+
+    return DeviceFacts(
+        temperature_c=ask(lambda: float(nvml.nvmlDeviceGetTemperature(card, nvml.NVML_TEMPERATURE_GPU))),
+        power_w=ask(lambda: round(nvml.nvmlDeviceGetPowerUsage(card) / 1e3, 1)),
+        load=ask(lambda: nvml.nvmlDeviceGetUtilizationRates(card).gpu / 100),
+        memory_used_mb=ask(lambda: round(nvml.nvmlDeviceGetMemoryInfo(card).used / 2**20, 1)),
+        is_throttled=ask(lambda: bool(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(card) & bad)),
+    )
 
 
 @lru_cache(maxsize=1)

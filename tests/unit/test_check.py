@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -90,3 +91,23 @@ def test_a_source_is_opened_as_the_daemon_opens_it(
     assert asked["is_isolated"] is False
     assert asked["preparation"].picture.size == (64, 48) and asked["preparation"].picture.max_fps == 5
     assert asked["packets"] is not None
+
+
+@pytest.mark.parametrize(
+    ("budget", "result"), [("", "ok"), ("memory_budget_mb = 5000\n", "ok"), ("memory_budget_mb = 100\n", "failed")]
+)
+def test_the_memory_plan_is_added_up_and_held_against_the_budget(
+    budget: str, result: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_model(tmp_path / "m.onnx")
+    path = tmp_path / "edge.toml"
+    path.write_text(f'{budget}[model]\npath = "{tmp_path}/m.onnx"\n[[streams]]\nname = "door"\nsource = "{SCENE}"\n')
+    with suppress(ConfigError):
+        check(path, as_json=True)
+    row = json.loads(capsys.readouterr().out)[-1]
+    assert (row["kind"], row["result"]) == ("memory", result)
+    if result == "ok":
+        total, *parts = (float(number) for number in re.findall(r" ?(\d+)(?= MB at most|,|$)", row["detail"]))
+        assert total == pytest.approx(sum(parts), abs=len(parts)) and "door" in row["detail"]
+    else:
+        assert "memory_budget_mb = 100: this configuration can need" in row["detail"]

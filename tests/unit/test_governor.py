@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,3 +145,38 @@ def test_limits_without_room_between_them_are_refused() -> None:
     raw = {"model": {"path": "m"}, "streams": [{"name": "a", "source": "0"}], "governor": {"hot_c": 70}}
     with pytest.raises(ConfigError, match="cool_c = 78 is expected to lie below hot_c = 70"):
         parse_config(raw, where="x")
+
+
+class _Nvml:
+    """A card without a power sensor, as NVML reports it: a fault that only such a card has."""
+
+    NVMLError = RuntimeError
+    NVML_TEMPERATURE_GPU = 0
+    nvmlClocksThrottleReasonSwPowerCap = 4  # noqa: N815
+    nvmlClocksThrottleReasonHwSlowdown = 8  # noqa: N815
+    nvmlClocksThrottleReasonSwThermalSlowdown = 32  # noqa: N815
+    nvmlClocksThrottleReasonHwThermalSlowdown = 64  # noqa: N815
+    nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 128  # noqa: N815
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "nvmlDeviceGetPowerUsage":
+            return self._refused
+        values = {
+            "nvmlDeviceGetHandleByIndex": 0,
+            "nvmlDeviceGetTemperature": 61,
+            "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=37),
+            "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=512 * 2**20),
+            "nvmlDeviceGetCurrentClocksThrottleReasons": 33,
+        }
+        return lambda *_: values[name]
+
+    def _refused(self, *_: object) -> None:
+        raise RuntimeError("Not Supported")
+
+
+def test_what_a_card_does_not_tell_costs_only_that_fact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = tmp_path / "proc/driver/nvidia/version"
+    driver.parent.mkdir(parents=True)
+    driver.touch()
+    monkeypatch.setattr("edge.daemon.gpu_stats._nvml", _Nvml)
+    assert gpu_facts(tmp_path) == {"temperature_c": 61.0, "load": 0.37, "memory_used_mb": 512.0, "is_throttled": True}
