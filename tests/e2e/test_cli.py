@@ -104,6 +104,7 @@ def test_check_tries_everything_and_prints_a_table(tmp_path: Path) -> None:
         "model": "ok",
         "good": "ok",
         "bad": "failed",
+        "plan": "ok",
     }
     assert done.returncode == 2
     assert json.loads(edge("check", "--schema").stdout)["title"] == "Config"
