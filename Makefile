@@ -47,7 +47,7 @@ soak: .venv/full
 # pycuda has no wheels: it is compiled, which needs the CUDA toolkit or takes NVIDIA's Python packages (docs/gpu.md)
 .venv/gpu: pyproject.toml .venv/full tests/gpu/install_pycuda.py
 	@$(BIN)/python tests/gpu/install_pycuda.py
-	@$(BIN)/python -m edge.cuda.build
+	@$(BIN)/python -m edge.engines.cuda.build
 	@touch $@
 
 # make gpu-bench                     the tests, then a table for the shipped model

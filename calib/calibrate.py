@@ -19,7 +19,7 @@ from calib.ranges import (
     make_table,
     save_histograms,
 )
-from edge.manifest import Manifest
+from edge.models.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ import cv2
 import numpy as np
 
 from calib.collect import Step, TensorSource
-from calib.seen import picture_digest
+from calib.seen_pictures import picture_digest
 from edge.errors import DataError
-from edge.manifest import InputSpec
-from edge.preprocess import Preprocessor
+from edge.models.manifest import InputSpec
+from edge.models.preprocess import Preprocessor
 from edge.types import Array, Float32, UInt8
 
 if TYPE_CHECKING:

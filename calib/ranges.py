@@ -18,7 +18,7 @@ from calib.graph import GraphIndex
 from calib.observers import TensorObserver
 from edge.errors import DataError, ModelError
 from edge.files import atomic_path, write_atomic
-from edge.manifest import InputSpec, content_hash
+from edge.models.manifest import InputSpec, content_hash
 from edge.types import Float64
 
 INPUT_SHARE = 0.05

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from edge import logs
+from edge.addresses.secrets import redacted
+from edge.daemon import logs
 from edge.errors import EdgeError
-from edge.secrets import redacted
 
 # subcommand -> function, in the order of --help; a module is imported when its command is called or listed
 COMMANDS = {

@@ -14,14 +14,14 @@ from edge.engines.null import NullEngine
 from edge.engines.pinning import pinned
 from edge.errors import EngineError, ManifestError, ModelError
 from edge.heads.choose import open_head
-from edge.inspect.propose import propose_manifest
 from edge.interfaces import Engine, FrameEngine, Head
-from edge.manifest import Manifest, parse_manifest, read_sidecar
-from edge.preprocess import Preprocessor
+from edge.models.manifest import Manifest, parse_manifest, read_sidecar
+from edge.models.preprocess import Preprocessor
+from edge.models.propose import propose_manifest
 from edge.types import Array, Letterbox, Prediction, UInt8
 
 if TYPE_CHECKING:
-    from edge.config import ModelConfig
+    from edge.config.schema import ModelConfig
 
 log = logging.getLogger(__name__)
 

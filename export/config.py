@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edge.errors import ConfigError
-from edge.manifest import content_hash
+from edge.models.manifest import content_hash
 from export.data.augment import AugmentSettings
 
 if sys.version_info >= (3, 11):

@@ -20,7 +20,7 @@ import torch
 
 from edge.errors import AccuracyError, UsageError
 from edge.files import atomic_path
-from edge.manifest import ONNX_KEY, Manifest, write_sidecar
+from edge.models.manifest import ONNX_KEY, Manifest, write_sidecar
 from edge.types import Array, UInt8
 from export.models.build import Network, build_network
 from export.models.graph import INPUT, ExportGraph, make_manifest, output_names

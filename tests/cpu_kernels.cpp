@@ -1,5 +1,5 @@
 // The kernels as a shared library whose functions numpy can call.
-#include "../edge/cuda/kernels.cu"
+#include "../edge/engines/cuda/kernels.cu"
 
 RUNNABLE(letterbox, LetterboxArgs)
 RUNNABLE(nms_begin, NmsArgs)

@@ -1,4 +1,4 @@
-// Makes edge/cuda/kernels.cu plain C++: each kernel becomes a loop over blocks and threads. For tests only.
+// Makes edge/engines/cuda/kernels.cu plain C++: each kernel becomes a loop over blocks and threads. For tests only.
 #pragma once
 #include <cmath>
 #include <cstdio>

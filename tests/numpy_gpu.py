@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.cuda.launches import Launch
+from edge.engines.cuda.launches import Launch
 
 TESTS = Path(__file__).parent
 FAKE = runpy.run_path(str(TESTS / "fake_tensorrt.py"))
@@ -65,7 +65,7 @@ class Memory:
 
 
 class NumpyGpu(FAKE["FakeDriver"]):  # type: ignore[misc]
-    """A driver whose work really happens; see ``edge.cuda.context.Driver``."""
+    """A driver whose work really happens; see ``edge.engines.cuda.context.Driver``."""
 
     def __init__(self, kernels: CpuKernels | None = None, *, is_integrated: bool = False) -> None:
         super().__init__(is_integrated=is_integrated)

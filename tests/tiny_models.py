@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.manifest import InputSpec, Manifest, write_sidecar
+from edge.models.manifest import InputSpec, Manifest, write_sidecar
 
 CLASSES = ("person", "car")
 SIZE = 32

@@ -19,11 +19,11 @@ from edge.analytics.facts import EventMaker
 from edge.analytics.heatmap import Heatmap
 from edge.analytics.lines import LineCounter
 from edge.analytics.schedule import Schedule
-from edge.analytics.settings import AnalyticsSettings
 from edge.analytics.shapes import Shape
 from edge.analytics.speed import Ground, Motion, motion_of
 from edge.analytics.state import MAX_TRACKS, NEVER, TrackTable, usable, vote
 from edge.analytics.zones import ZoneWatcher
+from edge.config.analytics import AnalyticsSettings
 from edge.errors import ConfigError, DataError
 from edge.types import Bool, Event, Int32, Int64, Tracks, UInt8
 

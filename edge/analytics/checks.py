@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from edge.analytics.classes import check_classes
 from edge.analytics.lines import check_line
 from edge.analytics.schedule import Schedule
-from edge.analytics.settings import AnalyticsSettings, LineSettings, ZoneSettings
 from edge.analytics.speed import Ground
 from edge.analytics.zones import check_zone
+from edge.config.analytics import AnalyticsSettings, LineSettings, ZoneSettings
 
 
 def check_names(settings: AnalyticsSettings, *, stream: str, classes: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.analytics.geometry import ANCHOR_SHARES, anchors
-from edge.analytics.settings import HeatmapSettings
+from edge.config.analytics import HeatmapSettings
 from edge.errors import SinkError
 from edge.files import atomic_path
 from edge.types import Bool, Float32, UInt8

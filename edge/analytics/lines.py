@@ -14,8 +14,8 @@ import numpy as np
 
 from edge.analytics.classes import class_name
 from edge.analytics.geometry import ANCHOR_SHARES, anchors, box_size, reach, room_beside
-from edge.analytics.settings import LineSettings
 from edge.analytics.state import NEVER, settle
+from edge.config.analytics import LineSettings
 from edge.errors import ConfigError
 from edge.types import Array, Bool, Float32, Float64, Int64
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from edge.analytics.settings import DAYS, ScheduleSettings
+from edge.config.analytics import DAYS, ScheduleSettings
 from edge.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.analytics.geometry import area_of, crosses_itself
-from edge.analytics.settings import GroundSettings
+from edge.config.analytics import GroundSettings
 from edge.errors import ConfigError
 from edge.types import Float32, Float64, Tracks
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from edge.analytics.geometry import ANCHOR_SHARES, Polygons, anchors, area_of, box_size, crosses_itself, reach
-from edge.analytics.settings import ZoneSettings
 from edge.analytics.state import NEVER, settle
+from edge.config.analytics import ZoneSettings
 from edge.errors import ConfigError
 from edge.types import Array, Bool, Float32, Float64, Int64
 

@@ -15,9 +15,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edge.chaos.camera import FAULTS, FPS, ChaosCamera, Fault
-from edge.config import parse_config
-from edge.lane import Lane
-from edge.pipeline import Pipeline
+from edge.config.load import parse_config
+from edge.pipeline.pipeline import Pipeline
+from edge.pipeline.stream import Lane
 
 NUM_NEIGHBOURS = 2
 MAX_AGE_MS = 1000.0

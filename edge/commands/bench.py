@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
-    from edge.capacity import Capacity
+    from edge.bench.capacity import Capacity
 
 # of a camera, where no configuration says more
 SIZE = "1280x720"
@@ -33,8 +33,8 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure the bare engine and the whole loop; or, with --plan, how many cameras this machine takes."""
-    from edge.config import config_from_arguments, load_config
-    from edge.measure import cores, first_images, measure_engine, measure_loop
+    from edge.bench.loop import cores, first_images, measure_engine, measure_loop
+    from edge.config.load import config_from_arguments, load_config
     from edge.model import open_model
 
     if seconds <= 0 or batch < 1:
@@ -63,7 +63,7 @@ def bench(
         engine_facts = {name: getattr(bare, name) for name in bare.__slots__}
         report = {"cores": cores(), "engine": engine_facts, "loop": loop, "loop_to_engine": ratio}
     if picture is not None:
-        from edge.measure_picture import draw_report
+        from edge.bench.picture import draw_report
 
         draw_report(report, picture)
     if as_json:
@@ -98,9 +98,9 @@ def _print(report: dict[str, Any]) -> None:
 
 def _plan(what: Path, size: str, for_model: dict[str, Any], seconds: float, *, as_json: bool) -> None:
     """Measure and print the capacity."""
-    from edge.capacity import measure_capacity
-    from edge.config import config_from_arguments, load_config
-    from edge.measure import cores
+    from edge.bench.capacity import measure_capacity
+    from edge.bench.loop import cores
+    from edge.config.load import config_from_arguments, load_config
 
     if what.suffix == ".toml":
         config = load_config(what)
@@ -126,7 +126,7 @@ def _pixels(size: str) -> tuple[int, int]:
 def _print_plan(capacity: Capacity) -> None:
     from rich.table import Table
 
-    from edge.capacity import HEADROOM, RATES_FPS
+    from edge.bench.capacity import HEADROOM, RATES_FPS
 
     out.print(
         f"limit    [bold]{capacity.fps:.0f}[/bold] frames/s of all cameras together on {capacity.num_cores} cores, "

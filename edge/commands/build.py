@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
+from edge.console import AsJson, err, out, print_json
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from export.engine import BuildResult
+    from export.build.engine import BuildResult
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -42,10 +42,11 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Build a TensorRT engine and its manifest from ONNX."""
-    from edge.trt.api import capability_of, load
-    from edge.trt.preflight import find_compute_capability
-    from export.engine import BuildOptions, build_engine, default_out, parse_batch
-    from export.engine_limits import choose_targets
+    from edge.engines.cuda.capability import find_compute_capability
+    from edge.engines.trt.api import capability_of, load
+    from export.build.engine import build_engine, default_out, parse_batch
+    from export.build.limits import choose_targets
+    from export.build.options import BuildOptions
 
     if precision not in (None, *PRECISIONS):
         raise UsageError(f"--precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
@@ -119,7 +120,7 @@ def _show(result: BuildResult, as_json: bool) -> None:
 
 
 def _as_dict(result: BuildResult) -> dict[str, Any]:
-    from export.engine import identity
+    from export.build.engine import identity
 
     return {
         "engine": str(result.engine),
@@ -135,6 +136,6 @@ def _as_dict(result: BuildResult) -> dict[str, Any]:
 
 
 def _counts(result: BuildResult) -> dict[str, int]:
-    from export.engine_report import count_precisions
+    from export.build.report import count_precisions
 
     return count_precisions(result.layers)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
 from edge.commands.footage import candidates
+from edge.console import AsJson, err, out, print_json
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def calibrate(
     from calib.calibrate import calibrate as measure
     from calib.calibrate import num_passes
     from calib.frames import choose_frames
+    from edge.addresses.uris import masked
     from edge.model import find_manifest
-    from edge.uris import masked
 
     if not data and not stream:
         raise UsageError("edge calibrate needs --data (a data set, folder or video) or --stream (a camera)")

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 from edge.errors import ConfigError, EdgeError, UsageError
 
 if TYPE_CHECKING:
-    from edge.config import Config, ModelConfig, StreamConfig
-    from edge.manifest import Manifest
+    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.models.manifest import Manifest
     from edge.sources.choose import CameraSource
 
 
@@ -27,7 +27,8 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Validate a configuration: files, sources, one batch, memory."""
-    from edge.config import Config, load_config
+    from edge.config.load import load_config
+    from edge.config.schema import Config
     from edge.daemon.credentials import with_secrets
 
     if schema:
@@ -55,7 +56,7 @@ def check(
 
 
 def _migrate(path: Path) -> None:
-    from edge.config_migrations import migrate
+    from edge.config.migrations import migrate
     from edge.files import write_atomic
 
     try:
@@ -93,9 +94,9 @@ def _check_model(model: ModelConfig) -> tuple[dict[str, str], Manifest | None]:
 
 def _check_stream(stream: StreamConfig, loaded: Config, manifest: Manifest | None) -> dict[str, str]:
     """The row of a stream; what it watches is tried where its model could be used."""
+    from edge.addresses.secrets import redacted
+    from edge.addresses.uris import masked
     from edge.analytics.checks import check_settings
-    from edge.secrets import redacted
-    from edge.uris import masked
 
     row = {"kind": "stream", "name": stream.name, "what": masked(stream.source)}
     try:
@@ -116,7 +117,7 @@ def _check_stream(stream: StreamConfig, loaded: Config, manifest: Manifest | Non
 
 def _check_memory(loaded: Config, manifests: Mapping[str, Manifest]) -> dict[str, str]:
     """The row of the memory plan: the most that the daemon can need, by stream and model, against the budget."""
-    from edge.memory_plan import plan_memory
+    from edge.pipeline.memory_plan import plan_memory
 
     plan = plan_memory(loaded, manifests)
     budget = "no budget" if loaded.memory_budget_mb is None else f"budget {loaded.memory_budget_mb:g} MB"
@@ -132,9 +133,10 @@ def _check_memory(loaded: Config, manifests: Mapping[str, Manifest]) -> dict[str
 
 def _open(stream: StreamConfig, loaded: Config) -> CameraSource:
     """The source as the daemon opens it: decoded, isolated and prepared as configured."""
-    from edge.assembly import deadlines_of, preparation_of
-    from edge.recording.packets import PacketQueue
-    from edge.sources.choose import Decoding, open_source
+    from edge.pipeline.build import deadlines_of, preparation_of
+    from edge.sources.choose import open_source
+    from edge.sources.direct import Decoding
+    from edge.video.packets import PacketQueue
 
     takes_packets = stream.record is not None and stream.record.content == "source"
     return open_source(

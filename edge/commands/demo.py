@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
+from edge.console import AsJson, err, out, print_json
 
 SCENE = "synthetic://street?seed=7&fps=30&size=1280x720&objects=14&live=1"
 
@@ -23,7 +23,7 @@ def demo(
 ) -> None:
     """Show a shipped model at work on a live page."""
     from edge.commands.run import describe
-    from edge.config import config_from_arguments
+    from edge.config.load import config_from_arguments
     from edge.daemon.service import run_service
     from edge.models.shipped import demo_model
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 from edge.errors import MissingError
 
 NEEDED = ("numpy", "opencv", "onnxruntime", "av")
@@ -14,7 +14,7 @@ def doctor(as_json: AsJson = False) -> None:
     """Report what this machine has and lacks, and how to get it."""
     from rich.markup import escape
 
-    from edge.daemon.doctor import examine
+    from edge.diagnose.doctor import examine
 
     findings = examine()
     if as_json:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
 from edge.commands.labelled import labelled
+from edge.console import AsJson, err, out, print_json
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
     from export.data.sample import Dataset
-    from export.evaluate import Report
+    from export.evaluate.evaluate import Report
 
 _CHECKPOINTS = (".pt", ".pth")
 
@@ -62,8 +62,8 @@ def _exported(checkpoint: Path, folder: Path) -> Path:
 
 def _measure(model: Path, dataset: Dataset, backend: str, batch: int, pictures: Path | None) -> Report:
     from edge.model import find_manifest
-    from export.evaluate import evaluate_model
-    from export.evaluate_pictures import SampleSheet, draw_report
+    from export.evaluate.evaluate import evaluate_model
+    from export.evaluate.pictures import SampleSheet, draw_report
 
     sheet = None
     if pictures is not None:
@@ -85,8 +85,8 @@ def _measure(model: Path, dataset: Dataset, backend: str, batch: int, pictures: 
 
 def _save(model: Path, report: Report) -> None:
     """Put the main metrics into the manifest beside the model, under its precision."""
-    from edge.manifest import write_sidecar
     from edge.model import find_manifest
+    from edge.models.manifest import write_sidecar
 
     manifest = find_manifest(model)
     accuracy = {**manifest.accuracy, manifest.precision: {k: round(v, 4) for k, v in report.metrics.items()}}

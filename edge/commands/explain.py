@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 
 COLOURS = {"ok": "green", "note": "cyan", "wrong": "red"}
 
@@ -22,8 +22,8 @@ def explain(
     """Say where a running daemon's time goes and what it drops."""
     from rich.markup import escape
 
-    from edge.daemon.explain import explain as remarks_on
-    from edge.server.client import ApiClient
+    from edge.commands.api_client import ApiClient
+    from edge.diagnose.explain import explain as remarks_on
 
     remarks = remarks_on(ApiClient(url, token_file, ca_file).get("/api/stats"))
     if as_json:

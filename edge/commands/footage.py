@@ -33,8 +33,8 @@ def candidates(
 
 def _from(origin: str, frames: int, seed: int, every_s: float, fingerprints: list[str] | None) -> Iterator[Candidate]:
     from calib.frames import PICTURES, dataset_candidates, folder_candidates, source_candidates
+    from edge.addresses.uris import masked
     from edge.sources.choose import open_source
-    from edge.uris import masked
 
     dataset = _dataset(origin)
     if dataset is not None:

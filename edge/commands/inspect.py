@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
+from edge.console import AsJson, err, out, print_json
 from edge.errors import ManifestError
 
 
@@ -25,12 +25,12 @@ def inspect(
 ) -> None:
     """Show what a model is; propose a manifest for a foreign one."""
     from edge.engines.choose import PLAN_SUFFIXES
-    from edge.manifest import manifest_path, read_sidecar, write_sidecar
+    from edge.models.manifest import manifest_path, read_sidecar, write_sidecar
 
     if model.suffix in PLAN_SUFFIXES:
         _show_engine(model, as_json)
         return
-    from edge.inspect.propose import propose_manifest
+    from edge.models.propose import propose_manifest
 
     beside = read_sidecar(model) if model.is_file() and not (write or to) else None
     proposal = propose_manifest(model, head=head)
@@ -66,7 +66,7 @@ def _corrected(
     manifest: Any, classes: Path | None, changes: dict[str, str | None], mean: str | None, std: str | None
 ) -> Any:
     """The proposal with the person's corrections, checked again."""
-    from edge.manifest import parse_manifest
+    from edge.models.manifest import parse_manifest
 
     raw = manifest.model_dump(mode="json", by_alias=True)
     raw["input"] |= {key: value for key, value in changes.items() if value is not None}
@@ -86,14 +86,14 @@ def _corrected(
 
 
 def _refuse_card(path: Path) -> None:
-    from edge.manifest import is_manifest
+    from edge.models.manifest import is_manifest
 
     if path.is_file() and not is_manifest(path):
         raise ManifestError(f"{path} exists and is no manifest of ours; write elsewhere with --out FILE")
 
 
 def _show_engine(model: Path, as_json: bool) -> None:
-    from edge.manifest import read_sidecar
+    from edge.models.manifest import read_sidecar
 
     manifest = read_sidecar(model) if model.is_file() else None
     if manifest is None:

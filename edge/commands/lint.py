@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 from edge.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from export.lint import LintReport
+    from export.lint.lint import LintReport
 
 
 def lint(
@@ -23,8 +23,8 @@ def lint(
     import onnx
     from google.protobuf.message import DecodeError
 
-    from export.lint import lint as check
-    from export.lint_targets import TARGETS, target_named
+    from export.lint.lint import lint as check
+    from export.lint.targets import TARGETS, target_named
 
     if target and target_named(target) is None:
         known = ", ".join(item.name for item in TARGETS)

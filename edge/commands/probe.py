@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 
 
 def probe(
@@ -20,11 +20,11 @@ def probe(
     """Say what a source is: size, measured rate, decoder."""
     import cv2
 
+    from edge.addresses.secrets import register_uri
+    from edge.addresses.uris import masked
     from edge.errors import SinkError
     from edge.files import atomic_path
-    from edge.secrets import register_uri
     from edge.sources.choose import open_source
-    from edge.uris import masked
 
     register_uri(uri)
     started = time.monotonic()

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
 from edge.commands.labelled import labelled
+from edge.console import AsJson, err, out, print_json
 from edge.errors import UsageError
 
 
@@ -29,7 +29,7 @@ def qat(
 
     from calib.clipping import METHODS
     from calib.ranges import load_table
-    from export.qat import QatOptions, fine_tune
+    from export.training.qat import QatOptions, fine_tune
 
     if method not in METHODS:
         raise UsageError(f"--method: expected one of {', '.join(METHODS)}, found {method!r}")

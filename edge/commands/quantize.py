@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
 from edge.commands.footage import candidates
 from edge.commands.labelled import labelled
+from edge.console import AsJson, err, out, print_json
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
     from calib.collect import Step
     from calib.frames import FrameSet
     from calib.ranges import RangeTable
-    from export.quantize import MethodChoice, QuantizeResult
+    from export.quantize.quantize import MethodChoice, QuantizeResult
 
 FOOTAGE_FRAMES = 60
 
@@ -54,9 +54,9 @@ def quantize(
 
     from calib.clipping import METHODS
     from calib.ranges import load_table
-    from export.qdq import FLAVOURS, Flavour
-    from export.quantize import QuantizeOptions
-    from export.quantize import quantize as run
+    from export.quantize.qdq import FLAVOURS, Flavour
+    from export.quantize.quantize import QuantizeOptions
+    from export.quantize.quantize import quantize as run
 
     if method not in ("auto", *METHODS):
         raise UsageError(f"--method: expected auto or one of {', '.join(METHODS)}, found {method!r}")
@@ -93,9 +93,9 @@ def quantize(
 def _footage(model: Path, origins: list[str] | None, table: RangeTable | None) -> FrameSet | None:
     """Frames of the footage that calibration has not seen."""
     from calib.frames import choose_frames
-    from calib.seen import seen_pictures
+    from calib.seen_pictures import seen_pictures
+    from edge.addresses.uris import masked
     from edge.model import find_manifest
-    from edge.uris import masked
 
     if not origins:
         return None
@@ -120,8 +120,8 @@ def _cast(
     destination: Path,
     as_json: bool,
 ) -> None:
-    from export.convert_fp16 import convert_to_half
-    from export.gate import main_value
+    from export.quantize.convert_fp16 import convert_to_half
+    from export.quantize.gate import main_value
 
     judged = labelled(model, data, "skip", images)
     result = convert_to_half(
@@ -153,13 +153,13 @@ def _cast(
 
 
 def _write_report(result: QuantizeResult, ranges: Path) -> None:
-    from export.quantize_report import write_report
+    from export.quantize.report import write_report
 
     write_report(result, ranges)
 
 
 class _Bars:
-    """Progress bars on standard error; see ``export.quantize.Progress``."""
+    """Progress bars on standard error; see ``export.quantize.quantize.Progress``."""
 
     def __init__(self) -> None:
         from rich.progress import Progress, TimeRemainingColumn
@@ -179,7 +179,7 @@ class _Bars:
 
 
 def _show(result: QuantizeResult, as_json: bool) -> None:
-    from export.gate import main_value
+    from export.quantize.gate import main_value
 
     name = result.before.main_metric
     facts = {

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
+from edge.console import AsJson, err, out, print_json
 from edge.errors import UsageError
 
 
@@ -21,9 +21,9 @@ def record(
     as_json: AsJson = False,
 ) -> None:
     """Record raw pictures with their times, for edge replay."""
-    from edge.config import config_from_arguments, load_config
+    from edge.config.load import config_from_arguments, load_config
     from edge.daemon.credentials import with_secrets
-    from edge.replay import record as record_streams
+    from edge.pipeline.replay import record as record_streams
 
     if (config is None) == (source is None) or not raw:
         raise UsageError("expected either --config or --source with --model; run: edge record --help")

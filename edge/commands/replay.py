@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 
 
 def replay(
@@ -19,7 +19,7 @@ def replay(
 ) -> None:
     """Run a recording again: the same JSONL, byte for byte."""
     from edge.files import atomic_path
-    from edge.replay import replay as replay_recording
+    from edge.pipeline.replay import replay as replay_recording
 
     digest = hashlib.sha256()
     with atomic_path(jsonl) as temporary, temporary.open("wb") as file:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, err, print_json
+from edge.console import AsJson, err, print_json
 from edge.errors import UsageError
 
 
@@ -32,10 +32,10 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Run cameras or files: edge.toml, or --source S --model M …"""
-    from edge import logs
-    from edge.config import config_from_arguments
-    from edge.daemon.remembered import load_or_last_good
+    from edge.config.load import config_from_arguments
+    from edge.daemon import logs
     from edge.daemon.service import Origin, run_service
+    from edge.daemon.state import load_or_last_good
 
     if (config is None) == (source is None):
         raise UsageError("expected either a configuration file or --source with --model; run: edge run --help")

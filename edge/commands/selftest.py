@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
+from edge.console import AsJson, err, out, print_json
 from edge.errors import EdgeError, UsageError
 
 

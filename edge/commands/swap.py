@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
+from edge.console import AsJson, err, out, print_json
 from edge.errors import ModelError, UsageError
 
 POLL_S = 0.3
@@ -26,7 +26,7 @@ def swap(
     as_json: AsJson = False,
 ) -> None:
     """Change a running daemon's model; back if anything fails."""
-    from edge.server.client import ApiClient
+    from edge.commands.api_client import ApiClient
 
     pairs = [text.partition("=") for text in renamed or ()]
     if any(not found or not new for new, found, _ in pairs):

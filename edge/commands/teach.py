@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
+from edge.console import AsJson, err, out, print_json
 from edge.errors import UsageError
 
 
@@ -33,9 +33,9 @@ def teach(
     from edge.files import sha256_of
     from edge.model import open_model
     from export.data.open_data import open_dataset
-    from export.teacher import LABELS, Teacher, TeachSettings
-    from export.teacher import teach as run
-    from export.teacher_sheet import write_sheets
+    from export.teach.sheet import write_sheets
+    from export.teach.teacher import LABELS, Teacher, TeachSettings
+    from export.teach.teacher import teach as run
 
     if doubt > keep:
         raise UsageError(f"--doubt: expected at most --keep ({keep}), found {doubt}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 
 
 def track(
@@ -23,8 +23,8 @@ def track(
     """Follow boxes through a sequence (MOTChallenge text)."""
     import time
 
-    from edge.mot_text import read_detections, read_motion, write_tracks
     from edge.trackers.choose import open_tracker
+    from edge.trackers.mot_text import read_detections, read_motion, write_tracks
 
     chosen = open_tracker(tracker)
     frames = read_detections(detections)

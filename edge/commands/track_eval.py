@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from edge.commands.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json
 
 COMBINED = "COMBINED"
 COLUMNS = ("HOTA", "DetA", "AssA", "MOTA", "IDF1", "IDSW", "FP", "FN")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edge.commands.console import AsJson, err, out, print_json
+from edge.console import AsJson, err, out, print_json
 
 
 def train(
@@ -25,7 +25,7 @@ def train(
 
     try:
         from export.config import load_config
-        from export.train import train as run_training
+        from export.training.train import train as run_training
     except ModuleNotFoundError as error:
         raise MissingError(f"training needs {error.name}; run: pip install 'edgeloop[train]'") from None
 

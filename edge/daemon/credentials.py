@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from edge.config import Config, StreamConfig
+from edge.addresses.secrets import read_secret, register_uri, with_credentials
+from edge.config.schema import Config, StreamConfig
 from edge.errors import ConfigError
-from edge.secrets import read_secret, register_uri, with_credentials
 
 SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file")
 MIN_TOKEN_CHARS = 16

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from edge.daemon.gpu_stats import DeviceFacts, read_device
-from edge.daemon.settings import GovernorSettings
-from edge.lane import Lane
+from edge.config.daemon import GovernorSettings
+from edge.diagnose.gpu_stats import DeviceFacts, read_device
+from edge.pipeline.stream import Lane
 
 log = logging.getLogger(__name__)
 # share of a camera's frames that is inferred, per level

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from edge.daemon.reload import Reloader
-from edge.daemon.remembered import keep_good, keep_swapped
+from edge.daemon.state import keep_good, keep_swapped
 from edge.errors import ConfigError, EdgeError, UsageError
-from edge.pipeline import Pipeline
-from edge.swap.swap import Phase, SwapReport
-from edge.worker import Worker
+from edge.pipeline.pipeline import Pipeline
+from edge.pipeline.swap.swap import Phase, SwapReport
+from edge.threads.worker import Worker
 
 log = logging.getLogger(__name__)
 POLL_S = 0.2

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.config import Config, ModelConfig, StreamConfig, load_config
+from edge.config.load import load_config
+from edge.config.schema import Config, ModelConfig, StreamConfig
 from edge.daemon.credentials import with_secrets
 from edge.errors import EdgeError
-from edge.pipeline import Pipeline
+from edge.pipeline.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 # keys of the file that are read once

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.config import Config, StreamConfig
+from edge.config.schema import Config, StreamConfig
 from edge.daemon.credentials import with_secrets
 from edge.daemon.governor import Governor
-from edge.daemon.gpu_stats import gpu_facts
-from edge.daemon.jetpack import jetson_facts
 from edge.daemon.notify import notify, status
 from edge.daemon.operations import Operations
-from edge.daemon.process_facts import process_facts
 from edge.daemon.reload import Reloader
-from edge.daemon.remembered import StartBook, state_dir, with_state_dir, with_swapped
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
+from edge.daemon.state import StartBook, state_dir, with_state_dir, with_swapped
 from edge.daemon.watchdog import Watchdog
+from edge.diagnose.gpu_stats import gpu_facts
+from edge.diagnose.jetpack import jetson_facts
+from edge.diagnose.process_facts import process_facts
 from edge.errors import EdgeError
-from edge.pipeline import Pipeline
-from edge.worker import Worker
+from edge.pipeline.pipeline import Pipeline
+from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
-    from edge.server.live import LiveBoard
+    from edge.server.board import LiveBoard
 
 log = logging.getLogger(__name__)
 TICK_S = 0.25

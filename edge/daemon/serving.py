@@ -7,18 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge.config import Config, StreamConfig
+from edge.addresses.secrets import read_secret
+from edge.addresses.uris import masked
+from edge.config.schema import Config, StreamConfig
 from edge.daemon.credentials import MIN_TOKEN_CHARS
 from edge.daemon.operations import Operations
 from edge.errors import ConfigError
-from edge.manifest import Manifest
-from edge.pipeline import Pipeline
-from edge.secrets import read_secret
+from edge.models.manifest import Manifest
+from edge.pipeline.pipeline import Pipeline
 from edge.server.access import Access
-from edge.uris import masked
 
 if TYPE_CHECKING:
-    from edge.server.live import LiveBoard
+    from edge.server.board import LiveBoard
     from edge.server.server import LiveServer
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
@@ -28,7 +28,7 @@ def live_page(config: Config) -> LiveBoard | None:
     """The board, where the configuration wants a live page."""
     if not config.server.enabled:
         return None
-    from edge.server.live import LiveBoard
+    from edge.server.board import LiveBoard
 
     return LiveBoard()
 

@@ -11,7 +11,7 @@ from typing import get_args
 from edge.engines import trial
 from edge.errors import MissingError, UsageError
 from edge.interfaces import Engine, EngineName
-from edge.manifest import Manifest
+from edge.models.manifest import Manifest
 
 LIBRARIES = ("openvino", "onnxruntime", "onnxruntime-gpu")
 # a TensorRT plan has been built for its batches; these take any
@@ -67,7 +67,7 @@ def _open(path: Path, manifest: Manifest, chosen: str, threads: int | None, max_
 
                 return OpenVinoEngine(path, kind=chosen, threads=threads, max_batch=max_batch)
             case "trt":
-                from edge.engines.trt import TrtEngine
+                from edge.engines.trt.engine import TrtEngine
 
                 engine: Engine = TrtEngine(path, manifest, max_batch=max_batch)
                 return engine

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.errors import EngineError
 from edge.interfaces import TensorInfo
-from edge.manifest import InputSpec
+from edge.models.manifest import InputSpec
 from edge.types import Array
 
 

@@ -17,7 +17,7 @@ import openvino as ov
 
 from edge.engines.trial import processor
 from edge.files import cache_folder, sha256_of, write_atomic
-from edge.manifest import content_hash
+from edge.models.manifest import content_hash
 
 log = logging.getLogger(__name__)
 MAX_KEPT = 20

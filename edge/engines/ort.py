@@ -15,8 +15,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from edge.engines.ort_binding import DeviceRunner
 from edge.engines.ort_providers import DEVICES, check_came_up, load_libraries, providers_for
 from edge.errors import EngineError, ModelError
-from edge.inspect.onnx_graph import read_graph
 from edge.interfaces import TensorInfo
+from edge.models.onnx_graph import read_graph
 from edge.types import Array
 
 log = logging.getLogger(__name__)

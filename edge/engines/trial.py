@@ -18,7 +18,7 @@ import numpy as np
 from edge.errors import EdgeError
 from edge.files import cache_folder, sha256_of, write_atomic
 from edge.interfaces import Engine
-from edge.manifest import content_hash
+from edge.models.manifest import content_hash
 
 log = logging.getLogger(__name__)
 SWITCH = "EDGELOOP_ENGINE_TRIAL"

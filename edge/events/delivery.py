@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge.backoff import Backoff
 from edge.errors import SinkError
 from edge.events.outbox import Outbox, StoredEvent
-from edge.metrics import Counters
+from edge.metrics.counters import Counters
+from edge.threads.backoff import Backoff
 
 log = logging.getLogger(__name__)
 BATCH = 64

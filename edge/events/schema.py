@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge.jsonl_record import WallClock
+from edge.metrics.clock import WallClock
 from edge.types import Event, Frame
 
 SCHEMA_FILE = Path(__file__).with_name("event.schema.json")

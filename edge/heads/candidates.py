@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge.boxes import nms_per_class
-from edge.manifest import Manifest
+from edge.models.manifest import Manifest
 from edge.types import Array, Detections, Float32, Int32, Int64, Letterbox
 
 MAX_CANDIDATES = 1000

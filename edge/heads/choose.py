@@ -11,7 +11,7 @@ from edge.heads.whole_frame import ClassifyHead, EmbeddingHead, SemanticHead
 from edge.heads.yolov8 import Yolov5Head, Yolov8Head
 from edge.heads.yolox import YoloxHead
 from edge.interfaces import Head
-from edge.manifest import HeadName, Manifest
+from edge.models.manifest import HeadName, Manifest
 
 HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
     "edgenet": EdgenetHead,

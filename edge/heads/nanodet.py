@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge.heads.candidates import detections, every_class, grid_centres
-from edge.manifest import Manifest
+from edge.models.manifest import Manifest
 from edge.types import Array, Float32, Int64, Letterbox, Prediction
 
 NANODET_STRIDES = (8, 16, 32)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge.heads.candidates import best_class, corners, detections
-from edge.manifest import InputSpec, Manifest
+from edge.models.manifest import InputSpec, Manifest
 from edge.types import Array, Float32, Letterbox, Prediction
 
 

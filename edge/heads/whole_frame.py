@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from edge.manifest import Manifest
+from edge.models.manifest import Manifest
 from edge.types import Array, Classification, Embedding, Float32, Letterbox, Prediction, Segmentation, UInt8
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.uris import kind_of
+from edge.addresses.uris import kind_of
 
 FOLDER = Path(__file__).parent
 

@@ -14,10 +14,10 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from edge.jsonl_record import picture_part
 from edge.overlay.palette import MONO, PANEL, SAFE, STATE_COLOURS, Colour
 from edge.overlay.shapes import MASK_OPACITY, draw_box, draw_shape, draw_trail, tint_classes, tint_mask
 from edge.overlay.text import Plate, PlateStyle, blend, draw_rows, draw_text, make_plate
+from edge.result_json import picture_part
 from edge.types import Classification, Detections, Float32, Label, Result, Segmentation, Tracks, UInt8
 
 REFERENCE_SIDE_PX = 720

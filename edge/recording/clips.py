@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.config.recording import RecordSettings
 from edge.recording.cutter import GAP_S, NS_PER_S, Ended
 from edge.recording.recording import RecordingFolder
-from edge.recording.settings import RecordSettings
 from edge.types import Frame, Result
 
 

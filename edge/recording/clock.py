@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from edge.jsonl_record import WallClock
+from edge.metrics.clock import WallClock
 
 log = logging.getLogger(__name__)
 NS_PER_S = 1_000_000_000

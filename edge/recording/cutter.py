@@ -11,13 +11,13 @@ from pathlib import Path
 
 import av
 
+from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.metrics import Counters
-from edge.recording.encoder import TICKS_PER_S, Packet, VideoForm
+from edge.metrics.counters import Counters
 from edge.recording.fragments import FragmentFile
-from edge.recording.packets import Mark
 from edge.recording.recording import RecordingFolder
-from edge.recording.settings import RecordSettings
+from edge.video.encoder import TICKS_PER_S, Packet, VideoForm
+from edge.video.packets import Mark
 
 log = logging.getLogger(__name__)
 # a fragment is written when the next one begins: the rest of fragment_s is for that picture, the encoder and the disk

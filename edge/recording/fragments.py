@@ -15,7 +15,7 @@ from typing import Any
 import av
 
 from edge.errors import SinkError
-from edge.recording.encoder import Packet, VideoForm, copied_stream, media_packet
+from edge.video.encoder import Packet, VideoForm, copied_stream, media_packet
 
 Write = Callable[[int, bytes], int]
 # each key picture begins a fragment; nothing is written behind what is already on disk

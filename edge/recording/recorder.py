@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.metrics import Counters
+from edge.config.recording import RecordSettings
+from edge.metrics.counters import Counters
 from edge.recording.cutter import GAP_S, KEY_SHARE, NS_PER_S, Coded, Cutter, Ended
-from edge.recording.encoder import TICKS_PER_S, VideoEncoder
-from edge.recording.packets import Mark
 from edge.recording.recording import RecordingFolder
-from edge.recording.settings import RecordSettings
 from edge.types import UInt8
+from edge.video.encoder import TICKS_PER_S, VideoEncoder
+from edge.video.packets import Mark
 
 
 @dataclass(frozen=True, slots=True)

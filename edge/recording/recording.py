@@ -16,14 +16,14 @@ from pathlib import Path
 import av
 
 from edge.errors import SinkError
-from edge.metrics import Counters
+from edge.metrics.counters import Counters
 from edge.recording.clock import RecordingClock
 from edge.recording.disk import NO_ROOM, Disk, in_words, is_there, locked, sync_folder
-from edge.recording.encoder import TICKS_PER_S, VideoForm
 from edge.recording.fragments import FragmentFile, cut_to_whole
 from edge.recording.index import Recorded, RecordingIndex, described
 from edge.recording.names import PART_SUFFIX, is_taken, name_at, part_of, unused, whole_of
 from edge.recording.retention import Keep, Kept, remove, too_many
+from edge.video.encoder import TICKS_PER_S, VideoForm
 
 log = logging.getLogger(__name__)
 NS_PER_S = 1_000_000_000

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.recording.settings import RecordSettings
+from edge.config.recording import RecordSettings
 
 log = logging.getLogger(__name__)
 NS_PER_DAY = 86_400_000_000_000

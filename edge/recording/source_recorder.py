@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import av
 
-from edge.metrics import Counters
+from edge.config.recording import RecordSettings
+from edge.metrics.counters import Counters
 from edge.recording.cutter import GAP_S, KEY_SHARE, Coded, Cutter, Ended
-from edge.recording.encoder import TICKS_PER_S, Packet, VideoForm
-from edge.recording.packets import Item, Mark, PacketForm, SourcePacket
-from edge.recording.parameter_sets import parameter_sets
 from edge.recording.recording import RecordingFolder
-from edge.recording.settings import RecordSettings
+from edge.video.encoder import TICKS_PER_S, Packet, VideoForm
+from edge.video.packets import Item, Mark, PacketForm, SourcePacket
+from edge.video.parameter_sets import parameter_sets
 
 CODECS = ("h264", "hevc")
 # cameras repeat or turn back a time stamp now and then; more than this is another course of time

@@ -16,11 +16,11 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from edge.addresses.secrets import redacted_value
 from edge.overlay.palette import SAFE
-from edge.secrets import redacted_value
 from edge.server.access import Access
+from edge.server.board import LiveBoard
 from edge.server.guard import Guard
-from edge.server.live import LiveBoard
 from edge.server.operate import Operable, OperateRoutes
 from edge.server.push import (
     BOUNDARY,

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from edge.errors import EdgeError
-from edge.server.small_body import read_small
+from edge.server.request_body import read_small
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_CLASSES = 1000

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
-from edge.server.live import LiveBoard, Shown, Viewer
+from edge.server.board import LiveBoard, Shown, Viewer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

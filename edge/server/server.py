@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge.errors import SinkError
 from edge.server.access import Access
+from edge.server.board import LiveBoard
 from edge.server.limits import Connections, Listener, limited_protocol
-from edge.server.live import LiveBoard
 
 if TYPE_CHECKING:
     from edge.server.operate import Operable

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import MissingError, SinkError, UsageError
-from edge.metrics import Counters
-from edge.server.live import LiveBoard, Viewer
+from edge.metrics.counters import Counters
+from edge.server.board import LiveBoard, Viewer
 from edge.types import UInt8
 
 if TYPE_CHECKING:
-    from edge.recording.encoder import Packet
-    from edge.webrtc.track import PacketTrack
-    from edge.webrtc.video import VideoFeed
+    from edge.video.encoder import Packet
+    from edge.video.webrtc.track import PacketTrack
+    from edge.video.webrtc.video import VideoFeed
 
 log = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ class Peers:
             await asyncio.to_thread(feed.join, 1.0)
 
     async def _negotiate(self, peer: _Peer, sdp: str, asked_from: str) -> str:
-        from edge.webrtc.offer import checked_offer
-        from edge.webrtc.track import PacketTrack, answer_to, connection_with
+        from edge.video.webrtc.offer import checked_offer
+        from edge.video.webrtc.track import PacketTrack, answer_to, connection_with
 
         offer = checked_offer(sdp, asked_from)
 
@@ -180,7 +180,7 @@ class Peers:
 
     async def _watch(self, peer: _Peer) -> None:
         """End a viewer that went without a word."""
-        from edge.webrtc.track import ReportWatch
+        from edge.video.webrtc.track import ReportWatch
 
         reports = ReportWatch(peer.connection)
         while await reports.silent_s() < SILENCE_S:
@@ -189,7 +189,7 @@ class Peers:
         self._end_soon(peer)
 
     def _new_feed(self, stream: str) -> VideoFeed:
-        from edge.webrtc.video import VideoFeed
+        from edge.video.webrtc.video import VideoFeed
 
         def call(act: Any, *arguments: Any) -> None:
             # the loop may close between this packet and the end of the server
@@ -261,10 +261,10 @@ class Peers:
 
 
 def _encoder() -> str:
-    from edge.recording.encoder import find_encoder
+    from edge.video.encoder import find_encoder
 
     try:
-        import edge.webrtc.track  # noqa: F401 - loads aiortc
+        import edge.video.webrtc.track  # noqa: F401 - loads aiortc
     except ImportError:
         raise MissingError("WebRTC: aiortc is not installed; run: pip install 'edgeloop[webrtc]'") from None
     return find_encoder(is_hardware_wanted=True)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.errors import MissingError, SinkError, UsageError
-from edge.server.small_body import read_small
+from edge.server.request_body import read_small
 
 if TYPE_CHECKING:
     from edge.server.webrtc import Peers

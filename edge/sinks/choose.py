@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.addresses.uris import without_keys
 from edge.errors import UsageError
 from edge.interfaces import Sink
-from edge.jsonl_record import DEFAULT_SCORE, ResultEncoder, WallClock
-from edge.uris import without_keys
+from edge.metrics.clock import WallClock
+from edge.result_json import DEFAULT_SCORE, ResultEncoder
 
 FORMS = (
     "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, record:FOLDER, hls:FOLDER, rtsp://…, rtmp://…, "
@@ -62,7 +63,7 @@ def open_sink(
 
             return SnapshotSink(Path(place) / f"{file_name(stream)}.jpg")
         case "record":
-            from edge.recording.settings import RecordSettings
+            from edge.config.recording import RecordSettings
             from edge.sinks.record import RecordSink
 
             return RecordSink(RecordSettings(folder=Path(place)), file_name(stream), fps=fps, clock=clock)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from edge.events.desk import EventDesk
 from edge.events.schema import ModelFacts
+from edge.events.writer import EventDesk
 from edge.types import Result, UInt8
 
 

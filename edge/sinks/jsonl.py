@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge.errors import SinkError
-from edge.jsonl_record import ResultEncoder
+from edge.result_json import ResultEncoder
 from edge.types import Result, UInt8
 
 STDOUT_FD = 1

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from edge.jsonl_record import DEFAULT_SCORE, ResultEncoder, WallClock, event_json
-from edge.server.live import LiveBoard
+from edge.metrics.clock import WallClock
+from edge.result_json import DEFAULT_SCORE, ResultEncoder, event_json
+from edge.server.board import LiveBoard
 from edge.types import Result, UInt8
 
 

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from edge.config.events import MqttSettings
 from edge.errors import MissingError, SinkError
 from edge.events.delivery import Delivered
 from edge.events.outbox import StoredEvent
-from edge.events.settings import MqttSettings
 
 QOS_ACKNOWLEDGED = 1
 KEEP_ALIVE_S = 30

@@ -5,21 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.handoff import DropQueue
-from edge.jsonl_record import WallClock
-from edge.metrics import Counters
+from edge.metrics.clock import WallClock
+from edge.metrics.counters import Counters
 from edge.recording.clips import ClipNames
 from edge.recording.clock import RecordingClock
 from edge.recording.disk import Disk
-from edge.recording.encoder import find_encoder
 from edge.recording.index import Recorded
 from edge.recording.recorder import Recorder, Shot
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
-from edge.recording.settings import RecordSettings
+from edge.threads.drop_queue import DropQueue
+from edge.threads.worker import Worker
 from edge.types import Result, UInt8
-from edge.worker import Worker
+from edge.video.encoder import find_encoder
 
 # whole pictures: 8 of 720p are 22 MB
 CAPACITY = 8

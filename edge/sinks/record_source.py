@@ -5,19 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.jsonl_record import WallClock
+from edge.metrics.clock import WallClock
 from edge.recording.clips import ClipNames
 from edge.recording.clock import RecordingClock
 from edge.recording.disk import Disk
 from edge.recording.index import Recorded
-from edge.recording.packets import Mark, PacketQueue
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
-from edge.recording.settings import RecordSettings
 from edge.recording.source_recorder import SourceRecorder
+from edge.threads.worker import Worker
 from edge.types import Result, UInt8
-from edge.worker import Worker
+from edge.video.packets import Mark, PacketQueue
 
 IDLE_S = 0.25
 CLOSE_TIMEOUT_S = 15.0

@@ -19,16 +19,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.backoff import Backoff
+from edge.addresses.secrets import register_pushed
+from edge.addresses.uris import masked, without_keys
 from edge.errors import SinkError
-from edge.handoff import DropQueue
-from edge.metrics import Counters
-from edge.recording.encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
-from edge.secrets import register_pushed
+from edge.metrics.counters import Counters
 from edge.sinks.restream_child import LENGTH, PACKET
+from edge.threads.backoff import Backoff
+from edge.threads.drop_queue import DropQueue
+from edge.threads.worker import Worker
 from edge.types import Result, UInt8
-from edge.uris import masked, without_keys
-from edge.worker import Worker
+from edge.video.encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
 
 log = logging.getLogger(__name__)
 # the picture that is encoded, and the newest one

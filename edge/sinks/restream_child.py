@@ -21,8 +21,8 @@ from typing import Any
 
 import av
 
-from edge.recording.encoder import Packet, VideoForm, copied_stream, media_packet
-from edge.srt import SrtStream
+from edge.video.encoder import Packet, VideoForm, copied_stream, media_packet
+from edge.video.srt import SrtStream
 
 PR_SET_PDEATHSIG = 1
 LENGTH = struct.Struct("!I")

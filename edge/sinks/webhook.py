@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from edge.addresses.secrets import register_pushed
+from edge.addresses.uris import without_keys
+from edge.config.events import WebhookSettings
 from edge.errors import SinkError
 from edge.events.delivery import Delivered
 from edge.events.outbox import StoredEvent
-from edge.events.settings import WebhookSettings
-from edge.secrets import register_pushed
-from edge.uris import without_keys
 
 log = logging.getLogger(__name__)
 # the request itself is wrong and will never be right; everything else may be mended at the other end

@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from edge.backoff import Backoff
+from edge.addresses.secrets import read_secret, register_pushed
+from edge.addresses.uris import without_keys
 from edge.errors import MissingError, SinkError, UsageError
-from edge.metrics import Counters
-from edge.recording.encoder import Packet, find_encoder
-from edge.secrets import read_secret, register_pushed
+from edge.metrics.counters import Counters
 from edge.sinks.whip_http import Answer, ask
+from edge.threads.backoff import Backoff
+from edge.threads.worker import Worker
 from edge.types import Result, UInt8
-from edge.uris import without_keys
-from edge.worker import Worker
+from edge.video.encoder import Packet, find_encoder
 
 if TYPE_CHECKING:
-    from edge.webrtc.track import PacketTrack
-    from edge.webrtc.video import VideoFeed
+    from edge.video.webrtc.track import PacketTrack
+    from edge.video.webrtc.video import VideoFeed
 
 log = logging.getLogger(__name__)
 SDP = "application/sdp"
@@ -109,7 +109,7 @@ class WhipSink:
 
     def __init__(self, endpoint: WhipEndpoint, *, fps: float, patience: WhipPatience = PATIENCE) -> None:
         try:
-            import edge.webrtc.track  # noqa: F401 - loads aiortc
+            import edge.video.webrtc.track  # noqa: F401 - loads aiortc
         except ImportError:
             raise MissingError("whip: aiortc is not installed; run: pip install 'edgeloop[webrtc]'") from None
         self.name = endpoint.label
@@ -151,7 +151,7 @@ class WhipSink:
 
     async def _push(self, stopping: threading.Event) -> None:
         """One connection, until it fails or the stream ends."""
-        from edge.webrtc.track import PacketTrack, accept_answer, connection_with
+        from edge.video.webrtc.track import PacketTrack, accept_answer, connection_with
 
         def ask_key() -> None:
             if self._feed is not None:
@@ -175,7 +175,7 @@ class WhipSink:
 
     async def _call(self, connection: Any) -> Answer:
         """Offer the video."""
-        from edge.webrtc.track import offer_of
+        from edge.video.webrtc.track import offer_of
 
         answer = await self._ask("POST", self._endpoint.url, await offer_of(connection))
         if answer.status != 201:
@@ -192,7 +192,7 @@ class WhipSink:
             await asyncio.sleep(POLL_S / 4)
 
     async def _send(self, connection: Any, track: PacketTrack, stopping: threading.Event) -> None:
-        from edge.webrtc.track import ReportWatch
+        from edge.video.webrtc.track import ReportWatch
 
         feed, reports = self._start_feed(track), ReportWatch(connection)
         if self.error:
@@ -209,7 +209,7 @@ class WhipSink:
                 raise SinkError(f"the receiver has reported nothing for {self._patience.silence_s:g} s")
 
     def _start_feed(self, track: PacketTrack) -> VideoFeed:
-        from edge.webrtc.video import VideoFeed
+        from edge.video.webrtc.video import VideoFeed
 
         loop = asyncio.get_running_loop()
 

@@ -14,13 +14,13 @@ import av.error
 import numpy as np
 from av.codec.context import Flags
 
+from edge.addresses.uris import kind_of, masked
 from edge.errors import SourceError
 from edge.interfaces import SourceInfo
-from edge.recording.packets import PacketForm, PacketTaker, SourcePacket
 from edge.sources.prepared import MakeRoom
-from edge.srt import SrtError, SrtStream
 from edge.types import UInt8
-from edge.uris import kind_of, masked
+from edge.video.packets import PacketForm, PacketTaker, SourcePacket
+from edge.video.srt import SrtError, SrtStream
 
 OPEN_TIMEOUT_S = 8.0
 READ_TIMEOUT_S = 8.0

@@ -12,10 +12,10 @@ from urllib.parse import parse_qsl
 
 import cv2
 
+from edge.addresses.uris import SourceKind, kind_of, masked
 from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
 from edge.types import UInt8
-from edge.uris import SourceKind, kind_of, masked
 
 OPEN_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 5.0

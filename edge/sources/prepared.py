@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
-from edge.capture.health import Change, HealthMonitor, HealthSettings
-from edge.capture.motion_gate import GateSettings, MotionGate
-from edge.capture.picture import Pace, PicturePreparer, PictureSettings
 from edge.interfaces import Source, SourceInfo
+from edge.sources.health import Change, HealthMonitor, HealthSettings
+from edge.sources.motion_gate import GateSettings, MotionGate
+from edge.sources.picture import Pace, PicturePreparer, PictureSettings
 from edge.types import UInt8
 
 # height, width → (H, W, 3) uint8 to decode into, or None

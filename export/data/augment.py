@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.random import Generator
 
-from edge.manifest import InputSpec
-from edge.preprocess import fit
+from edge.models.manifest import InputSpec
+from edge.models.preprocess import fit
 from edge.types import UInt8
 from export.data.augment_pixels import PixelSettings, change_pixels
 from export.data.geometry import PAD_LEVEL, Placement, Window, paint, paint_mask, place_labels, turned
@@ -163,7 +163,7 @@ def _turning(other: Callable[[int], Sample], settings: AugmentSettings, rng: Gen
 
 
 def letterboxed(width: int, height: int, size: Size) -> Placement:
-    """How ``edge.preprocess`` places a picture of this size."""
+    """How ``edge.models.preprocess`` places a picture of this size."""
     spec = InputSpec(name="frames", width=size[1], height=size[0], layout="nhwc", dtype="uint8", colour="bgr")
     return Placement.of_letterbox(fit(width, height, spec))
 

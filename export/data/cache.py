@@ -40,7 +40,7 @@ class CachedDataset:
     """A data set whose pictures come resized to fit into a size, from a cache file where they are in it already.
 
     Boxes and masks are resized with the picture. What is resized once is letterboxed to the same size without being
-    resized again, so the pixels are those that ``edge.preprocess`` makes of the original. Safe for many threads.
+    resized again, so the pixels are those that ``edge.models.preprocess`` makes of the original. Safe for many threads.
     """
 
     def __init__(self, dataset: Dataset, folder: Path, size: Size, *, max_bytes: int = 32 << 30) -> None:

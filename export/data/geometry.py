@@ -50,7 +50,7 @@ class Placement:
 
     @classmethod
     def of_letterbox(cls, box: Letterbox) -> Placement:
-        """The placement that ``edge.preprocess`` uses, its rounding to whole pixels included."""
+        """The placement that ``edge.models.preprocess`` uses, its rounding to whole pixels included."""
         width = max(1, round(box.frame_width * box.scale_x))
         height = max(1, round(box.frame_height * box.scale_y))
         return cls(width / box.frame_width, height / box.frame_height, int(box.pad_x), int(box.pad_y))

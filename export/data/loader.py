@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.random import Generator
 
-from edge.manifest import InputSpec
-from edge.preprocess import Preprocessor
+from edge.models.manifest import InputSpec
+from edge.models.preprocess import Preprocessor
 from edge.types import Bool, Float32, Float64, Int32, Int64, UInt8
 from export.data.augment import AugmentSettings, Size, augment, letterboxed
 from export.data.geometry import Window, paint_mask, place_labels
@@ -162,7 +162,7 @@ def epoch_order(num_samples: int, batch_size: int, seed: int, epoch: int, weight
 
 
 def letterbox_sample(sample: Sample, size: Size) -> Sample:
-    """The sample as the runtime would see it: its picture from ``edge.preprocess``, its labels moved along."""
+    """The sample as the runtime would see it: its picture from ``edge.models.preprocess``, its labels moved along."""
     height, width = size
     spec = InputSpec(name="frames", width=width, height=height, layout="nhwc", dtype="uint8", colour="bgr")
     tensor, _ = Preprocessor(spec, 1).images([sample.image])

@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl, urlencode
 from edge.errors import DataError, UsageError
 from export.data.checks import OnError, Problems, check_entries
 from export.data.class_folders import read_class_folders
+from export.data.class_subset import only
 from export.data.coco import read_coco
+from export.data.concat import JoinedDataset, first
 from export.data.entries import FileDataset, Reading
 from export.data.image_file import list_images
-from export.data.join import JoinedDataset, first
 from export.data.masks import read_masks
-from export.data.only import only
 from export.data.sample import Dataset, DataTask
 from export.data.voc import read_voc
 from export.data.yolo import read_yolo

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from edge.heads.choose import open_head
-from edge.manifest import InputSpec, Manifest, Provenance, Thresholds
-from edge.preprocess import Preprocessor
+from edge.models.manifest import InputSpec, Manifest, Provenance, Thresholds
+from edge.models.preprocess import Preprocessor
 from edge.types import Prediction, UInt8
 from export.config import TrainConfig
 from export.models.blocks import conv_units, fused

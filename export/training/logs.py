@@ -12,7 +12,7 @@ from types import TracebackType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from edge.commands.console import err
+from edge.console import err
 from edge.files import write_atomic
 
 log = logging.getLogger(__name__)

@@ -18,17 +18,18 @@ from export.config import TrainConfig
 from export.data.augment import AugmentSettings
 from export.data.loader import BatchSamples, Loader, make_loader
 from export.data.sample import Dataset
-from export.losses import Loss
 from export.models.build import Network
-from export.training import optim, pictures
+from export.training import optim
+from export.training import plots as pictures
 from export.training.balance import draw_weights
 from export.training.checkpoint import BEST, LAST, Checkpoint, Place, save_checkpoint
 from export.training.distributed import Processes
 from export.training.ema import Average
-from export.training.judge import METRIC, judge
 from export.training.logs import Journal, ProgressBar, epoch_line
-from export.training.start import identity_of, interrupted, shared, start_network, start_step, start_teacher
+from export.training.losses import Loss
+from export.training.setup import identity_of, interrupted, shared, start_network, start_step, start_teacher
 from export.training.step import rescaled, to_targets
+from export.training.validate import METRIC, judge
 
 log = logging.getLogger(__name__)
 SEED_STRIDE = 1_000_003

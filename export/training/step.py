@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.assign import Truth
 from export.config import TrainConfig
 from export.data.loader import BatchSamples
-from export.losses import Loss, classification_loss, detection_loss, segmentation_loss
 from export.models.build import Network
 from export.models.classifier import Classifier
 from export.models.detector import STRIDES, Detector, grid_points
 from export.models.graph import GREY_LEVELS
 from export.models.segmenter import Segmenter
-from export.training.imitate import Imitation
+from export.training.assign import Truth
+from export.training.distill import Imitation
+from export.training.losses import Loss, classification_loss, detection_loss, segmentation_loss
 
 COARSEST = STRIDES[-1]
 

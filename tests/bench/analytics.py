@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from edge.analytics.analytics import StreamAnalytics
-from edge.analytics.settings import AnalyticsSettings, HeatmapSettings, LineSettings, ZoneSettings
+from edge.config.analytics import AnalyticsSettings, HeatmapSettings, LineSettings, ZoneSettings
 from edge.types import Tracks
 
 FRAMES, FPS = 600, 30

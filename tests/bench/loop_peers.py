@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge.pipeline import Pipeline
-    from edge.server.live import LiveBoard
+    from edge.pipeline.pipeline import Pipeline
+    from edge.server.board import LiveBoard
 
 STREAM = "clip"
 PLAIN = Path(__file__).with_name("plain_loop.py")
@@ -30,9 +30,9 @@ PLAIN = Path(__file__).with_name("plain_loop.py")
 
 def our_line(model: str, video: str, threads: int, draws: bool) -> tuple[Pipeline, LiveBoard | None]:
     """Edgeloop's pipeline for every frame, not started; with ``draws`` and a board for a viewer, else with JSONL."""
-    from edge.config import config_from_arguments
-    from edge.pipeline import Pipeline
-    from edge.server.live import LiveBoard
+    from edge.config.load import config_from_arguments
+    from edge.pipeline.pipeline import Pipeline
+    from edge.server.board import LiveBoard
     from edge.trackers import association
 
     board = LiveBoard() if draws else None
@@ -80,7 +80,7 @@ def run_ours(model: str, video: str, threads: int, draws: bool) -> dict[str, flo
 
 def run_bare(model: str, video: str, threads: int, seconds: float = 6.0) -> dict[str, float]:
     """The engine alone, on one frame."""
-    from edge.measure import first_images, measure_engine
+    from edge.bench.loop import first_images, measure_engine
     from edge.model import open_model
 
     opened = open_model(Path(model), engine="ort", threads=threads, max_batch=1)

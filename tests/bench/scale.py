@@ -23,12 +23,12 @@ import cv2
 sys.path.insert(0, str(Path(__file__).parent))
 from overlay import result
 
-from edge.config import parse_config
-from edge.jsonl_record import ResultEncoder
-from edge.measure import measure_engine, measure_loop
+from edge.bench.loop import measure_engine, measure_loop
+from edge.config.load import parse_config
 from edge.model import open_model
+from edge.models.preprocess import Preprocessor
 from edge.overlay.overlay import Overlay, StreamState
-from edge.preprocess import Preprocessor
+from edge.result_json import ResultEncoder
 from edge.scene.street import Street
 from edge.trackers.choose import open_tracker
 

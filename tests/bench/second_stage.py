@@ -14,9 +14,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import cv2
 import numpy as np
 
-from edge.analytics.settings import SecondStageSettings
+from edge.config.analytics import SecondStageSettings
 from edge.model import open_model
-from edge.second_stage import CropClassifier
+from edge.second_stage.classifier import CropClassifier
 from edge.trackers.appearance import CropEmbedder
 from edge.trackers.camera_motion import CameraMotion
 from edge.trackers.tracker import MotionTracker

@@ -23,14 +23,14 @@ from calib.graph import load_float_model
 from calib.ranges import RangeTable
 from edge.model import find_manifest
 from edge.types import Array
-from export.convert_fp16 import convert_to_half
 from export.data.open_data import first, open_dataset
 from export.data.sample import Dataset
-from export.evaluate import Report
-from export.gate import Gate, Remembered, main_value
-from export.latency import compare_latency
-from export.lint import lint
-from export.quantize import QuantizeOptions, quantize
+from export.evaluate.evaluate import Report
+from export.lint.lint import lint
+from export.quantize.convert_fp16 import convert_to_half
+from export.quantize.gate import Gate, Remembered, main_value
+from export.quantize.latency import compare_latency
+from export.quantize.quantize import QuantizeOptions, quantize
 
 pytestmark = [pytest.mark.bench, pytest.mark.shared, pytest.mark.timeout(3600)]
 CALIBRATION_FRAMES = 100

@@ -25,14 +25,14 @@ import numpy as np
 import pytest
 
 from edge.boxes import nms_per_class
-from edge.capture.ring import NUM_SLOTS, RingLimit, RingReader, RingWriter, receive, send
-from edge.handoff import LatestFrames
 from edge.heads.choose import open_head
-from edge.jsonl_record import ResultEncoder
-from edge.manifest import Manifest, parse_manifest
+from edge.models.manifest import Manifest, parse_manifest
+from edge.models.preprocess import Preprocessor, fit
 from edge.overlay.overlay import Overlay, StreamState
-from edge.preprocess import Preprocessor, fit
+from edge.pipeline.latest_frames import LatestFrames
+from edge.result_json import ResultEncoder
 from edge.scene.street import Street
+from edge.sources.isolation.ring import NUM_SLOTS, RingLimit, RingReader, RingWriter, receive, send
 from edge.trackers.choose import open_tracker
 from edge.types import Detections, Frame, UInt8
 

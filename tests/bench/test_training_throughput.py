@@ -15,7 +15,7 @@ from export.data.open_data import open_dataset
 from export.training import optim
 from export.training.distributed import Processes
 from export.training.loop import Trainer
-from export.training.start import start_network
+from export.training.setup import start_network
 from export.training.step import TrainingStep, to_targets
 
 STEPS = 12

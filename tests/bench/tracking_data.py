@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.commands.track_eval import COMBINED, evaluate
 from edge.interfaces import Tracker
-from edge.mot_text import read_detections, read_motion, write_tracks
+from edge.trackers.mot_text import read_detections, read_motion, write_tracks
 from edge.types import Detections, Float64, Tracks
 
 KITTI_CLASSES = {"car": (1, 2), "pedestrian": (4, 5)}

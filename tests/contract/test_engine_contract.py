@@ -14,7 +14,7 @@ from edge.engines.ahead import AheadEngine
 from edge.engines.choose import open_engine
 from edge.errors import EdgeError, EngineError, MissingError, ModelError, UsageError
 from edge.interfaces import Engine
-from edge.manifest import InputSpec, Manifest
+from edge.models.manifest import InputSpec, Manifest
 
 SPEC = InputSpec(name="frames", width=8, height=4, layout="nhwc", dtype="uint8", colour="bgr")
 MANIFEST = Manifest(name="m", task="detect", head="edgenet", input=SPEC, classes=("x",))

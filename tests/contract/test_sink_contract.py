@@ -10,7 +10,7 @@ import pytest
 
 from edge.errors import SinkError
 from edge.interfaces import Sink
-from edge.server.live import LiveBoard
+from edge.server.board import LiveBoard
 from edge.sinks.choose import open_sink
 from edge.sinks.live import LiveSink
 from edge.types import Classification, Detections, Event, Frame, Result, Tracks, UInt8

@@ -11,7 +11,8 @@ import pytest
 
 from edge.errors import SourceError
 from edge.interfaces import Source
-from edge.sources.choose import Decoding, open_source
+from edge.sources.choose import open_source
+from edge.sources.direct import Decoding
 from edge.sources.replay import RawWriter
 
 NUM_FRAMES = 6

@@ -16,15 +16,15 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 SOURCES = (
-    "edge/trt/api.py",
-    "edge/trt/callbacks.py",
-    "edge/trt/runtime.py",
-    "edge/cuda/slot.py",
-    "edge/engines/trt.py",
-    "export/engine.py",
-    "export/engine_graph.py",
-    "export/engine_limits.py",
-    "export/engine_report.py",
+    "edge/engines/trt/api.py",
+    "edge/engines/trt/callbacks.py",
+    "edge/engines/trt/runtime.py",
+    "edge/engines/trt/slot.py",
+    "edge/engines/trt/engine.py",
+    "export/build/engine.py",
+    "export/build/graph.py",
+    "export/build/limits.py",
+    "export/build/report.py",
     "tests/fake_tensorrt.py",
     "tests/unit/test_trt_api.py",
 )

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edge.overlay.overlay import Overlay, StreamState
-from edge.server.live import LiveBoard
+from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
 from edge.sinks.live import LiveSink
 from edge.types import Detections, Event, Frame, Result, Tracks, UInt8

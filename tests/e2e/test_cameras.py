@@ -20,11 +20,12 @@ import psutil
 import pytest
 
 from edge.chaos.camera import ChaosCamera
-from edge.config import StreamConfig
+from edge.config.schema import StreamConfig
 from edge.errors import ConfigError, EdgeError, MissingError, SourceError
-from edge.memory_plan import PROCESS_MB, plan_memory
-from edge.pipeline import Pipeline
-from edge.sources.isolated import Deadlines, IsolatedSource
+from edge.pipeline.memory_plan import PROCESS_MB, plan_memory
+from edge.pipeline.pipeline import Pipeline
+from edge.sources.deadlines import Deadlines
+from edge.sources.isolation.source import IsolatedSource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from camera_rig import (
@@ -182,7 +183,8 @@ def test_an_isolated_file_gives_every_frame_of_the_film(tmp_path: Path) -> None:
 
 def test_the_child_dies_with_its_parent() -> None:
     code = (
-        "from edge.sources.isolated import *; s = IsolatedSource('synthetic://street?seed=1&size=320x180&live=1', "
+        "from edge.sources.isolation.source import *; "
+        "s = IsolatedSource('synthetic://street?seed=1&size=320x180&live=1', "
         "deadlines=Deadlines(open_s=20)); print(s.pid, flush=True); import time; time.sleep(60)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.capacity import measure_capacity
-from edge.config import parse_config
+from edge.bench.capacity import measure_capacity
+from edge.config.load import parse_config
 from edge.engines.null import NullEngine
 
 

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 import typer
+from tests.servers.chaos_proxy import ChaosProxy, NetworkFault
 from typer.testing import CliRunner
 
 from edge.chaos import drills
 from edge.chaos.camera import FAULTS, ChaosCamera, Fault
 from edge.chaos.drills import Verdict, run_drills
-from edge.chaos.proxy import ChaosProxy, NetworkFault
 from edge.commands.selftest import selftest
 from edge.errors import EdgeError, SourceError, UsageError
-from edge.sources.isolated import Deadlines, IsolatedSource
+from edge.sources.deadlines import Deadlines
+from edge.sources.isolation.source import IsolatedSource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from camera_rig import RtspServer, emitted, null_pipeline, unaccounted, wait_for

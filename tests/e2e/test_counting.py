@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.analytics.analytics import StreamAnalytics
-from edge.analytics.settings import AnalyticsSettings, LineSettings
+from edge.config.analytics import AnalyticsSettings, LineSettings
 from edge.scene.traffic import Actor, Traffic
 from edge.scene.truth import CLASSES
 from edge.scene.variation import SceneVariation, draw_variation

@@ -26,7 +26,7 @@ NUM_FRAMES = 240
 
 def judge(model: Path) -> float:
     from export.data.open_data import open_dataset
-    from export.evaluate import evaluate
+    from export.evaluate.evaluate import evaluate
 
     dataset = open_dataset(
         f"synthetic:street?seed={UNSEEN_SEED}&count={NUM_PICTURES}&size=1280x720&variety=plain", "detect"
@@ -58,7 +58,7 @@ def test_a_shipped_file_is_small_and_its_manifest_says_what_it_is(name: str) -> 
 
 def tracked(model: Model, seed: int) -> tuple[list[SceneTruth], list[Tracks]]:
     """The scene's truth and our tracks of every frame."""
-    from edge.assembly import tracker_settings
+    from edge.pipeline.build import tracker_settings
 
     street = Street(seed, 1280, 720, 30.0, 14)
     tracker = open_tracker("edge", tracker_settings(model.manifest.thresholds.score, model.manifest))

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import parse_config
-from edge.pipeline import Pipeline
-from edge.server.live import LiveBoard
+from edge.config.load import parse_config
+from edge.pipeline.pipeline import Pipeline
+from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
 
 sys.path.insert(0, str(Path(__file__).parent))

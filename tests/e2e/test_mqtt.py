@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from edge.backoff import Backoff
+from edge.config.events import MqttSettings
 from edge.errors import SinkError
 from edge.events.delivery import DeliveryWorker
 from edge.events.outbox import Outbox
 from edge.events.schema import EnvelopeMaker, Place
-from edge.events.settings import MqttSettings
 from edge.sinks.mqtt import MqttTarget
+from edge.threads.backoff import Backoff
 from edge.types import Event
 
 pytestmark = pytest.mark.real_server
@@ -121,7 +121,7 @@ def test_birth_will_and_clean_end_are_told(tmp_path: Path) -> None:
     code = """
 import sys, threading
 from pathlib import Path
-from edge.events.settings import MqttSettings
+from edge.config.events import MqttSettings
 from edge.sinks.mqtt import MqttTarget
 target = MqttTarget(MqttSettings(host="127.0.0.1", port=int(sys.argv[1])), lambda: ["door"], "box")
 target.keep_alive()

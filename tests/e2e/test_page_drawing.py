@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.capture.picture import PicturePreparer, PictureSettings
-from edge.config import StreamConfig, parse_config
+from edge.config.load import parse_config
+from edge.config.schema import StreamConfig
+from edge.sources.picture import PicturePreparer, PictureSettings
 
 sys.path.insert(0, str(Path(__file__).parent))
 from live_show import show, wait_until

@@ -14,15 +14,15 @@ from calib.collect import TensorSource, observe, open_session, with_outputs
 from calib.graph import GraphIndex, load_float_model
 from calib.ranges import RangeTable, make_table
 from edge.errors import DataError
-from edge.manifest import InputSpec
+from edge.models.manifest import InputSpec
 from edge.types import UInt8
 from export.config import TrainConfig, parse_config
 from export.data.sample import Sample
 from export.models.build import Network, build_network
-from export.qat import QatOptions, fine_tune, insert_fake_quantization, rebased
-from export.qdq import insert_qdq, scheme_for
+from export.quantize.qdq import insert_qdq, scheme_for
 from export.to_onnx import export_onnx
 from export.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from export.training.qat import QatOptions, fine_tune, insert_fake_quantization, rebased
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(600)]
 SIZE = 64

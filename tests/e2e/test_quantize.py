@@ -19,9 +19,9 @@ from calib.graph import load_float_model
 from edge.commands.calibrate import calibrate
 from edge.commands.quantize import quantize
 from edge.errors import AccuracyError, DataError, ModelError
-from edge.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
-from export.budget import Figures
-from export.lint import lint
+from edge.models.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
+from export.lint.lint import lint
+from export.quantize.budget import Figures
 
 SIZE = 32
 CLASSES = ("checker", "columns", "rows", "steps")
@@ -178,7 +178,7 @@ def test_without_room_nothing_is_written_and_the_layer_is_named(
     uneven: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # the budget cannot be held when every float layer still costs accuracy
-    from export import quantize as module
+    from export.quantize import quantize as module
 
     real = module._Work.measure
 

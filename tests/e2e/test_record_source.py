@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.recording.encoder import VideoEncoder
 from edge.recording.index import Recorded
-from edge.recording.packets import PacketQueue
 from edge.recording.recording import Disk
-from edge.recording.settings import RecordSettings
 from edge.sinks.record_source import SourceRecordSink
 from edge.sources.choose import open_source
 from edge.types import Event
+from edge.video.encoder import VideoEncoder
+from edge.video.packets import PacketQueue
 
 SERVERS = Path(__file__).parents[1] / "servers"
 sys.path.insert(0, str(SERVERS))

@@ -16,15 +16,15 @@ from typing import Any
 
 import pytest
 
+from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.jsonl_record import WallClock
+from edge.metrics.clock import WallClock
 from edge.recording.cutter import Coded, PreRoll
-from edge.recording.encoder import Packet
 from edge.recording.index import INDEX_NAME, Recorded
 from edge.recording.recording import Disk, RecordingFolder
 from edge.recording.retention import Keep
-from edge.recording.settings import RecordSettings
 from edge.sinks.record import RecordSink
+from edge.video.encoder import Packet
 
 KILLS = Path(__file__).parents[1] / "servers" / "record_kills.py"
 CLOCK = WallClock(1_795_000_000_000_000_000, time.monotonic_ns)

@@ -19,9 +19,9 @@ import httpx
 import numpy as np
 import pytest
 
-from edge.jsonl_record import WallClock
-from edge.recording.settings import RecordSettings
-from edge.server.live import LiveBoard
+from edge.config.recording import RecordSettings
+from edge.metrics.clock import WallClock
+from edge.server.board import LiveBoard
 from edge.server.recordings import Archive, Shelf
 from edge.server.server import LiveServer
 from edge.sinks.record import RecordSink

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.config import Config, config_from_arguments
+from edge.config.load import config_from_arguments
+from edge.config.schema import Config
 from edge.daemon.service import run_service
 from edge.errors import DataError, SourceError
 from edge.models.shipped import demo_model
-from edge.replay import load_recording, record, replay
+from edge.pipeline.replay import load_recording, record, replay
 from edge.sources.choose import open_source
 from edge.sources.replay import RawWriter, ReplaySource
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edge.config import parse_config
+from edge.config.load import parse_config
 from edge.models.shipped import demo_model
-from edge.pipeline import Pipeline
+from edge.pipeline.pipeline import Pipeline
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import COLOURS, colour_classifier, colour_embedder

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from edge.errors import SinkError
-from edge.server.live import LiveBoard
+from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -224,7 +224,7 @@ def test_a_client_that_goes_is_forgotten_even_if_no_picture_comes(door: Show) ->
 
 def test_the_server_starts_without_the_libraries_that_it_does_not_need() -> None:
     code = (
-        "import sys; from edge.server.live import LiveBoard; from edge.server.server import LiveServer\n"
+        "import sys; from edge.server.board import LiveBoard; from edge.server.server import LiveServer\n"
         "server = LiveServer(LiveBoard(), port=0); server.start(); server.stop()\n"
         "print([n for n in ('fastapi', 'prometheus_client', 'av', 'torch', 'onnxruntime') if n in sys.modules])"
     )

@@ -17,7 +17,7 @@ import pytest
 
 import edge.server.server
 from edge.server import limits
-from edge.server.live import LiveBoard
+from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -8,10 +8,10 @@ from pathlib import Path
 import onnx
 import onnxruntime as ort
 
-from edge.manifest import read_sidecar
+from edge.models.manifest import read_sidecar
 from edge.models.shipped import demo_model
 from export.data.open_data import open_dataset
-from export.evaluate import evaluate_model
+from export.evaluate.evaluate import evaluate_model
 
 
 def test_its_manifest_carries_the_accuracy_that_was_measured() -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import onnx
 import pytest
 
-from edge.manifest import read_sidecar
 from edge.model import open_model
+from edge.models.manifest import read_sidecar
 from edge.models.shipped import FOLDER, demo_model
 from export.data.open_data import open_dataset
-from export.evaluate import evaluate_model
-from export.evaluate_report import MAIN_METRIC
+from export.evaluate.evaluate import evaluate_model
+from export.evaluate.report import MAIN_METRIC
 
 MODELS = sorted(FOLDER.glob("*.onnx"))
 ALL_MB = 25

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge.errors import SourceError
-from edge.pipeline import Pipeline
+from edge.pipeline.pipeline import Pipeline
 from edge.sources.av import AvSource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))

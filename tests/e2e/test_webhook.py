@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from edge.backoff import Backoff
+from edge.config.events import WebhookSettings
 from edge.errors import SinkError
 from edge.events.delivery import DeliveryWorker
 from edge.events.outbox import Outbox, StoredEvent
 from edge.events.schema import Envelope
-from edge.events.settings import WebhookSettings
 from edge.sinks.webhook import WebhookTarget
+from edge.threads.backoff import Backoff
 
 pytestmark = pytest.mark.real_server
 EVENT = StoredEvent(1, "id-1", "door", "tick", '{"n":"é"}')

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from live_show import NUMBER_BITS, SQUARE_PX, Camera, wait_until
 from test_page_browser import browser, chromium  # noqa: F401
 
-from edge.server.live import LiveBoard
+from edge.server.board import LiveBoard
 
 pytestmark = [
     pytest.mark.real_server,

@@ -17,19 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from edge.cuda.build import kernels_for
-from edge.cuda.context import PycudaDriver
-from edge.cuda.frames import FrameFitter
-from edge.cuda.memory import TensorMemory
+from edge.engines.cuda.build import kernels_for
+from edge.engines.cuda.capability import find_compute_capability
+from edge.engines.cuda.context import PycudaDriver
+from edge.engines.cuda.frames import FrameFitter
+from edge.engines.cuda.memory import TensorMemory
 from edge.engines.ort import OrtEngine
-from edge.engines.trt import TrtEngine
+from edge.engines.trt import api as trt_api
+from edge.engines.trt.engine import TrtEngine
 from edge.errors import EdgeError, MissingError
-from edge.manifest import Manifest, read_sidecar
-from edge.preprocess import Preprocessor
-from edge.trt import api as trt_api
-from edge.trt.preflight import find_compute_capability
+from edge.models.manifest import Manifest, read_sidecar
+from edge.models.preprocess import Preprocessor
 from edge.types import UInt8
-from export.engine import BuildOptions, build_engine, parse_batch
+from export.build.engine import build_engine, parse_batch
+from export.build.options import BuildOptions
 
 MODELS = Path(__file__).parents[2] / "edge" / "models"
 SHIPPED = {"fp32": "street-nano.onnx", "int8": "street-nano-int8-trt.onnx"}

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 
 from edge import boxes
+from edge.engines.cuda.capability import find_compute_capability
 from edge.engines.ort import OrtEngine
+from edge.engines.trt import api as trt_api
+from edge.engines.trt.api import TensorRt
 from edge.errors import EngineError, MissingError
 from edge.heads.choose import open_head
 from edge.model import Model, open_model
-from edge.preprocess import Preprocessor
+from edge.models.preprocess import Preprocessor
 from edge.sources.choose import open_source
-from edge.trt import api as trt_api
-from edge.trt.api import TensorRt
-from edge.trt.preflight import find_compute_capability
 from edge.types import Detections
-from export.engine import BuildOptions, BuildResult, build_engine, parse_batch
+from export.build.engine import BuildResult, build_engine, parse_batch
+from export.build.options import BuildOptions
 
 CAPABILITY = find_compute_capability()
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(CAPABILITY is None, reason="no NVIDIA GPU here")]
@@ -54,7 +55,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> BuildResult:
 
 @pytest.fixture(params=[True, False], ids=["graphs", "no graphs"])
 def engine(request: pytest.FixtureRequest, built: BuildResult) -> Iterator[object]:
-    from edge.engines.trt import TrtEngine
+    from edge.engines.trt.engine import TrtEngine
 
     loaded = TrtEngine(built.engine, built.manifest, use_graphs=request.param)
     yield loaded
@@ -103,7 +104,7 @@ def test_memory_is_flat_over_10000_batches(engine, built) -> None:  # type: igno
 
 
 def test_frames_fitted_in_on_the_gpu_give_the_answers_of_the_cpu(engine, built) -> None:  # type: ignore[no-untyped-def]
-    assert engine._slots[0].takes_frames, "the kernels are not there; run: python -m edge.cuda.build"
+    assert engine._slots[0].takes_frames, "the kernels are not there; run: python -m edge.engines.cuda.build"
     preprocessor = Preprocessor(built.manifest.input, engine.max_batch)
     street = [scene(seed) for seed in range(6)]
     for count in (1, 4, 6, 2, 6):
@@ -132,7 +133,7 @@ def test_memory_is_flat_over_10000_batches_of_frames(engine) -> None:  # type: i
 
 
 def test_replayed_graphs_answer_bit_for_bit_like_plain_runs(built) -> None:  # type: ignore[no-untyped-def]
-    from edge.engines.trt import TrtEngine
+    from edge.engines.trt.engine import TrtEngine
 
     replayed, plain = (TrtEngine(built.engine, built.manifest, use_graphs=use) for use in (True, False))
     for count in (1, 2, 5) * 5:
@@ -156,7 +157,7 @@ def test_batches_in_flight_answer_like_batches_one_by_one(engine, built) -> None
 
 
 def test_an_int8_engine_finds_what_the_cpu_finds(tmp_path: Path) -> None:
-    from edge.engines.trt import TrtEngine
+    from edge.engines.trt.engine import TrtEngine
 
     options = BuildOptions(profiles=(parse_batch("1:4:8"),), precision="int8")
     try:
@@ -230,10 +231,10 @@ def test_the_cuda_provider_keeps_its_memory_over_2000_batches_of_changing_size()
 STICKY = """
 import numpy as np, sys
 from pathlib import Path
-from edge.cuda.build import compile_kernels
-from edge.cuda.context import PycudaDriver
-from edge.cuda.errors import GpuError
-from edge.cuda.launches import PAINT, Launch
+from edge.engines.cuda.build import compile_kernels
+from edge.engines.cuda.context import PycudaDriver
+from edge.engines.cuda.errors import GpuError
+from edge.engines.cuda.launches import PAINT, Launch
 driver = PycudaDriver()
 compile_kernels(driver.compute_capability, Path(sys.argv[1]))
 kernels = driver.load_kernels(Path(sys.argv[1]))

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from edge import boxes
-from edge.cuda import launches
-from edge.cuda.build import compile_kernels
-from edge.cuda.launches import Launch, NmsMemory, Picture
-from edge.manifest import InputSpec
-from edge.preprocess import Preprocessor, fit
-from edge.trt.preflight import find_compute_capability
+from edge.engines.cuda import launches
+from edge.engines.cuda.build import compile_kernels
+from edge.engines.cuda.capability import find_compute_capability
+from edge.engines.cuda.launches import Launch, NmsMemory, Picture
+from edge.models.manifest import InputSpec
+from edge.models.preprocess import Preprocessor, fit
 from edge.types import Array
 
 pytestmark = [
@@ -32,7 +32,7 @@ class Gpu:
     """Runs launches on arrays in pinned memory, which the GPU reads and writes in place."""
 
     def __init__(self, cubin: Any) -> None:
-        from edge.cuda.context import PycudaDriver
+        from edge.engines.cuda.context import PycudaDriver
 
         self.driver = PycudaDriver()
         self._kernels = self.driver.load_kernels(cubin)

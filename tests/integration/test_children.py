@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-CHILDREN = ("edge.capture.child", "edge.sinks.restream_child")
+CHILDREN = ("edge.sources.isolation.child", "edge.sinks.restream_child")
 # a process that is the first of its own process numbers, as in a container
 AS_FIRST = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc")
 CAMERA = """
 import os, sys
-from edge.sources.isolated import Deadlines, IsolatedSource
+from edge.sources.isolation.source import Deadlines, IsolatedSource
 assert os.getpid() == 1
 source = IsolatedSource("synthetic://street?size=64x64&live=1", deadlines=Deadlines(open_s=30, stall_s=10))
 assert source.read() is not None

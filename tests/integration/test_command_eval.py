@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edge.commands.eval import evaluate_command
 from edge.commands.teach import teach
 from edge.errors import DataError, UsageError
-from edge.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
+from edge.models.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
 
 COLOURS = {"blue": (200, 20, 20), "green": (20, 200, 20), "red": (20, 20, 200)}
 

@@ -14,16 +14,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
+from edge.engines.trt import api as trt_api
+from edge.engines.trt.api import TensorRt
+from edge.engines.trt.plan_header import read_header
+from edge.engines.trt.preflight import Environment, check_engine
 from edge.errors import EdgeError, EngineError, MissingError, UsageError
-from edge.manifest import ONNX_KEY, InputSpec, Manifest, Precision, Profile, read_sidecar
 from edge.model import find_manifest
-from edge.trt import api as trt_api
-from edge.trt.api import TensorRt
-from edge.trt.plan_header import read_header
-from edge.trt.preflight import Environment, check_engine
-from export.engine import BuildOptions, build_engine, default_out, identity, parse_batch
-from export.engine_failures import explain, find_layer
-from export.engine_report import count_precisions
+from edge.models.manifest import ONNX_KEY, InputSpec, Manifest, Precision, Profile, read_sidecar
+from export.build.engine import build_engine, default_out, identity, parse_batch
+from export.build.failures import explain, find_layer
+from export.build.options import BuildOptions
+from export.build.report import count_precisions
 
 pytestmark = pytest.mark.engine
 MODELS = Path(__file__).parents[2] / "edge" / "models"
@@ -409,7 +410,7 @@ def shipped(precision: str, folder: Path) -> Path:
     assert model.is_file(), f"{name} is to be shipped"
     if precision != "fp16":
         return model
-    from export.fp16 import decode_tensors, to_half
+    from export.quantize.fp16 import decode_tensors, to_half
 
     changed = onnx.load(str(model))
     out = folder / "street-nano-fp16.onnx"

@@ -11,10 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edge.engines.trt.api import TensorRt
 from edge.errors import EngineError, UsageError
-from edge.manifest import InputSpec, Manifest
-from edge.trt.api import TensorRt
-from export.engine import BuildOptions, BuildResult, build_engine, parse_batch
+from edge.models.manifest import InputSpec, Manifest
+from export.build.engine import BuildResult, build_engine, parse_batch
+from export.build.options import BuildOptions
 
 FAKE = runpy.run_path(str(Path(__file__).parents[1] / "fake_tensorrt.py"))
 

@@ -13,11 +13,11 @@ import pytest
 from edge.errors import DataError
 from edge.types import Classification, Detections, Embedding, Letterbox, Prediction, Segmentation, UInt8
 from export.data.sample import DataTask, Sample
-from export.evaluate import evaluate, evaluate_model
-from export.evaluate_names import match_classes
-from export.evaluate_pictures import SampleSheet, draw_report, truth_of
-from export.evaluate_pixels import on_picture
-from export.evaluate_report import Report
+from export.evaluate.evaluate import evaluate, evaluate_model
+from export.evaluate.names import match_classes
+from export.evaluate.pictures import SampleSheet, draw_report, truth_of
+from export.evaluate.pixels import on_picture
+from export.evaluate.report import Report
 
 
 class Listed:

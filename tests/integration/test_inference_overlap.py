@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from edge.config import parse_config
-from edge.cuda.errors import gpu_error
+from edge.config.load import parse_config
 from edge.engines.choose import open_engine
+from edge.engines.cuda.errors import gpu_error
 from edge.interfaces import Engine, TensorInfo
-from edge.pipeline import Pipeline
-from edge.preprocess import Preprocessor
+from edge.models.preprocess import Preprocessor
+from edge.pipeline.pipeline import Pipeline
 from edge.types import Array, Letterbox, UInt8
 
 TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_models.py"))
@@ -140,7 +140,7 @@ def test_a_single_frame_is_not_held_back_until_the_next_one_comes(tmp_path: Path
 def test_a_swap_waits_for_the_batch_in_flight(
     tmp_path: Path, ahead: list[AheadEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge.swap.swap.FAST_ENOUGH_MS", 10_000)
+    monkeypatch.setattr("edge.pipeline.swap.swap.FAST_ENOUGH_MS", 10_000)
     good, other = (TINY["tiny_model"](tmp_path / f"{name}.onnx") for name in ("good", "other"))
     sources = [f"synthetic://street?seed={seed}&size=96x64&frames=1000000&objects=1" for seed in range(2)]
     raw = configuration(tmp_path / "out", good, sources)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.cuda import build
+from edge.engines.cuda import build
 from edge.errors import MissingError
 
 

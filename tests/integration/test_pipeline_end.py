@@ -16,7 +16,7 @@ import pytest
 from edge.engines.null import NullEngine
 from edge.errors import SinkError
 from edge.interfaces import SourceInfo
-from edge.pipeline import Pipeline
+from edge.pipeline.pipeline import Pipeline
 from edge.types import Array, Result, UInt8
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
@@ -51,7 +51,7 @@ def sinks(monkeypatch: pytest.MonkeyPatch) -> dict[str, ListSink]:
     def open_one(spec: str, *, stream: str, **_: Any) -> ListSink:
         return opened.setdefault(stream, ListSink())
 
-    monkeypatch.setattr("edge.assembly.open_sink", open_one)
+    monkeypatch.setattr("edge.pipeline.build.open_sink", open_one)
     return opened
 
 
@@ -91,7 +91,7 @@ def test_a_late_capture_touches_no_later_stream_of_its_name(tmp_path: Path, monk
         opened.append(LateSource())
         return opened[-1]
 
-    monkeypatch.setattr("edge.capture.capture.open_source", open_late)
+    monkeypatch.setattr("edge.pipeline.capture.open_source", open_late)
     pipeline = null_pipeline(tmp_path, ["rtsp://one.invalid/1"], top={"stop_timeout_s": 0.5})
     pipeline.start()
     wait_for(lambda: emitted(pipeline)["cam0"] > 2, 20, "first pictures")
@@ -178,7 +178,7 @@ def test_an_engine_that_hangs_holds_up_neither_the_end_nor_the_events(tmp_path: 
 
 
 def test_a_model_whose_end_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.pipeline.CLOSE_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("edge.pipeline.pipeline.CLOSE_TIMEOUT_S", 0.3)
     pipeline = null_pipeline(tmp_path, [SCENE])
     (model,) = pipeline.models.values()
     monkeypatch.setattr(model.engine, "close", lambda: threading.Event().wait())

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from edge.errors import SourceError
-from edge.sources.choose import Decoding, open_direct
-from edge.sources.isolated import Deadlines, IsolatedSource
+from edge.sources.deadlines import Deadlines
+from edge.sources.direct import Decoding, open_direct
+from edge.sources.isolation.source import IsolatedSource
 
 # longer than FFmpeg was once given, whatever the settings said
 PAUSE_S = 9.0

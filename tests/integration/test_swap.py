@@ -14,17 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.config import parse_config
-from edge.daemon.settings import SwapSettings
+from edge.config.daemon import SwapSettings
+from edge.config.load import parse_config
 from edge.errors import ConfigError, EdgeError, EngineError, ModelError
-from edge.inference import Tap
-from edge.manifest import write_sidecar
 from edge.model import Model, open_model
-from edge.pipeline import Pipeline
-from edge.swap.agreement import Comparison, check_sane
-from edge.swap.class_mapping import MappedHead, mapping_table
-from edge.swap.swap import Order, Probation, Swap
-from edge.swap.trial import predict_checked
+from edge.models.checks import check_sane
+from edge.models.manifest import write_sidecar
+from edge.pipeline.inference import Tap
+from edge.pipeline.pipeline import Pipeline
+from edge.pipeline.swap.agreement import Comparison
+from edge.pipeline.swap.class_mapping import MappedHead, mapping_table
+from edge.pipeline.swap.swap import Order, Probation, Swap
+from edge.pipeline.swap.trial import predict_checked
 from edge.types import Array, Classification, Detections, Frame, Prediction, Segmentation
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -274,10 +275,10 @@ def test_a_model_that_crashes_or_hangs_costs_only_the_trial_process(
     code: str, words: str, good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine's library misbehaves as soon as it is loaded; nothing else can be relied on to crash."""
-    (tmp_path / "edge" / "swap").mkdir(parents=True)
-    for folder in ("edge", "edge/swap"):
+    (tmp_path / "edge" / "pipeline" / "swap").mkdir(parents=True)
+    for folder in ("edge", "edge/pipeline", "edge/pipeline/swap"):
         (tmp_path / folder / "__init__.py").write_text("")
-    (tmp_path / "edge" / "swap" / "trial.py").write_text(code)
+    (tmp_path / "edge" / "pipeline" / "swap" / "trial.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     report, running = swap(good, good, has_trial=True, trial_timeout_s=1 if "sleep" in code else 30)
@@ -383,7 +384,7 @@ def test_what_cannot_be_true_is_refused(prediction: Prediction) -> None:
 @pytest.fixture
 def running(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     # nothing is slow next to an engine that does nothing
-    monkeypatch.setattr("edge.swap.swap.FAST_ENOUGH_MS", 10_000)
+    monkeypatch.setattr("edge.pipeline.swap.swap.FAST_ENOUGH_MS", 10_000)
     raw = {
         "model": {"path": str(good), "threads": 1, "engine": "null", "max_batch": 4},
         "streams": [

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edge.boxes import iou
-from edge.config import parse_config
+from edge.config.load import parse_config
 from edge.errors import ConfigError
-from edge.pipeline import Pipeline
+from edge.pipeline.pipeline import Pipeline
 from edge.scene.street import Street
 from edge.scene.truth import MIN_VISIBILITY
 from edge.types import Float32

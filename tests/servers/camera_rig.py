@@ -14,9 +14,9 @@ from typing import Any
 
 import psutil
 
-from edge.config import parse_config
+from edge.config.load import parse_config
 from edge.engines.null import NullEngine
-from edge.pipeline import Pipeline
+from edge.pipeline.pipeline import Pipeline
 
 RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
 SYNTHETIC = "synthetic://street?size=128x96&objects=2&live=1&seed={seed}&fps={fps}"
@@ -133,5 +133,5 @@ def holdings() -> dict[str, int]:
 def capture_children() -> list[psutil.Process]:
     """The capture children of this process, oldest first."""
     children = psutil.Process().children()
-    found = [child for child in children if "edge.capture.child" in " ".join(child.cmdline())]
+    found = [child for child in children if "edge.sources.isolation.child" in " ".join(child.cmdline())]
     return sorted(found, key=lambda child: child.create_time())

@@ -13,10 +13,10 @@ from pathlib import Path
 import av
 import numpy as np
 
-from edge.jsonl_record import WallClock
+from edge.config.recording import RecordSettings
+from edge.metrics.clock import WallClock
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import Keep
-from edge.recording.settings import RecordSettings
 from edge.sinks.record import RecordSink
 from edge.types import Detections, Event, Frame, Result, UInt8
 

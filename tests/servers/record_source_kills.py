@@ -11,12 +11,12 @@ from pathlib import Path
 
 import record_kills as scene
 
-from edge.jsonl_record import WallClock
-from edge.recording.encoder import VideoEncoder, find_encoder
-from edge.recording.packets import PacketForm, PacketQueue, SourcePacket
+from edge.metrics.clock import WallClock
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import Keep
 from edge.sinks.record_source import SourceRecordSink
+from edge.video.encoder import VideoEncoder, find_encoder
+from edge.video.packets import PacketForm, PacketQueue, SourcePacket
 
 # a camera's packets come one by one: no more than a few wait for the disk
 QUEUE_BYTES = 4096

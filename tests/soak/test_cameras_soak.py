@@ -20,8 +20,9 @@ import pytest
 
 from edge.chaos.camera import FAULTS, ChaosCamera
 from edge.chaos.drills import run_drills
-from edge.pipeline import Pipeline
-from edge.sources.isolated import Deadlines, IsolatedSource
+from edge.pipeline.pipeline import Pipeline
+from edge.sources.deadlines import Deadlines
+from edge.sources.isolation.source import IsolatedSource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from camera_rig import SYNTHETIC, RtspServer, emitted, holdings, null_pipeline, unaccounted, wait_for

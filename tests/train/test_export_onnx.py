@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from edge.errors import AccuracyError, ModelError, UsageError
-from edge.manifest import ONNX_KEY, parse_manifest, read_sidecar
 from edge.model import open_model
+from edge.models.manifest import ONNX_KEY, parse_manifest, read_sidecar
 from edge.types import Classification, Detections, Segmentation
 from export.config import parse_config
 from export.models.build import build_network

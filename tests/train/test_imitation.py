@@ -15,9 +15,9 @@ from edge.errors import ConfigError, ModelError
 from export.config import TeacherConfig, TrainConfig, parse_config
 from export.models.build import build_network
 from export.to_onnx import export_onnx
-from export.train import train
 from export.training.checkpoint import load_checkpoint
-from export.training.imitate import Imitation, MapTeacher
+from export.training.distill import Imitation, MapTeacher
+from export.training.train import train
 from tests.train.test_training_course import changed, command, environment, losses, wait_for_step
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]

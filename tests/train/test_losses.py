@@ -8,9 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.assign import ONE_TO_MANY, ONE_TO_ONE, Rule, Truth, assign, lay_out, pairwise_iou
-from export.losses import borders, box_branch, class_weights, classification_loss, complete_iou, segmentation_loss
 from export.models.detector import RawBoxes, grid_points
+from export.training.assign import ONE_TO_MANY, ONE_TO_ONE, Rule, Truth, assign, lay_out, pairwise_iou
+from export.training.losses import (
+    borders,
+    box_branch,
+    class_weights,
+    classification_loss,
+    complete_iou,
+    segmentation_loss,
+)
 
 CENTRES, STRIDES = grid_points([(8, 8), (4, 4), (2, 2)])
 

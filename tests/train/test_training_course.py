@@ -19,8 +19,8 @@ import torch
 
 from edge.errors import ConfigError, DataError, ModelError, UsageError
 from export.config import TrainConfig, parse_config
-from export.train import train
 from export.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from export.training.train import train
 from export.training.transfer import transfer_weights
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
@@ -30,7 +30,7 @@ RUN = """
 import json, sys
 from pathlib import Path
 from export.config import parse_config
-from export.train import train
+from export.training.train import train
 
 if __name__ == "__main__":
     train(parse_config(json.loads(Path(sys.argv[1]).read_text()), "test"), Path(sys.argv[2]), resume=True)
@@ -285,7 +285,7 @@ def test_epochs_are_compared_on_the_same_pictures(
         return {"top1": 0.2 if whole else next(found)}, [], []
 
     monkeypatch.setattr("export.training.loop.judge", judged)
-    monkeypatch.setattr("export.training.pictures.draw_predictions", lambda *_: None)
+    monkeypatch.setattr("export.training.plots.draw_predictions", lambda *_: None)
     config = changed(recipes["classify"], optim__epochs=3, run__eval_every=1, run__eval_images=4)
     result = train(config, tmp_path)
     assert (result.best, result.best_epoch) == (0.7, 3)

@@ -25,7 +25,7 @@ from export.training.ema import Average
 from export.training.logs import csv_text
 from export.training.loop import crop_of
 from export.training.optim import learning_rate, make_optimizer, set_training_mode
-from export.training.pictures import draw_batch
+from export.training.plots import draw_batch
 from export.training.step import Targets, TrainingStep, padded_truth, rescaled, to_targets
 
 pytestmark = pytest.mark.train

@@ -16,7 +16,7 @@ from edge.engines import ahead as ahead_module
 from edge.engines.ahead import AheadEngine
 from edge.errors import EngineError
 from edge.interfaces import FrameEngine, TensorInfo
-from edge.manifest import InputSpec
+from edge.models.manifest import InputSpec
 from edge.types import Array, UInt8
 
 SPEC = InputSpec(name="frames", width=8, height=4, layout="nhwc", dtype="uint8", colour="bgr")

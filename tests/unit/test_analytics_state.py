@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.analytics.analytics import StreamAnalytics
-from edge.analytics.settings import AnalyticsSettings, HeatmapSettings, LineSettings, ZoneSettings
+from edge.config.analytics import AnalyticsSettings, HeatmapSettings, LineSettings, ZoneSettings
 from edge.errors import DataError
 from edge.types import Event, Float32, Tracks
 

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.capture.health import HealthMonitor, HealthSettings
 from edge.scene.street import Street
+from edge.sources.health import HealthMonitor, HealthSettings
 from edge.types import UInt8
 
 FPS = 5

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import pytest
 
-from edge.capacity import Capacity, make_clip
+from edge.bench.capacity import Capacity, make_clip
 
 CAPACITY = Capacity(
     num_cores=2,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.analytics import cascade
-from edge.analytics.cascade import CropQueue, CropRequest, CropStage, hand_back, sharpness, view_quality
-from edge.analytics.settings import CropStageSettings
+from edge.config.analytics import CropStageSettings
+from edge.second_stage import crops as cascade
+from edge.second_stage.crops import CropQueue, CropRequest, CropStage, hand_back, sharpness, view_quality
 from edge.types import Classification, Frame, Tracks, UInt8
 
 S = 1_000_000_000

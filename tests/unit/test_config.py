@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import config_from_arguments, load_config
+from edge.config.load import config_from_arguments, load_config
 from edge.errors import ConfigError
 
 GOOD = """

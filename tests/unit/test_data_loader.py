@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge.manifest import InputSpec
-from edge.preprocess import Preprocessor
+from edge.models.manifest import InputSpec
+from edge.models.preprocess import Preprocessor
 from export.data.augment import AugmentSettings
 from export.data.loader import BatchSamples, Loader, make_loader
 from export.data.sample import DataTask, Sample

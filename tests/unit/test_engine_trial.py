@@ -12,7 +12,7 @@ import pytest
 from edge.engines import choose, trial
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
-from edge.manifest import InputSpec, Manifest
+from edge.models.manifest import InputSpec, Manifest
 from edge.types import Array
 
 NAMES = ("first", "second")

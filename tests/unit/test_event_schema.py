@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from edge.errors import SinkError
-from edge.events.desk import CAPACITY, MAX_PICTURES, EventDesk, Snapshots
 from edge.events.outbox import Outbox
 from edge.events.schema import EnvelopeMaker, ModelFacts, Place, event_schema
-from edge.jsonl_record import WallClock
+from edge.events.snapshots import Snapshots
+from edge.events.writer import CAPACITY, MAX_PICTURES, EventDesk
+from edge.metrics.clock import WallClock
 from edge.sinks.events import EventSink
 from edge.sinks.mqtt import EVENT_KINDS
 from edge.types import Detections, Event, Frame, Result
@@ -151,7 +152,7 @@ def test_a_desk_that_is_not_served_stays_bounded_and_counts(tmp_path: Path) -> N
 
 
 def test_an_outbox_that_fails_for_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge.events.desk.RETRY_S", 0.01)
+    monkeypatch.setattr("edge.events.writer.RETRY_S", 0.01)
     outbox = Outbox(tmp_path / "e.db", [])
     desk = EventDesk(outbox)
     outbox._database.execute("PRAGMA query_only = 1")
@@ -206,7 +207,7 @@ def test_the_pictures_written_last_stay_whatever_the_clock_says(
 
 def test_a_folder_of_pictures_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / f"{uuid.UUID(int=7)}.jpg").write_bytes(b"12")
-    monkeypatch.setattr("edge.events.desk.files_in", _no_disk)
+    monkeypatch.setattr("edge.events.snapshots.files_in", _no_disk)
     with pytest.raises(SinkError, match=r"cannot be made or read \(Input/output error\)"):
         Snapshots(tmp_path, 60_000)
 

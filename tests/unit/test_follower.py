@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.analytics.settings import AnalyticsSettings
+from edge.config.analytics import AnalyticsSettings
 from edge.errors import ConfigError
-from edge.follower import Follower
+from edge.pipeline.analysis import Follower
 from edge.types import Detections, Frame, Result, Tracks
 
 CLASSES = ("person", "car")
@@ -134,7 +134,7 @@ def test_counts_that_cannot_be_written_are_a_warning(
 
     camera = Camera(tmp_path / "door.analytics.json")
     camera.show()
-    monkeypatch.setattr("edge.follower.write_atomic", full)
+    monkeypatch.setattr("edge.pipeline.analysis.write_atomic", full)
     camera.follower.save()
     assert "No space left on device" in caplog.text
 

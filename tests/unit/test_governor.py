@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.config import parse_config
+from edge.config.daemon import GovernorSettings
+from edge.config.load import parse_config
 from edge.daemon.governor import CALM_LOOKS, SHARES, Governor
-from edge.daemon.gpu_stats import DeviceFacts, gpu_facts, sysfs_facts
-from edge.daemon.settings import GovernorSettings
+from edge.diagnose.gpu_stats import DeviceFacts, gpu_facts, sysfs_facts
 from edge.errors import ConfigError
-from edge.lane import Lane
+from edge.pipeline.stream import Lane
 from edge.types import Frame
 
 
@@ -178,5 +178,5 @@ def test_what_a_card_does_not_tell_costs_only_that_fact(tmp_path: Path, monkeypa
     driver = tmp_path / "proc/driver/nvidia/version"
     driver.parent.mkdir(parents=True)
     driver.touch()
-    monkeypatch.setattr("edge.daemon.gpu_stats._nvml", _Nvml)
+    monkeypatch.setattr("edge.diagnose.gpu_stats._nvml", _Nvml)
     assert gpu_facts(tmp_path) == {"temperature_c": 61.0, "load": 0.37, "memory_used_mb": 512.0, "is_throttled": True}

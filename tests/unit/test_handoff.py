@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.handoff import DropQueue, LatestFrames, Slot
+from edge.pipeline.latest_frames import LatestFrames, Slot
+from edge.threads.drop_queue import DropQueue
 from edge.types import Frame
 
 IMAGE = np.zeros((2, 2, 3), np.uint8)
@@ -205,7 +206,7 @@ def test_closing_wakes_a_giver_that_waits() -> None:
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_worker_keeps_its_failure_and_tells_its_owner(count: int) -> None:
-    from edge.worker import Worker
+    from edge.threads.worker import Worker
 
     ended: list[Worker] = []
 

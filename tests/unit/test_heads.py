@@ -11,9 +11,9 @@ import pytest
 
 from edge.heads.choose import HEADS, open_head
 from edge.interfaces import Head
-from edge.manifest import HeadName, InputSpec, Manifest, Thresholds
 from edge.model import open_model
-from edge.preprocess import fit
+from edge.models.manifest import HeadName, InputSpec, Manifest, Thresholds
+from edge.models.preprocess import fit
 from edge.types import Array, Classification, Detections, Embedding, Segmentation
 
 SIDE = 64

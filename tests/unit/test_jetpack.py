@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.daemon.explain import explain
-from edge.daemon.jetpack import PAIRS, judge, pair_of
+from edge.diagnose.explain import explain
+from edge.diagnose.jetpack import PAIRS, judge, pair_of
 
 RELEASE = "# R{major} (release), REVISION: {revision}, GCID: 1, BOARD: generic, EABI: aarch64, DATE: today\n# KERNEL\n"
 

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.jsonl_record import ResultEncoder, WallClock, picture_part
+from edge.metrics.clock import WallClock
+from edge.result_json import ResultEncoder, picture_part
 from edge.types import (
     Classification,
     Detections,

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge import boxes
-from edge.cuda import build, launches
-from edge.cuda.launches import NmsMemory, Picture
+from edge.engines.cuda import build, launches
+from edge.engines.cuda.launches import NmsMemory, Picture
 from edge.errors import MissingError
-from edge.manifest import InputSpec
-from edge.preprocess import Preprocessor, fit
+from edge.models.manifest import InputSpec
+from edge.models.preprocess import Preprocessor, fit
 from edge.types import Array, Float32, Int64, UInt8
 
 CpuKernels: TypeAlias = Any

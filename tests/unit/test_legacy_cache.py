@@ -11,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from calib.graph import GraphIndex
-from calib.legacy_cache import cache_of, cache_text, scale_bits, version_number
 from calib.ranges import RangeTable, TensorRange
 from edge.errors import DataError
+from export.build.calibration_cache import cache_of, cache_text, scale_bits, version_number
 
 CLIPS = {"images": (-1.0, 2.54), "c": (-1.27, 0.5), "probs": (0.0, 0.0)}
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.analytics.analytics import StreamAnalytics
-from edge.analytics.settings import AnalyticsSettings, LineSettings
+from edge.config.analytics import AnalyticsSettings, LineSettings
 from edge.errors import ConfigError
 from edge.types import Event, Float64, Tracks
 

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from edge.server.live import LiveBoard
+from edge.server.board import LiveBoard
 from edge.server.push import format_seen, parse_seen
 from edge.types import UInt8
 

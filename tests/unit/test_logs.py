@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import logs
-from edge.config import parse_config
+from edge.addresses.secrets import Redactor, read_secret, redacted, register, register_uri, with_credentials
+from edge.addresses.uris import masked
+from edge.config.load import parse_config
+from edge.daemon import logs
 from edge.daemon.credentials import with_secrets
 from edge.errors import ConfigError
-from edge.secrets import Redactor, read_secret, redacted, register, register_uri, with_credentials
-from edge.uris import masked
 
 CANARY = "Zq9/c4n@ry:w#rd? +%"
 PASSWORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=6, max_size=30)

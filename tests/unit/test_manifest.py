@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ManifestError
-from edge.manifest import InputSpec, Manifest, parse_manifest, read_sidecar, write_sidecar
+from edge.models.manifest import InputSpec, Manifest, parse_manifest, read_sidecar, write_sidecar
 
 SPEC = InputSpec(name="frames", width=64, height=32, layout="nhwc", dtype="uint8", colour="bgr")
 MANIFEST = Manifest(name="m", task="detect", head="edgenet", input=SPEC, classes=("person",))

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge.config import config_from_arguments
-from edge.measure import GcPauses, measure_loop
-from edge.measure_picture import draw_report
+from edge.bench.loop import GcPauses, measure_loop
+from edge.bench.picture import draw_report
+from edge.config.load import config_from_arguments
 
 
 def test_pauses_of_the_collector_are_counted_while_it_is_asked() -> None:

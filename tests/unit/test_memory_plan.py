@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from edge.capture.ring import MAX_RINGS, NUM_SLOTS, RingLimit, RingReader
-from edge.config import Config, parse_config
+from edge.config.load import parse_config
+from edge.config.schema import Config
 from edge.errors import ConfigError
-from edge.manifest import Manifest
-from edge.memory_plan import LARGEST_PX, MemoryPlan, is_isolated, plan_memory, size_of
-from edge.pipeline import Pipeline
+from edge.models.manifest import Manifest
+from edge.pipeline.memory_plan import LARGEST_PX, MemoryPlan, is_isolated, plan_memory, size_of
+from edge.pipeline.pipeline import Pipeline
+from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS, RingLimit, RingReader
 
 SPEC = {"name": "frames", "width": 64, "height": 64, "layout": "nhwc", "dtype": "uint8", "colour": "bgr"}
 FACTS = {"schema": 1, "name": "null", "task": "detect", "head": "edgenet", "classes": ["x"], "input": SPEC}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import load_config, parse_config, tomllib
-from edge.config_migrations import STEPS, VERSION, Rename, migrate
-from edge.config_overrides import overridden
+from edge.config.load import load_config, parse_config, tomllib
+from edge.config.migrations import STEPS, VERSION, Rename, migrate
+from edge.config.overrides import overridden
 from edge.errors import ConfigError, EdgeError
 
 SHIPPED = Path(__file__).parents[2] / "systemd" / "edge.toml"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from edge.commands.track import track
 from edge.commands.track_eval import COMBINED, evaluate, pairs, track_eval
 from edge.errors import DataError, UsageError
-from edge.mot_text import read_detections, read_motion, write_tracks
+from edge.trackers.mot_text import read_detections, read_motion, write_tracks
 from edge.types import Tracks
 
 app = typer.Typer()

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from edge.config import Config, load_config, parse_config
+from edge.config.load import load_config, parse_config
+from edge.config.schema import Config
 from edge.daemon.operations import Operations
 from edge.daemon.reload import Reloader
-from edge.daemon.remembered import keep_swapped, with_state_dir, with_swapped
+from edge.daemon.state import keep_swapped, with_state_dir, with_swapped
 from edge.errors import EdgeError
-from edge.pipeline import Pipeline
-from edge.swap.swap import SwapReport
+from edge.pipeline.pipeline import Pipeline
+from edge.pipeline.swap.swap import SwapReport
 
 
 class Line:

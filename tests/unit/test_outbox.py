@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.backoff import Backoff
 from edge.errors import SinkError
 from edge.events.delivery import Delivered, DeliveryWorker
 from edge.events.outbox import Outbox, OutboxLimits, StoredEvent
 from edge.events.outbox_file import PAGE_BYTES
 from edge.events.schema import Envelope
+from edge.threads.backoff import Backoff
 
 DAY_NS = 86_400_000_000_000
 

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.assembly import make_lane
-from edge.config import Config, parse_config
-from edge.crop_models import CropModels
+from edge.config.load import parse_config
+from edge.config.schema import Config
 from edge.errors import ConfigError
-from edge.lane import Lane
-from edge.manifest import Manifest
-from edge.outlets import Outlets
-from edge.output import OutputWorker
+from edge.models.manifest import Manifest
 from edge.overlay.overlay import Overlay
+from edge.pipeline.build import make_lane
+from edge.pipeline.output import OutputWorker
+from edge.pipeline.shared_outputs import Outlets
+from edge.pipeline.stream import Lane
+from edge.second_stage.models import CropModels
 from edge.types import Detections, Event, Frame, Result
 
 DEAD = "http://127.0.0.1:9/hook"

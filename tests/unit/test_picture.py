@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from edge.capture.motion_gate import GateSettings, MotionGate
-from edge.capture.picture import Pace, PicturePreparer, PictureSettings
-from edge.capture.settings import Mask, Region
+from edge.config.picture import Mask, Region
+from edge.sources.motion_gate import GateSettings, MotionGate
+from edge.sources.picture import Pace, PicturePreparer, PictureSettings
 from edge.sources.prepared import Preparation
 from edge.types import UInt8
 

@@ -13,7 +13,7 @@ from edge.engines.ahead import AheadEngine
 from edge.engines.null import NullEngine
 from edge.engines.pinning import pinned
 from edge.errors import UsageError
-from edge.manifest import InputSpec
+from edge.models.manifest import InputSpec
 from edge.types import Array
 
 SPEC = InputSpec(name="frames", width=8, height=4, layout="nhwc", dtype="uint8", colour="bgr")

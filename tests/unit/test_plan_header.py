@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.engines.trt.plan_header import PlanHeader, parse_header, read_header, read_plan
 from edge.errors import EdgeError, EngineError
-from edge.trt.plan_header import PlanHeader, parse_header, read_header, read_plan
 
 
 def plan(tag: bytes = b"ftrt", version: tuple[int, ...] = (10, 3, 0, 26), size: int = 64) -> bytes:

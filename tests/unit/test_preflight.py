@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge.engines.trt.preflight import Environment, check_engine, check_input, find_environment
 from edge.errors import EdgeError, EngineError, ManifestError, MissingError
 from edge.interfaces import TensorInfo
-from edge.manifest import EngineSpec, InputSpec, Manifest, Profile
-from edge.trt.preflight import Environment, check_engine, check_input, find_environment
+from edge.models.manifest import EngineSpec, InputSpec, Manifest, Profile
 
 SPEC = EngineSpec(
     flavour="tensorrt",

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.manifest import InputSpec
-from edge.preprocess import Preprocessor, fit
+from edge.models.manifest import InputSpec
+from edge.models.preprocess import Preprocessor, fit
 
 
 def spec(**changes: object) -> InputSpec:

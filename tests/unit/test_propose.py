@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from edge.errors import ManifestError, ModelError
-from edge.inspect.propose import propose_manifest
 from edge.model import find_manifest, open_model
+from edge.models.propose import propose_manifest
 
 CELLS = 40 * 40 + 20 * 20 + 10 * 10
 

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
+from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.jsonl_record import WallClock
+from edge.metrics.clock import WallClock
 from edge.recording.clips import ClipNames
 from edge.recording.cutter import Ended
-from edge.recording.encoder import VideoEncoder, VideoForm, find_encoder
 from edge.recording.fragments import FragmentFile
-from edge.recording.packets import PacketForm, PacketQueue, SourcePacket
 from edge.recording.recording import Disk, RecordingFolder
 from edge.recording.retention import Keep
-from edge.recording.settings import RecordSettings
 from edge.sinks.record import RecordSink
 from edge.sinks.record_source import SourceRecordSink
 from edge.types import Detections, Event, Frame, Result
+from edge.video.encoder import VideoEncoder, VideoForm, find_encoder
+from edge.video.packets import PacketForm, PacketQueue, SourcePacket
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 import record_kills as scene

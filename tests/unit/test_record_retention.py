@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.jsonl_record import WallClock
+from edge.metrics.clock import WallClock
 from edge.recording.clock import STEADY_NS, RecordingClock
 from edge.recording.recording import Disk, RecordingFolder
 from edge.recording.retention import Keep
-from edge.recording.settings import RecordSettings
 from edge.sinks.record import RecordSink
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 
-from edge.config import Config, parse_config
-from edge.daemon.explain import explain, loads
+from edge.config.load import parse_config
+from edge.config.schema import Config
 from edge.daemon.reload import Reloader, changes_between
-from edge.daemon.remembered import StartBook, keep_good, keep_swapped, load_or_last_good, with_swapped
-from edge.daemon.watchdog import Mark, Watchdog, marks_of
+from edge.daemon.state import StartBook, keep_good, keep_swapped, load_or_last_good, with_swapped
+from edge.daemon.watchdog import Watchdog
+from edge.diagnose.explain import explain, loads
 from edge.errors import ConfigError, EdgeError
-from edge.lane import Lane
-from edge.pipeline import Pipeline
+from edge.pipeline.pipeline import Pipeline
+from edge.pipeline.progress import Mark, marks_of
+from edge.pipeline.stream import Lane
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import tiny_model
@@ -116,7 +118,7 @@ def running(tmp_path: Path) -> Iterator[tuple[Pipeline, Reloader, Path]]:
     path = tmp_path / "edge.toml"
     tiny_model(tmp_path / "m.onnx")
     path.write_text(text_of(tmp_path, a=SCENE, b=SCENE))
-    from edge.config import load_config
+    from edge.config.load import load_config
 
     loaded = load_config(path)
     pipeline = Pipeline(loaded)
@@ -222,7 +224,7 @@ def test_a_reload_whose_counts_cannot_be_written_loses_no_camera(
     path.write_text(text_of(tmp_path, a=SCENE, b=SCENE, c=SCENE, more=line))
     assert reloader.reload().applied == ["stream c was added"]
     wait_for_frames(pipeline, "c")
-    monkeypatch.setattr("edge.follower.write_atomic", full)
+    monkeypatch.setattr("edge.pipeline.analysis.write_atomic", full)
     path.write_text(text_of(tmp_path, a=SCENE, b=SCENE, c=SCENE, more="score = 0.4\n" + line))
     assert reloader.reload().applied == ["stream c was begun anew"]
     wait_for_frames(pipeline, "c")

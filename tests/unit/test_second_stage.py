@@ -13,16 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.analytics.settings import AnalyticsSettings, SecondStageSettings
-from edge.config import Config, parse_config
-from edge.crop_models import CropModels
+from edge.config.analytics import AnalyticsSettings, SecondStageSettings
+from edge.config.load import parse_config
+from edge.config.schema import Config
 from edge.errors import ConfigError, EngineError
-from edge.follower import Follower, labelled
-from edge.jsonl_record import ResultEncoder
-from edge.memory_plan import plan_memory
 from edge.model import open_model
 from edge.overlay.overlay import Overlay, StreamState
-from edge.second_stage import MAX_WAITING, CropClassifier, StreamView
+from edge.pipeline.analysis import Follower, labelled
+from edge.pipeline.memory_plan import plan_memory
+from edge.result_json import ResultEncoder
+from edge.second_stage.classifier import MAX_WAITING, CropClassifier, StreamView
+from edge.second_stage.models import CropModels
 from edge.types import Detections, Event, Frame, Label, Prediction, Result, Tracks, UInt8
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from edge.config import Config, load_config
+from edge.config.load import load_config
+from edge.config.schema import Config
 
 SHIPPED = Path(__file__).parents[2] / "systemd" / "edge.toml"
 
@@ -49,6 +50,6 @@ def test_commented_defaults_are_the_real_ones() -> None:
     defaults = ("frames", "max_age_ms", "isolation", "open_timeout_s", "stall_timeout_s", "retry_base_s", "retry_cap_s")
     for key in defaults:
         text = re.sub(rf"^# ({key} = .*)$", r"\1", text, flags=re.MULTILINE)
-    from edge.config import parse_config, tomllib
+    from edge.config.load import parse_config, tomllib
 
     assert parse_config(tomllib.loads(text), where="x").streams == load_config(SHIPPED).streams

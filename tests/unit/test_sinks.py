@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from edge.errors import EdgeError, MissingError, SinkError, UsageError
-from edge.jsonl_record import ResultEncoder, WallClock
+from edge.metrics.clock import WallClock
+from edge.result_json import ResultEncoder
 from edge.sinks.choose import file_name, open_sink
 from edge.sinks.jsonl import JsonlSink
 from edge.sinks.mp4 import Mp4Sink

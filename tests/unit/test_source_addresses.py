@@ -8,7 +8,7 @@ import pytest
 
 from edge.errors import SourceError
 from edge.sources.av import AvSource
-from edge.sources.choose import Decoding, open_direct
+from edge.sources.direct import Decoding, open_direct
 from edge.sources.opencv import OpenCvSource, gstreamer_pipeline
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.config import parse_config
+from edge.config.load import parse_config
 from edge.errors import ConfigError
-from edge.recording.packet_wire import PacketReceiver, PacketSender
-from edge.recording.packets import ITEM_BYTES, Mark, PacketForm, PacketQueue, SourcePacket
-from edge.recording.parameter_sets import parameter_sets
+from edge.sources.isolation.packet_wire import PacketReceiver, PacketSender
+from edge.video.packets import ITEM_BYTES, Mark, PacketForm, PacketQueue, SourcePacket
+from edge.video.parameter_sets import parameter_sets
 
 FORM = PacketForm("h264", 64, 48, b"header")
 
@@ -83,7 +83,7 @@ class Wire:
     """A sender and its receiver; ``pump`` delivers what is under way."""
 
     def __init__(self, ring_bytes: int) -> None:
-        from edge.capture.ring import receive
+        from edge.sources.isolation.ring import receive
 
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.settimeout(0.0)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge.analytics.analytics import StreamAnalytics
-from edge.analytics.settings import AnalyticsSettings, GroundSettings, HeatmapSettings, LineSettings
 from edge.analytics.speed import Ground
+from edge.config.analytics import AnalyticsSettings, GroundSettings, HeatmapSettings, LineSettings
 from edge.errors import ConfigError, SinkError
 from edge.types import Tracks
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.boxes import iou
-from edge.config import parse_config
+from edge.config.load import parse_config
 from edge.errors import ConfigError
-from edge.tiles import TileGrid
+from edge.models.tiles import TileGrid
 from edge.types import Detections, Float32
 
 GRIDS = st.builds(TileGrid, st.integers(1, 5), st.integers(1, 4), st.floats(0.1, 0.5))

@@ -16,11 +16,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edge.engines.trt import api as trt_api
+from edge.engines.trt.api import TensorRt
 from edge.errors import EngineError, MissingError, UsageError
-from edge.manifest import InputSpec, Manifest, Profile
-from edge.trt import api as trt_api
-from edge.trt.api import TensorRt
-from export.engine import BuildOptions, build_engine
+from edge.models.manifest import InputSpec, Manifest, Profile
+from export.build.engine import build_engine
+from export.build.options import BuildOptions
 
 TESTS = Path(__file__).parents[1]
 FAKE = runpy.run_path(str(TESTS / "fake_tensorrt.py"))

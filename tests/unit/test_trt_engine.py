@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.cuda.errors import GpuError, gpu_error
-from edge.cuda.slot import choose_profile
-from edge.engines.trt import TrtEngine
+from edge.engines.cuda.errors import GpuError, gpu_error
+from edge.engines.trt.api import TensorRt
+from edge.engines.trt.engine import TrtEngine
+from edge.engines.trt.preflight import Environment
+from edge.engines.trt.slot import choose_profile
 from edge.errors import EngineError, ManifestError
-from edge.manifest import EngineSpec, InputSpec, Manifest, Profile
-from edge.trt.api import TensorRt
-from edge.trt.preflight import Environment
+from edge.models.manifest import EngineSpec, InputSpec, Manifest, Profile
 from edge.types import UInt8
 
 FAKE = runpy.run_path(str(Path(__file__).parents[1] / "fake_tensorrt.py"))

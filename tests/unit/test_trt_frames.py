@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.cuda.errors import GpuError, gpu_error
-from edge.engines.trt import TrtEngine
+from edge.engines.cuda.errors import GpuError, gpu_error
+from edge.engines.trt.api import TensorRt
+from edge.engines.trt.engine import TrtEngine
+from edge.engines.trt.preflight import Environment
 from edge.errors import MissingError
 from edge.heads.edgenet import EdgenetHead
 from edge.interfaces import FrameEngine
-from edge.manifest import EngineSpec, InputSpec, Manifest, Profile, Thresholds
 from edge.model import Model
-from edge.preprocess import Preprocessor
-from edge.trt.api import TensorRt
-from edge.trt.preflight import Environment
+from edge.models.manifest import EngineSpec, InputSpec, Manifest, Profile, Thresholds
+from edge.models.preprocess import Preprocessor
 from edge.types import Array, Detections, UInt8
 
 TESTS = Path(__file__).parents[1]
@@ -231,7 +231,7 @@ def test_frames_and_tensors_have_graphs_of_their_own_one_per_batch_size(tmp_path
 
 def test_without_kernels_the_cpu_fits_frames_in_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def missing(capability: str) -> Path:
-        raise MissingError("the CUDA compiler nvcc is missing; run: python -m edge.cuda.build")
+        raise MissingError("the CUDA compiler nvcc is missing; run: python -m edge.engines.cuda.build")
 
     line = Line(tmp_path, None, find_kernels=missing)
     assert "door.engine: frames are fitted in on the CPU: the CUDA compiler nvcc is missing; run:" in caplog.text

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.uris import is_live, kind_of, masked, short_name, without_keys
+from edge.addresses.uris import is_live, kind_of, masked, short_name, without_keys
 
 SECRET = "hunter2canary"
 

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from edge.errors import ConfigError, SinkError, UsageError
-from edge.recording.encoder import Packet, find_encoder
-from edge.server.live import LiveBoard
+from edge.server.board import LiveBoard
 from edge.server.webrtc import Peers
 from edge.sinks.whip_http import location_of
 from edge.types import UInt8
-from edge.webrtc.offer import checked_offer
-from edge.webrtc.video import VideoFeed
+from edge.video.encoder import Packet, find_encoder
+from edge.video.webrtc.offer import checked_offer
+from edge.video.webrtc.video import VideoFeed
 
 aiortc = pytest.importorskip("aiortc", reason="needs aiortc; run: pip install aiortc")
 from edge.sinks.whip import endpoint_of
-from edge.webrtc.track import CAPACITY, PacketTrack, offer_of
+from edge.video.webrtc.track import CAPACITY, PacketTrack, offer_of
 
 VIDEO = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"
 HOST = "a=candidate:1 1 udp 2113937151 9bb06f93.local 54025 typ host generation 0 network-cost 999"
@@ -188,7 +188,7 @@ def test_only_the_first_picture_is_a_key_picture_until_one_is_asked_for(encoded:
 
 def test_receivers_that_ask_at_once_share_one_key_picture(encoded: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded.next()
-    monkeypatch.setattr("edge.webrtc.video.MIN_KEY_GAP_S", 0.0)
+    monkeypatch.setattr("edge.video.webrtc.video.MIN_KEY_GAP_S", 0.0)
     for _ in range(3):
         encoded.feed.ask_key()
     assert [encoded.next().is_key for _ in range(3)] == [True, False, False]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from edge.analytics.analytics import StreamAnalytics
 from edge.analytics.geometry import Polygons
 from edge.analytics.schedule import Schedule
-from edge.analytics.settings import AnalyticsSettings, ScheduleSettings, ZoneSettings
+from edge.config.analytics import AnalyticsSettings, ScheduleSettings, ZoneSettings
 from edge.errors import ConfigError
 from edge.types import Event, Tracks
 

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from calib.collect import TensorSource, observe
 from calib.graph import GraphIndex
 from calib.ranges import RangeTable, make_table
-from edge.manifest import InputSpec
+from edge.models.manifest import InputSpec
 
 SIZE = 32
 MakeNet = Callable[..., ModelProto]

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from calib.frames import Candidate, FrameSet, choose_frames
 from edge.errors import DataError
-from edge.manifest import InputSpec
-from edge.swap.agreement import Comparison
+from edge.models.manifest import InputSpec
+from edge.pipeline.swap.agreement import Comparison
 from edge.types import Classification, Detections, Letterbox, Prediction, Segmentation, UInt8
-from export.agreement import Footage
+from export.quantize.agreement import Footage
 
 SPEC = InputSpec(name="frames", width=32, height=32, layout="nhwc", dtype="uint8", colour="bgr")
 

@@ -13,9 +13,9 @@ from calib.collect import TensorSource, observe, observed_tensors
 from calib.graph import GraphIndex
 from calib.ranges import RangeTable, make_table
 from calib.sensitivity import outputs_of, snr_db
-from edge.manifest import InputSpec
-from export.fp16 import decode_tensors, to_half
-from export.qdq import insert_qdq, scheme_for
+from edge.models.manifest import InputSpec
+from export.quantize.fp16 import decode_tensors, to_half
+from export.quantize.qdq import insert_qdq, scheme_for
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from calib.collect import TensorSource, observe, open_session
 from calib.graph import GraphIndex
 from calib.ranges import RangeTable, make_table
 from edge.errors import ModelError
-from edge.manifest import InputSpec
-from export.exact_engine import ExactEngine
-from export.fp16 import HALF, decode_tensors, fp32_tensors, loud_tensors, overflowing_tensors, to_half
-from export.qdq import insert_qdq, scheme_for
+from edge.models.manifest import InputSpec
+from export.quantize.exact_engine import ExactEngine
+from export.quantize.fp16 import HALF, decode_tensors, fp32_tensors, loud_tensors, overflowing_tensors, to_half
+from export.quantize.qdq import insert_qdq, scheme_for
 
 
 def answers(model: ModelProto, source: TensorSource) -> list[np.ndarray]:  # type: ignore[type-arg]

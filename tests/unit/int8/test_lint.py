@@ -12,10 +12,10 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from calib.ranges import RangeTable
 from edge.errors import ModelError, UsageError
-from export.fp16 import decode_tensors, to_half
-from export.lint import LintReport, lint
-from export.lint_targets import TARGETS, target_named
-from export.qdq import Scheme, insert_qdq, scheme_for
+from export.lint.lint import LintReport, lint
+from export.lint.targets import TARGETS, target_named
+from export.quantize.fp16 import decode_tensors, to_half
+from export.quantize.qdq import Scheme, insert_qdq, scheme_for
 
 
 def rules(report: LintReport) -> set[str]:

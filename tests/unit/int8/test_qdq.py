@@ -20,9 +20,9 @@ from calib.graph import GraphIndex
 from calib.ranges import RangeTable
 from calib.sensitivity import LayerEffect, outputs_of, scan, snr_db
 from edge.errors import DataError, UsageError
-from export.memo import Memo
-from export.placement import place
-from export.qdq import Scheme, affine, channel_scales, encode, insert_qdq, scheme_for
+from export.quantize.memo import Memo
+from export.quantize.placement import place
+from export.quantize.qdq import Scheme, affine, channel_scales, encode, insert_qdq, scheme_for
 
 PER_TENSOR = "DequantizeLinear"
 

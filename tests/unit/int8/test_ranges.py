@@ -16,7 +16,7 @@ from calib.frames import Candidate, FrameSet, choose_frames, spread
 from calib.graph import GraphIndex, load_float_model, opset_of, with_opset
 from calib.ranges import RangeTable, check_table, load_histograms, load_table, make_table, save_histograms
 from edge.errors import DataError, ModelError
-from edge.manifest import InputSpec, Manifest
+from edge.models.manifest import InputSpec, Manifest
 from edge.types import UInt8
 
 
@@ -184,7 +184,7 @@ def test_one_frame_is_kept_of_each_stretch_of_a_video(spec: InputSpec, pictures:
 
 
 def test_kept_frames_enter_the_model_as_the_runtime_would_send_them(spec: InputSpec) -> None:
-    from edge.preprocess import Preprocessor
+    from edge.models.preprocess import Preprocessor
 
     image = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
     floats = spec.model_copy(update={"dtype": "float32", "layout": "nchw", "mean": (100.0,) * 3, "std": (50.0,) * 3})

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from calib.sensitivity import LayerEffect
 from edge.errors import AccuracyError
-from export.budget import Budget, Figures
-from export.memo import Memo
-from export.search import search_float_layers
+from export.quantize.budget import Budget, Figures
+from export.quantize.memo import Memo
+from export.quantize.search import search_float_layers
 
 
 def accuracy(value: float) -> Figures:

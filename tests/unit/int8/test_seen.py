@@ -14,13 +14,13 @@ from onnx import ModelProto
 from calib.calibrate import calibrate
 from calib.frames import choose_frames, dataset_candidates
 from calib.ranges import RangeTable, load_table
-from calib.seen import bare_id, base_of, seen_pictures
+from calib.seen_pictures import bare_id, base_of, seen_pictures
 from edge.commands.calibrate import calibrate as calibrate_command
 from edge.errors import DataError
-from edge.manifest import InputSpec, Manifest, write_sidecar
+from edge.models.manifest import InputSpec, Manifest, write_sidecar
 from export.data.open_data import first, open_dataset
 from export.data.sample import Dataset
-from export.gate import unseen_part
+from export.quantize.gate import unseen_part
 
 
 def write_coco(folder: Path, seed: int, count: int = 12) -> str:

@@ -1,0 +1,160 @@
+"""The daemon's configuration: one TOML file, every key typed, unknown keys refused with the nearest known one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edge.addresses.uris import is_live, kind_of
+from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackConfig
+from edge.config.daemon import GovernorSettings, LogSettings, ServerConfig, SwapSettings
+from edge.config.events import EventSettings, MqttSettings, WebhookSettings
+from edge.config.picture import HealthConfig, Mask, MotionGateConfig, Region, Side, TileCount
+from edge.config.recording import RecordSettings
+from edge.interfaces import EngineName
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
+
+Core = Annotated[int, Field(ge=0, le=1023)]
+
+
+class Section(BaseModel):
+    """A table of the file: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    """A model and how it is run."""
+
+    name: Name = "model"
+    path: Path
+    manifest: Path | None = None
+    engine: EngineName = "auto"
+    threads: int | None = Field(default=None, ge=1, le=256)
+    cores: tuple[Core, ...] = ()
+    max_batch: int | None = Field(default=None, ge=1, le=256)
+    linger_ms: float = Field(default=2.0, ge=0, le=1000)
+
+
+class StreamConfig(Section):
+    """A camera, a file or a synthetic scene, and what is done with it."""
+
+    name: Name
+    source: str = Field(min_length=1)
+    username: str | None = None
+    password_file: Path | None = None
+    model: Name | None = None
+    frames: Literal["auto", "newest", "every"] = "auto"
+    isolation: Literal["auto", "process", "thread"] = "auto"
+    open_timeout_s: float = Field(default=10, gt=0, le=300)
+    stall_timeout_s: float = Field(default=5, gt=0, le=300)
+    retry_base_s: float = Field(default=0.5, ge=0.05, le=60)
+    retry_cap_s: float = Field(default=30, ge=0.05, le=3600)
+    max_age_ms: float = Field(default=1000, gt=0, le=60_000)
+    priority: int = Field(default=1, ge=1, le=100)
+    decoder: Literal["auto", "opencv", "av"] = "auto"
+    transport: Literal["tcp", "udp"] = "tcp"
+    hardware: Literal["off", "auto", "cuda", "vaapi", "qsv", "drm", "videotoolbox"] = "off"
+    max_fps: float | None = Field(default=None, gt=0, le=1000)
+    size: tuple[Side, Side] | None = None
+    roi: Region | None = None
+    tiles: tuple[TileCount, TileCount] | None = None
+    tile_overlap: float = Field(default=0.2, ge=0, le=0.5)
+    rotate: Literal[0, 90, 180, 270] = 0
+    masks: tuple[Mask, ...] = ()
+    motion_gate: MotionGateConfig = MotionGateConfig()
+    health: HealthConfig = HealthConfig()
+    score: float | None = Field(default=None, ge=0, le=1)
+    track: TrackConfig = TrackConfig()
+    analytics: AnalyticsSettings = AnalyticsSettings()
+    second_stage: SecondStageSettings | None = None
+    sinks: tuple[str, ...] = ()
+    record: RecordSettings | None = None
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every frame must come out, the source waiting if need be."""
+        return self.frames == "every" or (self.frames == "auto" and not is_live(self.source))
+
+
+class Config(Section):
+    """The whole file."""
+
+    version: Literal[1] = 1
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    streams: tuple[StreamConfig, ...] = Field(min_length=1)
+    server: ServerConfig = ServerConfig()
+    log: LogSettings = LogSettings()
+    swap: SwapSettings = SwapSettings()
+    governor: GovernorSettings = GovernorSettings()
+    events: EventSettings | None = None
+    mqtt: tuple[MqttSettings, ...] = ()
+    webhooks: tuple[WebhookSettings, ...] = ()
+    state_dir: Path | None = None
+    memory_budget_mb: float | None = Field(default=None, gt=0)
+    stop_timeout_s: float = Field(default=10, gt=0, le=300)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_model_is_a_list_of_one(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "model" in raw:
+            if "models" in raw:
+                raise ValueError("state either [model] or [[models]], not both")
+            rest = {key: value for key, value in raw.items() if key != "model"}
+            return rest | {"models": [raw["model"]]}
+        return raw
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_broker_is_a_list_of_one(cls, raw: Any) -> Any:
+        is_one = isinstance(raw, dict) and isinstance(raw.get("mqtt"), dict)
+        return raw | {"mqtt": [raw["mqtt"]]} if is_one else raw
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Config:
+        models = [model.name for model in self.models]
+        _refuse_twins("models", models)
+        _refuse_twins("streams", [stream.name for stream in self.streams])
+        _refuse_twins("event targets", [*(broker.name for broker in self.mqtt), *(hook.name for hook in self.webhooks)])
+        for stream in self.streams:
+            _refuse_unfit_source_recording(stream)
+            second = stream.second_stage.model if stream.second_stage else None
+            for model in {stream.model, second, stream.track.appearance_model} - {None, *models}:
+                raise ValueError(f"stream {stream.name!r} asks for model {model!r}; known: {', '.join(models)}")
+        return self
+
+    def model_of(self, stream: StreamConfig) -> ModelConfig:
+        """The model of a stream: the one that it names, else the first."""
+        return next((model for model in self.models if model.name == stream.model), self.models[0])
+
+    def has_frames(self, model: ModelConfig) -> bool:
+        """Whether a stream's frames go to this model; others look at crops, or are not used."""
+        return self.rows_at_once(model) > 0
+
+    def rows_at_once(self, model: ModelConfig) -> int:
+        """How many pictures may be there for a model at the same time: one per stream, or one per tile."""
+        streams = [stream for stream in self.streams if self.model_of(stream).name == model.name]
+        return sum(math.prod(stream.tiles or (1, 1)) for stream in streams)
+
+
+def _refuse_twins(table: str, names: Sequence[str]) -> None:
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise ValueError(f"two {table} are called {twins[0]!r}; names must differ")
+
+
+def _refuse_unfit_source_recording(stream: StreamConfig) -> None:
+    """A camera's own packets show all that the camera sees, and only a demuxer has them."""
+    if stream.record is None or stream.record.content != "source":
+        return
+    start = f'stream {stream.name!r}: record.content = "source"'
+    for key in ("masks", "roi", "rotate"):
+        if getattr(stream, key):
+            raise ValueError(f'{start} would show the picture without its {key}; use "plain" or "annotated"')
+    if kind_of(stream.source) not in ("network", "file") or stream.decoder == "opencv":
+        raise ValueError(f'{start} needs a network address or a video file that PyAV reads; use "plain"')

@@ -1,0 +1,1 @@
+"""What is wrong with this machine or with a running daemon, in sentences."""

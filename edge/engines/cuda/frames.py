@@ -1,0 +1,91 @@
+"""Frames of any size into the engine's input, on the GPU: uploaded as they are, fitted in by the letterbox kernel.
+
+Shape letters: B batch, H W frame pixels. A picture is (H, W, 3) BGR, or NV12 as OpenCV has it: (H * 3 / 2, W), the
+luma rows first and the rows of U V pairs behind them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from edge.engines.cuda.context import Driver
+from edge.engines.cuda.launches import Picture, letterbox
+from edge.engines.cuda.memory import TensorMemory
+from edge.models.manifest import InputSpec
+from edge.models.preprocess import fit
+from edge.types import Letterbox, UInt8
+
+# memory grows in these steps, so that a camera that changes its size a little changes nothing
+STEP_BYTES = 1 << 20
+
+
+def can_fit(spec: InputSpec) -> bool:
+    """Whether a kernel writes this kind of input."""
+    return (spec.dtype, spec.layout) == ("float32", "nchw") or (spec.dtype, spec.layout, spec.colour) == (
+        "uint8",
+        "nhwc",
+        "bgr",
+    )
+
+
+class FrameFitter:
+    """Fits the frames of one batch in flight. Each row has memory for one frame, which only ever grows."""
+
+    def __init__(self, driver: Driver, kernels: Any, spec: InputSpec) -> None:
+        """Args: the GPU, the loaded kernels, the engine's input as the manifest describes it."""
+        self._driver = driver
+        self._kernels = kernels
+        self._spec = spec
+        self._row_bytes = spec.width * spec.height * 3 * np.dtype(spec.dtype).itemsize
+        self._staging: list[TensorMemory] = []
+
+    def write(self, images: Sequence[UInt8], address: int, stream: Any) -> list[Letterbox]:
+        """Issue the uploads and the kernels on a stream; the images may change once this returns.
+
+        Args:
+            images: B pictures of any sizes.
+            address: of the engine's input.
+
+        Raises:
+            GpuError: no memory for a larger frame, or a kernel could not be started.
+        """
+        boxes = []
+        for row, image in enumerate(images):
+            memory = self._memory(row, image.nbytes)
+            np.copyto(memory.host[: image.nbytes].reshape(image.shape), image)
+            memory.upload(image.nbytes, stream)
+            boxes.append(self._launch(image.shape, memory.address, address + row * self._row_bytes, stream))
+        return boxes
+
+    def close(self) -> None:
+        """Give the memory back; call it in the driver's scope, when nothing runs any more."""
+        self._staging.clear()
+
+    def _launch(self, shape: tuple[int, ...], source: int, target: int, stream: Any) -> Letterbox:
+        width = shape[1]
+        if len(shape) == 3:
+            height = shape[0]
+            picture = Picture(source, prod(shape[1:]))
+        else:
+            height = shape[0] * 2 // 3
+            picture = Picture(source, width, source + width * height, width)
+        box = fit(width, height, self._spec)
+        step = letterbox(self._spec, box, picture, target, "bgr" if len(shape) == 3 else "nv12")
+        self._driver.launch(self._kernels, step, stream)
+        return box
+
+    def _memory(self, row: int, num_bytes: int) -> TensorMemory:
+        while len(self._staging) <= row:
+            self._staging.append(self._new(num_bytes))
+        if len(self._staging[row].host) < num_bytes:
+            # the batch before this one is done with it: its slot was collected
+            with self._driver.scope():
+                self._staging[row] = self._new(num_bytes)
+        return self._staging[row]
+
+    def _new(self, num_bytes: int) -> TensorMemory:
+        return TensorMemory(self._driver, (-(-num_bytes // STEP_BYTES) * STEP_BYTES,), "uint8")

@@ -1,0 +1,314 @@
+// Letterbox with normalisation, non-maximum suppression and mask painting, one plain struct of arguments per kernel.
+//
+// Letters: B images, N boxes, H W frame pixels, h w model pixels. Boxes are float x1 y1 x2 y2 in pixels.
+// No kernel uses shared memory or barriers, so the tests compile this file as C++ and loop over blocks and threads
+// (tests/cpu_shim.h). edge/engines/cuda/launches.py describes the same structs to numpy: change both.
+
+#ifndef __CUDACC__
+#include "cpu_shim.h"
+#endif
+
+typedef unsigned char u8;
+typedef unsigned long long u64;
+
+// Rounded one by one on the GPU too: a fused multiply-add gives other bits than numpy, and NMS has a threshold.
+#ifdef __CUDA_ARCH__
+#define ADD(a, b) __fadd_rn((a), (b))
+#define SUB(a, b) __fsub_rn((a), (b))
+#define MUL(a, b) __fmul_rn((a), (b))
+#define DIV(a, b) __fdiv_rn((a), (b))
+#else
+#define ADD(a, b) ((a) + (b))
+#define SUB(a, b) ((a) - (b))
+#define MUL(a, b) ((a) * (b))
+#define DIV(a, b) ((a) / (b))
+#endif
+
+enum Pixels { BGR = 0, NV12 = 1 };
+enum Output { BYTES_NHWC = 0, FLOAT_NCHW = 1 };
+struct LetterboxArgs {
+    const u8* image;   // BGR: (H, W, 3); NV12: (H, W) luma
+    const u8* chroma;  // NV12: (H/2, W/2, 2) U V; unused for BGR
+    void* out;         // (h, w, 3) bytes BGR, or (3, h, w) float
+    int stride;        // bytes from one row of image to the next
+    int chroma_stride;
+    int width, height;              // of the frame
+    int out_width, out_height;      // of the model's input
+    int left, top;                  // where the picture begins in the model's input
+    int inner_width, inner_height;  // size of the picture in the model's input
+    int pad;                        // grey level around it
+    int pixels;                     // Pixels
+    int output;                     // Output
+    int swap;                       // 1: the model wants RGB (float output only)
+    float mean[3], scale[3];        // (level - mean) * scale, in the model's channel order
+};
+
+struct Tap {
+    int low, high;
+    float weight;  // of high
+};
+
+// Pixel centres lie at half: the rule of cv2.INTER_LINEAR.
+__device__ inline Tap tap_of(int index, int from, int to)
+{
+    float position = ((float)index + 0.5f) * ((float)from / (float)to) - 0.5f;
+    float floor_position = floorf(position);
+    int low = (int)floor_position;
+    Tap tap;
+    tap.weight = position - floor_position;
+    tap.low = low < 0 ? 0 : (low >= from ? from - 1 : low);
+    tap.high = low + 1 < 0 ? 0 : (low + 1 >= from ? from - 1 : low + 1);
+    return tap;
+}
+
+__device__ inline u8 clamp_byte(int value) { return (u8)(value < 0 ? 0 : (value > 255 ? 255 : value)); }
+
+// BT.601, limited range, 20-bit fixed point: the integers of OpenCV's COLOR_YUV2BGR_NV12.
+__device__ inline void read_nv12(const LetterboxArgs& a, int x, int y, float* bgr)
+{
+    int luma = a.image[(long long)y * a.stride + x];
+    const u8* uv = a.chroma + (long long)(y / 2) * a.chroma_stride + (x / 2) * 2;
+    int u = (int)uv[0] - 128, v = (int)uv[1] - 128;
+    int base = (luma > 16 ? luma - 16 : 0) * 1220542 + (1 << 19);
+    bgr[0] = (float)clamp_byte((base + 2116026 * u) >> 20);
+    bgr[1] = (float)clamp_byte((base - 409993 * u - 852492 * v) >> 20);
+    bgr[2] = (float)clamp_byte((base + 1673527 * v) >> 20);
+}
+
+__device__ inline void read_pixel(const LetterboxArgs& a, int x, int y, float* bgr)
+{
+    if (a.pixels == NV12) {
+        read_nv12(a, x, y, bgr);
+        return;
+    }
+    const u8* pixel = a.image + (long long)y * a.stride + x * 3;
+    for (int c = 0; c < 3; ++c) bgr[c] = (float)pixel[c];
+}
+
+__device__ inline void sample(const LetterboxArgs& a, int x, int y, int* level)
+{
+    Tap across = tap_of(x, a.width, a.inner_width);
+    Tap down = tap_of(y, a.height, a.inner_height);
+    float p00[3], p01[3], p10[3], p11[3];
+    read_pixel(a, across.low, down.low, p00);
+    read_pixel(a, across.high, down.low, p01);
+    read_pixel(a, across.low, down.high, p10);
+    read_pixel(a, across.high, down.high, p11);
+    for (int c = 0; c < 3; ++c) {
+        float upper = p00[c] + (p01[c] - p00[c]) * across.weight;
+        float lower = p10[c] + (p11[c] - p10[c]) * across.weight;
+        level[c] = clamp_byte((int)(upper + (lower - upper) * down.weight + 0.5f));
+    }
+}
+
+// One thread per pixel of the model's input. Grey levels are rounded before normalisation, as on the CPU.
+extern "C" __global__ void letterbox(LetterboxArgs a)
+{
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.out_width || y >= a.out_height) return;
+    int level[3] = {a.pad, a.pad, a.pad};
+    int inner_x = x - a.left, inner_y = y - a.top;
+    if (inner_x >= 0 && inner_x < a.inner_width && inner_y >= 0 && inner_y < a.inner_height)
+        sample(a, inner_x, inner_y, level);
+    long long place = (long long)y * a.out_width + x;
+    if (a.output == BYTES_NHWC) {
+        for (int c = 0; c < 3; ++c) ((u8*)a.out)[place * 3 + c] = (u8)level[c];
+        return;
+    }
+    long long plane = (long long)a.out_width * a.out_height;
+    for (int c = 0; c < 3; ++c) {
+        float value = (float)level[a.swap ? 2 - c : c];
+        ((float*)a.out)[c * plane + place] = MUL(SUB(value, a.mean[c]), a.scale[c]);
+    }
+}
+
+struct NmsArgs {
+    const float* xyxy;    // (B, N, 4)
+    float* score;         // (B, N); NaN is dropped; changed by nms_silence only
+    const int* class_id;  // (B, N), or null: all boxes compete
+    int* order;           // (B, N) scratch: indices, highest score first, ties in their own order
+    u64* overlaps;        // (B, N, words) scratch, words = ceil(N / 64): which later ranks a rank suppresses
+    int* keep;            // (B, N) out: indices of the kept boxes, highest score first
+    int* count;           // (B) scratch and out: boxes with a score, then boxes kept
+    float* compensation;  // (B, N) scratch of matrix NMS
+    float* decayed;       // (B, N) out of matrix NMS: lowered scores, 0 for NaN
+    float threshold;      // greedy: overlap above which the lower score is dropped
+    float sigma;          // matrix: width of the Gaussian, 0 for the linear rule
+    int images;           // B
+    int num;              // N
+    int words;
+    int unused;           // keeps the struct a multiple of 8 bytes
+};
+
+// As numpy's maximum and minimum: NaN wins.
+__device__ inline float max_nan(float a, float b) { return (a > b || a != a) ? a : b; }
+__device__ inline float min_nan(float a, float b) { return (a < b || a != a) ? a : b; }
+
+__device__ inline float area_of(const float* box)
+{
+    return MUL(max_nan(SUB(box[2], box[0]), 0.0f), max_nan(SUB(box[3], box[1]), 0.0f));
+}
+
+// Intersection over union with the roundings of edge.boxes.iou.
+__device__ inline float iou_of(const float* a, const float* b)
+{
+    float width = max_nan(SUB(min_nan(a[2], b[2]), max_nan(a[0], b[0])), 0.0f);
+    float height = max_nan(SUB(min_nan(a[3], b[3]), max_nan(a[1], b[1])), 0.0f);
+    float shared = MUL(width, height);
+    float united = SUB(ADD(area_of(a), area_of(b)), shared);
+    return united > 0.0f ? DIV(shared, united) : 0.0f;
+}
+
+__device__ inline bool compete(const NmsArgs& a, int image, int first, int second)
+{
+    if (a.class_id == 0) return true;
+    const int* classes = a.class_id + (long long)image * a.num;
+    return classes[first] == classes[second];
+}
+
+// Step 0, one thread per box.
+extern "C" __global__ void nms_begin(NmsArgs a)
+{
+    int index = blockIdx.x * blockDim.x + threadIdx.x;
+    int image = blockIdx.y;
+    if (index == 0) a.count[image] = 0;
+    if (index < a.num && a.decayed != 0) a.decayed[(long long)image * a.num + index] = 0.0f;
+}
+
+// Step 1, one thread per box: its rank is the number of boxes before it.
+extern "C" __global__ void nms_rank(NmsArgs a)
+{
+    int index = blockIdx.x * blockDim.x + threadIdx.x;
+    int image = blockIdx.y;
+    if (index >= a.num) return;
+    const float* score = a.score + (long long)image * a.num;
+    float mine = score[index];
+    if (mine != mine) return;
+    int rank = 0;
+    for (int other = 0; other < a.num; ++other)
+        if (score[other] > mine || (score[other] == mine && other < index)) ++rank;
+    a.order[(long long)image * a.num + rank] = index;
+    atomicAdd(a.count + image, 1);
+}
+
+// Step 2, one thread per rank and word: the 64 ranks of that word which this rank suppresses.
+extern "C" __global__ void nms_overlaps(NmsArgs a)
+{
+    int rank = blockIdx.x * blockDim.x + threadIdx.x;
+    int word = blockIdx.y;
+    int image = blockIdx.z;
+    int alive = a.count[image];
+    if (rank >= alive) return;
+    const int* order = a.order + (long long)image * a.num;
+    const float* boxes = a.xyxy + (long long)image * a.num * 4;
+    int mine = order[rank];
+    u64 bits = 0;
+    for (int bit = 0; bit < 64; ++bit) {
+        int other = word * 64 + bit;
+        if (other <= rank || other >= alive || !compete(a, image, mine, order[other])) continue;
+        if (iou_of(boxes + mine * 4, boxes + order[other] * 4) > a.threshold) bits |= 1ull << bit;
+    }
+    a.overlaps[((long long)image * a.num + rank) * a.words + word] = bits;
+}
+
+// Step 3, one thread per image: take the ranks in order; each one taken drops those it suppresses. The first rank is
+// always taken, so its row of overlaps becomes the set of those that are dropped.
+extern "C" __global__ void nms_greedy(NmsArgs a)
+{
+    int image = blockIdx.x * blockDim.x + threadIdx.x;
+    if (image >= a.images) return;
+    int alive = a.count[image];
+    int kept = 0;
+    const int* order = a.order + (long long)image * a.num;
+    u64* rows = a.overlaps + (long long)image * a.num * a.words;
+    int* keep = a.keep + (long long)image * a.num;
+    u64* dropped = rows;
+    for (int rank = 0; rank < alive; ++rank) {
+        if (rank > 0 && (dropped[rank / 64] >> (rank % 64) & 1ull)) continue;
+        keep[kept++] = order[rank];
+        if (rank == 0) continue;
+        for (int word = rank / 64; word < a.words; ++word) dropped[word] |= rows[(long long)rank * a.words + word];
+    }
+    a.count[image] = kept;
+}
+
+// Step 4, optional, one thread per box: the score of a box that was not kept becomes 0. NaN stays, whoever looks for
+// broken models shall find it.
+extern "C" __global__ void nms_silence(NmsArgs a)
+{
+    int index = blockIdx.x * blockDim.x + threadIdx.x;
+    int image = blockIdx.y;
+    if (index >= a.num) return;
+    float* mine = a.score + (long long)image * a.num + index;
+    if (*mine != *mine) return;
+    const int* keep = a.keep + (long long)image * a.num;
+    for (int place = 0; place < a.count[image]; ++place)
+        if (keep[place] == index) return;
+    *mine = 0.0f;
+}
+
+// Matrix NMS (SOLOv2, arXiv 2003.10152, eq. 4-5), one thread per rank: scores fall with the overlap, nothing is dropped.
+// Step 2: the largest overlap of each rank with a better one of its class, kept at its rank.
+extern "C" __global__ void matrix_nms_compensate(NmsArgs a)
+{
+    int rank = blockIdx.x * blockDim.x + threadIdx.x;
+    int image = blockIdx.y;
+    if (rank >= a.count[image]) return;
+    const int* order = a.order + (long long)image * a.num;
+    const float* boxes = a.xyxy + (long long)image * a.num * 4;
+    float largest = 0.0f;
+    for (int other = 0; other < rank; ++other) {
+        if (!compete(a, image, order[rank], order[other])) continue;
+        float overlap = iou_of(boxes + order[rank] * 4, boxes + order[other] * 4);
+        if (overlap > largest) largest = overlap;
+    }
+    a.compensation[(long long)image * a.num + rank] = largest;
+}
+
+// Step 3: the score times the smallest decay that any better box asks for.
+extern "C" __global__ void matrix_nms_decay(NmsArgs a)
+{
+    int rank = blockIdx.x * blockDim.x + threadIdx.x;
+    int image = blockIdx.y;
+    if (rank >= a.count[image]) return;
+    const int* order = a.order + (long long)image * a.num;
+    const float* boxes = a.xyxy + (long long)image * a.num * 4;
+    const float* compensation = a.compensation + (long long)image * a.num;
+    int mine = order[rank];
+    float decay = 1.0f;
+    for (int other = 0; other < rank; ++other) {
+        if (!compete(a, image, mine, order[other])) continue;
+        float overlap = iou_of(boxes + mine * 4, boxes + order[other] * 4);
+        float before = compensation[other];
+        float linear = before < 1.0f ? (1.0f - overlap) / (1.0f - before) : 1.0f;
+        float wanted = a.sigma > 0.0f ? expf(-a.sigma * (overlap * overlap - before * before)) : linear;
+        if (wanted < decay) decay = wanted;
+    }
+    a.decayed[(long long)image * a.num + mine] = a.score[(long long)image * a.num + mine] * decay;
+}
+
+struct PaintArgs {
+    u8* image;        // (H, W, 3) BGR, changed in place
+    const u8* masks;  // (N, H, W) 0 or not 0
+    const u8* bgr;    // (N, 3) colours
+    int stride;       // bytes from one row of image to the next
+    int width, height;
+    int num;          // N
+    int alpha;        // 0 leaves the image, 256 covers it
+};
+
+// One thread per pixel; masks are laid over one another in their order.
+extern "C" __global__ void paint_masks(PaintArgs a)
+{
+    int x = blockIdx.x * blockDim.x + threadIdx.x;
+    int y = blockIdx.y * blockDim.y + threadIdx.y;
+    if (x >= a.width || y >= a.height) return;
+    u8* pixel = a.image + (long long)y * a.stride + x * 3;
+    long long plane = (long long)a.width * a.height;
+    for (int n = 0; n < a.num; ++n) {
+        if (a.masks[n * plane + (long long)y * a.width + x] == 0) continue;
+        for (int c = 0; c < 3; ++c)
+            pixel[c] = (u8)((pixel[c] * (256 - a.alpha) + a.bgr[n * 3 + c] * a.alpha + 128) >> 8);
+    }
+}

@@ -1,0 +1,66 @@
+"""Pictures of events as JPEG files in a folder of bounded size."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import cv2
+
+from edge.errors import SinkError
+from edge.files import write_atomic
+from edge.recording.retention import Keep, Kept, files_in, remove, too_many
+from edge.types import UInt8
+
+JPEG_QUALITY = 85
+
+
+# the names that we give; whatever else lies in the folder is somebody else's
+OWN_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.jpg")
+
+
+class Snapshots:
+    """A folder of JPEG files, one per event, the oldest of which make room. Used by one thread.
+
+    Files that are not named after an event stay, and do not count.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        """Raises: SinkError: the folder cannot be made or read."""
+        self._folder = folder
+        self._keep = Keep(max_bytes=max_bytes)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            found = files_in(folder, ".jpg")
+        except OSError as error:
+            raise SinkError(f"events.snapshots: {folder} cannot be made or read ({error.strerror})") from None
+        self._files = [file for file in found if OWN_NAME.fullmatch(file.path.name)]
+        self._num_bytes = sum(file.num_bytes for file in self._files)
+
+    def write(self, event_id: str, picture: UInt8) -> str:
+        """Keep a picture; returns its path.
+
+        Raises:
+            SinkError: it cannot be encoded or written.
+        """
+        is_encoded, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        if not is_encoded:
+            raise SinkError(f"events.snapshots: a picture of shape {picture.shape} could not be encoded as JPEG")
+        path = self._folder / f"{event_id}.jpg"
+        try:
+            write_atomic(path, data.tobytes())
+        except OSError as error:
+            raise SinkError(f"events.snapshots: {path} could not be written ({error.strerror})") from None
+        self._files.append(Kept(path, time.time_ns(), len(data)))
+        self._num_bytes += len(data)
+        if self._keep.max_bytes is not None and self._num_bytes > self._keep.max_bytes:
+            self._shrink(self._keep.max_bytes)
+        return str(path)
+
+    def _shrink(self, max_bytes: int) -> None:
+        # a tenth more than needed, so that not every picture has to look for old ones
+        gone = remove(too_many(self._files, Keep(max_bytes=int(max_bytes * 0.9)), time.time_ns()))
+        paths = {file.path for file in gone}
+        self._files = [file for file in self._files if file.path not in paths]
+        self._num_bytes = sum(file.num_bytes for file in self._files)

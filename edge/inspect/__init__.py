@@ -1,1 +1,0 @@
-"""What a foreign model is: its graph, its card, a proposed manifest."""

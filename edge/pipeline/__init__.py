@@ -1,0 +1,1 @@
+"""The way of a frame: capture, newest-frame hand-over, batch, analysis, output."""

@@ -1,0 +1,185 @@
+"""What one stream remembers: its tracker, and what the tracks mean. Used by the inference thread alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge.analytics.analytics import StreamAnalytics, WallClock, wall_clock
+from edge.analytics.checks import check_names
+from edge.analytics.shapes import Shape
+from edge.boxes import without_doubles
+from edge.config.analytics import AnalyticsSettings
+from edge.errors import ConfigError, DataError
+from edge.files import write_atomic
+from edge.interfaces import Tracker
+from edge.second_stage.classifier import Labels, StreamView
+from edge.trackers.appearance import CropEmbedder
+from edge.trackers.camera_motion import CameraMotion
+from edge.types import Detections, Event, Frame, Prediction, Result, Tracks
+
+log = logging.getLogger(__name__)
+# a van that is car and truck at once is one object: it shall have one box, one id and one count
+DOUBLE_IOU = 0.8
+# a camera that never comes twice in the same size must fill neither the memory nor the log
+MAX_REFUSED_SIZES = 64
+
+
+class Follower:
+    """Gives objects their ids and says what happened.
+
+    Attributes:
+        shapes: lines and zones with their counts, for the overlay; replaced as a whole, so any thread may read it.
+        fault: why nothing is counted in frames of the size that comes now; empty where all is well.
+        clock: the time of day at a ``time_ns``, for the schedules; a replay sets its own before the first frame.
+    """
+
+    def __init__(
+        self,
+        stream: str,
+        classes: Sequence[str],
+        *,
+        tracker: Tracker | None,
+        settings: AnalyticsSettings,
+        state_file: Path | None = None,
+        camera: CameraMotion | None = None,
+        embedder: CropEmbedder | None = None,
+        second_stage: StreamView | None = None,
+    ) -> None:
+        """Prepare to follow.
+
+        Args:
+            stream, classes: its name, and the names of what its model finds.
+            tracker: None follows nothing.
+            settings: what is watched.
+            state_file: where counts are kept over a restart.
+            camera: measures the camera's motion by the pictures; None leaves it to the boxes.
+            embedder: tells the tracker what objects look like.
+            second_stage: what a classifier says of the tracks.
+
+        Raises:
+            ConfigError: the settings name an unknown class or time zone.
+        """
+        check_names(settings, stream=stream, classes=classes)
+        self._stream = stream
+        self._classes = classes
+        self._tracker = tracker
+        self._settings = settings
+        self._state_file = state_file
+        self._camera = camera
+        self._embedder = embedder
+        self._second_stage = second_stage
+        # the last that could work, with all counts; not in use while ``fault`` is set
+        self._analytics: StreamAnalytics | None = None
+        self._size = (0, 0)
+        self._refused_sizes: set[tuple[int, int]] = set()
+        self.shapes: tuple[Shape, ...] = ()
+        self.fault = ""
+        self.clock: WallClock = wall_clock
+
+    @property
+    def has_analytics(self) -> bool:
+        return bool(self._settings.lines or self._settings.zones or self._settings.heatmap)
+
+    def follow(self, frame: Frame, prediction: Prediction, spent_ns: Mapping[str, int]) -> Result:
+        """The result of one frame; frames come in order."""
+        if self._tracker is None or not isinstance(prediction, Detections):
+            return Result(frame, prediction, stage_ns=spent_ns)
+        started_ns = time.monotonic_ns()
+        if len(prediction) > 1:
+            prediction = prediction[without_doubles(prediction.xyxy, prediction.score, DOUBLE_IOU)]
+        tracks = self._track(frame, prediction)
+        tracked_ns = time.monotonic_ns()
+        spent = {**spent_ns, "track": tracked_ns - started_ns}
+        labels: Labels = {}
+        if self._second_stage is not None:
+            labels = self._second_stage.see(frame, tracks)
+            spent["second_stage"] = time.monotonic_ns() - tracked_ns
+        seen_ns = time.monotonic_ns()
+        analytics = self._analytics_for(frame) if self.has_analytics else None
+        if analytics is None:
+            return Result(frame, prediction, tracks, stage_ns=spent, labels=labels)
+        events = analytics.update(tracks, frame.time_ns)
+        if events:
+            self.shapes = analytics.shapes()
+        spent["analytics"] = time.monotonic_ns() - seen_ns
+        return Result(frame, prediction, tracks, labelled(events, labels), spent, labels)
+
+    def _track(self, frame: Frame, detections: Detections) -> Tracks:
+        motion = None if self._camera is None else self._camera.update(frame.image, detections.xyxy)
+        look = None if self._embedder is None else self._embedder.look_at(frame, detections.xyxy)
+        assert self._tracker is not None
+        return self._tracker.update(detections, frame.time_ns, motion, look)
+
+    def counts(self) -> dict[str, Any]:
+        """Counts of lines and zones as JSON values."""
+        return self._analytics.counts() if self._analytics else {}
+
+    def save(self) -> None:
+        """Keep the counts over a restart, where a file for them is set; a warning where it cannot be written."""
+        if self._analytics is None or self._state_file is None:
+            return
+        try:
+            self._state_file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._state_file, json.dumps(self._analytics.state()))
+        except OSError as error:
+            # a stream that ends must not take others with it: a full disk costs the counts since the last save
+            log.warning("%s: %s: the counts cannot be kept (%s)", self._stream, self._state_file, error.strerror)
+
+    def _analytics_for(self, frame: Frame) -> StreamAnalytics | None:
+        """The analytics for frames of this size, None where none can work; counts outlive every change of size."""
+        size = (frame.width, frame.height)
+        if size != self._size:
+            self._size = size
+            self._begin(size)
+        return None if self.fault else self._analytics
+
+    def _begin(self, size: tuple[int, int]) -> None:
+        """Watch frames of another size. What cannot work there is said once, and the stream goes on without it."""
+        try:
+            state = self._analytics.state() if self._analytics else self._stored()
+            self._analytics = StreamAnalytics(
+                self._settings,
+                stream=self._stream,
+                classes=self._classes,
+                width=size[0],
+                height=size[1],
+                state=state,
+                clock=self.clock,
+            )
+        except (ConfigError, DataError) as error:
+            self.shapes, self.fault = (), str(error)
+            self._tell_fault(size)
+        else:
+            self.shapes, self.fault = self._analytics.shapes(), ""
+
+    def _tell_fault(self, size: tuple[int, int]) -> None:
+        if size in self._refused_sizes or len(self._refused_sizes) == MAX_REFUSED_SIZES:
+            return
+        self._refused_sizes.add(size)
+        words = "%s: nothing is counted in frames of %dx%d, the counts so far are kept: %s; then restart"
+        log.error(words, self._stream, *size, self.fault)
+
+    def _stored(self) -> Mapping[str, Any] | None:
+        if self._state_file is None or not self._state_file.is_file():
+            return None
+        try:
+            state = json.loads(self._state_file.read_text())
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self._state_file}: not readable ({error}); remove it to start from zero") from None
+        return state if isinstance(state, dict) else None
+
+
+def labelled(events: Sequence[Event], labels: Labels) -> tuple[Event, ...]:
+    """The events, those about a track that the second stage knows with ``labels``: name → probability."""
+    return tuple(
+        replace(event, data={**event.data, "labels": {label.name: round(label.score, 3) for label in found}})
+        if event.track_id is not None and (found := labels.get(event.track_id))
+        else event
+        for event in events
+    )

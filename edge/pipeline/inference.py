@@ -1,0 +1,266 @@
+"""The inference worker: takes frames of all streams, runs the models in batches, tracks, and passes results on.
+
+One thread owns the engines, the batch buffers and the trackers. What remembers sits here, before frames may be dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from edge.errors import EdgeError, EngineError
+from edge.model import Model, Started
+from edge.models.checks import check_outputs
+from edge.pipeline.batch import Inferred, run_frames
+from edge.pipeline.latest_frames import LatestFrames
+from edge.pipeline.stream import Lane
+from edge.trackers import association
+from edge.types import Frame, Prediction
+
+log = logging.getLogger(__name__)
+IDLE_S = 0.2
+POLL_S = 0.02
+# what a broken graph or a wrong manifest makes the libraries raise
+FAULTS = (EdgeError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, OSError)
+# frames, predictions, nanoseconds of the engine per frame
+Tap: TypeAlias = Callable[[Sequence[Frame], Sequence[Prediction], int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Probation:
+    """A new model may still be sent back.
+
+    Attributes:
+        before: the old model, ready to run.
+        judge: looks at every batch in the inference thread; raises EngineError to send the new model back.
+        on_failure: told why it was.
+    """
+
+    before: Model
+    judge: Callable[[list[Prediction], dict[str, int]], None]
+    on_failure: Callable[[Exception], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Change:
+    """A model that waits to take over."""
+
+    name: str
+    model: Model
+    probation: Probation | None
+    is_done: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A batch that the engine works on, while the next one is prepared."""
+
+    name: str
+    frames: list[Frame]
+    lanes: Mapping[str, Lane]
+    model: Model
+    started: Started
+    letterbox_ns: int
+    left_ns: int
+
+
+class InferenceWorker:
+    """Runs in its own thread until stopped, or until every stream has ended."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        lanes: Callable[[], Mapping[str, Lane]],
+        latest: LatestFrames,
+        linger_s: Mapping[str, float],
+    ) -> None:
+        """Args: models by name, gives the streams of now, where frames come from, model → wait for a batch."""
+        self._models = dict(models)
+        self._lanes = lanes
+        self._latest = latest
+        self._linger_s = linger_s
+        self._max_batch = {name: model.engine.max_batch for name, model in models.items()}
+        self._changing = threading.Lock()
+        self._changes: list[_Change] = []
+        self._probations: dict[str, Probation] = {}
+        self._has_ended = False
+        self._taps: Mapping[str, Tap] = {}
+        self._flight: _Flight | None = None
+        self._no_linger_s = dict.fromkeys(linger_s, 0.0)
+        self.num_batches = 0
+
+    def run(self, stopping: threading.Event) -> None:
+        """Work until asked to stop.
+
+        Raises:
+            EngineError: an engine failed; its streams cannot go on.
+        """
+        # the cameras are being opened meanwhile
+        association.solver()
+        try:
+            while not stopping.is_set():
+                self._take_over()
+                frames = self._take()
+                # one view of the streams for the whole round: some may be removed meanwhile
+                lanes = self._lanes()
+                fresh = [frame for frame in frames if _is_fresh(frame, lanes)]
+                begun = self._begin(fresh, lanes) if fresh else None
+                self._land()
+                self._flight = begun
+                self._close_ended(lanes)
+                # where there is no stream, one may still be added
+                if not frames and lanes and all(_is_over(lane) for lane in lanes.values()):
+                    return
+            self._land()
+        finally:
+            self._has_ended = True
+            for lane in self._lanes().values():
+                lane.results.close()
+
+    def replace(self, name: str, model: Model, probation: Probation | None, timeout_s: float) -> bool:
+        """Let another model take over between two batches; from any other thread.
+
+        Args:
+            name: of the model in the configuration.
+            model: ready to run; the one before it is not closed here.
+            probation: what brings the old one back, None for good.
+            timeout_s: how long to wait for the end of the batch that runs.
+
+        Returns:
+            Whether it took over; False when inference has ended or hangs, and then nothing has changed.
+        """
+        change = _Change(name, model, probation)
+        deadline = time.monotonic() + timeout_s
+        with self._changing:
+            self._changes.append(change)
+        while not change.is_done.wait(POLL_S):
+            with self._changing:
+                if change in self._changes and (self._has_ended or time.monotonic() > deadline):
+                    self._changes.remove(change)
+                    return False
+        return True
+
+    def watch(self, name: str, tap: Tap | None) -> None:
+        """Show every batch of a model to this function, in the inference thread; None ends it."""
+        self._taps = {
+            **{key: value for key, value in self._taps.items() if key != name},
+            **({name: tap} if tap else {}),
+        }
+
+    def _take_over(self) -> None:
+        """Make the changes that wait; between two batches."""
+        with self._changing:
+            changes, self._changes = self._changes, []
+        if changes:
+            self._land()
+        for change in changes:
+            self._models[change.name] = change.model
+            self._max_batch[change.name] = change.model.engine.max_batch
+            self._probations.pop(change.name, None)
+            if change.probation is not None:
+                self._probations[change.name] = change.probation
+            change.is_done.set()
+
+    def _take(self) -> list[Frame]:
+        """The next frames; while a batch is under way only those that are there already."""
+        if self._flight is not None:
+            return self._latest.take(self._max_batch, self._no_linger_s, 0.0)
+        return self._latest.take(self._max_batch, self._linger_s, IDLE_S)
+
+    def _begin(self, frames: list[Frame], lanes: Mapping[str, Lane]) -> _Flight | None:
+        """Send frames off where the engine takes a batch while one runs; else see them through and return None."""
+        name = lanes[frames[0].stream].model
+        model = self._models[name]
+        is_tiled = any(lanes[frame.stream].tiles is not None for frame in frames)
+        if not model.overlaps or is_tiled or name in self._probations or len(frames) > model.engine.max_batch:
+            # the batch under way holds earlier frames
+            self._land()
+            self._infer(frames, lanes)
+            return None
+        begun_ns = time.monotonic_ns()
+        started = model.start([frame.image for frame in frames])
+        left_ns = time.monotonic_ns()
+        for frame in frames:
+            lanes[frame.stream].num_in_engine += 1
+        return _Flight(name, frames, lanes, model, started, left_ns - begun_ns, left_ns)
+
+    def _land(self) -> None:
+        """Wait for the batch under way, if there is one, and pass its results on."""
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return
+        outputs = flight.model.finish(flight.started)
+        landed_ns = time.monotonic_ns()
+        predictions = flight.model.head.decode(outputs, flight.started.letterboxes)
+        spent = {
+            "letterbox": flight.letterbox_ns,
+            "infer": landed_ns - flight.left_ns,
+            "head": time.monotonic_ns() - landed_ns,
+        }
+        for frame in flight.frames:
+            flight.lanes[frame.stream].num_in_engine -= 1
+        share = {stage: time_ns // len(flight.frames) for stage, time_ns in spent.items()}
+        self._pass_on(flight.name, flight.frames, flight.lanes, (predictions, share))
+
+    def _infer(self, frames: list[Frame], lanes: Mapping[str, Lane]) -> None:
+        name = lanes[frames[0].stream].model
+        probation = self._probations.get(name)
+        if probation is None:
+            inferred = run_frames(self._models[name], frames, lanes)
+        else:
+            inferred = self._run_on_probation(name, frames, lanes, probation)
+        self._pass_on(name, frames, lanes, inferred)
+
+    def _pass_on(self, name: str, frames: list[Frame], lanes: Mapping[str, Lane], inferred: Inferred) -> None:
+        predictions, spent = inferred
+        self.num_batches += 1
+        for frame, prediction in zip(frames, predictions, strict=True):
+            lane = lanes[frame.stream]
+            lane.counters.add("inferred")
+            lane.results.put(lane.follower.follow(frame, prediction, spent))
+        tap = self._taps.get(name)
+        if tap is not None:
+            tap(frames, predictions, spent["infer"])
+
+    def _run_on_probation(
+        self, name: str, frames: list[Frame], lanes: Mapping[str, Lane], probation: Probation
+    ) -> Inferred:
+        """Run a model that took over a moment ago; if it fails, the old one is back and sees the same frames."""
+        try:
+            inferred = run_frames(self._models[name], frames, lanes, check_outputs)
+            if len(inferred[0]) != len(frames):
+                raise EngineError(f"{len(inferred[0])} predictions for {len(frames)} frames")
+            probation.judge(*inferred)
+        except FAULTS as error:
+            log.error("%s: the new model failed, the old one is back: %s", name, error)
+            self._models[name] = probation.before
+            self._max_batch[name] = probation.before.engine.max_batch
+            del self._probations[name]
+            probation.on_failure(error)
+            return run_frames(probation.before, frames, lanes)
+        return inferred
+
+    def _close_ended(self, lanes: Mapping[str, Lane]) -> None:
+        under_way = {frame.stream for frame in self._flight.frames} if self._flight is not None else set()
+        for name in (self._latest.ended() & lanes.keys()) - under_way:
+            lanes[name].results.close()
+
+
+def _is_over(lane: Lane) -> bool:
+    return lane.results.is_closed and not lane.is_leaving
+
+
+def _is_fresh(frame: Frame, lanes: Mapping[str, Lane]) -> bool:
+    """Whether a frame may still come out; one whose stream was removed on its way may not."""
+    lane = lanes.get(frame.stream)
+    if lane is not None and lane.is_too_old(frame, time.monotonic_ns()):
+        lane.counters.add("drop_too_old")
+        return False
+    if lane is not None and lane.is_held_back(frame):
+        lane.counters.add("drop_governor")
+        return False
+    return lane is not None

@@ -1,0 +1,225 @@
+"""How much memory a configuration can need at most, computed before it runs: frames under way times their size.
+
+The bounds that it counts on are kept elsewhere: slots per ring and rings per stream (``edge.sources.isolation.ring``),
+frames that wait (``edge.pipeline.latest_frames``), results that wait (``edge.pipeline.stream``), and the size of a
+picture (``edge.sources.picture``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.addresses.uris import kind_of
+from edge.config.recording import RecordSettings
+from edge.config.schema import Config, StreamConfig
+from edge.errors import ConfigError
+from edge.events.writer import MAX_PICTURES
+from edge.models.manifest import InputSpec, Manifest
+from edge.second_stage.classifier import MAX_WAITING
+from edge.sinks.record import CAPACITY as RECORD_CAPACITY
+from edge.sinks.restream import CAPACITY as RESTREAM_CAPACITY
+from edge.sources.isolation.packet_wire import RING_BYTES
+from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS
+from edge.sources.synthetic import parse_synthetic
+from edge.video.packets import QUEUE_BYTES
+
+# a picture of unknown size is planned as this; with a budget, a larger one is made smaller
+LARGEST_PX = (1920, 1080)
+# Python, NumPy and OpenCV or PyAV in a capture child: measured 55 to 75 MB
+CHILD_MB = 80.0
+# Python, NumPy, OpenCV, pydantic and an engine's library in the main process: measured 120 to 170 MB
+PROCESS_MB = 190.0
+# a decoder's reference pictures (H.264, level 4: at most 16, and one in work) at 1.5 bytes, and three as BGR
+DECODER_BYTES_PER_PX = 17 * 1.5 + 3 * 3
+# in thread mode: being read, waiting (at most 2), in inference and waiting as results (4), in output, and one to spare
+THREAD_FRAMES = 9
+# the picture that is drawn on, its JPEG, and the scene or sinks that hold one more
+OUTPUT_FRAMES = 3
+# x264 without look-ahead: measured 24 to 36 bytes a pixel from 1920x1080 to 640x360, on pictures of noise
+ENCODER_BYTES_PER_PX, ENCODER_MB = 30.0, 5.0
+# a coded picture of noise; streets need a tenth of it
+CODED_BYTES_PER_PX, CODED_FPS = 0.4, 30.0
+# Python and PyAV in the process that sends to a receiver: measured 27 MB, 61 MB with all that others may share
+SENDER_MB = 65.0
+PUSHED = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "hls", "whip")
+RECORD_SINK = RecordSettings(folder=Path())
+# weights and arena of an engine, relative to the model file
+ENGINE_TIMES_FILE = 4.0
+ENGINE_MB = 60.0
+DTYPE_BYTES = {"uint8": 1, "float16": 2, "float32": 4}
+STEP_MB = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRow:
+    """One part of the plan: whose, what for, how many megabytes (10^6 bytes)."""
+
+    owner: str
+    what: str
+    mb: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The worst case of a configuration."""
+
+    rows: tuple[MemoryRow, ...]
+
+    @property
+    def total_mb(self) -> float:
+        return sum(row.mb for row in self.rows)
+
+    def by_owner(self) -> dict[str, float]:
+        """Megabytes of each stream, each model, and the process."""
+        owned: dict[str, float] = {}
+        for row in self.rows:
+            owned[row.owner] = owned.get(row.owner, 0.0) + row.mb
+        return owned
+
+    def refuse_over(self, budget_mb: float | None) -> None:
+        """Check it against a budget, None for none.
+
+        Raises:
+            ConfigError: it needs more; the message names the largest part.
+        """
+        if budget_mb is None or self.total_mb <= budget_mb:
+            return
+        largest = max(self.rows, key=lambda row: row.mb)
+        raise ConfigError(
+            f"memory_budget_mb = {budget_mb:g}: this configuration can need {self.total_mb:.0f} MB; the largest part "
+            f"is {largest.mb:.0f} MB for {largest.owner}, {largest.what}; give streams a smaller size, or fewer of them"
+        )
+
+
+def plan_memory(config: Config, manifests: Mapping[str, Manifest]) -> MemoryPlan:
+    """The worst case of a configuration.
+
+    Args:
+        config: what is to run.
+        manifests: of the models that are used, by name.
+    """
+    rows = [MemoryRow("process", "Python and libraries", PROCESS_MB)]
+    for model in config.models:
+        if model.name in manifests:
+            rows += _model_rows(model.name, model.path, manifests[model.name].input, model.max_batch or 16)
+    for name in sorted(
+        {stream.second_stage.model for stream in config.streams if stream.second_stage} & set(manifests)
+    ):
+        side = max(manifests[name].input.width, manifests[name].input.height)
+        rows.append(MemoryRow(name, f"{MAX_WAITING} crops that wait", MAX_WAITING * side * side * 3 / STEP_MB))
+    for stream in config.streams:
+        rows += [*_stream_rows(stream), *_outlet_rows(stream, is_shown=config.server.enabled)]
+    if config.events is not None and config.events.snapshots is not None:
+        largest_mb = max(_frame_mb(stream) for stream in config.streams)
+        rows.append(MemoryRow("events", f"{MAX_PICTURES} pictures of events", MAX_PICTURES * largest_mb))
+    return MemoryPlan(tuple(rows))
+
+
+def _model_rows(name: str, path: Path, spec: InputSpec, max_batch: int) -> list[MemoryRow]:
+    file_mb = path.stat().st_size / STEP_MB if path.is_file() else 0.0
+    values = max_batch * spec.width * spec.height * 3
+    # the batch, the one that is filled meanwhile, and what the engine makes of it on its way
+    tensor_mb = 3 * values * DTYPE_BYTES.get(spec.dtype, 4) / STEP_MB
+    return [
+        MemoryRow(name, "weights and engine", ENGINE_MB + ENGINE_TIMES_FILE * file_mb),
+        MemoryRow(name, f"batch of {max_batch}", tensor_mb),
+    ]
+
+
+def _stream_rows(stream: StreamConfig) -> list[MemoryRow]:
+    width, height = size_of(stream)
+    frame_mb = _frame_mb(stream)
+    rows = [MemoryRow(stream.name, f"drawing and encoding {width}x{height}", OUTPUT_FRAMES * frame_mb)]
+    if is_isolated(stream):
+        slots = MAX_RINGS * NUM_SLOTS
+        rows.append(MemoryRow(stream.name, f"{slots} pictures in shared memory", slots * frame_mb))
+        rows.append(MemoryRow(stream.name, "capture child and its decoder", child_limit_mb(stream)))
+    else:
+        rows.append(MemoryRow(stream.name, f"{THREAD_FRAMES} pictures under way", THREAD_FRAMES * frame_mb))
+        rows.append(MemoryRow(stream.name, "decoder", decoder_mb(stream)))
+    if stream.tiles is not None:
+        # each overlaps its neighbours by at most a half, in both directions
+        rows.append(MemoryRow(stream.name, "tiles", 4 * frame_mb))
+    return [*rows, *_record_rows(stream)]
+
+
+def _record_rows(stream: StreamConfig) -> list[MemoryRow]:
+    record = stream.record
+    rows = []
+    if record is not None and record.mode == "events":
+        rows.append(MemoryRow(stream.name, "pre-roll", record.pre_roll_mb * 2**20 / STEP_MB))
+    if record is not None and record.content == "source":
+        # a file in the main process has no ring
+        ring = RING_BYTES if is_isolated(stream) else 0
+        rows.append(MemoryRow(stream.name, "packets of the camera under way", (QUEUE_BYTES + ring) / STEP_MB))
+    return rows
+
+
+def _outlet_rows(stream: StreamConfig, *, is_shown: bool) -> list[MemoryRow]:
+    """Recordings, restreams and video for viewers: pictures that wait for an encoder, and the encoder."""
+    kinds = [sink.split(":", 1)[0] for sink in stream.sinks]
+    recordings = [stream.record] if stream.record is not None else []
+    recordings += [RECORD_SINK for kind in kinds if kind == "record"]
+    encoded_mb = _encoder_mb(stream)
+    rows = []
+    for settings in recordings:
+        if settings.content != "source":
+            waiting_mb = RECORD_CAPACITY * _frame_mb(stream)
+            rows.append(MemoryRow(stream.name, "recording: waiting pictures and encoder", waiting_mb + encoded_mb))
+        rows.append(MemoryRow(stream.name, "recording: a fragment", _fragment_mb(stream, settings)))
+    for _ in (kind for kind in kinds if kind in PUSHED):
+        sent_mb = RESTREAM_CAPACITY * _frame_mb(stream) + encoded_mb + SENDER_MB
+        rows.append(MemoryRow(stream.name, "restream: pictures, encoder and sender", sent_mb))
+    if "mp4" in kinds:
+        rows.append(MemoryRow(stream.name, "mp4: encoder", encoded_mb))
+    if is_shown:
+        # what it draws on is counted already
+        rows.append(MemoryRow(stream.name, "live video: encoder", encoded_mb + _frame_mb(stream)))
+    return rows
+
+
+def _fragment_mb(stream: StreamConfig, settings: RecordSettings) -> float:
+    """The coded pictures that are written at once."""
+    width, height = size_of(stream)
+    return width * height * CODED_BYTES_PER_PX * CODED_FPS * settings.fragment_s / STEP_MB
+
+
+def _encoder_mb(stream: StreamConfig) -> float:
+    width, height = size_of(stream)
+    return ENCODER_MB + width * height * ENCODER_BYTES_PER_PX / STEP_MB
+
+
+def _frame_mb(stream: StreamConfig) -> float:
+    """A picture as BGR."""
+    width, height = size_of(stream)
+    return width * height * 3 / STEP_MB
+
+
+def child_limit_mb(stream: StreamConfig) -> float:
+    """The private memory that a capture child may use; beyond it is killed and replaced."""
+    return CHILD_MB + decoder_mb(stream)
+
+
+def decoder_mb(stream: StreamConfig) -> float:
+    """What the decoder of a camera needs at most."""
+    width, height = LARGEST_PX if stream.size is not None else size_of(stream)
+    return width * height * DECODER_BYTES_PER_PX / STEP_MB
+
+
+def size_of(stream: StreamConfig) -> tuple[int, int]:
+    """The largest picture that a stream can put into the pipeline, width and height."""
+    if stream.size is not None:
+        return stream.size
+    if kind_of(stream.source) == "synthetic":
+        scene = parse_synthetic(stream.source)
+        return scene.width, scene.height
+    return LARGEST_PX
+
+
+def is_isolated(stream: StreamConfig) -> bool:
+    """Whether the stream decodes in a child process."""
+    if stream.isolation != "auto":
+        return stream.isolation == "process"
+    return kind_of(stream.source) in ("network", "device", "gstreamer")

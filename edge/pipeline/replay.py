@@ -1,0 +1,292 @@
+"""Raw recordings: what the cameras gave, to be run again later, frame by frame, with byte-identical results.
+
+A recording is a folder: ``recording.json`` with the configuration (no secrets in it) and the hashes of the models, and
+a folder per stream (``edge.sources.replay``). A replay is one thread, one frame at a time, in the order in which the
+frames came; its JSONL depends on the recording, the model and nothing else. ``age_ms`` is 0 there.
+"""
+
+from __future__ import annotations
+
+import heapq
+import importlib.metadata
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from edge.addresses.secrets import redacted
+from edge.addresses.uris import is_live
+from edge.config.load import parse_config
+from edge.config.schema import Config, StreamConfig
+from edge.errors import ConfigError, DataError, SourceError
+from edge.files import sha256_of, write_atomic
+from edge.metrics.clock import WallClock
+from edge.model import Model, load_model
+from edge.pipeline.batch import run_frames
+from edge.pipeline.build import deadlines_of, make_lane, preparation_of, score_of
+from edge.pipeline.stream import Lane
+from edge.result_json import ResultEncoder
+from edge.second_stage.models import CropModels
+from edge.sources.choose import open_source
+from edge.sources.direct import Decoding
+from edge.sources.replay import RawWriter, RecordedPicture, ReplaySource
+from edge.threads.worker import Worker
+from edge.types import Event, Frame, UInt8
+
+SCHEMA = 1
+FACTS = "recording.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What ``recording.json`` says.
+
+    Attributes:
+        config: as it ran, secrets masked.
+        models: name → SHA-256 of the model file, empty where there was none.
+        wall_offset_ns: wall clock minus monotonic clock.
+    """
+
+    config: Config
+    models: dict[str, str]
+    wall_offset_ns: int
+
+
+def record(config: Config, folder: Path, seconds: float, stopping: threading.Event | None = None) -> dict[str, int]:
+    """Record what the streams of a configuration give, prepared as they are for the model.
+
+    Args:
+        config: which streams, and how their pictures are masked, cut and sized.
+        folder: new or empty.
+        seconds: for how long; files end by themselves.
+        stopping: ends the recording early.
+
+    Returns:
+        Stream → pictures recorded.
+
+    Raises:
+        DataError: the folder holds something already.
+        EdgeError: a source could not be opened or broke.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(f"{folder}: is not empty; expected a new folder for the recording")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / FACTS, json.dumps(_facts(config), indent=2))
+    counts: dict[str, int] = {}
+    until = time.monotonic() + seconds
+    ending = stopping or threading.Event()
+
+    def recorder(stream: StreamConfig) -> Worker:
+        return Worker(
+            f"record {stream.name}", lambda own: _record(stream, config, folder, until, (own, ending), counts)
+        )
+
+    workers = [recorder(stream) for stream in config.streams]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        while not worker.join(0.2):
+            pass
+    for worker in workers:
+        if worker.failure is not None:
+            raise worker.failure
+    return counts
+
+
+def replay(folder: Path, write: Callable[[bytes], object], model: Path | None = None) -> int:
+    """Run a recording through its models.
+
+    Args:
+        folder: of the recording.
+        write: takes each JSONL line, with its line feed.
+        model: another model instead of the recorded ones.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        DataError: there is no recording, or the model file is not the one that it was made with.
+    """
+    recording = load_recording(folder)
+    config = recording.config
+    if model is not None:
+        other = {"path": model, "manifest": None}
+        models = tuple(item.model_copy(update=other) if config.has_frames(item) else item for item in config.models)
+        config = config.model_copy(update={"models": models})
+    else:
+        _refuse_other_models(recording)
+    models_by_name = {
+        item.name: load_model(item.model_copy(update={"max_batch": 1}))
+        for item in config.models
+        if config.has_frames(item)
+    }
+    crops = CropModels(config, is_waiting=True)
+    try:
+        return _replay(folder, config, (models_by_name, crops), recording.wall_offset_ns, write)
+    finally:
+        crops.stop(time.monotonic())
+        for opened in models_by_name.values():
+            opened.close()
+
+
+def load_recording(folder: Path) -> Recording:
+    """Read ``recording.json``.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    path = folder / FACTS
+    try:
+        facts = json.loads(path.read_text())
+        if facts["schema"] != SCHEMA:
+            raise DataError(f"{path}: schema {facts['schema']}, expected {SCHEMA}; made by edge {facts['version']}")
+        return Recording(parse_config(facts["config"], where=str(path)), facts["models"], facts["wall_offset_ns"])
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a folder made by: edge record") from None
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise DataError(f"{path}: not a recording: {error}") from None
+
+
+def _facts(config: Config) -> dict[str, Any]:
+    streams = tuple(stream.model_copy(update={"sinks": ()}) for stream in config.streams)
+    dumped = config.model_copy(update={"streams": streams}).model_dump(mode="json", exclude_none=True)
+    return {
+        "schema": SCHEMA,
+        "version": importlib.metadata.version("edgeloop"),
+        "config": _without_secrets(dumped),
+        "models": {model.name: sha256_of(model.path) if model.path.is_file() else "" for model in config.models},
+        "wall_offset_ns": WallClock().offset_ns,
+    }
+
+
+def _without_secrets(value: Any) -> Any:
+    """The same JSON with every secret masked."""
+    if isinstance(value, dict):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_secrets(item) for item in value]
+    return redacted(value) if isinstance(value, str) else value
+
+
+def _record(
+    stream: StreamConfig,
+    config: Config,
+    folder: Path,
+    until: float,
+    endings: tuple[threading.Event, threading.Event],
+    counts: dict[str, int],
+) -> None:
+    """Record one stream until the time is over; a camera that breaks is opened anew, a file is not."""
+    writer = RawWriter(folder / stream.name)
+    epoch = 0
+
+    def is_over() -> bool:
+        return time.monotonic() >= until or any(ending.is_set() for ending in endings)
+
+    try:
+        while not is_over():
+            try:
+                _record_epoch(stream, config, writer, epoch, is_over)
+                return
+            except SourceError:
+                if not is_live(stream.source):
+                    raise
+                endings[0].wait(stream.retry_base_s)
+            epoch += 1
+    finally:
+        counts[stream.name] = writer.num_pictures
+        writer.close()
+
+
+def _record_epoch(
+    stream: StreamConfig, config: Config, writer: RawWriter, epoch: int, is_over: Callable[[], bool]
+) -> None:
+    source = open_source(
+        stream.source,
+        decoding=Decoding(stream.decoder, stream.transport, stream.hardware),
+        preparation=preparation_of(stream, config),
+        is_stopping=is_over,
+        deadlines=deadlines_of(stream, config),
+        is_isolated=None if stream.isolation == "auto" else stream.isolation == "process",
+    )
+    try:
+        seq = 0
+        while not is_over() and (picture := source.read()) is not None:
+            events = [(change.kind, dict(change.data)) for change in source.take_changes()]
+            writer.write(picture[0], epoch, seq, source.captured_ns, picture[1], events)
+            seq += 1
+    finally:
+        source.close()
+
+
+def _refuse_other_models(recording: Recording) -> None:
+    for model in recording.config.models:
+        recorded = recording.models.get(model.name, "")
+        if not recorded:
+            continue
+        if not model.path.is_file() or sha256_of(model.path) != recorded:
+            raise DataError(
+                f"{model.path}: not the model file of this recording (sha256 {recorded[:12]}…); "
+                "to run another one on purpose: edge replay --model"
+            )
+
+
+def _replay(
+    folder: Path,
+    config: Config,
+    loaded: tuple[dict[str, Model], CropModels],
+    wall_offset_ns: int,
+    write: Callable[[bytes], object],
+) -> int:
+    models, crops = loaded
+    lanes: dict[str, Lane] = {}
+    for stream in config.streams:
+        chosen = config.model_of(stream)
+        lanes[stream.name] = make_lane(stream, chosen, models[chosen.name].manifest, None, crops)
+        # schedules see the time of day at which the picture came, not that of the replay
+        lanes[stream.name].follower.clock = lambda _: _utc(now_ns + wall_offset_ns)
+    now_ns = 0
+    clock = WallClock(offset_ns=wall_offset_ns, now_ns=lambda: now_ns)
+    encoders = {
+        name: ResultEncoder(lane.manifest.classes, score=score_of(lane.config, lane.manifest), clock=clock)
+        for name, lane in lanes.items()
+    }
+    count = 0
+    for frame, line in _merged(folder, config):
+        now_ns = frame.captured_ns
+        lane = lanes[frame.stream]
+        predictions, _ = run_frames(models[lane.model], [frame], lanes)
+        result = lane.follower.follow(frame, predictions[0], {})
+        told = [Event(kind, frame.stream, frame.captured_ns, data=data) for kind, data in line.events]
+        write(encoders[frame.stream].encode(result.with_events(told)) + b"\n")
+        count += 1
+    return count
+
+
+def _utc(wall_ns: int) -> datetime:
+    return datetime.fromtimestamp(wall_ns / 1e9, timezone.utc)
+
+
+def _merged(folder: Path, config: Config) -> Iterator[tuple[Frame, RecordedPicture]]:
+    """The frames of all streams in the order in which they came."""
+    streams = [_frames(folder / stream.name, stream.name) for stream in config.streams]
+    return heapq.merge(*streams, key=lambda item: (item[0].captured_ns, item[0].stream))
+
+
+def _frames(folder: Path, stream: str) -> Iterator[tuple[Frame, RecordedPicture]]:
+    source = ReplaySource(folder)
+    try:
+        while (picture := source.read()) is not None:
+            line, image = source.last, picture[0]
+            yield _frame(stream, line, image), line
+    finally:
+        source.close()
+
+
+def _frame(stream: str, line: RecordedPicture, image: UInt8) -> Frame:
+    image.flags.writeable = False
+    return Frame(stream, line.epoch, line.seq, line.captured_ns, line.pts_ns, image)

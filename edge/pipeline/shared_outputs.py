@@ -1,0 +1,211 @@
+"""What all streams share on their way out: the desk and outbox of events, their targets, and the recordings."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge.config.events import EventSettings
+from edge.config.schema import Config
+from edge.errors import ConfigError, SinkError
+from edge.events.delivery import DeliveryWorker, Target
+from edge.events.outbox import Outbox, OutboxLimits
+from edge.events.schema import ModelFacts
+from edge.events.snapshots import Snapshots
+from edge.events.writer import EventDesk
+from edge.interfaces import Sink
+from edge.pipeline.stream import Lane
+from edge.sinks.events import EventSink
+from edge.sinks.record import RecordSink
+from edge.sinks.record_source import SourceRecordSink
+from edge.threads.backoff import Backoff
+from edge.threads.worker import Worker
+from edge.types import Result
+
+if TYPE_CHECKING:
+    from edge.server.recordings import Archive
+
+log = logging.getLogger(__name__)
+MB = 1 << 20
+DRAIN_S = 2.0
+LATE_S = 1.0
+
+
+class Outlets:
+    """Built from a configuration; starts nothing before ``start``.
+
+    Attributes:
+        desk: takes events; None where nobody wants them.
+        outbox: keeps them; None where nobody wants them.
+        recordings: the record sink of each recorded stream.
+        streams: names of the streams that run, replaced as a whole when one comes or goes.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Open the outbox.
+
+        Raises:
+            ConfigError: there is no place for the outbox.
+            SinkError: the outbox cannot be written.
+            MissingError: a library that a target needs is not installed.
+        """
+        self.desk: EventDesk | None = None
+        self.outbox: Outbox | None = None
+        self._settings = config.events
+        self.streams = tuple(stream.name for stream in config.streams)
+        self.recordings: dict[str, RecordSink | SourceRecordSink] = {}
+        self._deliveries: dict[str, DeliveryWorker] = {}
+        self._writers: list[Worker] = []
+        self._workers: list[Worker] = []
+        if not (config.events or config.mqtt or config.webhooks):
+            return
+        settings = config.events or EventSettings()
+        deliveries = _deliveries(config, lambda: self.streams)
+        limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
+        self.outbox = Outbox(_outbox_path(settings, config), [target.name for target, _ in deliveries], limits)
+        pictures = settings.snapshots
+        kept = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
+        self.desk = EventDesk(self.outbox, kept)
+        for target, backoff in deliveries:
+            self._deliveries[target.name] = DeliveryWorker(self.outbox, target, backoff, DRAIN_S)
+
+    def start(self) -> None:
+        """Begin to write and deliver events."""
+        if self.desk is not None:
+            self._writers = [Worker("events", self.desk.run)]
+            self._workers = [Worker(f"deliver {name}", one.run) for name, one in self._deliveries.items()]
+            for worker in (*self._writers, *self._workers):
+                worker.start()
+
+    def attach(self, lane: Lane) -> Lane:
+        """See to it that the events of results which are dropped before the output are reported; gives the lane."""
+        lane.on_lost = lambda result: self.lost(lane, result)
+        if self.desk is not None:
+            lane.on_event = self.desk.report_event
+        self.streams = tuple(dict.fromkeys((*self.streams, lane.name)))
+        return lane
+
+    def forget(self, name: str) -> None:
+        """A stream was removed; its recordings stay."""
+        self.streams = tuple(stream for stream in self.streams if stream != name)
+
+    def lost(self, lane: Lane, result: Result) -> None:
+        """A result was dropped before it came out; its events are reported without picture and clip."""
+        if self.desk is not None:
+            self.desk.report(result, None, _facts(lane))
+
+    def sinks(self, lane: Lane) -> list[Sink]:
+        """The recording and the events of a stream.
+
+        Raises:
+            SinkError: a folder cannot be written.
+            MissingError: there is no video encoder.
+        """
+        found: list[Sink] = []
+        recording = _recording(lane)
+        if recording is not None:
+            self.recordings = {**self.recordings, lane.name: recording}
+            found.append(recording)
+        if self.desk is not None:
+            clip_of = recording.clip_of if recording is not None else lambda _: None
+            found.append(EventSink(self.desk, lane.name, lambda: _facts(lane), clip_of))
+        return found
+
+    def archive(self) -> Archive:
+        """What the live page may show of the past."""
+        from edge.server.recordings import Archive, Shelf
+
+        outbox, events = self.outbox, self._settings
+
+        def history(limit: int, stream: str | None) -> list[str]:
+            return [] if outbox is None else [event.body for event in outbox.recent(limit, stream)]
+
+        def shelves() -> dict[str, Shelf]:
+            return {name: Shelf(sink.folder, sink.entries()) for name, sink in self.recordings.items()}
+
+        return Archive(shelves, history, None if events is None else events.snapshots)
+
+    def stop(self, deadline_s: float) -> bool:
+        """Write and deliver what waits, after the last output has ended; False if a part did not end in time.
+
+        Args:
+            deadline_s: by ``time.monotonic()``; every part has at least a second.
+        """
+        if self.desk is None or self.outbox is None:
+            return True
+        self.desk.close()
+        ended = [_ended(worker, deadline_s) for worker in self._writers]
+        for worker in self._workers:
+            worker.stop()
+        ended += [_ended(worker, deadline_s) for worker in self._workers]
+        is_clean = all(ended)
+        if is_clean:
+            self.outbox.close()
+        return is_clean
+
+    def stats(self) -> dict[str, object]:
+        """What is known now, as JSON values."""
+        if self.desk is None or self.outbox is None:
+            events: dict[str, object] = {}
+        else:
+            targets = {name: delivery.stats() for name, delivery in self._deliveries.items()}
+            events = {"desk": self.desk.stats(), "outbox": self.outbox.counts(), "targets": targets}
+        return {"events": events, "recordings": {name: sink.stats() for name, sink in self.recordings.items()}}
+
+
+def close_sink(sink: Sink) -> None:
+    """Close a sink that is not needed after all; that it cannot be closed is only said."""
+    try:
+        sink.close()
+    except SinkError as error:
+        log.warning("%s", error)
+
+
+def _recording(lane: Lane) -> RecordSink | SourceRecordSink | None:
+    settings, config = lane.config.record, lane.config
+    if settings is None:
+        return None
+    if lane.packets is not None:
+        # no result of a live stream comes out later than that; every result of a file comes out
+        late_s = float("inf") if config.is_lossless else config.max_age_ms / 1e3 + LATE_S
+        return SourceRecordSink(settings, lane.name, lane.packets, late_s=late_s)
+    fps = lane.info.fps if lane.info else 0.0
+    return RecordSink(settings, lane.name, fps=fps, is_lossless=config.is_lossless)
+
+
+def _ended(worker: Worker, deadline_s: float) -> bool:
+    if worker.join(max(1.0, deadline_s - time.monotonic())):
+        return True
+    worker.stop()
+    return worker.join(1.0)
+
+
+def _facts(lane: Lane) -> ModelFacts:
+    return ModelFacts(lane.manifest.name, lane.manifest.sha256 or "")
+
+
+def _outbox_path(settings: EventSettings, config: Config) -> Path:
+    if settings.outbox is not None:
+        return settings.outbox
+    if config.state_dir is None:
+        raise ConfigError("events.outbox: there is no place for events; set it, or state_dir")
+    return config.state_dir / "events.db"
+
+
+def _deliveries(config: Config, streams: Callable[[], Sequence[str]]) -> Sequence[tuple[Target, Backoff]]:
+    found: list[tuple[Target, Backoff]] = []
+    node = "".join(char if char.isalnum() else "-" for char in socket.gethostname()) or "edge"
+    for broker in config.mqtt:
+        from edge.sinks.mqtt import MqttTarget
+
+        backoff = Backoff(base_s=broker.backoff_base_s, cap_s=broker.backoff_cap_s)
+        found.append((MqttTarget(broker, streams, node), backoff))
+    for hook in config.webhooks:
+        from edge.sinks.webhook import WebhookTarget
+
+        found.append((WebhookTarget(hook), Backoff(base_s=hook.backoff_base_s, cap_s=hook.backoff_cap_s)))
+    return found

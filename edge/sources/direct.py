@@ -1,0 +1,75 @@
+"""Which source an address names, opened in this process; its library is imported only then."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.addresses.uris import kind_of
+from edge.interfaces import Source
+from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
+from edge.video.packets import PacketTaker
+
+# a folder with this file in it is a raw recording (edge.sources.replay)
+INDEX = "index.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """What decodes an address.
+
+    Attributes:
+        decoder: ``opencv``, ``av`` (PyAV), or ``auto``: PyAV for network addresses where it is installed.
+        transport: of RTSP: ``tcp`` or ``udp``.
+        hardware: ``off``, ``auto`` or the device type of a hardware decoder; falls back to software, and says so.
+    """
+
+    decoder: str = "auto"
+    transport: str = "tcp"
+    hardware: str = "off"
+
+
+DEFAULT_DECODING = Decoding()
+
+
+def open_direct(
+    uri: str, decoding: Decoding, packets: PacketTaker | None = None, deadlines: Deadlines = DEFAULT_DEADLINES
+) -> Source:
+    """The source alone, in this process; ``packets`` takes the coded pictures of what PyAV reads."""
+    if kind_of(uri) == "synthetic":
+        from edge.sources.synthetic import open_synthetic
+
+        return open_synthetic(uri)
+    path = Path(uri)
+    if kind_of(uri) == "file" and (path / INDEX).is_file():
+        from edge.sources.replay import ReplaySource
+
+        return ReplaySource(path)
+    from edge.sources.images import SUFFIXES, ImageSource
+
+    if kind_of(uri) == "file" and (path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES)):
+        return ImageSource(path)
+    if packets is not None or _uses_av(uri, decoding):
+        from edge.sources.av import AvSource
+
+        return AvSource(
+            uri,
+            transport=decoding.transport,
+            hardware=decoding.hardware,
+            packets=packets,
+            open_timeout_s=deadlines.open_s,
+            read_timeout_s=deadlines.stall_s,
+        )
+    from edge.sources.opencv import OpenCvSource
+
+    return OpenCvSource(
+        uri, transport=decoding.transport, open_timeout_s=deadlines.open_s, read_timeout_s=deadlines.stall_s
+    )
+
+
+def _uses_av(uri: str, decoding: Decoding) -> bool:
+    """Network addresses go to PyAV: it gives up in time and says what decodes; files and devices to OpenCV."""
+    if decoding.decoder != "auto":
+        return decoding.decoder == "av"
+    return kind_of(uri) == "network" and importlib.util.find_spec("av") is not None

@@ -1,0 +1,106 @@
+"""How packets come from a capture child: their bytes through a ring in shared memory, the rest as messages.
+
+The child never waits for a reader of a live camera: a packet for which there is no room is counted and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from edge.sources.isolation.ring import send
+from edge.video.packets import PacketForm, PacketTaker, SourcePacket
+
+# the largest key pictures of 4K cameras are 2 MB
+RING_BYTES = 4 << 20
+# in front of the data: how many bytes the parent has taken, uint64
+HEAD_BYTES = 4096
+POLL_S = 0.002
+
+
+class PacketSender:
+    """The child's side; a ``PacketTaker`` that passes on to its parent.
+
+    Args:
+        channel: to the parent.
+        wait: called between two looks for room where none may be lost (files); None: what does not fit is lost.
+        ring_bytes: size of the ring.
+    """
+
+    def __init__(
+        self, channel: socket.socket, wait: Callable[[float], None] | None = None, ring_bytes: int = RING_BYTES
+    ) -> None:
+        self._channel = channel
+        self._wait = wait
+        self._size = ring_bytes
+        self._fd = os.memfd_create("edge-packets", os.MFD_CLOEXEC)
+        os.ftruncate(self._fd, HEAD_BYTES + ring_bytes)
+        self._memory = memoryview(mmap.mmap(self._fd, HEAD_BYTES + ring_bytes))
+        self._taken = self._memory[:8].cast("Q")
+        self._at = 0
+        self._num_lost = 0
+
+    def begin(self, form: PacketForm) -> None:
+        facts = {"codec": form.codec, "width": form.width, "height": form.height, "header": form.header.hex()}
+        send(self._channel, {"kind": "packets", "form": facts, "bytes": self._size}, (self._fd,))
+
+    def take(self, packet: SourcePacket) -> None:
+        size = len(packet.data)
+        if not self._has_room(size):
+            self._num_lost += 1
+            return
+        start = self._at % self._size
+        first = min(size, self._size - start)
+        data = self._memory[HEAD_BYTES:]
+        data[start : start + first] = packet.data[:first]
+        data[: size - first] = packet.data[first:]
+        facts = (packet.pts, packet.dts, packet.is_key, packet.time_ns, packet.arrived_ns, self._num_lost)
+        message = json.dumps({"kind": "packet", "at": self._at, "size": size, "facts": facts}).encode()
+        try:
+            self._channel.sendmsg([message], (), 0 if self._wait is not None else socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            # the parent has not even read its pictures
+            self._num_lost += 1
+            return
+        self._at += size
+        self._num_lost = 0
+
+    def _has_room(self, size: int) -> bool:
+        while self._at + size - self._taken[0] > self._size:
+            if self._wait is None or size > self._size:
+                return False
+            self._wait(POLL_S)
+        return True
+
+
+class PacketReceiver:
+    """The parent's side: takes packets out of the ring as their messages come."""
+
+    def __init__(self, taker: PacketTaker) -> None:
+        self._taker = taker
+        self._memory: memoryview | None = None
+        self._size = 0
+
+    def begin(self, message: dict[str, Any], fd: int) -> None:
+        """A ring (closed here) and what its packets are."""
+        self._size = message["bytes"]
+        self._memory = memoryview(mmap.mmap(fd, HEAD_BYTES + self._size))
+        os.close(fd)
+        form = message["form"]
+        self._taker.begin(PacketForm(form["codec"], form["width"], form["height"], bytes.fromhex(form["header"])))
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Copy a packet out of the ring, and give its place back."""
+        if self._memory is None:
+            return
+        start, size = message["at"] % self._size, message["size"]
+        data = self._memory[HEAD_BYTES:]
+        first = min(size, self._size - start)
+        copy = bytes(data[start : start + first]) + bytes(data[: size - first])
+        self._memory[:8].cast("Q")[0] = message["at"] + size
+        pts, dts, is_key, time_ns, arrived_ns, num_lost = message["facts"]
+        self._taker.take(SourcePacket(copy, pts, dts, is_key, time_ns, arrived_ns, num_lost))

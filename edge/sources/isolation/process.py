@@ -1,0 +1,101 @@
+"""The process of a capture child, and the spare one that waits where only its opening failed.
+
+A camera that is off is tried again and again: the child that was refused is asked again, for a new process costs
+hundreds of milliseconds of processor time, and the camera would be back later by as much.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+# between two looks at whether the pipeline stops
+POLL_S = 0.1
+# after so many attempts a fresh process takes over, whatever FFmpeg may have leaked
+MAX_OPENINGS = 200
+
+
+class ChildProcess:
+    """A started capture child. Used by one thread.
+
+    Attributes:
+        channel: the socket to it.
+        num_openings: how often it was asked to open an address.
+    """
+
+    def __init__(self) -> None:
+        self.num_openings = 0
+        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edge.sources.isolation.child", str(theirs.fileno()), str(os.getpid())],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                # FFmpeg prints addresses with their passwords
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        self.channel.settimeout(POLL_S)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it and reap it; may be called twice."""
+        if self.is_alive:
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def death(self) -> str:
+        """Why it is gone, for people."""
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "the decoder process closed its end"
+        if code < 0:
+            return f"the decoder process was ended by {signal.Signals(-code).name}"
+        return f"the decoder process ended with code {code}"
+
+
+class SpareChild:
+    """Keeps at most one child between two attempts at one stream. Used by one thread."""
+
+    def __init__(self) -> None:
+        self._child: ChildProcess | None = None
+
+    def take(self) -> ChildProcess:
+        """The child that was kept, if it lives, else a new one."""
+        child, self._child = self._child, None
+        if child is None or not child.is_alive:
+            if child is not None:
+                _end(child)
+            child = ChildProcess()
+        child.num_openings += 1
+        return child
+
+    def keep(self, child: ChildProcess) -> None:
+        """Keep a child that waits for its next request; one that was asked often enough is ended."""
+        if child.num_openings >= MAX_OPENINGS:
+            _end(child)
+        else:
+            self._child = child
+
+    def close(self) -> None:
+        """End what is kept; may be called twice."""
+        child, self._child = self._child, None
+        if child is not None:
+            _end(child)
+
+
+def _end(child: ChildProcess) -> None:
+    child.kill()
+    child.channel.close()

@@ -1,0 +1,1 @@
+"""Threads, the queue between two of them, waiting after failures, and ending in time."""

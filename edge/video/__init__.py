@@ -1,0 +1,1 @@
+"""Coded video: packets, encoders, SRT; never whole pictures of a camera."""

@@ -1,0 +1,195 @@
+"""A camera's own packets on their way from its demuxer to its recording: unchanged, and in bounded memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from edge.metrics.counters import Counters
+
+# 30 s of 4 Mbit/s: what a slow disk may lag behind
+QUEUE_BYTES = 16 << 20
+# what an item costs beside its data, so that a flood of small ones is bounded too
+ITEM_BYTES = 256
+# how long a file that is read faster than it is written waits for the disk
+LOSSLESS_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PacketForm:
+    """What a run of packets is; each opening of a source begins one.
+
+    Attributes:
+        codec: FFmpeg's name, ``h264``, ``hevc``, …
+        width, height: pixels.
+        header: parameter sets with start codes (may be empty: they come with the key pictures), or, where the packets
+            have lengths instead of start codes, the beginning of an MP4 file that describes them.
+    """
+
+    codec: str
+    width: int
+    height: int
+    header: bytes
+
+    @property
+    def has_start_codes(self) -> bool:
+        """Whether NAL units begin with start codes (Annex B of H.264 and H.265)."""
+        return self.header[4:8] != b"ftyp"
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePacket:
+    """One coded picture as the camera sent it.
+
+    Attributes:
+        data: its bytes.
+        pts, dts: when it is shown and decoded, in ticks of 1/90000 s.
+        is_key: whether decoding can begin here.
+        time_ns: the stream's time, by which its frames are stamped too.
+        arrived_ns: ``time.monotonic_ns()``.
+        lost_before: packets of the run that were dropped since the one before.
+    """
+
+    data: bytes
+    pts: int
+    dts: int
+    is_key: bool
+    time_ns: int
+    arrived_ns: int
+    lost_before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a result says to the recording.
+
+    Attributes:
+        time_ns: the frame's ``time_ns``.
+        captured_ns: when it was captured, ``time.monotonic_ns()``.
+        events: kinds of its events.
+        clip: the file that they go into, in events mode.
+    """
+
+    time_ns: int
+    captured_ns: int
+    events: tuple[str, ...] = ()
+    clip: Path | None = None
+
+
+Item: TypeAlias = PacketForm | SourcePacket | Mark
+
+
+class PacketTaker(Protocol):
+    """Takes the packets of a source, in the thread that reads it. Never holds up a live source."""
+
+    def begin(self, form: PacketForm) -> None:
+        """The source was opened; its packets follow."""
+
+    def take(self, packet: SourcePacket) -> None: ...
+
+
+class PacketQueue:
+    """From capture, and from the output of results, to the recorder's thread. What does not fit is counted.
+
+    Args:
+        limit_bytes: of all that waits.
+        is_lossless: whether ``take`` waits for room (files) instead of dropping.
+
+    Attributes:
+        counters: ``packets``, ``packets_lost``, ``marks_lost``.
+    """
+
+    def __init__(self, limit_bytes: int = QUEUE_BYTES, *, is_lossless: bool = False) -> None:
+        self.counters = Counters()
+        self._limit_bytes = limit_bytes
+        self._is_lossless = is_lossless
+        self._items: deque[Item] = deque()
+        self._num_bytes = 0
+        self._num_lost = 0
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    def begin(self, form: PacketForm) -> None:
+        """Packets of another run follow."""
+        with self._changed:
+            self._num_lost = 0
+            # of two runs without a packet between them only the second matters: openings are never piled up
+            if self._items and isinstance(self._items[-1], PacketForm):
+                self._num_bytes -= _cost(self._items.pop())
+            self._append(form)
+
+    def take(self, packet: SourcePacket) -> None:
+        """Add a packet; after ``close`` it is dropped."""
+        with self._changed:
+            if self._is_lossless and not self._num_lost:
+                self._changed.wait_for(lambda: self._has_room(packet) or self._is_closed, LOSSLESS_WAIT_S)
+            if not self._has_room(packet):
+                self._num_lost += 1 + packet.lost_before
+                self.counters.add("packets_lost")
+                return
+            lost, self._num_lost = self._num_lost, 0
+            self.counters.add("packets")
+            self._append(replace(packet, lost_before=packet.lost_before + lost) if lost else packet)
+
+    def mark(self, mark: Mark) -> None:
+        """Say what a result has shown."""
+        with self._changed:
+            last = self._items[-1] if self._items else None
+            if isinstance(last, Mark) and not last.events:
+                # only the newest time matters, and the last one is still the newest
+                self._num_bytes -= _cost(self._items.pop())
+            if self._has_room(mark):
+                self._append(mark)
+            elif mark.events:
+                self.counters.add("marks_lost")
+
+    def get(self, timeout_s: float) -> Item | None:
+        """The oldest item; None when closed and empty, or when the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._is_closed, timeout_s)
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._num_bytes -= _cost(item)
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Nothing more will come; what waits can still be taken."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+    @property
+    def is_finished(self) -> bool:
+        """Closed and empty."""
+        with self._changed:
+            return self._is_closed and not self._items
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all that waits."""
+        return self._num_bytes
+
+    def _has_room(self, item: Item) -> bool:
+        return self._num_bytes + _cost(item) <= self._limit_bytes and not self._is_closed
+
+    def _append(self, item: Item) -> None:
+        if self._is_closed:
+            return
+        self._items.append(item)
+        self._num_bytes += _cost(item)
+        self._changed.notify_all()
+
+
+def _cost(item: Item) -> int:
+    match item:
+        case SourcePacket():
+            return len(item.data) + ITEM_BYTES
+        case PacketForm():
+            return len(item.header) + ITEM_BYTES
+        case _:
+            return ITEM_BYTES

@@ -1,0 +1,1 @@
+"""Accuracy of a model file on labelled data, on any engine."""

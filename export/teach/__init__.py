@@ -1,0 +1,1 @@
+"""Labels for pictures from a stronger model."""
