@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from edge.engines.ahead import AheadEngine
 from edge.engines.choose import open_engine
 from edge.engines.null import NullEngine
 from edge.engines.pinning import pinned
-from edge.errors import EngineError, ManifestError, ModelError
+from edge.errors import ManifestError, ModelError
 from edge.heads.choose import open_head
 from edge.interfaces import Engine, FrameEngine, Head
+from edge.metrics.stages import ModelStage, Stage
 from edge.models.manifest import Manifest, parse_manifest, read_sidecar
 from edge.models.preprocess import Preprocessor
 from edge.models.propose import propose_manifest
-from edge.types import Array, Letterbox, Prediction, UInt8
+from edge.models.tiles import TileGrid
+from edge.types import Array, Detections, Letterbox, Prediction, UInt8
 
 if TYPE_CHECKING:
     from edge.config.schema import ModelConfig
@@ -26,12 +31,87 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """A batch on its way. Attributes: its letterboxes; the tensor, None where the engine has it already."""
+# looks at the raw outputs of a batch and may raise EngineError; padding rows are cut off before
+OutputCheck: TypeAlias = Callable[[Mapping[str, Array]], None]
+# an engine that takes a batch while one runs takes no third
+MAX_UNDER_WAY = 2
+
+
+@dataclass(slots=True)
+class _Part:
+    """As many pictures as the engine takes at once. Attributes: when the engine had them, monotonic ns."""
 
     letterboxes: Sequence[Letterbox]
-    tensor: Array | None
+    left_ns: int
+
+
+class Batch:
+    """Pictures on their way through a model; made by ``Model.submit``."""
+
+    def __init__(
+        self, model: Model, images: Sequence[UInt8], grids: Sequence[TileGrid | None], check: OutputCheck | None
+    ) -> None:
+        self._model = model
+        self._images = images
+        self._grids = grids
+        self._check = check
+        self._parts: deque[_Part] = deque()
+        self._found: list[Prediction] = []
+        self._spent_ns: dict[ModelStage, int] = {"letterbox": 0, "infer": 0, "head": 0}
+
+    def wait(self) -> tuple[list[Prediction], dict[Stage, int]]:
+        """Wait for the end. Call it once.
+
+        Returns:
+            One prediction per picture, in order; and the nanoseconds of each stage, per picture.
+
+        Raises:
+            EngineError: the engine failed, or ``check`` refused its outputs.
+        """
+        while self._parts:
+            self.collect()
+        merging_ns = time.monotonic_ns()
+        predictions = self._merged()
+        self._spent_ns["head"] += time.monotonic_ns() - merging_ns
+        count = max(1, len(self._images))
+        return predictions, {stage: time_ns // count for stage, time_ns in self._spent_ns.items()}
+
+    def begin(self, images: Sequence[UInt8]) -> None:
+        """Fit up to ``max_batch`` pictures in and give them to the engine; one that cannot overlap answers now."""
+        started_ns = time.monotonic_ns()
+        letterboxes, tensor = self._model.fit_in(images)
+        left_ns = time.monotonic_ns()
+        self._spent_ns["letterbox"] += left_ns - started_ns
+        part = _Part(letterboxes, left_ns)
+        if tensor is None:
+            self._parts.append(part)
+        else:
+            self._decode(part, self._model.engine.infer(tensor))
+
+    def collect(self) -> None:
+        """Wait for the part that was begun first."""
+        self._decode(self._parts.popleft(), self._model.outputs_of(self))
+
+    def _decode(self, part: _Part, outputs: Mapping[str, Array]) -> None:
+        landed_ns = time.monotonic_ns()
+        self._spent_ns["infer"] += landed_ns - part.left_ns
+        if self._check is not None:
+            self._check({name: values[: len(part.letterboxes)] for name, values in outputs.items()})
+        self._found += self._model.head.decode(outputs, part.letterboxes)
+        self._spent_ns["head"] += time.monotonic_ns() - landed_ns
+
+    def _merged(self) -> list[Prediction]:
+        """One prediction per picture: what was found in its tiles put together."""
+        found = iter(self._found)
+        iou = self._model.manifest.thresholds.iou
+        merged: list[Prediction] = []
+        for image, grid in zip(self._images, self._grids, strict=True):
+            if grid is None:
+                merged.append(next(found))
+                continue
+            parts = [part for part in itertools.islice(found, grid.num_pictures) if isinstance(part, Detections)]
+            merged.append(grid.merge(parts, image.shape[1], image.shape[0], iou))
+        return merged
 
 
 class Model:
@@ -43,42 +123,58 @@ class Model:
         self.head = head
         self.preprocessor = Preprocessor(manifest.input, engine.max_batch)
         self._frame_engine = engine if isinstance(engine, FrameEngine) else None
+        # whose parts the engine works on, oldest first: it gives them back in that order
+        self._under_way: deque[Batch] = deque()
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether a batch may be started while the one before it runs."""
-        return self._frame_engine is not None
+    def submit(
+        self,
+        images: Sequence[UInt8],
+        grids: Sequence[TileGrid | None] | None = None,
+        check: OutputCheck | None = None,
+    ) -> Batch:
+        """Send pictures off. An engine that cannot take a batch while one runs has the answer when this returns.
 
-    def start(self, images: Sequence[UInt8]) -> Started:
-        """Fit up to ``max_batch`` (H, W, 3) uint8 BGR images in, and set off at once where the engine can.
-
-        Raises:
-            EngineError: the batch cannot be started.
-        """
-        if self._frame_engine is not None:
-            return Started(self._frame_engine.submit_frames(images), None)
-        tensor, letterboxes = self.preprocessor.images(images, pad_to=self.batch_size)
-        return Started(letterboxes, tensor)
-
-    def finish(self, started: Started) -> Mapping[str, Array]:
-        """The outputs of the batch that was started first; the engine may reuse them in the next batch but one.
+        Args:
+            images: any number of (H, W, 3) uint8 BGR pictures; they must not change before the batch is waited for.
+            grids: how each is cut into tiles, None for whole ones.
+            check: sees the raw outputs before they are decoded, and may raise EngineError.
 
         Raises:
-            EngineError: the engine failed.
+            EngineError: the engine failed, or ``check`` refused its outputs.
         """
-        if started.tensor is not None:
-            return self.engine.infer(started.tensor)
-        assert self._frame_engine is not None
-        return self._frame_engine.collect()
-
-    def predict(self, images: Sequence[UInt8]) -> list[Prediction]:
-        """One prediction per (H, W, 3) uint8 BGR image, any number of images."""
+        grids = [None] * len(images) if grids is None else grids
+        batch = Batch(self, images, grids, check)
+        views = [
+            view
+            for image, grid in zip(images, grids, strict=True)
+            for view in ([image] if grid is None else grid.cut(image))
+        ]
         step = self.engine.max_batch
-        found: list[Prediction] = []
-        for start in range(0, len(images), step):
-            started = self.start(images[start : start + step])
-            found += self.head.decode(self.finish(started), started.letterboxes)
-        return found
+        for start in range(0, len(views), step):
+            if len(self._under_way) == MAX_UNDER_WAY:
+                self._under_way[0].collect()
+            batch.begin(views[start : start + step])
+            if self._frame_engine is not None:
+                self._under_way.append(batch)
+        return batch
+
+    def predict(self, images: Sequence[UInt8], check: OutputCheck | None = None) -> list[Prediction]:
+        """One prediction per (H, W, 3) uint8 BGR picture, any number of pictures; raises as ``submit`` does."""
+        return self.submit(images, check=check).wait()[0]
+
+    def fit_in(self, images: Sequence[UInt8]) -> tuple[Sequence[Letterbox], Array | None]:
+        """Fit pictures into the input: how each was, and the tensor, None where the engine has it already."""
+        if self._frame_engine is not None:
+            return self._frame_engine.submit_frames(images), None
+        tensor, letterboxes = self.preprocessor.images(images, pad_to=self.batch_size)
+        return letterboxes, tensor
+
+    def outputs_of(self, batch: Batch) -> Mapping[str, Array]:
+        """The outputs of the oldest part under way, which must be this batch's."""
+        assert self._frame_engine is not None
+        oldest = self._under_way.popleft()
+        assert oldest is batch
+        return self._frame_engine.collect()
 
     @property
     def batch_size(self) -> int:
@@ -194,15 +290,3 @@ def _check_outputs(manifest: Manifest, engine: Engine, path: Path) -> None:
         )
     if manifest.task != "detect" and len(names) != 1:
         raise ManifestError(f"{path.name}: head {manifest.head!r} needs one output, the model has {len(names)}")
-
-
-def check_finite(model: Model, image: UInt8) -> None:
-    """Run one image and refuse a model whose outputs are not numbers.
-
-    Raises:
-        EngineError: NaN or infinity came out.
-    """
-    tensor, _ = model.preprocessor.images([image], pad_to=model.batch_size)
-    for name, values in model.engine.infer(tensor).items():
-        if values.dtype.kind == "f" and not bool((abs(values) < float("inf")).all()):
-            raise EngineError(f"{model.manifest.name}: output {name!r} is not finite; was FP16 too narrow for it?")

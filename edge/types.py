@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.metrics.stages import StageNs
+
 if TYPE_CHECKING:
     import supervision
 
@@ -262,7 +264,7 @@ class Result:
         prediction: what the model said.
         tracks: None where the stream is not tracked.
         events: what happened in this frame.
-        stage_ns: nanoseconds spent per stage (``letterbox``, ``infer``, ``head``, ``track``, …).
+        stage_ns: nanoseconds spent per stage.
         labels: track id → what the second stage says of it, most likely first; tracks it knows nothing of are left out.
     """
 
@@ -270,7 +272,7 @@ class Result:
     prediction: Prediction
     tracks: Tracks | None = None
     events: tuple[Event, ...] = ()
-    stage_ns: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    stage_ns: StageNs = field(default_factory=lambda: MappingProxyType({}))
     labels: Mapping[int, tuple[Label, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def with_events(self, events: Sequence[Event]) -> Result:

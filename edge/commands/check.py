@@ -76,13 +76,14 @@ def _check_model(model: ModelConfig) -> tuple[dict[str, str], Manifest | None]:
     """The row of a model, and its manifest where it can be used."""
     import numpy as np
 
-    from edge.model import check_finite, load_model
+    from edge.model import load_model
+    from edge.models.checks import check_outputs
 
     row = {"kind": "model", "name": model.name, "what": str(model.path)}
     try:
         opened = load_model(model.model_copy(update={"max_batch": 1}))
         try:
-            check_finite(opened, np.full((720, 1280, 3), 114, np.uint8))
+            opened.predict([np.full((720, 1280, 3), 114, np.uint8)], check_outputs)
             spec = opened.manifest.input
             detail = f"{opened.manifest.head}, {spec.width}x{spec.height}, {opened.engine.name}"
         finally:

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from edge.metrics.stages import INFERENCE_STAGES, OUTPUT_STAGES, DropCause, Stage
+
 Level = Literal["ok", "note", "wrong"]
-# stages of the one inference thread; the others have a thread per stream
-INFERENCE_STAGES = ("letterbox", "infer", "head", "track", "analytics")
-OUTPUT_STAGES = ("overlay", "output")
 # a thread that is busy for this share of the time has no room for another camera
 BUSY = 0.85
-CAUSES = {
+# by name: the daemon that is asked may be of another version
+CAUSES: Mapping[str, str] = {
     "drop_replaced": "a newer frame came before inference had time: the camera is faster than the model",
     "drop_too_old": "older than max_age_ms when its turn came",
     "drop_output_full": "the sinks are slower than inference",
@@ -26,7 +26,7 @@ CAUSES = {
     "drop_governor": "the governor holds this stream back because the device is too hot or draws too much",
 }
 # what somebody asked for is no fault
-INTENDED = ("drop_max_fps", "drop_no_motion", "drop_stopped")
+INTENDED: tuple[DropCause, ...] = ("drop_max_fps", "drop_no_motion", "drop_stopped")
 ADVICE = {
     "inference": "use an INT8 or smaller model, a GPU engine (edge build), or set max_fps",
     "output": "fewer or faster sinks, smaller pictures, or a hardware encoder",
@@ -75,7 +75,7 @@ def loads(streams: Mapping[str, Any]) -> list[Load]:
     return sorted(found, key=lambda load: load.share, reverse=True)
 
 
-def _busy(facts: Mapping[str, Any], stages: tuple[str, ...]) -> float:
+def _busy(facts: Mapping[str, Any], stages: tuple[Stage, ...]) -> float:
     times = facts.get("stages") or {}
     spent_ms = sum(float(times.get(stage, {}).get("median_ms", 0.0)) for stage in stages)
     return float(facts.get("fps_out") or 0.0) * spent_ms / 1e3

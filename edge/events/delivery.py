@@ -71,7 +71,7 @@ class DeliveryWorker:
     target: Target
     backoff: Backoff = field(default_factory=Backoff)
     drain_s: float = 2.0
-    counters: Counters = field(default_factory=Counters)
+    counters: Counters[str] = field(default_factory=Counters)
     last_error: str = ""
     _reported_s: float = float("-inf")
 

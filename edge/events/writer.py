@@ -51,7 +51,7 @@ class EventDesk:
 
     def __init__(self, outbox: Outbox, snapshots: Snapshots | None = None, maker: EnvelopeMaker | None = None) -> None:
         """Args: where events are kept, where their pictures go (None: nowhere), what gives them their form."""
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         self._outbox = outbox
         self._snapshots = snapshots
         self._maker = maker or EnvelopeMaker(run=str(uuid.uuid4()))

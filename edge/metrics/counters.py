@@ -5,31 +5,34 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import numpy as np
 
+from edge.metrics.stages import Stage, StageNs
+
 WINDOW = 512
+Name = TypeVar("Name", bound=str)
 
 
-class Counters:
-    """Named counts of one stream, added to by several threads."""
+class Counters(Generic[Name]):
+    """Named counts, added to by several threads; the type says which names there are."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
+        self._counts: Counter[Name] = Counter()
 
-    def add(self, name: str, count: int = 1) -> None:
+    def add(self, name: Name, count: int = 1) -> None:
         with self._lock:
             self._counts[name] += count
 
-    def __getitem__(self, name: str) -> int:
+    def __getitem__(self, name: Name) -> int:
         with self._lock:
             return self._counts[name]
 
     def snapshot(self) -> dict[str, int]:
         with self._lock:
-            return dict(self._counts)
+            return {str(name): count for name, count in self._counts.items()}
 
 
 class Window:
@@ -78,15 +81,15 @@ class StageTimes:
     """Milliseconds per stage of the last frames. Written by one thread."""
 
     def __init__(self) -> None:
-        self._windows: dict[str, Window] = {}
+        self._windows: dict[Stage, Window] = {}
 
-    def add(self, stage_ns: Mapping[str, int]) -> None:
+    def add(self, stage_ns: StageNs) -> None:
         for stage, spent in stage_ns.items():
             self._windows.setdefault(stage, Window()).add(spent / 1e6)
 
     def snapshot(self) -> dict[str, dict[str, float]]:
         """Stage → its median and 99th percentile in milliseconds."""
-        found = {}
+        found: dict[str, dict[str, float]] = {}
         for stage, window in list(self._windows.items()):
             median, high = window.percentiles()
             found[stage] = {"median_ms": round(median, 3), "p99_ms": round(high, 3)}

@@ -41,7 +41,7 @@ def check_outputs(outputs: Mapping[str, Array]) -> None:
     """
     for name, values in outputs.items():
         if values.dtype.kind == "f" and not bool(np.isfinite(values).all()):
-            raise EngineError(f"output {name!r} is not finite")
+            raise EngineError(f"output {name!r} is not finite; was FP16 too narrow for it?")
 
 
 def _check_finite(name: str, values: Float32) -> None:

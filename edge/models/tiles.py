@@ -33,6 +33,11 @@ class TileGrid:
     rows: int
     overlap: float = 0.2
 
+    @property
+    def num_pictures(self) -> int:
+        """How many pictures the model sees of one: the tiles and the whole."""
+        return self.columns * self.rows + 1
+
     def places(self, width: int, height: int) -> list[tuple[int, int, int, int]]:
         """Left, top, right, bottom of each tile in pixels, the whole picture last."""
         across, down = _spans(width, self.columns, self.overlap), _spans(height, self.rows, self.overlap)

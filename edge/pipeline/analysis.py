@@ -18,6 +18,7 @@ from edge.config.analytics import AnalyticsSettings
 from edge.errors import ConfigError, DataError
 from edge.files import write_atomic
 from edge.interfaces import Tracker
+from edge.metrics.stages import Stage, StageNs
 from edge.second_stage.classifier import Labels, StreamView
 from edge.trackers.appearance import CropEmbedder
 from edge.trackers.camera_motion import CameraMotion
@@ -86,7 +87,7 @@ class Follower:
     def has_analytics(self) -> bool:
         return bool(self._settings.lines or self._settings.zones or self._settings.heatmap)
 
-    def follow(self, frame: Frame, prediction: Prediction, spent_ns: Mapping[str, int]) -> Result:
+    def follow(self, frame: Frame, prediction: Prediction, spent_ns: StageNs) -> Result:
         """The result of one frame; frames come in order."""
         if self._tracker is None or not isinstance(prediction, Detections):
             return Result(frame, prediction, stage_ns=spent_ns)
@@ -95,7 +96,7 @@ class Follower:
             prediction = prediction[without_doubles(prediction.xyxy, prediction.score, DOUBLE_IOU)]
         tracks = self._track(frame, prediction)
         tracked_ns = time.monotonic_ns()
-        spent = {**spent_ns, "track": tracked_ns - started_ns}
+        spent: dict[Stage, int] = {**spent_ns, "track": tracked_ns - started_ns}
         labels: Labels = {}
         if self._second_stage is not None:
             labels = self._second_stage.see(frame, tracks)

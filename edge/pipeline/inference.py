@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from edge.errors import EdgeError, EngineError
-from edge.model import Model, Started
+from edge.metrics.stages import Stage, StageNs
+from edge.model import Batch, Model, OutputCheck
 from edge.models.checks import check_outputs
-from edge.pipeline.batch import Inferred, run_frames
 from edge.pipeline.latest_frames import LatestFrames
 from edge.pipeline.stream import Lane
 from edge.trackers import association
@@ -28,6 +28,7 @@ POLL_S = 0.02
 FAULTS = (EdgeError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, OSError)
 # frames, predictions, nanoseconds of the engine per frame
 Tap: TypeAlias = Callable[[Sequence[Frame], Sequence[Prediction], int], None]
+Answer: TypeAlias = tuple[list[Prediction], dict[Stage, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Probation:
     """
 
     before: Model
-    judge: Callable[[list[Prediction], dict[str, int]], None]
+    judge: Callable[[list[Prediction], StageNs], None]
     on_failure: Callable[[Exception], None]
 
 
@@ -62,10 +63,7 @@ class _Flight:
     name: str
     frames: list[Frame]
     lanes: Mapping[str, Lane]
-    model: Model
-    started: Started
-    letterbox_ns: int
-    left_ns: int
+    batch: Batch
 
 
 class InferenceWorker:
@@ -172,51 +170,36 @@ class InferenceWorker:
         return self._latest.take(self._max_batch, self._linger_s, IDLE_S)
 
     def _begin(self, frames: list[Frame], lanes: Mapping[str, Lane]) -> _Flight | None:
-        """Send frames off where the engine takes a batch while one runs; else see them through and return None."""
+        """Send frames off; those of a model on probation are seen through at once, and None is given."""
         name = lanes[frames[0].stream].model
-        model = self._models[name]
-        is_tiled = any(lanes[frame.stream].tiles is not None for frame in frames)
-        if not model.overlaps or is_tiled or name in self._probations or len(frames) > model.engine.max_batch:
+        if name in self._probations:
             # the batch under way holds earlier frames
             self._land()
-            self._infer(frames, lanes)
+            self._pass_on(name, frames, lanes, *self._try_on_probation(name, frames, lanes))
             return None
-        begun_ns = time.monotonic_ns()
-        started = model.start([frame.image for frame in frames])
-        left_ns = time.monotonic_ns()
+        batch = _submit(self._models[name], frames, lanes)
         for frame in frames:
             lanes[frame.stream].num_in_engine += 1
-        return _Flight(name, frames, lanes, model, started, left_ns - begun_ns, left_ns)
+        return _Flight(name, frames, lanes, batch)
 
     def _land(self) -> None:
         """Wait for the batch under way, if there is one, and pass its results on."""
         flight, self._flight = self._flight, None
         if flight is None:
             return
-        outputs = flight.model.finish(flight.started)
-        landed_ns = time.monotonic_ns()
-        predictions = flight.model.head.decode(outputs, flight.started.letterboxes)
-        spent = {
-            "letterbox": flight.letterbox_ns,
-            "infer": landed_ns - flight.left_ns,
-            "head": time.monotonic_ns() - landed_ns,
-        }
+        predictions, spent = flight.batch.wait()
         for frame in flight.frames:
             flight.lanes[frame.stream].num_in_engine -= 1
-        share = {stage: time_ns // len(flight.frames) for stage, time_ns in spent.items()}
-        self._pass_on(flight.name, flight.frames, flight.lanes, (predictions, share))
+        self._pass_on(flight.name, flight.frames, flight.lanes, predictions, spent)
 
-    def _infer(self, frames: list[Frame], lanes: Mapping[str, Lane]) -> None:
-        name = lanes[frames[0].stream].model
-        probation = self._probations.get(name)
-        if probation is None:
-            inferred = run_frames(self._models[name], frames, lanes)
-        else:
-            inferred = self._run_on_probation(name, frames, lanes, probation)
-        self._pass_on(name, frames, lanes, inferred)
-
-    def _pass_on(self, name: str, frames: list[Frame], lanes: Mapping[str, Lane], inferred: Inferred) -> None:
-        predictions, spent = inferred
+    def _pass_on(
+        self,
+        name: str,
+        frames: list[Frame],
+        lanes: Mapping[str, Lane],
+        predictions: Sequence[Prediction],
+        spent: StageNs,
+    ) -> None:
         self.num_batches += 1
         for frame, prediction in zip(frames, predictions, strict=True):
             lane = lanes[frame.stream]
@@ -226,28 +209,34 @@ class InferenceWorker:
         if tap is not None:
             tap(frames, predictions, spent["infer"])
 
-    def _run_on_probation(
-        self, name: str, frames: list[Frame], lanes: Mapping[str, Lane], probation: Probation
-    ) -> Inferred:
+    def _try_on_probation(self, name: str, frames: list[Frame], lanes: Mapping[str, Lane]) -> Answer:
         """Run a model that took over a moment ago; if it fails, the old one is back and sees the same frames."""
+        probation = self._probations[name]
         try:
-            inferred = run_frames(self._models[name], frames, lanes, check_outputs)
-            if len(inferred[0]) != len(frames):
-                raise EngineError(f"{len(inferred[0])} predictions for {len(frames)} frames")
-            probation.judge(*inferred)
+            predictions, spent = _submit(self._models[name], frames, lanes, check_outputs).wait()
+            if len(predictions) != len(frames):
+                raise EngineError(f"{len(predictions)} predictions for {len(frames)} frames")
+            probation.judge(predictions, spent)
         except FAULTS as error:
             log.error("%s: the new model failed, the old one is back: %s", name, error)
             self._models[name] = probation.before
             self._max_batch[name] = probation.before.engine.max_batch
             del self._probations[name]
             probation.on_failure(error)
-            return run_frames(probation.before, frames, lanes)
-        return inferred
+            return _submit(probation.before, frames, lanes).wait()
+        return predictions, spent
 
     def _close_ended(self, lanes: Mapping[str, Lane]) -> None:
         under_way = {frame.stream for frame in self._flight.frames} if self._flight is not None else set()
         for name in (self._latest.ended() & lanes.keys()) - under_way:
             lanes[name].results.close()
+
+
+def _submit(
+    model: Model, frames: Sequence[Frame], lanes: Mapping[str, Lane], check: OutputCheck | None = None
+) -> Batch:
+    """Send frames off, in tiles where their stream asks for them."""
+    return model.submit([frame.image for frame in frames], [lanes[frame.stream].tiles for frame in frames], check)
 
 
 def _is_over(lane: Lane) -> bool:

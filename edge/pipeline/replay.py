@@ -26,7 +26,6 @@ from edge.errors import ConfigError, DataError, SourceError
 from edge.files import sha256_of, write_atomic
 from edge.metrics.clock import WallClock
 from edge.model import Model, load_model
-from edge.pipeline.batch import run_frames
 from edge.pipeline.build import deadlines_of, make_lane, preparation_of, score_of
 from edge.pipeline.stream import Lane
 from edge.result_json import ResultEncoder
@@ -259,7 +258,7 @@ def _replay(
     for frame, line in _merged(folder, config):
         now_ns = frame.captured_ns
         lane = lanes[frame.stream]
-        predictions, _ = run_frames(models[lane.model], [frame], lanes)
+        predictions, _ = models[lane.model].submit([frame.image], [lane.tiles]).wait()
         result = lane.follower.follow(frame, predictions[0], {})
         told = [Event(kind, frame.stream, frame.captured_ns, data=data) for kind, data in line.events]
         write(encoders[frame.stream].encode(result.with_events(told)) + b"\n")

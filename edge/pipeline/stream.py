@@ -13,6 +13,7 @@ from edge.addresses.secrets import redacted
 from edge.config.schema import StreamConfig
 from edge.interfaces import SourceInfo
 from edge.metrics.counters import Counters, Rate, StageTimes, Window
+from edge.metrics.stages import Count
 from edge.models.manifest import Manifest
 from edge.models.tiles import TileGrid
 from edge.pipeline.analysis import Follower
@@ -57,7 +58,7 @@ class Lane:
     packets: PacketQueue | None = field(init=False, default=None)
     on_event: Callable[[Event], None] = lambda event: None
     on_lost: Callable[[Result], None] = lambda result: None
-    counters: Counters = field(default_factory=Counters)
+    counters: Counters[Count] = field(default_factory=Counters[Count])
     stages: StageTimes = field(default_factory=StageTimes)
     age_ms: Window = field(default_factory=lambda: Window(4096))
     captured_rate: Rate = field(default_factory=Rate)

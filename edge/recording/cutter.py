@@ -131,7 +131,7 @@ class Cutter:
         self._wanted: Mark | None = None
         self._events: list[tuple[int, str]] = []
         self._paused_until_s = float("-inf")
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         self.error = ""
         self.seen_ns = -1
         self.ended: Ended | None = None

@@ -60,7 +60,7 @@ class Recorder:
         self._last_ns = 0
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> Counters[str]:
         """``frames`` written, ``frames_lost`` while paused, ``write_errors``."""
         return self._cutter.counters
 

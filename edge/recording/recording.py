@@ -68,7 +68,7 @@ class RecordingFolder:
         self._reserve_bytes = reserve_bytes
         self._disk = disk or Disk()
         self.clock = clock or RecordingClock()
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         self.index = RecordingIndex(folder)
         self._open: FragmentFile | None = None
         self._given_name = ""

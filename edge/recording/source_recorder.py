@@ -53,7 +53,7 @@ class SourceRecorder:
         self._refusal = ""
 
     @property
-    def counters(self) -> Counters:
+    def counters(self) -> Counters[str]:
         """``frames`` written, ``frames_lost`` while paused, ``waited_for_key``, ``write_errors``."""
         return self._cutter.counters
 

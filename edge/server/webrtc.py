@@ -72,7 +72,7 @@ class Peers:
         self._encoder_name = ""
         self._is_closing = False
         self._ending: set[asyncio.Task[None]] = set()
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         board.listen_pictures(self._take)
 
     def counts(self) -> dict[str, int]:

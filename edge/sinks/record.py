@@ -68,7 +68,7 @@ class RecordSink:
             clock=RecordingClock.of(clock),
         )
         self._recorder = Recorder(settings, self._folder, find_encoder(), fps if fps > 0 else FALLBACK_FPS)
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         self._shots: DropQueue[Shot] = DropQueue(CAPACITY, is_lossless=is_lossless, on_drop=self._on_drop)
         self._clips = ClipNames(settings, self._folder, lambda: self._recorder.ended)
         self._carried: Shot | None = None

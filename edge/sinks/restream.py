@@ -182,7 +182,7 @@ class RestreamSink:
         self._fps = fps if fps > 0 else FALLBACK_FPS
         self._patience = patience
         self._encoder_name = find_encoder(is_hardware_wanted=True)
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         self.error = ""
         self._backoff = Backoff(base_s=patience.backoff_base_s, cap_s=patience.backoff_cap_s)
         self._is_away = False

@@ -119,7 +119,7 @@ class WhipSink:
         self._encoder_name = find_encoder(is_hardware_wanted=True)
         self._backoff = Backoff(base_s=patience.backoff_base_s, cap_s=patience.backoff_cap_s)
         self._feed: VideoFeed | None = None
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         self.error = ""
         self._worker = Worker(self.name, self._run)
         self._worker.start()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from edge.addresses.uris import kind_of
 from edge.interfaces import Source
+from edge.metrics.stages import DropCause
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.direct import DEFAULT_DECODING, Decoding, open_direct
 from edge.sources.health import Change
@@ -25,7 +26,7 @@ class CameraSource(Source, Protocol):
     @property
     def captured_ns(self) -> int: ...
 
-    def take_drops(self) -> dict[str, int]:
+    def take_drops(self) -> dict[DropCause, int]:
         """Cause → pictures that were taken but not given since the last call."""
 
     def take_changes(self) -> list[Change]:

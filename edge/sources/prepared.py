@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 from edge.interfaces import Source, SourceInfo
+from edge.metrics.stages import DropCause
 from edge.sources.health import Change, HealthMonitor, HealthSettings
 from edge.sources.motion_gate import GateSettings, MotionGate
 from edge.sources.picture import Pace, PicturePreparer, PictureSettings
@@ -60,7 +61,7 @@ class PreparedSource:
         self._gate = MotionGate(preparation.gate) if preparation.gate.enabled else None
         self._monitor = HealthMonitor(preparation.health, preparation.ill) if source.info.is_live else None
         self._on_held_back = on_held_back
-        self._drops: Counter[str] = Counter()
+        self._drops: Counter[DropCause] = Counter()
         self._changes: list[Change] = []
         # a masked picture is never shared before its mask is painted
         self._is_untouched = replace(preparation.picture, max_fps=None) == PictureSettings()
@@ -86,7 +87,7 @@ class PreparedSource:
             self._on_held_back()
         return None
 
-    def take_drops(self) -> dict[str, int]:
+    def take_drops(self) -> dict[DropCause, int]:
         """Cause → pictures that were not let through since the last call."""
         taken, self._drops = dict(self._drops), Counter()
         return taken

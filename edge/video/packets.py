@@ -103,7 +103,7 @@ class PacketQueue:
     """
 
     def __init__(self, limit_bytes: int = QUEUE_BYTES, *, is_lossless: bool = False) -> None:
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         self._limit_bytes = limit_bytes
         self._is_lossless = is_lossless
         self._items: deque[Item] = deque()

@@ -18,14 +18,13 @@ from edge.config.daemon import SwapSettings
 from edge.config.load import parse_config
 from edge.errors import ConfigError, EdgeError, EngineError, ModelError
 from edge.model import Model, open_model
-from edge.models.checks import check_sane
+from edge.models.checks import check_outputs, check_sane
 from edge.models.manifest import write_sidecar
 from edge.pipeline.inference import Tap
 from edge.pipeline.pipeline import Pipeline
 from edge.pipeline.swap.agreement import Comparison
 from edge.pipeline.swap.class_mapping import MappedHead, mapping_table
 from edge.pipeline.swap.swap import Order, Probation, Swap
-from edge.pipeline.swap.trial import predict_checked
 from edge.types import Array, Classification, Detections, Frame, Prediction, Segmentation
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -78,7 +77,7 @@ class Line:
     def _batch(self) -> None:
         started = time.monotonic_ns()
         try:
-            predictions = predict_checked(self.model, [self.frame.image])
+            predictions = self.model.predict([self.frame.image], check_outputs)
             if self.probation is not None:
                 self.probation.judge(predictions, {"infer": time.monotonic_ns() - started})
         except EdgeError as error:

@@ -16,8 +16,9 @@ from edge.config.schema import Config
 from edge.daemon.reload import Reloader, changes_between
 from edge.daemon.state import StartBook, keep_good, keep_swapped, load_or_last_good, with_swapped
 from edge.daemon.watchdog import Watchdog
-from edge.diagnose.explain import explain, loads
+from edge.diagnose.explain import CAUSES, explain, loads
 from edge.errors import ConfigError, EdgeError
+from edge.metrics.stages import CAPTURE_STAGES, DROP_CAUSES, INFERENCE_STAGES, OUTPUT_STAGES, STAGES
 from edge.pipeline.pipeline import Pipeline
 from edge.pipeline.progress import Mark, marks_of
 from edge.pipeline.stream import Lane
@@ -388,6 +389,16 @@ def test_the_busiest_thread_is_the_bottleneck() -> None:
     assert first.level == "wrong"
     assert "the busiest thread is inference: 93% of its time; it is the bottleneck" in first.text
     assert "INT8" in first.advice
+
+
+def test_a_second_stage_that_waits_for_its_answers_is_work_of_the_inference_thread() -> None:
+    stages = {"infer": {"median_ms": 20.0}, "second_stage": {"median_ms": 80.0}}
+    assert loads({"a": stream(stages=stages)})[0].share == 1.0
+
+
+def test_every_stage_belongs_to_a_thread_and_every_cause_of_a_drop_has_words() -> None:
+    assert sorted((*CAPTURE_STAGES, *INFERENCE_STAGES, *OUTPUT_STAGES)) == sorted(STAGES)
+    assert set(CAUSES) == set(DROP_CAUSES)
 
 
 def test_drops_are_told_with_their_cause_and_intended_ones_are_no_fault() -> None:

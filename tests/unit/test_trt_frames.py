@@ -388,12 +388,10 @@ def test_a_model_on_this_engine_starts_batches_ahead_and_predicts_the_same(tmp_p
     line = detector(tmp_path, kernels, needs_nms=True)
     assert isinstance(line.engine, FrameEngine)
     model = Model(line.manifest, line.engine, EdgenetHead(line.manifest))
-    assert model.overlaps
     images = [picture(64, 48, seed) for seed in range(9)]
     expected = EdgenetHead(line.manifest).decode(crowd(np.stack(images)), Preprocessor(BYTES, 9).images(images)[1])
     for found, wanted in zip(model.predict(images), expected, strict=True):
         assert isinstance(found, Detections) and isinstance(wanted, Detections)
         assert np.array_equal(found.xyxy, wanted.xyxy)
-    first, second = model.start(images[:1]), model.start(images[1:3])
-    assert len(model.finish(first)["scores"]) == 1
-    assert len(model.finish(second)["scores"]) == 2
+    first, second = model.submit(images[:1]), model.submit(images[1:3])
+    assert [len(batch.wait()[0]) for batch in (first, second)] == [1, 2]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge.errors import EngineError
+from edge.metrics.stages import StageNs
 from edge.models.checks import check_sane
 from edge.types import Frame, Prediction
 
@@ -25,7 +26,7 @@ class Judge:
         self._limit_ms = limit_ms
         self._times_ms: deque[float] = deque(maxlen=NUM_TIMED)
 
-    def __call__(self, predictions: list[Prediction], spent_ns: dict[str, int]) -> None:
+    def __call__(self, predictions: list[Prediction], spent_ns: StageNs) -> None:
         """Raises: EngineError: what came out makes no sense, or takes too long."""
         for prediction in predictions:
             check_sane(prediction, self._num_classes)

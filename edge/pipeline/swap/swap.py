@@ -20,12 +20,12 @@ from edge.config.daemon import SwapSettings
 from edge.config.schema import ModelConfig
 from edge.errors import ModelError
 from edge.model import Model, load_model
-from edge.models.checks import check_sane
+from edge.models.checks import check_outputs, check_sane
 from edge.pipeline.inference import FAULTS, Probation, Tap
 from edge.pipeline.swap.agreement import Agreement, Comparison
 from edge.pipeline.swap.class_mapping import MappedHead, mapping_table
 from edge.pipeline.swap.shadow import Judge, ShadowBatch, ShadowTap
-from edge.pipeline.swap.trial import check_golden, golden_frames, predict_checked, try_model
+from edge.pipeline.swap.trial import check_golden, golden_frames, try_model
 
 log = logging.getLogger(__name__)
 Phase = Literal["trial", "load", "golden", "shadow", "take over", "probation"]
@@ -216,7 +216,7 @@ class Swap:
     def _compare(self, new: Model, batch: ShadowBatch, comparison: Comparison) -> float:
         """Milliseconds per frame of the new engine."""
         started_ns = time.monotonic_ns()
-        predictions = predict_checked(new, [frame.image for frame in batch.frames])
+        predictions = new.predict([frame.image for frame in batch.frames], check_outputs)
         spent_ms = (time.monotonic_ns() - started_ns) / 1e6 / len(batch.frames)
         for old, found in zip(batch.predictions, predictions, strict=True):
             check_sane(found, len(self._old.manifest.classes))

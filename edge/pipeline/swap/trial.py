@@ -22,7 +22,7 @@ from edge.model import Model, open_model
 from edge.models.checks import check_outputs, check_sane
 from edge.pipeline.inference import FAULTS
 from edge.pipeline.swap.agreement import same_outputs
-from edge.types import Prediction, UInt8
+from edge.types import UInt8
 
 GOLDEN_SIZE = (360, 640)
 LAST_CHARS = 300
@@ -48,35 +48,18 @@ def check_golden(model: Model, frames: Sequence[UInt8]) -> None:
     num_classes = len(model.manifest.classes)
     for number, frame in enumerate(frames):
         try:
-            (first,), (second,) = predict_checked(model, [frame]), predict_checked(model, [frame])
+            (first,), (second,) = (model.predict([frame], check_outputs) for _ in range(2))
             check_sane(first, num_classes)
         except FAULTS as error:
             raise EngineError(f"golden frame {number}: {error}") from None
         if not same_outputs([first], [second]):
             raise EngineError(f"golden frame {number}: the same picture gives another answer the second time")
     try:
-        for prediction in predict_checked(
-            model, [frames[number % len(frames)] for number in range(model.engine.max_batch)]
-        ):
+        full = [frames[number % len(frames)] for number in range(model.engine.max_batch)]
+        for prediction in model.predict(full, check_outputs):
             check_sane(prediction, num_classes)
     except FAULTS as error:
         raise EngineError(f"golden frames in a batch of {model.engine.max_batch}: {error}") from None
-
-
-def predict_checked(model: Model, images: Sequence[UInt8]) -> list[Prediction]:
-    """As ``Model.predict``, but outputs that are no numbers are an error.
-
-    Raises:
-        EngineError: NaN or infinity came out.
-    """
-    found: list[Prediction] = []
-    for start in range(0, len(images), model.engine.max_batch):
-        chunk = images[start : start + model.engine.max_batch]
-        tensor, letterboxes = model.preprocessor.images(chunk, pad_to=model.batch_size)
-        outputs = model.engine.infer(tensor)
-        check_outputs({name: values[: len(chunk)] for name, values in outputs.items()})
-        found += model.head.decode(outputs, letterboxes)
-    return found
 
 
 def try_model(path: Path, *, manifest: Path | None, engine: str, threads: int | None, timeout_s: float) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from edge.addresses.uris import kind_of, masked
 from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
+from edge.metrics.stages import DropCause
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.health import Change
 from edge.sources.isolation.packet_wire import PacketReceiver
@@ -62,7 +63,7 @@ class IsolatedSource:
         self._rings = rings or RingLimit()
         self._ring: RingReader | None = None
         self._packets = None if packets is None else PacketReceiver(packets)
-        self._drops: Counter[str] = Counter()
+        self._drops: Counter[DropCause] = Counter()
         self._changes: list[Change] = []
         self.captured_ns = 0
         self._is_ended = False
@@ -94,7 +95,7 @@ class IsolatedSource:
         self.captured_ns = message["captured_ns"]
         return self._ring.picture(message["slot"]), message["pts_ns"]
 
-    def take_drops(self) -> dict[str, int]:
+    def take_drops(self) -> dict[DropCause, int]:
         """Cause → pictures that the child took but did not give, since the last call."""
         taken, self._drops = dict(self._drops), Counter()
         return taken

@@ -50,7 +50,7 @@ class VideoFeed:
         self._encoder_name = encoder
         self._fps = fps if fps > 0 else FALLBACK_FPS
         self._deliver = deliver
-        self.counters = Counters()
+        self.counters: Counters[str] = Counters()
         self._is_key_wanted = threading.Event()
         self._last_key_s = -MIN_KEY_GAP_S
         self._pictures: DropQueue[tuple[UInt8, int]] = DropQueue(
