@@ -19,6 +19,7 @@ from edge.diagnose.explain import ADVICE, loads
 from edge.metrics.processor_time import machine_s, own_s
 from edge.pipeline.memory_plan import plan_memory, size_of
 from edge.pipeline.pipeline import Pipeline
+from edge.pipeline.stream import Stream
 from edge.scene.street import Street
 from edge.video.encoder import VideoEncoder, find_encoder
 
@@ -199,19 +200,27 @@ def _left_out(config: Config) -> tuple[str, ...]:
 def _run(pipeline: Pipeline, seconds: float) -> tuple[float, Usage, dict[str, Any]]:
     """Frames per second, processor use, and the streams' statistics, once all have started."""
     pipeline.start()
-    lanes = list(pipeline.lanes.values())
+    streams = list(pipeline.streams.values())
     deadline = time.monotonic() + START_LIMIT_S
-    while min(lane.counters["emitted"] for lane in lanes) < WARM_FRAMES and time.monotonic() < deadline:
+    while min(stream.metrics.counters["emitted"] for stream in streams) < WARM_FRAMES and time.monotonic() < deadline:
         _raise_failures(pipeline)
         time.sleep(0.01)
-    before, cpu, started = sum(lane.counters["emitted"] for lane in lanes), (own_s(), *machine_s()), time.monotonic()
+    before, cpu, started = (
+        sum(stream.metrics.counters["emitted"] for stream in streams),
+        (own_s(), *machine_s()),
+        time.monotonic(),
+    )
     pipeline.wait(seconds)
     spent_s = time.monotonic() - started
-    fps = (sum(lane.counters["emitted"] for lane in lanes) - before) / spent_s
+    fps = (_emitted(streams) - before) / spent_s
     ours_s, busy_s, total_s = (after - first for after, first in zip((own_s(), *machine_s()), cpu, strict=True))
-    facts: dict[str, Any] = {lane.name: lane.stats() for lane in lanes}
+    facts: dict[str, Any] = {stream.name: stream.stats() for stream in streams}
     _raise_failures(pipeline)
     return fps, Usage(ours_s / spent_s, busy_s / max(total_s, 1e-9)), facts
+
+
+def _emitted(streams: Sequence[Stream]) -> int:
+    return sum(stream.metrics.counters["emitted"] for stream in streams)
 
 
 def _raise_failures(pipeline: Pipeline) -> None:

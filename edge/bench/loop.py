@@ -110,6 +110,7 @@ def measure_loop(config: Config, max_seconds: float) -> dict[str, Any]:
         pipeline.stop()
     for failure in pipeline.failures():
         raise failure
+    streams = pipeline.streams
     num_frames, seconds = max(1, last.num_frames - first.num_frames), max(1e-9, last.at_s - first.at_s)
     return {
         **summary.as_dict(),
@@ -118,8 +119,10 @@ def measure_loop(config: Config, max_seconds: float) -> dict[str, Any]:
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "blocks_per_frame": round((last.num_blocks - first.num_blocks) / num_frames, 2),
         "gc": pauses.as_dict(),
-        "ages_ms": {name: [round(age, 2) for age in lane.age_ms.values()] for name, lane in pipeline.lanes.items()},
-        "streams": {name: lane.stats() for name, lane in pipeline.lanes.items()},
+        "ages_ms": {
+            name: [round(age, 2) for age in stream.metrics.age_ms.values()] for name, stream in streams.items()
+        },
+        "streams": {name: stream.stats() for name, stream in streams.items()},
     }
 
 
@@ -137,7 +140,7 @@ def _measured_stretch(pipeline: Pipeline, max_seconds: float) -> tuple[_Moment, 
 
 
 def _moment(pipeline: Pipeline) -> _Moment:
-    num_frames = sum(lane.counters["emitted"] for lane in pipeline.lanes.values())
+    num_frames = sum(stream.metrics.counters["emitted"] for stream in pipeline.streams.values())
     return _Moment(time.monotonic(), own_s(), sys.getallocatedblocks(), num_frames)
 
 

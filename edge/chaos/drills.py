@@ -17,7 +17,7 @@ from typing import Any
 from edge.chaos.camera import FAULTS, FPS, ChaosCamera, Fault
 from edge.config.load import parse_config
 from edge.pipeline.pipeline import Pipeline
-from edge.pipeline.stream import Lane
+from edge.pipeline.stream import Stream
 
 NUM_NEIGHBOURS = 2
 MAX_AGE_MS = 1000.0
@@ -65,11 +65,11 @@ class DrillGround:
         return self.cameras[-1]
 
     @property
-    def lanes(self) -> list[Lane]:
-        return list(self.pipeline.lanes.values())
+    def streams(self) -> list[Stream]:
+        return list(self.pipeline.streams.values())
 
     def emitted(self) -> list[int]:
-        return [lane.counters["emitted"] for lane in self.lanes]
+        return [stream.metrics.counters["emitted"] for stream in self.streams]
 
     def close(self) -> None:
         self.pipeline.stop()
@@ -115,20 +115,20 @@ def run_drills(
 
 
 def _drill(ground: DrillGround, fault: Fault, seconds: float) -> Verdict:
-    lane = ground.lanes[-1]
-    reconnects, started, before = lane.counters["reconnects"], time.monotonic(), ground.emitted()
+    stream = ground.streams[-1]
+    reconnects, started, before = stream.metrics.counters["reconnects"], time.monotonic(), ground.emitted()
     ground.faulty.set_fault(fault)
-    states = _watch(lane, seconds)
+    states = _watch(stream, seconds)
     if fault in GOES_ON:
         # where the camera has to be opened anew, the fault lasts until it had time for that
         _await(lambda: ground.emitted()[-1] > before[-1], RETURN_S - seconds)
     if fault == "frozen":
-        _await(lambda: lane.state == "frozen", RETURN_S - seconds)
-        states.add(lane.state)
+        _await(lambda: stream.status.state == "frozen", RETURN_S - seconds)
+        states.add(stream.status.state)
     kept, delivered = _kept(ground, before, time.monotonic() - started)
     figures: dict[str, Any] = {"others_kept": round(kept, 3), "delivered": delivered, "states": sorted(states)}
     failures = [f"a neighbour kept {kept:.2f} of its rate, less than {KEPT}"] if kept < KEPT else []
-    failures += _expected(fault, states, delivered, lane.counters["reconnects"] - reconnects)
+    failures += _expected(fault, states, delivered, stream.metrics.counters["reconnects"] - reconnects)
     ground.faulty.set_fault("none")
     failures += _returns(ground, figures)
     return Verdict(fault, (2, 3, 4) if fault == "frozen" else (3, 4), tuple(failures), figures)
@@ -147,11 +147,13 @@ def _expected(fault: Fault, states: set[str], delivered: int, reconnects: int) -
 
 def _returns(ground: DrillGround, figures: dict[str, Any]) -> list[str]:
     """The fault has gone: pictures must come again."""
-    lane = ground.lanes[-1]
-    last = lane.counters["emitted"]
-    spent_s = _await(lambda: lane.counters["emitted"] > last + 2 and lane.state == "streaming", RETURN_S)
+    stream = ground.streams[-1]
+    last = stream.metrics.counters["emitted"]
+    spent_s = _await(
+        lambda: stream.metrics.counters["emitted"] > last + 2 and stream.status.state == "streaming", RETURN_S
+    )
     figures["returned_s"] = round(spent_s, 2)
-    return [f"the camera did not return within {RETURN_S:g} s: {lane.state_reason}"] if spent_s >= RETURN_S else []
+    return [f"the camera did not return within {RETURN_S:g} s: {stream.status.reason}"] if spent_s >= RETURN_S else []
 
 
 def _killed(ground: DrillGround) -> Verdict:
@@ -185,18 +187,20 @@ def _flat(before: dict[str, int]) -> Verdict:
 
 def _accounted(ground: DrillGround) -> Verdict:
     """After the end: every frame came out or was counted as dropped, and none came out too old."""
-    figures: dict[str, Any] = {"p99_age_ms": round(max(lane.age_ms.percentiles()[1] for lane in ground.lanes), 1)}
+    figures: dict[str, Any] = {
+        "p99_age_ms": round(max(stream.metrics.age_ms.percentiles()[1] for stream in ground.streams), 1)
+    }
     failures = []
-    for lane in ground.lanes:
-        counts = lane.counters.snapshot()
+    for stream in ground.streams:
+        counts = stream.metrics.counters.snapshot()
         drops = sum(count for name, count in counts.items() if name.startswith("drop_"))
         missing = counts.get("captured", 0) - counts.get("emitted", 0) - drops
-        figures[lane.name] = {
+        figures[stream.name] = {
             "captured": counts.get("captured", 0),
             "emitted": counts.get("emitted", 0),
             "drops": drops,
         }
-        failures += [f"{lane.name}: {missing} frames vanished uncounted"] if missing else []
+        failures += [f"{stream.name}: {missing} frames vanished uncounted"] if missing else []
     if figures["p99_age_ms"] > MAX_AGE_MS:
         failures.append(f"frames were {figures['p99_age_ms']} ms old, over {MAX_AGE_MS:g}")
     return Verdict("accounting", (1,), tuple(failures), figures)
@@ -213,12 +217,12 @@ def _share(count: int, spent_s: float) -> float:
     return min(1.0, (count + 1) / (FPS * spent_s))
 
 
-def _watch(lane: Lane, seconds: float) -> set[str]:
+def _watch(stream: Stream, seconds: float) -> set[str]:
     """The states that a stream goes through."""
     states: set[str] = set()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        states.add(lane.state)
+        states.add(stream.status.state)
         time.sleep(0.02)
     return states
 

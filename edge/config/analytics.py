@@ -26,6 +26,9 @@ AnchorName = Literal[
 
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
+# a van that is car and truck at once is one object: it shall have one box, one id and one count
+DUPLICATE_IOU = 0.8
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -221,8 +224,11 @@ class TrackConfig(_Part):
         camera_motion: what the camera's own motion is measured by: the ``boxes``, which costs nothing, or the
             ``pictures``, for cameras that turn or drive.
         appearance_model: name of an embedding model that settles who is who where boxes leave a doubt.
+        duplicate_iou: a box that overlaps a surer one by more than this shows the same object, whatever their classes;
+            1 keeps them all.
     """
 
     method: Literal["edge", "bytetrack", "ocsort", "sort", "off"] = "edge"
     camera_motion: Literal["boxes", "pictures"] = "boxes"
     appearance_model: ModelName | None = None
+    duplicate_iou: float = Field(default=DUPLICATE_IOU, gt=0, le=1)

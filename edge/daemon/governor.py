@@ -12,7 +12,7 @@ from typing import Any
 
 from edge.config.daemon import GovernorSettings
 from edge.diagnose.gpu_stats import DeviceFacts, read_device
-from edge.pipeline.stream import Lane
+from edge.pipeline.stream import Stream
 
 log = logging.getLogger(__name__)
 # share of a camera's frames that is inferred, per level
@@ -28,12 +28,12 @@ class Governor:
     def __init__(
         self,
         settings: GovernorSettings,
-        lanes: Callable[[], Mapping[str, Lane]],
+        streams: Callable[[], Mapping[str, Stream]],
         read: Callable[[], DeviceFacts] = read_device,
     ) -> None:
         """Args: the limits, the streams of now, what asks the device."""
         self._settings = settings
-        self._lanes = lanes
+        self._streams = streams
         self._read = read
         self._level = 0
         self._num_calm = 0
@@ -73,12 +73,12 @@ class Governor:
         return {"level": self._level, "share": self.share}
 
     def _hold(self) -> None:
-        for lane in self._lanes().values():
-            if lane.config.is_lossless:
+        for stream in self._streams().values():
+            if stream.config.is_lossless:
                 continue
-            rate = lane.info.fps if lane.info is not None and lane.info.fps else 30.0
+            rate = stream.status.info.fps if stream.status.info is not None and stream.status.info.fps else 30.0
             wanted = max(self._settings.min_fps, rate * self.share)
-            lane.held_fps = wanted if self._level else None
+            stream.held_fps = wanted if self._level else None
 
     def _is_hot(self, facts: DeviceFacts) -> bool:
         settings = self._settings

@@ -156,7 +156,7 @@ class Reloader:
         self._pipeline.add_stream(stream)
 
     def _restart(self, stream: StreamConfig) -> None:
-        old = self._pipeline.lanes[stream.name].config if stream.name in self._pipeline.lanes else None
+        old = self._pipeline.streams[stream.name].config if stream.name in self._pipeline.streams else None
         if old is not None:
             self._pipeline.remove_stream(stream.name)
         try:

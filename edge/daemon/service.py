@@ -23,7 +23,7 @@ from edge.daemon.notify import notify, status
 from edge.daemon.operations import Operations
 from edge.daemon.reload import Reloader
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
-from edge.daemon.state import StartBook, state_dir, with_state_dir, with_swapped
+from edge.daemon.state import CrashLoopGuard, state_dir, with_state_dir, with_swapped
 from edge.daemon.watchdog import Watchdog
 from edge.diagnose.gpu_stats import gpu_facts
 from edge.diagnose.jetpack import jetson_facts
@@ -88,8 +88,8 @@ def run_service(
     # what hangs when the watchdog ends us stands in the journal then
     if not faulthandler.is_enabled() and hasattr(sys.stderr, "fileno"):
         faulthandler.enable()
-    with _Asked() as asked:
-        return _run(config, origin, max_frames, on_address, asked)
+    with _Signals() as signals:
+        return _run(config, origin, max_frames, on_address, signals)
 
 
 def _run(
@@ -97,11 +97,11 @@ def _run(
     origin: Origin,
     max_frames: int | None,
     on_address: Callable[[str], None] | None,
-    asked: _Asked,
+    signals: _Signals,
 ) -> Summary:
     folder = state_dir(config) if origin.path is not None else None
-    starts = StartBook(folder)
-    _calm_down(starts, asked.stopping)
+    starts = CrashLoopGuard(folder)
+    _wait_out_crash_loop(starts, signals.stopping)
     daemon = _Daemon(config, origin, folder)
     server = None
     try:
@@ -112,7 +112,7 @@ def _run(
         daemon.start()
         notify("READY=1")
         status("safe mode: the last good configuration runs" if origin.safe_reason else "running")
-        _supervise(daemon, asked, max_frames, starts)
+        _supervise(daemon, signals, max_frames, starts)
     finally:
         notify("STOPPING=1")
         is_clean = daemon.stop()
@@ -128,10 +128,10 @@ def _run(
 
 def summarise(pipeline: Pipeline) -> Summary:
     """The totals over all streams."""
-    counts = [lane.counters.snapshot() for lane in pipeline.lanes.values()]
+    counts = [stream.metrics.counters.snapshot() for stream in pipeline.streams.values()]
     frames = sum(count.get("emitted", 0) for count in counts)
     seconds = max(1e-9, (time.monotonic_ns() - pipeline.started_ns) / 1e9)
-    ages = [lane.age_ms.percentiles() for lane in pipeline.lanes.values()] or [(0.0, 0.0)]
+    ages = [stream.metrics.age_ms.percentiles() for stream in pipeline.streams.values()] or [(0.0, 0.0)]
     return Summary(
         frames=frames,
         seconds=round(seconds, 3),
@@ -156,11 +156,11 @@ class _Daemon:
         path = origin.path
         reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
         self.operations = Operations(self.pipeline, reloader, path, folder, origin.safe_reason)
-        self.watchdog = Watchdog(self.pipeline.marks)
+        self.watchdog = Watchdog(self.pipeline.progress)
         self._workers = [Worker("operations", self.operations.run)]
         self._governor: Governor | None = None
         if config.governor.enabled:
-            self._governor = Governor(config.governor, lambda: self.pipeline.lanes)
+            self._governor = Governor(config.governor, lambda: self.pipeline.streams)
             self._workers.append(Worker("governor", self._governor.run))
         self._is_proven = False
         self._show_at_s = time.monotonic() + SHOW_EVERY_S
@@ -179,7 +179,7 @@ class _Daemon:
             worker.join(1.0)
         return is_clean
 
-    def note_time(self, starts: StartBook) -> None:
+    def note_time(self, starts: CrashLoopGuard) -> None:
         """Once it has run for a while with results, it is in no crash loop and its configuration is good."""
         if not self._is_proven and (time.monotonic_ns() - self.pipeline.started_ns) / 1e9 >= GOOD_AFTER_S:
             self._is_proven = True
@@ -189,13 +189,13 @@ class _Daemon:
     def stats(self) -> dict[str, Any]:
         """What ``/api/stats`` says."""
         return {
-            "streams": {name: lane.stats() for name, lane in self.pipeline.lanes.items()},
+            "streams": {name: stream.stats() for name, stream in self.pipeline.streams.items()},
             "process": process_facts(),
             "gpu": gpu_facts(),
             "jetson": jetson_facts(),
             "stuck": self.watchdog.stuck(),
             "config": self.operations.config_state(),
-            **self.pipeline.outlets.stats(),
+            **self.pipeline.outputs.stats(),
             "governor": None if self._governor is None else self._governor.facts(),
         }
 
@@ -210,7 +210,7 @@ class _Daemon:
             announce(self.board, self.pipeline, stream)
 
 
-class _Asked:
+class _Signals:
     """What signals ask for while the block lasts; afterwards they do what they did before. Handlers set events only."""
 
     def __init__(self) -> None:
@@ -218,7 +218,7 @@ class _Asked:
         self.reloading = threading.Event()
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Asked:
+    def __enter__(self) -> _Signals:
         if threading.current_thread() is threading.main_thread():
             handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}
             self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -236,7 +236,7 @@ class _Asked:
         self.reloading.set()
 
 
-def _calm_down(starts: StartBook, stopping: threading.Event) -> None:
+def _wait_out_crash_loop(starts: CrashLoopGuard, stopping: threading.Event) -> None:
     """Wait before a start that followed many bad ones, and tell systemd to wait too."""
     delay_s = starts.begin()
     if not delay_s:
@@ -247,12 +247,12 @@ def _calm_down(starts: StartBook, stopping: threading.Event) -> None:
     stopping.wait(delay_s)
 
 
-def _supervise(daemon: _Daemon, asked: _Asked, max_frames: int | None, starts: StartBook) -> None:
+def _supervise(daemon: _Daemon, signals: _Signals, max_frames: int | None, starts: CrashLoopGuard) -> None:
     """Wait for the end; feed the watchdog only while every stage that has work does some."""
     pipeline, told = daemon.pipeline, ""
-    while pipeline.is_running and not asked.stopping.is_set() and not pipeline.failures():
-        asked.stopping.wait(TICK_S if max_frames is None else 0.02)
-        emitted = sum(lane.counters["emitted"] for lane in pipeline.lanes.values())
+    while pipeline.is_running and not signals.stopping.is_set() and not pipeline.failures():
+        signals.stopping.wait(TICK_S if max_frames is None else 0.02)
+        emitted = sum(stream.metrics.counters["emitted"] for stream in pipeline.streams.values())
         if max_frames is not None and emitted >= max_frames:
             return
         if daemon.watchdog.may_feed():
@@ -264,8 +264,8 @@ def _supervise(daemon: _Daemon, asked: _Asked, max_frames: int | None, starts: S
         told = stuck
         daemon.note_time(starts)
         daemon.show_changes()
-        if asked.reloading.is_set():
-            asked.reloading.clear()
+        if signals.reloading.is_set():
+            signals.reloading.clear()
             _reload(daemon)
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from edge.server.board import LiveBoard
     from edge.server.server import LiveServer
 
-LOCAL = ("127.0.0.1", "::1", "localhost")
-
 
 def live_page(config: Config) -> LiveBoard | None:
     """The board, where the configuration wants a live page."""
@@ -48,8 +46,8 @@ def serve(
     from edge.server.operate import Operable
     from edge.server.server import LiveServer
 
-    for lane in pipeline.lanes.values():
-        announce(board, pipeline, lane.config)
+    for stream in pipeline.streams.values():
+        announce(board, pipeline, stream.config)
     settings = config.server
     tls = _checked_tls(settings.tls_cert_file, settings.tls_key_file)
     server = LiveServer(
@@ -65,7 +63,7 @@ def serve(
         stats=stats,
         not_ready=pipeline.not_ready,
         operable=Operable(operations, settings.can_reload, settings.can_swap),
-        archive=pipeline.outlets.archive(),
+        archive=pipeline.outputs.archive(),
     )
     host, port = server.start()
     shown = "localhost" if host in ("0.0.0.0", "::") else host
@@ -82,12 +80,12 @@ def announce(board: LiveBoard, pipeline: Pipeline, stream: StreamConfig) -> None
 
 def bring_up_to_date(board: LiveBoard, pipeline: Pipeline) -> None:
     """Show what runs now: streams that went are gone, and models that were swapped are the new ones."""
-    lanes = pipeline.lanes
+    streams = pipeline.streams
     for name in board.streams:
-        if name not in lanes:
+        if name not in streams:
             board.remove_stream(name)
-    for lane in lanes.values():
-        announce(board, pipeline, lane.config)
+    for stream in streams.values():
+        announce(board, pipeline, stream.config)
 
 
 def _card(stream: StreamConfig, manifest: Manifest) -> dict[str, object]:

@@ -100,7 +100,7 @@ def keep_swapped(name: str, configured: Path, path: Path, folder: Path | None) -
     _write(folder, MODELS, stored)
 
 
-class StartBook:
+class CrashLoopGuard:
     """Counts starts that had no clean end, and makes a crash loop slow instead of endless or over."""
 
     def __init__(self, folder: Path | None, clock_s: Callable[[], float] = time.time) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edge.pipeline.progress import Mark
+from edge.pipeline.progress import Progress
 
 # a stuck stage is named in the log and in /readyz after this time
 TELL_AFTER_S = 5.0
@@ -23,11 +23,13 @@ class _Seen:
 
 
 class Watchdog:
-    """Looks at the marks of all stages. Used by one thread."""
+    """Looks at the progress of all stages. Used by one thread."""
 
-    def __init__(self, marks: Callable[[], Mapping[str, Mark]], clock_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, stages: Callable[[], Mapping[str, Progress]], clock_s: Callable[[], float] = time.monotonic
+    ) -> None:
         """Args: stage → what it has done; the clock."""
-        self._marks = marks
+        self._progress = stages
         self._clock_s = clock_s
         self._seen: dict[str, _Seen] = {}
         self._fed_s = clock_s()
@@ -35,14 +37,15 @@ class Watchdog:
     def may_feed(self) -> bool:
         """Whether every stage has done something, or had nothing to do, since this was last true."""
         now_s = self._clock_s()
-        marks = self._marks()
-        self._seen = {name: seen for name, seen in self._seen.items() if name in marks}
-        for name, mark in marks.items():
-            seen = self._seen.setdefault(name, _Seen(mark.done, now_s))
-            if mark.done != seen.done or not mark.has_work:
-                seen.done, seen.well_s = mark.done, now_s
+        stages = self._progress()
+        self._seen = {name: seen for name, seen in self._seen.items() if name in stages}
+        for name, stage in stages.items():
+            seen = self._seen.setdefault(name, _Seen(stage.done, now_s))
+            if stage.done != seen.done or not stage.has_work:
+                seen.done, seen.well_s = stage.done, now_s
         is_well = all(
-            seen.well_s > self._fed_s or now_s - seen.well_s <= marks[name].limit_s for name, seen in self._seen.items()
+            seen.well_s > self._fed_s or now_s - seen.well_s <= stages[name].limit_s
+            for name, seen in self._seen.items()
         )
         if is_well:
             self._fed_s = now_s
@@ -50,12 +53,12 @@ class Watchdog:
 
     def stuck(self) -> str | None:
         """The stage that has made no progress for longest, as a sentence; None while all is well."""
-        marks = self._marks()
+        stages = self._progress()
         now_s = self._clock_s()
         idle = {
             name: now_s - seen.well_s
             for name, seen in self._seen.items()
-            if name in marks and now_s - seen.well_s > max(TELL_AFTER_S, marks[name].limit_s)
+            if name in stages and now_s - seen.well_s > max(TELL_AFTER_S, stages[name].limit_s)
         }
         if not idle:
             return None

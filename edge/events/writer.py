@@ -42,7 +42,7 @@ class _Report:
     picture: UInt8 | None
 
 
-class EventDesk:
+class EventWriter:
     """Any thread may report; ``run`` is the one writer.
 
     Attributes:

@@ -14,7 +14,7 @@ from edge.analytics.analytics import StreamAnalytics, WallClock, wall_clock
 from edge.analytics.checks import check_names
 from edge.analytics.shapes import Shape
 from edge.boxes import without_doubles
-from edge.config.analytics import AnalyticsSettings
+from edge.config.analytics import DUPLICATE_IOU, AnalyticsSettings
 from edge.errors import ConfigError, DataError
 from edge.files import write_atomic
 from edge.interfaces import Tracker
@@ -25,17 +25,16 @@ from edge.trackers.camera_motion import CameraMotion
 from edge.types import Detections, Event, Frame, Prediction, Result, Tracks
 
 log = logging.getLogger(__name__)
-# a van that is car and truck at once is one object: it shall have one box, one id and one count
-DOUBLE_IOU = 0.8
 # a camera that never comes twice in the same size must fill neither the memory nor the log
 MAX_REFUSED_SIZES = 64
 
 
-class Follower:
+class StreamAnalysis:
     """Gives objects their ids and says what happened.
 
     Attributes:
         shapes: lines and zones with their counts, for the overlay; replaced as a whole, so any thread may read it.
+        shown_counts: what ``counts`` was after the last event; replaced as a whole like the shapes.
         fault: why nothing is counted in frames of the size that comes now; empty where all is well.
         clock: the time of day at a ``time_ns``, for the schedules; a replay sets its own before the first frame.
     """
@@ -47,6 +46,7 @@ class Follower:
         *,
         tracker: Tracker | None,
         settings: AnalyticsSettings,
+        duplicate_iou: float = DUPLICATE_IOU,
         state_file: Path | None = None,
         camera: CameraMotion | None = None,
         embedder: CropEmbedder | None = None,
@@ -58,6 +58,7 @@ class Follower:
             stream, classes: its name, and the names of what its model finds.
             tracker: None follows nothing.
             settings: what is watched.
+            duplicate_iou: overlap from which two boxes of any classes are one object, the surer one.
             state_file: where counts are kept over a restart.
             camera: measures the camera's motion by the pictures; None leaves it to the boxes.
             embedder: tells the tracker what objects look like.
@@ -71,6 +72,7 @@ class Follower:
         self._classes = classes
         self._tracker = tracker
         self._settings = settings
+        self._duplicate_iou = duplicate_iou
         self._state_file = state_file
         self._camera = camera
         self._embedder = embedder
@@ -80,6 +82,7 @@ class Follower:
         self._size = (0, 0)
         self._refused_sizes: set[tuple[int, int]] = set()
         self.shapes: tuple[Shape, ...] = ()
+        self.shown_counts: Mapping[str, Any] = {}
         self.fault = ""
         self.clock: WallClock = wall_clock
 
@@ -87,19 +90,19 @@ class Follower:
     def has_analytics(self) -> bool:
         return bool(self._settings.lines or self._settings.zones or self._settings.heatmap)
 
-    def follow(self, frame: Frame, prediction: Prediction, spent_ns: StageNs) -> Result:
+    def update(self, frame: Frame, prediction: Prediction, spent_ns: StageNs) -> Result:
         """The result of one frame; frames come in order."""
         if self._tracker is None or not isinstance(prediction, Detections):
             return Result(frame, prediction, stage_ns=spent_ns)
         started_ns = time.monotonic_ns()
         if len(prediction) > 1:
-            prediction = prediction[without_doubles(prediction.xyxy, prediction.score, DOUBLE_IOU)]
+            prediction = prediction[without_doubles(prediction.xyxy, prediction.score, self._duplicate_iou)]
         tracks = self._track(frame, prediction)
         tracked_ns = time.monotonic_ns()
         spent: dict[Stage, int] = {**spent_ns, "track": tracked_ns - started_ns}
         labels: Labels = {}
         if self._second_stage is not None:
-            labels = self._second_stage.see(frame, tracks)
+            labels = self._second_stage.label(frame, tracks)
             spent["second_stage"] = time.monotonic_ns() - tracked_ns
         seen_ns = time.monotonic_ns()
         analytics = self._analytics_for(frame) if self.has_analytics else None
@@ -107,7 +110,7 @@ class Follower:
             return Result(frame, prediction, tracks, stage_ns=spent, labels=labels)
         events = analytics.update(tracks, frame.time_ns)
         if events:
-            self.shapes = analytics.shapes()
+            self._show(analytics)
         spent["analytics"] = time.monotonic_ns() - seen_ns
         return Result(frame, prediction, tracks, labelled(events, labels), spent, labels)
 
@@ -117,7 +120,10 @@ class Follower:
         assert self._tracker is not None
         return self._tracker.update(detections, frame.time_ns, motion, look)
 
-    def counts(self) -> dict[str, Any]:
+    def _show(self, analytics: StreamAnalytics) -> None:
+        self.shapes, self.shown_counts = analytics.shapes(), analytics.counts()
+
+    def counts(self) -> Mapping[str, Any]:
         """Counts of lines and zones as JSON values."""
         return self._analytics.counts() if self._analytics else {}
 
@@ -157,7 +163,8 @@ class Follower:
             self.shapes, self.fault = (), str(error)
             self._tell_fault(size)
         else:
-            self.shapes, self.fault = self._analytics.shapes(), ""
+            self._show(self._analytics)
+            self.fault = ""
 
     def _tell_fault(self, size: tuple[int, int]) -> None:
         if size in self._refused_sizes or len(self._refused_sizes) == MAX_REFUSED_SIZES:

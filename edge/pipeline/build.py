@@ -1,28 +1,21 @@
-"""How the parts of one stream are made from its configuration: lane, tracker, analytics and sinks."""
+"""How a stream is made from its configuration and opened: analysis, capture, sinks and output."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edge.addresses.uris import is_live
-from edge.config.schema import Config, ModelConfig, StreamConfig
 from edge.errors import ConfigError, EdgeError
-from edge.interfaces import Sink, Tracker
-from edge.models.manifest import Manifest
 from edge.overlay.overlay import Overlay, Theme
-from edge.pipeline.analysis import Follower
+from edge.pipeline.analysis import StreamAnalysis
 from edge.pipeline.capture import CaptureWorker
-from edge.pipeline.latest_frames import LatestFrames, Slot
 from edge.pipeline.memory_plan import LARGEST_PX, child_limit_mb
 from edge.pipeline.output import OutputWorker
-from edge.pipeline.shared_outputs import Outlets, close_sink
-from edge.pipeline.stream import Lane
-from edge.second_stage.models import CropModels
+from edge.pipeline.shared_outputs import close_sink
+from edge.pipeline.stream import LATE_S, Stream, StreamThreads
 from edge.sinks.choose import open_sink
 from edge.sources.deadlines import Deadlines
 from edge.sources.health import HealthSettings
@@ -36,13 +29,87 @@ from edge.trackers.choose import open_tracker
 from edge.trackers.settings import TrackerSettings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.interfaces import Sink, Tracker
+    from edge.models.manifest import Manifest
+    from edge.pipeline.latest_frames import LatestFrames, StreamSlot
+    from edge.pipeline.shared_outputs import SharedOutputs
+    from edge.second_stage.models import CropModels
     from edge.server.board import LiveBoard
 
+OPEN_TIMEOUT_S = 30.0
 
-def make_lane(
-    stream: StreamConfig, model: ModelConfig, manifest: Manifest, state_dir: Path | None, crops: CropModels
-) -> Lane:
-    """The lane of a stream. ``crops`` are the models that look at its objects.
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the streams of a pipeline share.
+
+    Attributes:
+        config: of the whole; its streams are not looked at.
+        latest: where frames wait for inference.
+        outputs: events and recordings.
+        crops: the models that look at objects.
+        board: the live page's, None where there is none. It must know a stream before that is opened.
+        is_alone: whether no other stream runs, so that there is nothing to go on with when the machine lacks what this
+            one needs.
+        gate: limits attempts per host.
+    """
+
+    config: Config
+    latest: LatestFrames
+    outputs: SharedOutputs
+    crops: CropModels
+    board: LiveBoard | None
+    is_alone: Callable[[], bool]
+    gate: HostGate = field(default_factory=HostGate)
+
+    def stream(self, stream: StreamConfig, model: ModelConfig, manifest: Manifest) -> Stream:
+        """A stream that is not open yet.
+
+        Raises:
+            ConfigError: the model makes nothing that could be shown, or a model for its objects is missing.
+        """
+        folder = self.config.state_dir
+        state_file = None if folder is None else folder / f"{stream.name}.analytics.json"
+        analysis = analysis_of(stream, model, manifest, self.crops, state_file)
+        on_event = self.outputs.report_event
+        return Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
+
+
+def open_stream(stream: Stream, shared: Shared) -> None:
+    """Open the source and the sinks of a stream, and begin. A file must open; a camera is waited for meanwhile.
+
+    Raises:
+        EdgeError: a file that is no video, a sink that cannot be written; nothing is open then.
+    """
+    slot = shared.latest.add(
+        stream.name,
+        group=stream.model,
+        is_lossless=stream.config.is_lossless,
+        on_drop=lambda _: stream.metrics.counters.add("drop_replaced"),
+        has_room=lambda: stream.has_room,
+        capacity=2 if stream.config.is_lossless else 1,
+        weight=stream.config.priority,
+    )
+    how, deadlines = preparation_of(stream.config, shared.config), deadlines_of(stream.config, shared.config)
+    capture = CaptureWorker(stream, shared.latest, slot, shared.gate, how, deadlines, shared.is_alone)
+    capturing = Worker(f"capture {stream.name}", capture.run)
+    with ExitStack() as undo:
+        undo.callback(_give_up, shared.latest, slot, capturing)
+        capturing.start()
+        _wait_for_file(stream, capturing)
+        output = Worker(f"output {stream.name}", _output(stream, shared).run)
+        undo.pop_all()
+    stream.run(StreamThreads(shared.latest, slot, capturing, output))
+    output.start()
+
+
+def analysis_of(
+    stream: StreamConfig, model: ModelConfig, manifest: Manifest, crops: CropModels, state_file: Path | None = None
+) -> StreamAnalysis:
+    """What a stream's predictions go through: tracker, second stage, lines and zones.
 
     Raises:
         ConfigError: the model makes nothing that could be shown, or a model for its objects is missing.
@@ -56,17 +123,17 @@ def make_lane(
         raise ConfigError(
             f"stream {stream.name!r}: tiles are for detectors; {model.path.name} is made to {manifest.task}"
         )
-    follower = Follower(
+    return StreamAnalysis(
         stream.name,
         manifest.classes,
         tracker=_tracker(stream, manifest),
         settings=stream.analytics,
+        duplicate_iou=stream.track.duplicate_iou,
         camera=CameraMotion() if stream.track.camera_motion == "pictures" else None,
         embedder=crops.embedder_of(stream),
         second_stage=crops.view_of(stream, manifest.classes),
-        state_file=None if state_dir is None else state_dir / f"{stream.name}.analytics.json",
+        state_file=state_file,
     )
-    return Lane(stream, model.name, manifest, follower)
 
 
 def preparation_of(stream: StreamConfig, config: Config) -> Preparation:
@@ -89,29 +156,6 @@ def deadlines_of(stream: StreamConfig, config: Config) -> Deadlines:
     """When a capture child is given up: silent for too long, or grown beyond the memory plan."""
     deadlines = Deadlines(stream.open_timeout_s, stream.stall_timeout_s)
     return deadlines if config.memory_budget_mb is None else replace(deadlines, memory_mb=child_limit_mb(stream))
-
-
-def open_sinks(lane: Lane, board: LiveBoard | None) -> Sequence[Sink]:
-    """The sinks that the stream's configuration names, and the live page where there is one.
-
-    Raises:
-        EdgeError: one of them cannot be written; none is open then.
-    """
-    fps = lane.info.fps if lane.info else 0.0
-    score = score_of(lane.config, lane.manifest)
-    sinks: list[Sink] = []
-    try:
-        for spec in lane.config.sinks:
-            sinks.append(open_sink(spec, stream=lane.name, classes=lane.manifest.classes, fps=fps, score=score))
-    except EdgeError:
-        for sink in sinks:
-            close_sink(sink)
-        raise
-    if board is not None:
-        from edge.sinks.live import LiveSink
-
-        sinks.append(LiveSink(board, lane.name, lane.manifest.classes, score=score))
-    return sinks
 
 
 def score_of(stream: StreamConfig, manifest: Manifest) -> float:
@@ -137,106 +181,49 @@ def _tracker(stream: StreamConfig, manifest: Manifest) -> Tracker | None:
     return open_tracker(stream.track.method, ours)
 
 
-OPEN_TIMEOUT_S = 30.0
-# for what only has to notice that it is to end
-LATE_S = 1.0
+def _give_up(latest: LatestFrames, slot: StreamSlot, capture: Worker) -> None:
+    """End the capture of a stream that cannot run; one that connects to a camera ends by itself."""
+    capture.stop()
+    latest.remove(slot)
 
 
-@dataclass(frozen=True, slots=True)
-class Capture:
-    """A capture thread, and the place where its frames wait for inference."""
-
-    slot: Slot
-    worker: Worker
-
-
-def start_capture(
-    lane: Lane, config: Config, latest: LatestFrames, gate: HostGate, is_alone: Callable[[], bool]
-) -> Capture:
-    """Begin to open the source of a stream, see ``edge.pipeline.capture.CaptureWorker``."""
-    slot = latest.add(
-        lane.name,
-        group=lane.model,
-        is_lossless=lane.config.is_lossless,
-        on_drop=lambda _: lane.counters.add("drop_replaced"),
-        has_room=lambda: lane.has_room,
-        capacity=2 if lane.config.is_lossless else 1,
-        weight=lane.config.priority,
-    )
-    how, deadlines = preparation_of(lane.config, config), deadlines_of(lane.config, config)
-    worker = Worker(f"capture {lane.name}", CaptureWorker(lane, latest, slot, gate, how, deadlines, is_alone).run)
-    worker.start()
-    return Capture(slot, worker)
-
-
-def wait_for_file(lane: Lane, capture: Capture) -> None:
-    """Wait until a file is open; a camera is waited for while the others run.
+def _wait_for_file(stream: Stream, capture: Worker) -> None:
+    """Wait until a file is open.
 
     Raises:
         EdgeError: it cannot be opened.
     """
-    if is_live(lane.config.source):
+    if is_live(stream.config.source):
         return
-    lane.opened.wait(OPEN_TIMEOUT_S)
-    failure = capture.worker.failure
-    if isinstance(failure, EdgeError) or lane.state == "failed":
-        capture.worker.join(1.0)
-        raise failure if isinstance(failure, EdgeError) else EdgeError(lane.state_reason)
+    stream.status.opened.wait(OPEN_TIMEOUT_S)
+    if isinstance(capture.failure, EdgeError) or stream.status.state == "failed":
+        capture.join(LATE_S)
+        raise capture.failure if isinstance(capture.failure, EdgeError) else EdgeError(stream.status.reason)
 
 
-def open_output(lane: Lane, board: LiveBoard | None, outlets: Outlets, on_room: Callable[[], None]) -> Worker:
-    """The output thread of a stream with its open sinks; not started.
+def _output(stream: Stream, shared: Shared) -> OutputWorker:
+    """The output of a stream with its open sinks.
 
     Raises:
         EdgeError: a sink cannot be opened; none is open then.
     """
-    overlay = Overlay(lane.manifest.classes, Theme(score=score_of(lane.config, lane.manifest)))
+    score = score_of(stream.config, stream.manifest)
+    sinks: list[Sink] = []
     with ExitStack() as undo:
-        sinks = list(open_sinks(lane, board))
-        for sink in sinks:
+        for sink in _sinks(stream, shared, score):
             undo.callback(close_sink, sink)
-        sinks += outlets.sinks(lane)
+            sinks.append(sink)
         undo.pop_all()
-    output = OutputWorker(lane, sinks, overlay, on_room, lambda result: outlets.lost(lane, result))
-    return Worker(f"output {lane.name}", output.run)
+    return OutputWorker(stream, sinks, Overlay(stream.manifest.classes, Theme(score=score)), shared.latest.wake)
 
 
-def give_up(output: Worker) -> None:
-    """Close the sinks of an output that was never started; it does so itself, and waits for no result."""
-    output.stop()
-    output.start()
-    output.join(LATE_S)
+def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
+    """Those that the configuration names, the live page, the recording and the events."""
+    fps = stream.status.info.fps if stream.status.info else 0.0
+    for spec in stream.config.sinks:
+        yield open_sink(spec, stream=stream.name, classes=stream.manifest.classes, fps=fps, score=score)
+    if shared.board is not None:
+        from edge.sinks.live import LiveSink
 
-
-def drain(
-    latest: LatestFrames, captures: Sequence[Capture], outputs: Sequence[Worker], inference: Worker, deadline_s: float
-) -> bool:
-    """End capture and let what is under way come out.
-
-    Args:
-        latest: where frames wait.
-        captures, outputs, inference: the threads of the line.
-        deadline_s: by ``time.monotonic()``; what has not ended by then is told to, and has ``LATE_S`` for it.
-
-    Returns:
-        Whether every thread has ended.
-    """
-    for capture in captures:
-        capture.worker.stop()
-        latest.end(capture.slot)
-    if not captures:
-        inference.stop()
-    workers = (*(capture.worker for capture in captures), inference, *outputs)
-    _join(workers, deadline_s)
-    latest.stop()
-    inference.stop()
-    _join([inference], time.monotonic() + LATE_S)
-    for output in outputs:
-        output.stop()
-    _join(outputs, time.monotonic() + LATE_S)
-    return not any(worker.is_alive for worker in workers)
-
-
-def _join(workers: Sequence[Worker], deadline_s: float) -> None:
-    for worker in workers:
-        worker.join(max(0.0, deadline_s - time.monotonic()))
+        yield LiveSink(shared.board, stream.name, stream.manifest.classes, score=score)
+    yield from shared.outputs.sinks(stream)

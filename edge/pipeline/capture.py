@@ -11,12 +11,12 @@ from dataclasses import replace
 from edge.addresses.secrets import redacted
 from edge.addresses.uris import host_of, is_live, kind_of, masked
 from edge.errors import EdgeError, MissingError, SourceError
-from edge.pipeline.latest_frames import LatestFrames, Slot
-from edge.pipeline.stream import Lane
+from edge.pipeline.latest_frames import LatestFrames, StreamSlot
+from edge.pipeline.stream import CaptureState, Stream
 from edge.sources.choose import CameraSource, open_source
 from edge.sources.deadlines import Deadlines
 from edge.sources.direct import Decoding
-from edge.sources.health import Change
+from edge.sources.health import HealthChange
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
 from edge.sources.prepared import Preparation
@@ -35,9 +35,9 @@ class CaptureWorker:
 
     def __init__(
         self,
-        lane: Lane,
+        stream: Stream,
         latest: LatestFrames,
-        slot: Slot,
+        slot: StreamSlot,
         gate: HostGate,
         preparation: Preparation,
         deadlines: Deadlines,
@@ -46,7 +46,7 @@ class CaptureWorker:
         """Prepare; nothing is opened before ``run``.
 
         Args:
-            lane: the stream.
+            stream: whose source it is.
             latest, slot: where its frames go, and its place there.
             gate: who limits attempts per host.
             preparation: what is done to its pictures.
@@ -54,16 +54,16 @@ class CaptureWorker:
             is_alone: whether no other stream runs, so that there is nothing to go on with when the machine lacks what
                 this one needs.
         """
-        self._lane = lane
+        self._stream = stream
         self._latest = latest
         self._slot = slot
         self._gate = gate
-        self._backoff = Backoff(base_s=lane.config.retry_base_s, cap_s=lane.config.retry_cap_s)
+        self._backoff = Backoff(base_s=stream.config.retry_base_s, cap_s=stream.config.retry_cap_s)
         self._rings = RingLimit()
         self._spare = SpareChild()
         self._is_alone = is_alone
         # what is wrong with the picture, and since when
-        self._ill: dict[str, int] = {}
+        self._open_faults: dict[str, int] = {}
         self._preparation = preparation
         self._deadlines = deadlines
         self._epoch = 0
@@ -90,7 +90,7 @@ class CaptureWorker:
             raise
         finally:
             self._spare.close()
-            self._lane.opened.set()
+            self._stream.status.opened.set()
             self._latest.end(self._slot)
 
     def _one_epoch(self, stopping: threading.Event) -> bool:
@@ -99,58 +99,58 @@ class CaptureWorker:
         source = self._open(stopping)
         started = time.monotonic()
         try:
-            self._lane.info = source.info
+            self._stream.status.info = source.info
             self._set_state(self._streaming_state(), "")
-            self._lane.opened.set()
+            self._stream.status.opened.set()
             self._read_all(source, stopping)
         finally:
             source.close()
             if time.monotonic() - started > STABLE_S:
                 self._backoff.reset()
-        if kind_of(self._lane.config.source) in UNENDING and not stopping.is_set():
-            raise SourceError(f"{masked(self._lane.config.source)}: the stream ended")
+        if kind_of(self._stream.config.source) in UNENDING and not stopping.is_set():
+            raise SourceError(f"{masked(self._stream.config.source)}: the stream ended")
         return True
 
     def _open(self, stopping: threading.Event) -> CameraSource:
-        config = self._lane.config
+        config = self._stream.config
         with self._gate.attempt(host_of(config.source), stopping.is_set):
             return open_source(
                 config.source,
                 decoding=Decoding(config.decoder, config.transport, config.hardware),
                 # a camera that froze and is opened anew is still frozen until its picture moves
-                preparation=replace(self._preparation, ill=tuple(self._ill.items())),
+                preparation=replace(self._preparation, ill=tuple(self._open_faults.items())),
                 is_stopping=stopping.is_set,
                 deadlines=self._deadlines,
                 is_isolated=None if config.isolation == "auto" else config.isolation == "process",
                 rings=self._rings,
                 spare=self._spare,
-                packets=self._lane.packets,
+                packets=self._stream.packets,
             )
 
     def _note(self, source: CameraSource, seq: int) -> None:
         """Count the pictures that were taken but not given, and tell how the camera's health changed."""
         for cause, count in source.take_drops().items():
-            self._lane.counters.add("captured", count)
-            self._lane.counters.add(cause, count)
+            self._stream.metrics.counters.add("captured", count)
+            self._stream.metrics.counters.add(cause, count)
         for change in source.take_changes():
-            self._tell(Event(change.kind, self._lane.name, source.captured_ns, data=change.data), seq)
-            self._lane.note_health(change)
+            self._queue_event(Event(change.kind, self._stream.name, source.captured_ns, data=change.data), seq)
+            self._stream.status.note_health(change)
             self._remember(change, source.captured_ns)
             self._set_state(self._streaming_state(), "")
 
-    def _remember(self, change: Change, now_ns: int) -> None:
+    def _remember(self, change: HealthChange, now_ns: int) -> None:
         """Note since when the picture is ill, for the next opening."""
         if change.kind == "camera_recovered":
-            self._ill.pop(change.data["from"], None)
+            self._open_faults.pop(change.data["from"], None)
         else:
-            self._ill[change.kind.removeprefix("camera_")] = now_ns - round(change.data["seconds"] * 1e9)
+            self._open_faults[change.kind.removeprefix("camera_")] = now_ns - round(change.data["seconds"] * 1e9)
 
-    def _streaming_state(self) -> str:
-        return "frozen" if "frozen" in self._lane.health else "streaming"
+    def _streaming_state(self) -> CaptureState:
+        return "frozen" if "frozen" in self._stream.status.health else "streaming"
 
-    def _tell(self, event: Event, seq: int) -> None:
-        log.warning("%s: %s %s", self._lane.name, event.kind, dict(event.data))
-        self._lane.tell(event, self._epoch, seq)
+    def _queue_event(self, event: Event, seq: int) -> None:
+        log.warning("%s: %s %s", self._stream.name, event.kind, dict(event.data))
+        self._stream.queue_event(event, self._epoch, seq)
 
     def _read_all(self, source: CameraSource, stopping: threading.Event) -> None:
         seq = 0
@@ -159,11 +159,11 @@ class CaptureWorker:
             picture = source.read()
             if picture is None:
                 return
-            self._lane.stages.add({"read": time.monotonic_ns() - started_ns})
+            self._stream.metrics.stages.add({"read": time.monotonic_ns() - started_ns})
             if self._lost_ns is not None:
                 seconds = round((source.captured_ns - self._lost_ns) / 1e9, 1)
                 data = {"from": "offline", "seconds": seconds}
-                self._tell(Event("camera_recovered", self._lane.name, source.captured_ns, data=data), seq)
+                self._queue_event(Event("camera_recovered", self._stream.name, source.captured_ns, data=data), seq)
                 self._lost_ns = None
             self._note(source, seq)
             # stamped where it was decoded: what waited on the way is no younger for it
@@ -172,29 +172,29 @@ class CaptureWorker:
 
     def _hand_over(self, image: UInt8, pts_ns: int | None, seq: int, now_ns: int) -> None:
         image.flags.writeable = False
-        frame = Frame(self._lane.name, self._epoch, seq, now_ns, pts_ns, image)
-        self._lane.counters.add("captured")
-        self._lane.captured_rate.tick(now_ns)
+        frame = Frame(self._stream.name, self._epoch, seq, now_ns, pts_ns, image)
+        self._stream.metrics.counters.add("captured")
+        self._stream.metrics.captured_rate.tick(now_ns)
         if not self._latest.put(self._slot, frame):
-            self._lane.counters.add("drop_stopped")
+            self._stream.metrics.counters.add("drop_stopped")
 
     def _wait(self, error: SourceError | MissingError, stopping: threading.Event) -> None:
         """Wait before the next attempt; a source that is not live does not come back by waiting."""
-        if not is_live(self._lane.config.source) or (isinstance(error, MissingError) and self._is_alone()):
+        if not is_live(self._stream.config.source) or (isinstance(error, MissingError) and self._is_alone()):
             raise error
         delay_s = self._backoff.next_delay_s()
         if self._lost_ns is None:
             self._lost_ns = time.monotonic_ns()
             data = {"reason": redacted(str(error))}
-            self._lane.on_event(Event("camera_offline", self._lane.name, self._lost_ns, data=data))
-        self._lane.counters.add("reconnects")
+            self._stream.on_event(Event("camera_offline", self._stream.name, self._lost_ns, data=data))
+        self._stream.metrics.counters.add("reconnects")
         self._set_state("backing_off", f"{error}; next attempt in {delay_s:.1f} s")
         stopping.wait(delay_s)
 
-    def _set_state(self, state: str, reason: str) -> None:
-        if (state, reason) == (self._lane.state, self._lane.state_reason):
+    def _set_state(self, state: CaptureState, reason: str) -> None:
+        if (state, reason) == (self._stream.status.state, self._stream.status.reason):
             return
-        self._lane.state = state  # type: ignore[assignment]
-        self._lane.state_reason = reason
+        self._stream.status.state = state
+        self._stream.status.reason = reason
         level = logging.WARNING if state in ("backing_off", "failed") else logging.INFO
-        log.log(level, "%s: %s %s", self._lane.name, state, reason or masked(self._lane.config.source))
+        log.log(level, "%s: %s %s", self._stream.name, state, reason or masked(self._stream.config.source))

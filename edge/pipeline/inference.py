@@ -17,7 +17,7 @@ from edge.metrics.stages import Stage, StageNs
 from edge.model import Batch, Model, OutputCheck
 from edge.models.checks import check_outputs
 from edge.pipeline.latest_frames import LatestFrames
-from edge.pipeline.stream import Lane
+from edge.pipeline.stream import Stream
 from edge.trackers import association
 from edge.types import Frame, Prediction
 
@@ -62,7 +62,7 @@ class _Flight:
 
     name: str
     frames: list[Frame]
-    lanes: Mapping[str, Lane]
+    streams: Mapping[str, Stream]
     batch: Batch
 
 
@@ -72,13 +72,13 @@ class InferenceWorker:
     def __init__(
         self,
         models: Mapping[str, Model],
-        lanes: Callable[[], Mapping[str, Lane]],
+        streams: Callable[[], Mapping[str, Stream]],
         latest: LatestFrames,
         linger_s: Mapping[str, float],
     ) -> None:
         """Args: models by name, gives the streams of now, where frames come from, model → wait for a batch."""
         self._models = dict(models)
-        self._lanes = lanes
+        self._streams = streams
         self._latest = latest
         self._linger_s = linger_s
         self._max_batch = {name: model.engine.max_batch for name, model in models.items()}
@@ -104,20 +104,20 @@ class InferenceWorker:
                 self._take_over()
                 frames = self._take()
                 # one view of the streams for the whole round: some may be removed meanwhile
-                lanes = self._lanes()
-                fresh = [frame for frame in frames if _is_fresh(frame, lanes)]
-                begun = self._begin(fresh, lanes) if fresh else None
+                streams = self._streams()
+                fresh = [frame for frame in frames if _is_fresh(frame, streams)]
+                begun = self._begin(fresh, streams) if fresh else None
                 self._land()
                 self._flight = begun
-                self._close_ended(lanes)
+                self._close_ended(streams)
                 # where there is no stream, one may still be added
-                if not frames and lanes and all(_is_over(lane) for lane in lanes.values()):
+                if not frames and streams and all(_is_over(stream) for stream in streams.values()):
                     return
             self._land()
         finally:
             self._has_ended = True
-            for lane in self._lanes().values():
-                lane.results.close()
+            for stream in self._streams().values():
+                stream.results.close()
 
     def replace(self, name: str, model: Model, probation: Probation | None, timeout_s: float) -> bool:
         """Let another model take over between two batches; from any other thread.
@@ -169,18 +169,18 @@ class InferenceWorker:
             return self._latest.take(self._max_batch, self._no_linger_s, 0.0)
         return self._latest.take(self._max_batch, self._linger_s, IDLE_S)
 
-    def _begin(self, frames: list[Frame], lanes: Mapping[str, Lane]) -> _Flight | None:
+    def _begin(self, frames: list[Frame], streams: Mapping[str, Stream]) -> _Flight | None:
         """Send frames off; those of a model on probation are seen through at once, and None is given."""
-        name = lanes[frames[0].stream].model
+        name = streams[frames[0].stream].model
         if name in self._probations:
             # the batch under way holds earlier frames
             self._land()
-            self._pass_on(name, frames, lanes, *self._try_on_probation(name, frames, lanes))
+            self._pass_on(name, frames, streams, *self._try_on_probation(name, frames, streams))
             return None
-        batch = _submit(self._models[name], frames, lanes)
+        batch = _submit(self._models[name], frames, streams)
         for frame in frames:
-            lanes[frame.stream].num_in_engine += 1
-        return _Flight(name, frames, lanes, batch)
+            streams[frame.stream].num_in_engine += 1
+        return _Flight(name, frames, streams, batch)
 
     def _land(self) -> None:
         """Wait for the batch under way, if there is one, and pass its results on."""
@@ -189,31 +189,31 @@ class InferenceWorker:
             return
         predictions, spent = flight.batch.wait()
         for frame in flight.frames:
-            flight.lanes[frame.stream].num_in_engine -= 1
-        self._pass_on(flight.name, flight.frames, flight.lanes, predictions, spent)
+            flight.streams[frame.stream].num_in_engine -= 1
+        self._pass_on(flight.name, flight.frames, flight.streams, predictions, spent)
 
     def _pass_on(
         self,
         name: str,
         frames: list[Frame],
-        lanes: Mapping[str, Lane],
+        streams: Mapping[str, Stream],
         predictions: Sequence[Prediction],
         spent: StageNs,
     ) -> None:
         self.num_batches += 1
         for frame, prediction in zip(frames, predictions, strict=True):
-            lane = lanes[frame.stream]
-            lane.counters.add("inferred")
-            lane.results.put(lane.follower.follow(frame, prediction, spent))
+            stream = streams[frame.stream]
+            stream.metrics.counters.add("inferred")
+            stream.results.put(stream.analysis.update(frame, prediction, spent))
         tap = self._taps.get(name)
         if tap is not None:
             tap(frames, predictions, spent["infer"])
 
-    def _try_on_probation(self, name: str, frames: list[Frame], lanes: Mapping[str, Lane]) -> Answer:
+    def _try_on_probation(self, name: str, frames: list[Frame], streams: Mapping[str, Stream]) -> Answer:
         """Run a model that took over a moment ago; if it fails, the old one is back and sees the same frames."""
         probation = self._probations[name]
         try:
-            predictions, spent = _submit(self._models[name], frames, lanes, check_outputs).wait()
+            predictions, spent = _submit(self._models[name], frames, streams, check_outputs).wait()
             if len(predictions) != len(frames):
                 raise EngineError(f"{len(predictions)} predictions for {len(frames)} frames")
             probation.judge(predictions, spent)
@@ -223,33 +223,33 @@ class InferenceWorker:
             self._max_batch[name] = probation.before.engine.max_batch
             del self._probations[name]
             probation.on_failure(error)
-            return _submit(probation.before, frames, lanes).wait()
+            return _submit(probation.before, frames, streams).wait()
         return predictions, spent
 
-    def _close_ended(self, lanes: Mapping[str, Lane]) -> None:
+    def _close_ended(self, streams: Mapping[str, Stream]) -> None:
         under_way = {frame.stream for frame in self._flight.frames} if self._flight is not None else set()
-        for name in (self._latest.ended() & lanes.keys()) - under_way:
-            lanes[name].results.close()
+        for name in (self._latest.ended() & streams.keys()) - under_way:
+            streams[name].results.close()
 
 
 def _submit(
-    model: Model, frames: Sequence[Frame], lanes: Mapping[str, Lane], check: OutputCheck | None = None
+    model: Model, frames: Sequence[Frame], streams: Mapping[str, Stream], check: OutputCheck | None = None
 ) -> Batch:
     """Send frames off, in tiles where their stream asks for them."""
-    return model.submit([frame.image for frame in frames], [lanes[frame.stream].tiles for frame in frames], check)
+    return model.submit([frame.image for frame in frames], [streams[frame.stream].tiles for frame in frames], check)
 
 
-def _is_over(lane: Lane) -> bool:
-    return lane.results.is_closed and not lane.is_leaving
+def _is_over(stream: Stream) -> bool:
+    return stream.results.is_closed and not stream.is_leaving
 
 
-def _is_fresh(frame: Frame, lanes: Mapping[str, Lane]) -> bool:
+def _is_fresh(frame: Frame, streams: Mapping[str, Stream]) -> bool:
     """Whether a frame may still come out; one whose stream was removed on its way may not."""
-    lane = lanes.get(frame.stream)
-    if lane is not None and lane.is_too_old(frame, time.monotonic_ns()):
-        lane.counters.add("drop_too_old")
+    stream = streams.get(frame.stream)
+    if stream is not None and stream.is_too_old(frame, time.monotonic_ns()):
+        stream.metrics.counters.add("drop_too_old")
         return False
-    if lane is not None and lane.is_held_back(frame):
-        lane.counters.add("drop_governor")
+    if stream is not None and stream.is_held_back(frame):
+        stream.metrics.counters.add("drop_governor")
         return False
-    return lane is not None
+    return stream is not None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from edge.types import Frame
 
 
-class Slot:
+class StreamSlot:
     """What waits of one stream; the handle by which its giver puts frames. Its content belongs to ``LatestFrames``."""
 
     def __init__(
@@ -55,7 +55,7 @@ class LatestFrames:
     """The newest frame of every stream, grouped by model; the stream that was served longest ago comes first."""
 
     def __init__(self) -> None:
-        self._slots: dict[str, Slot] = {}
+        self._slots: dict[str, StreamSlot] = {}
         self._lock = threading.Lock()
         self._given = threading.Condition(self._lock)
         self._turn = 0
@@ -72,7 +72,7 @@ class LatestFrames:
         has_room: Callable[[], bool] = lambda: True,
         capacity: int = 1,
         weight: float = 1.0,
-    ) -> Slot:
+    ) -> StreamSlot:
         """Begin a stream; a former one of this name is not wanted any more.
 
         Args:
@@ -88,12 +88,12 @@ class LatestFrames:
         Returns:
             The handle for ``put``, ``end`` and ``remove``: who comes late with it touches no later stream of this name.
         """
-        slot = Slot(stream, group, capacity, is_lossless, on_drop, has_room, weight, self._lock)
+        slot = StreamSlot(stream, group, capacity, is_lossless, on_drop, has_room, weight, self._lock)
         with self._lock:
             self._slots[stream] = slot
         return slot
 
-    def remove(self, slot: Slot) -> None:
+    def remove(self, slot: StreamSlot) -> None:
         """Forget a stream; frames that waited are dropped. May be called twice."""
         with self._lock:
             if self._slots.get(slot.stream) is slot:
@@ -105,7 +105,7 @@ class LatestFrames:
         for frame in dropped:
             slot.on_drop(frame)
 
-    def put(self, slot: Slot, frame: Frame) -> bool:
+    def put(self, slot: StreamSlot, frame: Frame) -> bool:
         """Hand over a frame; False when the stream is not wanted any more (the frame was dropped)."""
         with self._lock:
             if slot.is_lossless:
@@ -120,7 +120,7 @@ class LatestFrames:
             slot.on_drop(dropped)
         return True
 
-    def end(self, slot: Slot) -> None:
+    def end(self, slot: StreamSlot) -> None:
         """No more frames will come from this stream; those that wait can still be taken."""
         with self._lock:
             slot.is_ended = True
@@ -174,16 +174,16 @@ class LatestFrames:
             for slot in self._slots.values():
                 slot.taken.notify_all()
 
-    def _is_gone(self, slot: Slot) -> bool:
+    def _is_gone(self, slot: StreamSlot) -> bool:
         return self._is_stopped or self._slots.get(slot.stream) is not slot
 
     def _group_in_turn(self) -> str | None:
         ready = [slot for slot in self._slots.values() if slot.is_ready()]
-        return min(ready, key=Slot.turn).group if ready else None
+        return min(ready, key=StreamSlot.turn).group if ready else None
 
-    def _waiting(self, group: str) -> list[Slot]:
+    def _waiting(self, group: str) -> list[StreamSlot]:
         ready = [slot for slot in self._slots.values() if slot.group == group and slot.is_ready()]
-        return sorted(ready, key=Slot.turn)
+        return sorted(ready, key=StreamSlot.turn)
 
     def _linger(self, group: str, max_batch: int, linger_s: float) -> None:
         """Wait a little for other streams of the group, unless nothing more can come."""
@@ -197,7 +197,7 @@ class LatestFrames:
                 return
             self._given.wait(left)
 
-    def _pop(self, slot: Slot) -> Frame:
+    def _pop(self, slot: StreamSlot) -> Frame:
         self._turn += 1
         slot.last_turn = self._turn
         # a stream that was silent has saved up nothing

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from edge.errors import SinkError
 from edge.interfaces import Sink
 from edge.overlay.overlay import Overlay, StreamState
-from edge.pipeline.stream import CaptureState, Lane
+from edge.pipeline.stream import CaptureState, Stream
 from edge.types import Classification, Detections, Result, UInt8
 
 log = logging.getLogger(__name__)
@@ -31,76 +31,76 @@ class OutputWorker:
 
     def __init__(
         self,
-        lane: Lane,
+        stream: Stream,
         sinks: Sequence[Sink],
         overlay: Overlay,
         on_room: Callable[[], None],
-        on_lost: Callable[[Result], None] = lambda result: None,
     ) -> None:
-        """Args: stream, open sinks (closed here), what draws, who waits for room, who hears of a lost result."""
-        self._lane = lane
+        """Args: stream, open sinks (closed here), what draws, who waits for room."""
+        self._stream = stream
         self._sinks = sinks
         self._overlay = overlay
         self._on_room = on_room
-        self._on_lost = on_lost
         self._last_report_s = 0.0
 
     def run(self, stopping: threading.Event) -> None:
         """Write until the stream's results are closed and empty; ``stopping`` gives up what still waits."""
         try:
-            while not stopping.is_set() and not self._lane.results.is_finished:
-                result = self._lane.results.get(IDLE_S)
+            while not stopping.is_set() and not self._stream.results.is_finished:
+                result = self._stream.results.get(IDLE_S)
                 if result is not None:
-                    if self._lane.config.is_lossless:
+                    if self._stream.config.is_lossless:
                         self._on_room()
                     self._emit(result)
         finally:
-            while (result := self._lane.results.get(0.0)) is not None:
-                self._on_lost(result)
+            while (result := self._stream.results.get(0.0)) is not None:
+                self._stream.report_lost(result)
             self._close()
 
     def _emit(self, result: Result) -> None:
-        lane = self._lane
+        stream = self._stream
         now_ns = time.monotonic_ns()
-        if lane.is_too_old(result.frame, now_ns):
-            lane.counters.add("drop_too_old")
-            self._on_lost(result)
+        if stream.is_too_old(result.frame, now_ns):
+            stream.metrics.counters.add("drop_too_old")
+            self._stream.report_lost(result)
             return
-        events = lane.take_events(result.frame)
+        events = stream.take_events(result.frame)
         result = result.with_events(events) if events else result
-        self._overlay.shapes = lane.follower.shapes
+        self._overlay.shapes = stream.analysis.shapes
         picture = _Picture(self._overlay, result, lambda: self._state(result, now_ns))
         for sink in self._sinks:
             self._write(sink, result, picture)
         done_ns = time.monotonic_ns()
-        lane.counters.add("emitted")
-        lane.counters.add("objects", _num_objects(result))
-        lane.emitted_rate.tick(done_ns)
-        lane.age_ms.add((done_ns - result.frame.captured_ns) / 1e6)
-        lane.stages.add({**result.stage_ns, "overlay": picture.spent_ns, "output": done_ns - now_ns - picture.spent_ns})
+        stream.metrics.counters.add("emitted")
+        stream.metrics.counters.add("objects", _num_objects(result))
+        stream.metrics.emitted_rate.tick(done_ns)
+        stream.metrics.age_ms.add((done_ns - result.frame.captured_ns) / 1e6)
+        stream.metrics.stages.add(
+            {**result.stage_ns, "overlay": picture.spent_ns, "output": done_ns - now_ns - picture.spent_ns}
+        )
 
     def _write(self, sink: Sink, result: Result, picture: Callable[[], UInt8]) -> None:
         try:
             sink.write(result, picture)
         except SinkError as error:
-            self._lane.counters.add("sink_errors")
+            self._stream.metrics.counters.add("sink_errors")
             if time.monotonic() - self._last_report_s >= REPORT_EVERY_S:
                 self._last_report_s = time.monotonic()
-                count = self._lane.counters["sink_errors"]
-                log.error("%s: %s (%d results lost so far)", self._lane.name, error, count)
+                count = self._stream.metrics.counters["sink_errors"]
+                log.error("%s: %s (%d results lost so far)", self._stream.name, error, count)
 
     def _state(self, result: Result, now_ns: int) -> StreamState:
-        lane = self._lane
-        age_ms = None if lane.config.is_lossless else (now_ns - result.frame.captured_ns) / 1e6
-        return StreamState(_SHOWN[lane.state], lane.emitted_rate.per_second(now_ns) or None, age_ms)
+        stream = self._stream
+        age_ms = None if stream.config.is_lossless else (now_ns - result.frame.captured_ns) / 1e6
+        return StreamState(_SHOWN[stream.status.state], stream.metrics.emitted_rate.per_second(now_ns) or None, age_ms)
 
     def _close(self) -> None:
         for sink in self._sinks:
             try:
                 sink.close()
             except SinkError as error:
-                self._lane.counters.add("sink_errors")
-                log.error("%s: %s", self._lane.name, error)
+                self._stream.metrics.counters.add("sink_errors")
+                log.error("%s: %s", self._stream.name, error)
 
 
 class _Picture:

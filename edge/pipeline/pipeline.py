@@ -5,28 +5,29 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.config.schema import Config, StreamConfig
 from edge.errors import ConfigError, EdgeError
 from edge.model import load_model
-from edge.pipeline.build import Capture, drain, give_up, make_lane, open_output, start_capture, wait_for_file
+from edge.pipeline.build import Shared, open_stream
 from edge.pipeline.inference import InferenceWorker
 from edge.pipeline.latest_frames import LatestFrames
 from edge.pipeline.memory_plan import plan_memory
-from edge.pipeline.progress import Mark, marks_of
-from edge.pipeline.shared_outputs import Outlets
-from edge.pipeline.stream import Lane
-from edge.pipeline.swap.swap import NO_NAMES, Order, Phase, Swap, SwapReport
+from edge.pipeline.progress import progress_of
+from edge.pipeline.shared_outputs import SharedOutputs
+from edge.pipeline.stream import LATE_S, Stream
+from edge.pipeline.swap.swap import NO_NAMES, Order, Swap
 from edge.second_stage.models import CropModels
-from edge.threads.backoff import HostGate
 from edge.threads.finish import finish
 from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
+    from edge.config.schema import Config, StreamConfig
+    from edge.pipeline.progress import Progress
+    from edge.pipeline.swap.swap import Phase, SwapReport
     from edge.server.board import LiveBoard
 
 log = logging.getLogger(__name__)
@@ -50,24 +51,21 @@ class Pipeline:
             EdgeError: a model, a manifest or a setting is wrong.
         """
         self.config = config
-        self._board = board
         rows = {model.name: config.rows_at_once(model) for model in config.models}
         used = [model for model in config.models if rows[model.name]]
         self.models = {model.name: load_model(model, is_ahead=True, is_shared=rows[model.name] > 1) for model in used}
         self._crops = CropModels(config)
         self._plan(config.streams)
-        self.outlets = Outlets(config)
+        self.outputs = SharedOutputs(config, lambda: tuple(self.streams))
+        self._latest = LatestFrames()
+        self._shared = Shared(config, self._latest, self.outputs, self._crops, board, lambda: len(self.streams) < 2)
         # replaced as a whole when a stream comes or goes, so any thread may read it
-        self.lanes: Mapping[str, Lane] = {stream.name: self._lane(stream) for stream in config.streams}
+        self.streams: Mapping[str, Stream] = {stream.name: self._stream(stream) for stream in config.streams}
         self._changing = threading.Lock()
         self._swapping = threading.Lock()
         self._stopping = threading.Event()
-        self._latest = LatestFrames()
-        self._gate = HostGate()
         linger_s = {model.name: model.linger_ms / 1e3 for model in config.models}
-        self._inference = InferenceWorker(self.models, lambda: self.lanes, self._latest, linger_s)
-        self._captures: dict[str, Capture] = {}
-        self._outputs: dict[str, Worker] = {}
+        self._inference = InferenceWorker(self.models, lambda: self.streams, self._latest, linger_s)
         self._worker = Worker("inference", self._inference.run)
         self.started_ns = 0
 
@@ -79,20 +77,15 @@ class Pipeline:
         """
         self.started_ns = time.monotonic_ns()
         with ExitStack() as undo:
-            undo.callback(self._give_up)
-            for lane in self.lanes.values():
-                self._captures[lane.name] = self._start_capture(lane)
-            for lane in self.lanes.values():
-                wait_for_file(lane, self._captures[lane.name])
-            for lane in self.lanes.values():
-                self._outputs[lane.name] = self._output(lane)
+            for stream in self.streams.values():
+                undo.callback(stream.close)
+                open_stream(stream, self._shared)
             undo.pop_all()
-        self.outlets.start()
+        self.outputs.start()
         self._crops.start()
-        for worker in (*self._outputs.values(), self._worker):
-            worker.start()
+        self._worker.start()
 
-    def add_stream(self, stream: StreamConfig) -> Lane:
+    def add_stream(self, config: StreamConfig) -> Stream:
         """Begin a stream while the others run. A live page must know it already: ``LiveBoard.add_stream``.
 
         Raises:
@@ -100,21 +93,16 @@ class Pipeline:
             EdgeError: a file that is no video, a sink that cannot be written: it was not added then.
         """
         with self._changing:
-            self._refuse_unfit(stream)
-            self._plan((*self.config.streams, stream))
-            lane = self._lane(stream)
-            self.lanes = {**self.lanes, lane.name: lane}
-            capture = self._start_capture(lane)
+            self._refuse_unfit(config)
+            self._plan((*self.config.streams, config))
+            stream = self._stream(config)
+            self.streams = {**self.streams, stream.name: stream}
             with ExitStack() as undo:
-                undo.callback(self._forget, lane, capture)
-                undo.callback(capture.worker.stop)
-                wait_for_file(lane, capture)
-                output = self._output(lane)
+                undo.callback(self._forget, stream)
+                open_stream(stream, self._shared)
                 undo.pop_all()
-            self._captures[lane.name], self._outputs[lane.name] = capture, output
-            output.start()
-            self.config = self.config.model_copy(update={"streams": (*self.config.streams, stream)})
-        return lane
+            self.config = self.config.model_copy(update={"streams": (*self.config.streams, config)})
+        return stream
 
     def remove_stream(self, name: str) -> bool:
         """End a stream while the others run: what is under way comes out first. False if a part did not end in time.
@@ -124,22 +112,17 @@ class Pipeline:
         """
         deadline = time.monotonic() + self.config.stop_timeout_s
         with self._changing:
-            lane = self.lanes.get(name)
-            if lane is None:
-                raise ConfigError(f"no stream is called {name!r}; running: {', '.join(self.lanes) or 'none'}")
-            capture, output = self._captures[name], self._outputs[name]
-            lane.is_leaving = True
-            capture.worker.stop()
-            self._latest.end(capture.slot)
-            for worker in (capture.worker, output):
-                worker.join(max(0.0, deadline - time.monotonic()))
-            output.stop()
-            self._forget(lane, capture)
-            del self._captures[name], self._outputs[name]
+            stream = self.streams.get(name)
+            if stream is None:
+                raise ConfigError(f"no stream is called {name!r}; running: {', '.join(self.streams) or 'none'}")
+            stream.is_leaving = True
+            stream.threads.end_capture()
+            has_ended = stream.threads.join(deadline)
+            self._forget(stream)
             streams = tuple(stream for stream in self.config.streams if stream.name != name)
             self.config = self.config.model_copy(update={"streams": streams})
-        finish({f"counts of {name}": lane.follower.save}, SAVE_TIMEOUT_S)
-        return not (capture.worker.is_alive or output.is_alive)
+        finish({f"counts of {name}": stream.analysis.save}, SAVE_TIMEOUT_S)
+        return has_ended
 
     def swap_model(
         self,
@@ -165,10 +148,10 @@ class Pipeline:
             order = Order(config, path, renamed, has_trial)
             swap = Swap(order, self.models[name], self._inference, self.config.swap, self._stopping, on_phase)
             report, self.models[name] = swap.run()
-            for lane in self.lanes.values():
-                if lane.model == name:
+            for stream in self.streams.values():
+                if stream.model == name:
                     # what draws and tells from now on names what runs
-                    lane.manifest = self.models[name].manifest
+                    stream.manifest = self.models[name].manifest
             if report.outcome == "kept":
                 with self._changing:
                     changed = config.model_copy(update={"path": path, "manifest": None})
@@ -180,7 +163,7 @@ class Pipeline:
 
     @property
     def is_running(self) -> bool:
-        return any(worker.is_alive for worker in (*list(self._outputs.values()), self._worker))
+        return self._worker.is_alive or any(stream.is_running for stream in self.streams.values())
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until every stream has ended; False if the time is over first."""
@@ -196,12 +179,12 @@ class Pipeline:
         deadline = time.monotonic() + self.config.stop_timeout_s
         self._stopping.set()
         with self._changing:
-            captures, outputs = list(self._captures.values()), list(self._outputs.values())
-        has_drained = drain(self._latest, captures, outputs, self._worker, deadline)
-        finish({f"counts of {lane.name}": lane.follower.save for lane in self.lanes.values()}, SAVE_TIMEOUT_S)
+            streams = list(self.streams.values())
+        has_drained = self._drain(streams, deadline)
+        finish({f"counts of {stream.name}": stream.analysis.save for stream in streams}, SAVE_TIMEOUT_S)
         # events go out before anything that an engine can hold up
         left_s = max(0.0, deadline - time.monotonic())
-        has_told = finish({"outlets": lambda: self.outlets.stop(deadline)}, left_s + CLOSE_TIMEOUT_S)
+        has_told = finish({"outputs": lambda: self.outputs.stop(deadline)}, left_s + CLOSE_TIMEOUT_S)
         have_closed = self._close_models(deadline)
         return has_drained and has_told and have_closed
 
@@ -209,33 +192,40 @@ class Pipeline:
         """Why no results can be expected now, None when they can."""
         if not self._worker.is_alive:
             return "inference is not running"
-        waiting = [lane.name for lane in self.lanes.values() if lane.state in ("connecting", "backing_off", "failed")]
-        return f"no picture from {', '.join(waiting)}" if waiting and len(waiting) == len(self.lanes) else None
+        absent = ("connecting", "backing_off", "failed")
+        waiting = [stream.name for stream in self.streams.values() if stream.status.state in absent]
+        return f"no picture from {', '.join(waiting)}" if waiting and len(waiting) == len(self.streams) else None
 
-    def marks(self) -> Mapping[str, Mark]:
+    def progress(self) -> Mapping[str, Progress]:
         """What every stage has done and whether work waits for it, for the watchdog."""
-        return marks_of(self.lanes, self._latest.num_taken, self._latest.waiting())
+        return progress_of(self.streams, self._latest.num_taken, self._latest.waiting())
 
     def failures(self) -> list[BaseException]:
         """What ended a worker before its time, the first cause first."""
-        captures = [capture.worker for capture in list(self._captures.values())]
-        workers = (*captures, self._worker, *list(self._outputs.values()))
+        threads = [stream.threads for stream in self.streams.values() if stream.is_open]
+        captures, outputs = [one.capture for one in threads], [one.output for one in threads]
+        workers = (*captures, self._worker, *outputs)
         return [worker.failure for worker in workers if worker.failure is not None]
 
-    def _start_capture(self, lane: Lane) -> Capture:
-        return start_capture(lane, self.config, self._latest, self._gate, lambda: len(self.lanes) < 2)
-
-    def _output(self, lane: Lane) -> Worker:
-        return open_output(lane, self._board, self.outlets, self._latest.wake)
-
-    def _give_up(self) -> None:
-        """End what ``start`` began: one of the streams cannot run."""
+    def _drain(self, streams: Sequence[Stream], deadline_s: float) -> bool:
+        """End capture and let what is under way come out, until a moment; whether every thread has ended."""
+        threads = [stream.threads for stream in streams if stream.is_open]
+        for one in threads:
+            one.end_capture()
+        if not threads:
+            self._worker.stop()
+        for one in threads:
+            one.capture.join(max(0.0, deadline_s - time.monotonic()))
+        for worker in (self._worker, *(one.output for one in threads)):
+            worker.join(max(0.0, deadline_s - time.monotonic()))
         self._latest.stop()
-        for capture in self._captures.values():
-            capture.worker.stop()
-        for output in self._outputs.values():
-            give_up(output)
-        self._outputs = {}
+        self._worker.stop()
+        self._worker.join(LATE_S)
+        for one in threads:
+            one.output.stop()
+        late_s = time.monotonic() + LATE_S
+        num_ended = sum(one.join(late_s) for one in threads)
+        return num_ended == len(threads) and not self._worker.is_alive
 
     def _close_models(self, deadline_s: float) -> bool:
         """Close what no thread uses any more; an engine that hangs is left to the end of the process."""
@@ -252,19 +242,18 @@ class Pipeline:
             self._swapping.release()
         return have_closed
 
-    def _forget(self, lane: Lane, capture: Capture) -> None:
-        self._latest.remove(capture.slot)
-        self.outlets.forget(lane.name)
-        self.lanes = {name: other for name, other in self.lanes.items() if name != lane.name}
+    def _forget(self, stream: Stream) -> None:
+        stream.close()
+        self.streams = {name: other for name, other in self.streams.items() if other is not stream}
 
-    def _refuse_unfit(self, stream: StreamConfig) -> None:
-        if stream.name in self.lanes:
-            raise ConfigError(f"a stream called {stream.name!r} runs already; names must differ")
-        model = stream.model or self.config.model_of(stream).name
+    def _refuse_unfit(self, config: StreamConfig) -> None:
+        if config.name in self.streams:
+            raise ConfigError(f"a stream called {config.name!r} runs already; names must differ")
+        model = config.model or self.config.model_of(config).name
         if model not in self.models:
-            raise ConfigError(f"stream {stream.name!r} asks for model {model!r}; loaded: {', '.join(self.models)}")
+            raise ConfigError(f"stream {config.name!r} asks for model {model!r}; loaded: {', '.join(self.models)}")
         if not self._worker.is_alive:
-            raise EdgeError(f"stream {stream.name!r} cannot be added: inference is not running")
+            raise EdgeError(f"stream {config.name!r} cannot be added: inference is not running")
 
     def _plan(self, streams: tuple[StreamConfig, ...]) -> None:
         """Refuse streams for which the memory that was allowed does not suffice."""
@@ -272,7 +261,6 @@ class Pipeline:
         manifests = {**self._crops.manifests, **{name: model.manifest for name, model in self.models.items()}}
         plan_memory(config, manifests).refuse_over(config.memory_budget_mb)
 
-    def _lane(self, stream: StreamConfig) -> Lane:
-        model = self.config.model_of(stream)
-        manifest = self.models[model.name].manifest
-        return self.outlets.attach(make_lane(stream, model, manifest, self.config.state_dir, self._crops))
+    def _stream(self, config: StreamConfig) -> Stream:
+        model = self.config.model_of(config)
+        return self._shared.stream(config, model, self.models[model.name].manifest)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edge.config.schema import StreamConfig
-from edge.pipeline.stream import Lane
+from edge.pipeline.stream import Stream
 
 # capture has deadlines of its own; beyond these and this grace its thread hangs
 CAPTURE_GRACE_S = 5.0
@@ -17,7 +17,7 @@ CONNECTING_ROUNDS = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Progress:
     """What a stage has done so far, whether work waits for it now, and how long one piece of work may take."""
 
     done: int
@@ -25,36 +25,38 @@ class Mark:
     limit_s: float = 0.0
 
 
-def marks_of(lanes: Mapping[str, Lane], num_taken: int, waiting: Mapping[str, int]) -> dict[str, Mark]:
-    """The marks of a running pipeline.
+def progress_of(streams: Mapping[str, Stream], num_taken: int, waiting: Mapping[str, int]) -> dict[str, Progress]:
+    """The progress of every stage of a running pipeline.
 
     Args:
-        lanes: its streams.
+        streams: its streams.
         num_taken: frames that inference has taken so far.
         waiting: stream → frames that wait for inference.
     """
-    return dict(_marks(lanes, num_taken, waiting))
+    return dict(_stages(streams, num_taken, waiting))
 
 
-def _marks(lanes: Mapping[str, Lane], num_taken: int, waiting: Mapping[str, int]) -> Iterator[tuple[str, Mark]]:
+def _stages(
+    streams: Mapping[str, Stream], num_taken: int, waiting: Mapping[str, int]
+) -> Iterator[tuple[str, Progress]]:
     # a stream whose output is full waits for that output, and is no work for inference
-    has_frames = any(waiting.get(name, 0) > 0 and lane.has_room for name, lane in lanes.items())
-    yield "inference", Mark(num_taken, has_frames)
-    for name, lane in lanes.items():
-        yield f"output of {name}", Mark(lane.results.num_taken, len(lane.results) > 0)
-        yield f"capture of {name}", _capture_mark(lane)
+    has_frames = any(waiting.get(name, 0) > 0 and stream.has_room for name, stream in streams.items())
+    yield "inference", Progress(num_taken, has_frames)
+    for name, stream in streams.items():
+        yield f"output of {name}", Progress(stream.results.num_taken, len(stream.results) > 0)
+        yield f"capture of {name}", _capture_progress(stream)
 
 
-def _capture_mark(lane: Lane) -> Mark:
+def _capture_progress(stream: Stream) -> Progress:
     """Capture hangs when it does not even notice that its camera does: every state has a deadline of its own."""
-    config, counts = lane.config, lane.counters.snapshot()
+    config, counts = stream.config, stream.metrics.counters.snapshot()
     # the state counts as progress: a camera that comes and goes is watched by its back-off
-    done = hash((lane.state, counts.get("captured", 0), counts.get("reconnects", 0)))
-    if lane.state == "connecting":
-        return Mark(done, True, CONNECTING_ROUNDS * config.open_timeout_s + CAPTURE_GRACE_S)
-    if lane.state in ("streaming", "frozen") and not config.is_lossless:
-        return Mark(done, True, 2 * config.stall_timeout_s + _held_back_s(config) + CAPTURE_GRACE_S)
-    return Mark(done, False)
+    done = hash((stream.status.state, counts.get("captured", 0), counts.get("reconnects", 0)))
+    if stream.status.state == "connecting":
+        return Progress(done, True, CONNECTING_ROUNDS * config.open_timeout_s + CAPTURE_GRACE_S)
+    if stream.status.state in ("streaming", "frozen") and not config.is_lossless:
+        return Progress(done, True, 2 * config.stall_timeout_s + _held_back_s(config) + CAPTURE_GRACE_S)
+    return Progress(done, False)
 
 
 def _held_back_s(config: StreamConfig) -> float:

@@ -26,8 +26,8 @@ from edge.errors import ConfigError, DataError, SourceError
 from edge.files import sha256_of, write_atomic
 from edge.metrics.clock import WallClock
 from edge.model import Model, load_model
-from edge.pipeline.build import deadlines_of, make_lane, preparation_of, score_of
-from edge.pipeline.stream import Lane
+from edge.pipeline.build import analysis_of, deadlines_of, preparation_of, score_of
+from edge.pipeline.stream import Stream
 from edge.result_json import ResultEncoder
 from edge.second_stage.models import CropModels
 from edge.sources.choose import open_source
@@ -242,24 +242,26 @@ def _replay(
     write: Callable[[bytes], object],
 ) -> int:
     models, crops = loaded
-    lanes: dict[str, Lane] = {}
-    for stream in config.streams:
-        chosen = config.model_of(stream)
-        lanes[stream.name] = make_lane(stream, chosen, models[chosen.name].manifest, None, crops)
+    streams: dict[str, Stream] = {}
+    for settings in config.streams:
+        chosen = config.model_of(settings)
+        manifest = models[chosen.name].manifest
+        analysis = analysis_of(settings, chosen, manifest, crops)
+        streams[settings.name] = Stream(settings, chosen.name, manifest, analysis)
         # schedules see the time of day at which the picture came, not that of the replay
-        lanes[stream.name].follower.clock = lambda _: _utc(now_ns + wall_offset_ns)
+        analysis.clock = lambda _: _utc(now_ns + wall_offset_ns)
     now_ns = 0
     clock = WallClock(offset_ns=wall_offset_ns, now_ns=lambda: now_ns)
     encoders = {
-        name: ResultEncoder(lane.manifest.classes, score=score_of(lane.config, lane.manifest), clock=clock)
-        for name, lane in lanes.items()
+        name: ResultEncoder(stream.manifest.classes, score=score_of(stream.config, stream.manifest), clock=clock)
+        for name, stream in streams.items()
     }
     count = 0
     for frame, line in _merged(folder, config):
         now_ns = frame.captured_ns
-        lane = lanes[frame.stream]
-        predictions, _ = models[lane.model].submit([frame.image], [lane.tiles]).wait()
-        result = lane.follower.follow(frame, predictions[0], {})
+        stream = streams[frame.stream]
+        predictions, _ = models[stream.model].submit([frame.image], [stream.tiles]).wait()
+        result = stream.analysis.update(frame, predictions[0], {})
         told = [Event(kind, frame.stream, frame.captured_ns, data=data) for kind, data in line.events]
         write(encoders[frame.stream].encode(result.with_events(told)) + b"\n")
         count += 1

@@ -1,4 +1,4 @@
-"""What all streams share on their way out: the desk and outbox of events, their targets, and the recordings."""
+"""What all streams share on their way out: events and their outbox, their targets, and the recordings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from edge.events.delivery import DeliveryWorker, Target
 from edge.events.outbox import Outbox, OutboxLimits
 from edge.events.schema import ModelFacts
 from edge.events.snapshots import Snapshots
-from edge.events.writer import EventDesk
+from edge.events.writer import EventWriter
 from edge.interfaces import Sink
-from edge.pipeline.stream import Lane
+from edge.pipeline.stream import Stream
 from edge.sinks.events import EventSink
 from edge.sinks.record import RecordSink
 from edge.sinks.record_source import SourceRecordSink
 from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
-from edge.types import Result
+from edge.types import Event, Result
 
 if TYPE_CHECKING:
     from edge.server.recordings import Archive
@@ -35,28 +35,30 @@ DRAIN_S = 2.0
 LATE_S = 1.0
 
 
-class Outlets:
+class SharedOutputs:
     """Built from a configuration; starts nothing before ``start``.
 
     Attributes:
-        desk: takes events; None where nobody wants them.
+        writer: takes events; None where nobody wants them.
         outbox: keeps them; None where nobody wants them.
         recordings: the record sink of each recorded stream.
-        streams: names of the streams that run, replaced as a whole when one comes or goes.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, streams: Callable[[], Sequence[str]]) -> None:
         """Open the outbox.
+
+        Args:
+            config: what to run.
+            streams: gives the names of the streams that run now.
 
         Raises:
             ConfigError: there is no place for the outbox.
             SinkError: the outbox cannot be written.
             MissingError: a library that a target needs is not installed.
         """
-        self.desk: EventDesk | None = None
+        self.writer: EventWriter | None = None
         self.outbox: Outbox | None = None
         self._settings = config.events
-        self.streams = tuple(stream.name for stream in config.streams)
         self.recordings: dict[str, RecordSink | SourceRecordSink] = {}
         self._deliveries: dict[str, DeliveryWorker] = {}
         self._writers: list[Worker] = []
@@ -64,41 +66,34 @@ class Outlets:
         if not (config.events or config.mqtt or config.webhooks):
             return
         settings = config.events or EventSettings()
-        deliveries = _deliveries(config, lambda: self.streams)
+        deliveries = _deliveries(config, streams)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
         self.outbox = Outbox(_outbox_path(settings, config), [target.name for target, _ in deliveries], limits)
         pictures = settings.snapshots
         kept = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
-        self.desk = EventDesk(self.outbox, kept)
+        self.writer = EventWriter(self.outbox, kept)
         for target, backoff in deliveries:
             self._deliveries[target.name] = DeliveryWorker(self.outbox, target, backoff, DRAIN_S)
 
     def start(self) -> None:
         """Begin to write and deliver events."""
-        if self.desk is not None:
-            self._writers = [Worker("events", self.desk.run)]
+        if self.writer is not None:
+            self._writers = [Worker("events", self.writer.run)]
             self._workers = [Worker(f"deliver {name}", one.run) for name, one in self._deliveries.items()]
             for worker in (*self._writers, *self._workers):
                 worker.start()
 
-    def attach(self, lane: Lane) -> Lane:
-        """See to it that the events of results which are dropped before the output are reported; gives the lane."""
-        lane.on_lost = lambda result: self.lost(lane, result)
-        if self.desk is not None:
-            lane.on_event = self.desk.report_event
-        self.streams = tuple(dict.fromkeys((*self.streams, lane.name)))
-        return lane
+    def report_event(self, event: Event) -> None:
+        """Report an event that belongs to no frame: the camera is gone."""
+        if self.writer is not None:
+            self.writer.report_event(event)
 
-    def forget(self, name: str) -> None:
-        """A stream was removed; its recordings stay."""
-        self.streams = tuple(stream for stream in self.streams if stream != name)
-
-    def lost(self, lane: Lane, result: Result) -> None:
+    def report_lost(self, stream: Stream, result: Result) -> None:
         """A result was dropped before it came out; its events are reported without picture and clip."""
-        if self.desk is not None:
-            self.desk.report(result, None, _facts(lane))
+        if self.writer is not None:
+            self.writer.report(result, None, _facts(stream))
 
-    def sinks(self, lane: Lane) -> list[Sink]:
+    def sinks(self, stream: Stream) -> list[Sink]:
         """The recording and the events of a stream.
 
         Raises:
@@ -106,13 +101,13 @@ class Outlets:
             MissingError: there is no video encoder.
         """
         found: list[Sink] = []
-        recording = _recording(lane)
+        recording = _recording(stream)
         if recording is not None:
-            self.recordings = {**self.recordings, lane.name: recording}
+            self.recordings = {**self.recordings, stream.name: recording}
             found.append(recording)
-        if self.desk is not None:
+        if self.writer is not None:
             clip_of = recording.clip_of if recording is not None else lambda _: None
-            found.append(EventSink(self.desk, lane.name, lambda: _facts(lane), clip_of))
+            found.append(EventSink(self.writer, stream.name, lambda: _facts(stream), clip_of))
         return found
 
     def archive(self) -> Archive:
@@ -135,9 +130,9 @@ class Outlets:
         Args:
             deadline_s: by ``time.monotonic()``; every part has at least a second.
         """
-        if self.desk is None or self.outbox is None:
+        if self.writer is None or self.outbox is None:
             return True
-        self.desk.close()
+        self.writer.close()
         ended = [_ended(worker, deadline_s) for worker in self._writers]
         for worker in self._workers:
             worker.stop()
@@ -149,11 +144,11 @@ class Outlets:
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
-        if self.desk is None or self.outbox is None:
+        if self.writer is None or self.outbox is None:
             events: dict[str, object] = {}
         else:
             targets = {name: delivery.stats() for name, delivery in self._deliveries.items()}
-            events = {"desk": self.desk.stats(), "outbox": self.outbox.counts(), "targets": targets}
+            events = {"desk": self.writer.stats(), "outbox": self.outbox.counts(), "targets": targets}
         return {"events": events, "recordings": {name: sink.stats() for name, sink in self.recordings.items()}}
 
 
@@ -165,16 +160,16 @@ def close_sink(sink: Sink) -> None:
         log.warning("%s", error)
 
 
-def _recording(lane: Lane) -> RecordSink | SourceRecordSink | None:
-    settings, config = lane.config.record, lane.config
+def _recording(stream: Stream) -> RecordSink | SourceRecordSink | None:
+    settings, config = stream.config.record, stream.config
     if settings is None:
         return None
-    if lane.packets is not None:
+    if stream.packets is not None:
         # no result of a live stream comes out later than that; every result of a file comes out
         late_s = float("inf") if config.is_lossless else config.max_age_ms / 1e3 + LATE_S
-        return SourceRecordSink(settings, lane.name, lane.packets, late_s=late_s)
-    fps = lane.info.fps if lane.info else 0.0
-    return RecordSink(settings, lane.name, fps=fps, is_lossless=config.is_lossless)
+        return SourceRecordSink(settings, stream.name, stream.packets, late_s=late_s)
+    fps = stream.status.info.fps if stream.status.info else 0.0
+    return RecordSink(settings, stream.name, fps=fps, is_lossless=config.is_lossless)
 
 
 def _ended(worker: Worker, deadline_s: float) -> bool:
@@ -184,8 +179,8 @@ def _ended(worker: Worker, deadline_s: float) -> bool:
     return worker.join(1.0)
 
 
-def _facts(lane: Lane) -> ModelFacts:
-    return ModelFacts(lane.manifest.name, lane.manifest.sha256 or "")
+def _facts(stream: Stream) -> ModelFacts:
+    return ModelFacts(stream.manifest.name, stream.manifest.sha256 or "")
 
 
 def _outbox_path(settings: EventSettings, config: Config) -> Path:

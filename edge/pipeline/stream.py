@@ -1,4 +1,8 @@
-"""What one stream owns on its way through the pipeline: its settings, counts, tracker, hand-over and state."""
+"""One stream: its configuration, what its threads share, and what is known about it now.
+
+Each field has one writer: capture writes ``status``, inference ``num_in_engine``, the governor ``held_fps``, the
+pipeline the rest. Anybody may read.
+"""
 
 from __future__ import annotations
 
@@ -7,81 +11,124 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edge.addresses.secrets import redacted
-from edge.config.schema import StreamConfig
-from edge.interfaces import SourceInfo
 from edge.metrics.counters import Counters, Rate, StageTimes, Window
 from edge.metrics.stages import Count
-from edge.models.manifest import Manifest
 from edge.models.tiles import TileGrid
-from edge.pipeline.analysis import Follower
-from edge.sources.health import Change
 from edge.threads.drop_queue import DropQueue
-from edge.types import Event, Frame, Result
 from edge.video.packets import PacketQueue
+
+if TYPE_CHECKING:
+    from edge.config.schema import StreamConfig
+    from edge.interfaces import SourceInfo
+    from edge.models.manifest import Manifest
+    from edge.pipeline.analysis import StreamAnalysis
+    from edge.pipeline.latest_frames import LatestFrames, StreamSlot
+    from edge.sources.health import HealthChange
+    from edge.threads.worker import Worker
+    from edge.types import Event, Frame, Result
 
 CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ended", "failed"]
 # two results may wait for a slow output; more would only be older
 OUTPUT_CAPACITY = 2
 # of a file, whose frames do not age: as many again may be in the engine, so that it never waits for the output
 LOSSLESS_CAPACITY = 4
+# for a thread that only has to notice that it is to end
+LATE_S = 1.0
 
 
 @dataclass(slots=True)
-class Lane:
-    """One stream. Each part has one owner: capture writes ``state`` and ``info``, inference the follower.
+class CaptureStatus:
+    """How the capture of a stream stands; written by its capture thread alone.
 
     Attributes:
-        config: of the stream.
-        model: name of its model.
-        manifest: of its model.
-        follower: its tracker and analytics.
-        results: from inference to output.
+        reason: why it is in this state, empty where all is well.
+        info: of the source, None before it was first opened.
         health: what is wrong with the camera's picture now: ``frozen``, ``dark``, …
-        held_fps: the governor's limit; None while the device is cool.
-        num_in_engine: frames that were started and have no result yet; inference's thread.
-        is_leaving: the stream is being removed: its end is not the end of the line.
-        packets: the camera's own packets, on their way to the recording; None where they are not recorded.
-        on_event: told of an event that belongs to no frame: the camera is gone.
-        on_lost: told of a result that was dropped before the output, in the thread that gave it.
-        told: camera events on their way to the output, each with the epoch and number of the frame it belongs to.
-        counters: ``captured``, ``inferred``, ``emitted``, ``objects``, ``reconnects`` and ``drop_…`` by cause.
+        opened: set when the source was opened for the first time, or can never be.
     """
 
-    config: StreamConfig
-    model: str
-    manifest: Manifest
-    follower: Follower
-    results: DropQueue[Result] = field(init=False)
-    packets: PacketQueue | None = field(init=False, default=None)
-    on_event: Callable[[Event], None] = lambda event: None
-    on_lost: Callable[[Result], None] = lambda result: None
+    state: CaptureState = "connecting"
+    reason: str = ""
+    info: SourceInfo | None = None
+    health: tuple[str, ...] = ()
+    opened: threading.Event = field(default_factory=threading.Event)
+
+    def note_health(self, change: HealthChange) -> None:
+        """Remember what is wrong with the picture."""
+        name = change.data["from"] if change.kind == "camera_recovered" else change.kind.removeprefix("camera_")
+        others = tuple(other for other in self.health if other != name)
+        self.health = others if change.kind == "camera_recovered" else (*others, name)
+
+
+@dataclass(slots=True)
+class StreamMetrics:
+    """What is counted and timed of one stream.
+
+    Attributes:
+        counters: frames by what became of them, see ``edge.metrics.stages.Count``.
+        age_ms: of the frames that came out.
+    """
+
     counters: Counters[Count] = field(default_factory=Counters[Count])
     stages: StageTimes = field(default_factory=StageTimes)
     age_ms: Window = field(default_factory=lambda: Window(4096))
     captured_rate: Rate = field(default_factory=Rate)
     emitted_rate: Rate = field(default_factory=Rate)
-    state: CaptureState = "connecting"
-    state_reason: str = ""
-    info: SourceInfo | None = None
-    health: tuple[str, ...] = ()
-    told: deque[tuple[int, int, Event]] = field(default_factory=lambda: deque(maxlen=256))
-    opened: threading.Event = field(default_factory=threading.Event)
-    num_in_engine: int = 0
-    is_leaving: bool = False
-    held_fps: float | None = None
-    _next_ns: int = 0
 
-    def __post_init__(self) -> None:
-        self.results = DropQueue(
-            LOSSLESS_CAPACITY if self.config.is_lossless else OUTPUT_CAPACITY,
-            is_lossless=self.config.is_lossless,
-            on_drop=self._on_drop,
+
+class Stream:
+    """A camera, a file or a scene on its way through the pipeline; made and opened by ``edge.pipeline.build``.
+
+    Attributes:
+        config: of the stream.
+        model: name of its model.
+        manifest: of its model; the pipeline replaces it after a swap.
+        analysis: its tracker and analytics; used by the inference thread.
+        status: how its capture stands.
+        metrics: what is counted.
+        results: from inference to output.
+        packets: the camera's own packets, on their way to the recording; None where they are not recorded.
+        on_event: told of an event that belongs to no frame: the camera is gone.
+        num_in_engine: frames that were started and have no result yet; written by inference.
+        held_fps: the governor's limit, None while the device is cool.
+        is_leaving: the stream is being removed: its end is not the end of the pipeline.
+    """
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        model: str,
+        manifest: Manifest,
+        analysis: StreamAnalysis,
+        *,
+        on_event: Callable[[Event], None] = lambda event: None,
+        on_lost: Callable[[Stream, Result], None] = lambda stream, result: None,
+    ) -> None:
+        """Args: see the attributes; ``on_lost`` is told of a result that was dropped before it came out."""
+        self.config = config
+        self.model = model
+        self.manifest = manifest
+        self.analysis = analysis
+        self.status = CaptureStatus()
+        self.metrics = StreamMetrics()
+        self.on_event = on_event
+        self._on_lost = on_lost
+        capacity = LOSSLESS_CAPACITY if config.is_lossless else OUTPUT_CAPACITY
+        self.results: DropQueue[Result] = DropQueue(
+            capacity, is_lossless=config.is_lossless, on_drop=self._on_output_full
         )
-        if self.config.record is not None and self.config.record.content == "source":
-            self.packets = PacketQueue(is_lossless=self.config.is_lossless)
+        has_packets = config.record is not None and config.record.content == "source"
+        self.packets = PacketQueue(is_lossless=config.is_lossless) if has_packets else None
+        self.num_in_engine = 0
+        self.held_fps: float | None = None
+        self.is_leaving = False
+        self._next_ns = 0
+        # camera events on their way to the output, each with the epoch and number of the frame that it belongs to
+        self._pending_events: deque[tuple[int, int, Event]] = deque(maxlen=256)
+        self._threads: StreamThreads | None = None
 
     @property
     def name(self) -> str:
@@ -114,44 +161,104 @@ class Lane:
         self._next_ns = max(self._next_ns + period_ns, frame.captured_ns + period_ns // 2)
         return False
 
-    def note_health(self, change: Change) -> None:
-        """Remember what is wrong with the picture; capture's thread."""
-        name = change.data["from"] if change.kind == "camera_recovered" else change.kind.removeprefix("camera_")
-        others = tuple(other for other in self.health if other != name)
-        self.health = others if change.kind == "camera_recovered" else (*others, name)
-
-    def tell(self, event: Event, epoch: int, seq: int) -> None:
+    def queue_event(self, event: Event, epoch: int, seq: int) -> None:
         """Send an event with the frame of this number, or with the first one after it that comes out."""
-        self.told.append((epoch, seq, event))
+        self._pending_events.append((epoch, seq, event))
 
     def take_events(self, frame: Frame) -> list[Event]:
         """The camera events that go out with this frame; output's thread."""
         events: list[Event] = []
-        while self.told and self.told[0][:2] <= (frame.epoch, frame.seq):
-            events.append(self.told.popleft()[2])
+        while self._pending_events and self._pending_events[0][:2] <= (frame.epoch, frame.seq):
+            events.append(self._pending_events.popleft()[2])
         return events
 
-    def _on_drop(self, result: Result) -> None:
-        self.counters.add("drop_output_full")
-        self.on_lost(result)
+    def report_lost(self, result: Result) -> None:
+        """Report the events of a result that never comes out."""
+        self._on_lost(self, result)
+
+    def run(self, threads: StreamThreads) -> None:
+        """Take over the threads that work for it; once."""
+        assert self._threads is None
+        self._threads = threads
+
+    @property
+    def threads(self) -> StreamThreads:
+        """Capture and output; only of a stream that was opened."""
+        assert self._threads is not None
+        return self._threads
+
+    @property
+    def is_open(self) -> bool:
+        return self._threads is not None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether results may still come out."""
+        return self._threads is not None and self._threads.output.is_alive
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is under way and end capture and output; nothing is left of a stream that ended by itself."""
+        self.is_leaving = True
+        if self._threads is not None:
+            self._threads.close(self.results)
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
         now_ns = time.monotonic_ns()
-        median, high = self.age_ms.percentiles()
+        status, metrics = self.status, self.metrics
+        median, high = metrics.age_ms.percentiles()
         return {
-            "state": self.state,
-            "reason": redacted(self.state_reason),
-            "health": list(self.health),
-            "width": self.info.width if self.info else 0,
-            "height": self.info.height if self.info else 0,
-            "decoder": self.info.decoder if self.info else "",
-            "fps_in": round(self.captured_rate.per_second(now_ns), 2),
-            "fps_out": round(self.emitted_rate.per_second(now_ns), 2),
+            "state": status.state,
+            "reason": redacted(status.reason),
+            "health": list(status.health),
+            "width": status.info.width if status.info else 0,
+            "height": status.info.height if status.info else 0,
+            "decoder": status.info.decoder if status.info else "",
+            "fps_in": round(metrics.captured_rate.per_second(now_ns), 2),
+            "fps_out": round(metrics.emitted_rate.per_second(now_ns), 2),
             "age_median_ms": round(median, 1),
             "age_p99_ms": round(high, 1),
-            "counts": self.counters.snapshot(),
-            "analytics": self.follower.counts(),
-            "analytics_fault": self.follower.fault,
-            "stages": self.stages.snapshot(),
+            "counts": metrics.counters.snapshot(),
+            "analytics": self.analysis.counts(),
+            "analytics_fault": self.analysis.fault,
+            "stages": metrics.stages.snapshot(),
         }
+
+    def _on_output_full(self, result: Result) -> None:
+        self.metrics.counters.add("drop_output_full")
+        self.report_lost(result)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamThreads:
+    """The threads of an open stream, and its place in the hand-over between them and inference."""
+
+    latest: LatestFrames
+    slot: StreamSlot
+    capture: Worker
+    output: Worker
+
+    def end_capture(self) -> None:
+        """No new frame; what is under way still comes out."""
+        self.capture.stop()
+        self.latest.end(self.slot)
+
+    def join(self, deadline_s: float) -> bool:
+        """Wait for both until a moment of ``time.monotonic()``; whether they have ended."""
+        for worker in (self.capture, self.output):
+            worker.join(max(0.0, deadline_s - time.monotonic()))
+        return not (self.capture.is_alive or self.output.is_alive)
+
+    def close(self, results: DropQueue[Result]) -> None:
+        """End both at once, whatever waits."""
+        self.end_capture()
+        self.latest.remove(self.slot)
+        results.close()
+        self.output.stop()
+        self.join(time.monotonic() + LATE_S)

@@ -93,7 +93,7 @@ class CropClassifier:
 
     def run(self, stopping: threading.Event) -> None:
         """Answer what waits until asked to stop, or until the engine fails."""
-        _stand_back()
+        _lower_priority()
         while not (stopping.is_set() or self.is_broken):
             requests = self._take()
             answers = self.answer(requests) if requests else []
@@ -129,7 +129,7 @@ class StreamView:
         self._stage = stage
         self._is_waiting = is_waiting
 
-    def see(self, frame: Frame, tracks: Tracks) -> Labels:
+    def label(self, frame: Frame, tracks: Tracks) -> Labels:
         """Ask about what is worth a look in this frame; what is known of its tracks so far."""
         while self.inbox:
             self._stage.accept(*self.inbox.popleft())
@@ -145,7 +145,7 @@ class StreamView:
         return {track_id: labels for track_id, labels in known if labels}
 
 
-def _stand_back() -> None:
+def _lower_priority() -> None:
     """Let the frames go first where they share the cores; on Linux a thread has a priority of its own."""
     try:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

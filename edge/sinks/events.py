@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge.events.schema import ModelFacts
-from edge.events.writer import EventDesk
+from edge.events.writer import EventWriter
 from edge.types import Result, UInt8
 
 
@@ -21,7 +21,7 @@ class EventSink:
 
     def __init__(
         self,
-        desk: EventDesk,
+        desk: EventWriter,
         stream: str,
         model: Callable[[], ModelFacts],
         clip_of: Callable[[Result], str | None] = lambda _: None,

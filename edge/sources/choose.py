@@ -11,7 +11,7 @@ from edge.interfaces import Source
 from edge.metrics.stages import DropCause
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.direct import DEFAULT_DECODING, Decoding, open_direct
-from edge.sources.health import Change
+from edge.sources.health import HealthChange
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
 from edge.sources.prepared import Preparation, PreparedSource
@@ -29,7 +29,7 @@ class CameraSource(Source, Protocol):
     def take_drops(self) -> dict[DropCause, int]:
         """Cause → pictures that were taken but not given since the last call."""
 
-    def take_changes(self) -> list[Change]:
+    def take_changes(self) -> list[HealthChange]:
         """What changed in the camera's health since the last call."""
 
 

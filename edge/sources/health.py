@@ -50,7 +50,7 @@ class HealthSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class HealthChange:
     """The camera's health changed: ``kind`` is ``camera_frozen``, ``camera_dark``, … or ``camera_recovered``."""
 
     kind: str
@@ -75,7 +75,7 @@ class HealthMonitor:
         }
         self._focus = _Focus()
 
-    def update(self, image: UInt8, now_ns: int) -> list[Change]:
+    def update(self, image: UInt8, now_ns: int) -> list[HealthChange]:
         """Look at a picture.
 
         Args:
@@ -90,7 +90,7 @@ class HealthMonitor:
         samples = sample(image)
         if samples is None:
             return []
-        changes: list[Change] = []
+        changes: list[HealthChange] = []
         if self._settings.frozen_s and self._last is not None and self._last.shape == samples.shape:
             changes += self._told("frozen", self._frozen.update(tiles_that_differ(samples, self._last), now_ns))
         if self._settings.hold_s and self._num_samples % SLOW_EVERY == 0:
@@ -99,7 +99,7 @@ class HealthMonitor:
         self._num_samples += 1
         return changes
 
-    def _look(self, samples: UInt8, image: UInt8, now_ns: int) -> list[Change]:
+    def _look(self, samples: UInt8, image: UInt8, now_ns: int) -> list[HealthChange]:
         dark = float(np.count_nonzero(samples < DARK_LEVEL)) / samples.size
         bright = float(np.count_nonzero(samples >= BRIGHT_LEVEL)) / samples.size
         flat = _share_of_flat_tiles(samples)
@@ -111,18 +111,18 @@ class HealthMonitor:
             "covered": (flat >= FLAT_BEGIN and is_lit, flat < FLAT_END or not is_lit),
             "defocused": (ratio < BLUR_BEGIN, ratio > BLUR_END),
         }
-        changes: list[Change] = []
+        changes: list[HealthChange] = []
         for name, (is_begun, is_over) in seen.items():
             changes += self._told(name, self._states[name].update(is_begun, is_over, now_ns))
         return changes
 
-    def _told(self, name: str, change: tuple[bool, float] | None) -> list[Change]:
+    def _told(self, name: str, change: tuple[bool, float] | None) -> list[HealthChange]:
         if change is None:
             return []
         has_begun, seconds = change
         if has_begun:
-            return [Change(f"camera_{name}", {"seconds": round(seconds, 1)})]
-        return [Change("camera_recovered", {"from": name, "seconds": round(seconds, 1)})]
+            return [HealthChange(f"camera_{name}", {"seconds": round(seconds, 1)})]
+        return [HealthChange("camera_recovered", {"from": name, "seconds": round(seconds, 1)})]
 
 
 class _FrozenPicture:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from edge.interfaces import Source, SourceInfo
 from edge.metrics.stages import DropCause
-from edge.sources.health import Change, HealthMonitor, HealthSettings
+from edge.sources.health import HealthChange, HealthMonitor, HealthSettings
 from edge.sources.motion_gate import GateSettings, MotionGate
 from edge.sources.picture import Pace, PicturePreparer, PictureSettings
 from edge.types import UInt8
@@ -62,7 +62,7 @@ class PreparedSource:
         self._monitor = HealthMonitor(preparation.health, preparation.ill) if source.info.is_live else None
         self._on_held_back = on_held_back
         self._drops: Counter[DropCause] = Counter()
-        self._changes: list[Change] = []
+        self._changes: list[HealthChange] = []
         # a masked picture is never shared before its mask is painted
         self._is_untouched = replace(preparation.picture, max_fps=None) == PictureSettings()
         # a picture that is on its way already, and whose health is looked at before the next one is read
@@ -92,7 +92,7 @@ class PreparedSource:
         taken, self._drops = dict(self._drops), Counter()
         return taken
 
-    def take_changes(self) -> list[Change]:
+    def take_changes(self) -> list[HealthChange]:
         """What changed in the camera's health since the last call."""
         taken, self._changes = self._changes, []
         return taken

@@ -61,8 +61,8 @@ def run_ours(model: str, video: str, threads: int, draws: bool) -> dict[str, flo
     pipeline.wait(600)
     seconds = time.perf_counter() - started
     frames = summarise(pipeline).frames
-    (lane,) = pipeline.lanes.values()
-    stages = lane.stats()["stages"]
+    (stream,) = pipeline.streams.values()
+    stages = stream.stats()["stages"]
     pipeline.stop()
     for failure in pipeline.failures():
         raise failure

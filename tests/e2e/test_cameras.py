@@ -62,17 +62,17 @@ def test_a_camera_comes_back_after_its_server_was_killed(
 ) -> None:
     caplog.set_level("DEBUG")
     pipeline = running([server.url], stall_timeout_s=1.5)
-    (lane,) = pipeline.lanes.values()
+    (stream,) = pipeline.streams.values()
     wait_for(lambda: emitted(pipeline)["cam0"] >= 5, 20, "first pictures")
     server.kill()
-    wait_for(lambda: lane.state == "backing_off", 10, "the loss is noticed")
+    wait_for(lambda: stream.status.state == "backing_off", 10, "the loss is noticed")
     before = emitted(pipeline)["cam0"]
     server.start()
     wait_for(lambda: emitted(pipeline)["cam0"] >= before + 5, 15, "pictures after the restart")
-    assert lane.state == "streaming"
-    assert lane.counters["reconnects"] >= 1
+    assert stream.status.state == "streaming"
+    assert stream.metrics.counters["reconnects"] >= 1
     assert "canarysecret" not in caplog.text
-    assert "canarysecret" not in str(lane.stats())
+    assert "canarysecret" not in str(stream.stats())
 
 
 @pytest.mark.real_server
@@ -223,7 +223,8 @@ def test_under_overload_every_frame_is_fresh_fair_and_accounted_for(tmp_path: Pa
 def test_a_priority_of_two_is_served_twice_as_often_under_overload(tmp_path: Path) -> None:
     pipeline = null_pipeline(tmp_path, [SYNTHETIC.format(seed=index, fps=20) for index in range(3)], engine_s=0.05)
     streams = [
-        lane.config.model_copy(update={"priority": 2 if name == "cam0" else 1}) for name, lane in pipeline.lanes.items()
+        stream.config.model_copy(update={"priority": 2 if name == "cam0" else 1})
+        for name, stream in pipeline.streams.items()
     ]
     config = pipeline.config.model_copy(update={"streams": tuple(streams)})
     config = config.model_copy(update={"models": (config.models[0].model_copy(update={"max_batch": 1}),)})
@@ -272,15 +273,15 @@ def test_reconnects_leave_no_threads_files_children_or_memory(
 ) -> None:
     """Fifteen here; a thousand in tests/soak."""
     pipeline = running([server.url], stall_timeout_s=2, retry_base_s=0.05, retry_cap_s=0.1)
-    (lane,) = pipeline.lanes.values()
+    (stream,) = pipeline.streams.values()
     held, back_s = [], []
     for _ in range(15):
-        before = lane.counters["emitted"]
-        wait_for(lambda before=before: lane.counters["emitted"] > before, 20, "pictures")
+        before = stream.metrics.counters["emitted"]
+        wait_for(lambda before=before: stream.metrics.counters["emitted"] > before, 20, "pictures")
         held.append(holdings())
         (child,) = capture_children()
         child.kill()
-        back_s.append(wait_for(lambda: lane.counters["reconnects"] >= len(held), 10, "the loss is noticed"))
+        back_s.append(wait_for(lambda: stream.metrics.counters["reconnects"] >= len(held), 10, "the loss is noticed"))
     assert all(held[-1][what] <= held[2][what] for what in ("threads", "fds", "children")), (held[2], held[-1])
     assert held[-1]["rss_kb"] < held[7]["rss_kb"] * 1.02
 
@@ -288,16 +289,16 @@ def test_reconnects_leave_no_threads_files_children_or_memory(
 def test_cameras_come_and_go_while_the_others_run(running: Callable[..., Pipeline]) -> None:
     """Twenty here; a thousand in tests/soak."""
     pipeline = running([SYNTHETIC.format(seed=0, fps=20)])
-    stream = pipeline.config.streams[0].model_copy(update={"name": "guest"})
+    guest = pipeline.config.streams[0].model_copy(update={"name": "guest"})
     held = []
     for _ in range(20):
-        lane = pipeline.add_stream(stream)
-        wait_for(lambda lane=lane: lane.counters["emitted"] > 0, 10, "pictures of the guest")
+        stream = pipeline.add_stream(guest)
+        wait_for(lambda stream=stream: stream.metrics.counters["emitted"] > 0, 10, "pictures of the guest")
         assert pipeline.remove_stream("guest")
-        counts = lane.counters.snapshot()
+        counts = stream.metrics.counters.snapshot()
         assert counts["captured"] == counts["emitted"] + sum(n for name, n in counts.items() if name[:5] == "drop_")
         held.append(holdings())
-    assert list(pipeline.lanes) == ["cam0"]
+    assert list(pipeline.streams) == ["cam0"]
     assert all(held[-1][what] <= held[1][what] for what in ("threads", "fds", "children")), (held[1], held[-1])
     before = emitted(pipeline)["cam0"]
     wait_for(lambda: emitted(pipeline)["cam0"] > before + 5, 5, "the other one goes on")
@@ -318,7 +319,7 @@ def test_a_stream_that_does_not_fit_is_not_added(
     pipeline = running([SYNTHETIC.format(seed=0, fps=20)])
     with pytest.raises(EdgeError, match=expected):
         pipeline.add_stream(pipeline.config.streams[0].model_copy(update=change))
-    assert list(pipeline.lanes) == ["cam0"]
+    assert list(pipeline.streams) == ["cam0"]
     with pytest.raises(ConfigError, match="no stream is called 'new'; running: cam0"):
         pipeline.remove_stream("new")
 
@@ -358,9 +359,9 @@ def test_what_a_privacy_mask_covers_is_found_in_no_output(
     (tmp_path / "shots").mkdir()
     pipeline = null_pipeline(tmp_path, [str(film)], isolation=isolation, masks=(MASK,), sinks=outputs, **change)
     seen: list[bool] = []
-    lane = pipeline.lanes["cam0"]
-    follow = lane.follower.follow
-    lane.follower.follow = lambda frame, *rest: (seen.append(has_canary(frame.image)), follow(frame, *rest))[1]  # type: ignore[method-assign]
+    stream = pipeline.streams["cam0"]
+    follow = stream.analysis.follow
+    stream.analysis.follow = lambda frame, *rest: (seen.append(has_canary(frame.image)), follow(frame, *rest))[1]  # type: ignore[method-assign]
     pipeline.start()
     assert pipeline.wait(60)
     assert pipeline.stop()
@@ -378,14 +379,14 @@ def test_a_frozen_camera_is_an_event_a_state_and_an_end_of_both(tmp_path: Path) 
     sinks = [f"jsonl:{tmp_path}/out.jsonl"]
     pipeline = null_pipeline(tmp_path, [camera.url], health={"frozen_s": 1.5, "hold_s": 0}, sinks=sinks)
     pipeline.start()
-    lane = pipeline.lanes["cam0"]
-    wait_for(lambda: lane.counters["emitted"] > 5, 20, "pictures")
+    stream = pipeline.streams["cam0"]
+    wait_for(lambda: stream.metrics.counters["emitted"] > 5, 20, "pictures")
     camera.set_fault("frozen")
-    wait_for(lambda: lane.state == "frozen", 10, "the picture is found to be frozen")
-    assert lane.stats()["health"] == ["frozen"]
+    wait_for(lambda: stream.status.state == "frozen", 10, "the picture is found to be frozen")
+    assert stream.stats()["health"] == ["frozen"]
     camera.set_fault("none")
-    wait_for(lambda: lane.state == "streaming", 10, "it lives again")
-    wait_for(lambda: not lane.told, 5, "both events are out")
+    wait_for(lambda: stream.status.state == "streaming", 10, "it lives again")
+    wait_for(lambda: not stream.told, 5, "both events are out")
     assert pipeline.stop()
     camera.close()
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -398,48 +399,48 @@ def test_a_frozen_camera_that_is_opened_anew_is_neither_live_at_once_nor_frozen_
 ) -> None:
     camera = ChaosCamera()
     pipeline = running([camera.url], health={"frozen_s": 1.5, "hold_s": 0})
-    lane = pipeline.lanes["cam0"]
-    wait_for(lambda: lane.counters["emitted"] > 5, 20, "pictures")
+    stream = pipeline.streams["cam0"]
+    wait_for(lambda: stream.metrics.counters["emitted"] > 5, 20, "pictures")
     camera.set_fault("frozen")
-    wait_for(lambda: lane.state == "frozen", 10, "the picture is found to be frozen")
+    wait_for(lambda: stream.status.state == "frozen", 10, "the picture is found to be frozen")
     for _ in range(2):
-        before, last = lane.counters["reconnects"], lane.counters["emitted"]
+        before, last = stream.metrics.counters["reconnects"], stream.metrics.counters["emitted"]
         (child,) = capture_children()
         child.kill()
-        wait_for(lambda before=before: lane.counters["reconnects"] > before, 10, "the loss is noticed")
-        last = lane.counters["emitted"]
-        wait_for(lambda last=last: lane.counters["emitted"] > last + 10, 20, "pictures after the opening")
-        assert lane.state == "frozen"
+        wait_for(lambda before=before: stream.metrics.counters["reconnects"] > before, 10, "the loss is noticed")
+        last = stream.metrics.counters["emitted"]
+        wait_for(lambda last=last: stream.metrics.counters["emitted"] > last + 10, 20, "pictures after the opening")
+        assert stream.status.state == "frozen"
     camera.set_fault("none")
-    wait_for(lambda: lane.state == "streaming", 10, "it lives again")
-    assert lane.stats()["health"] == []
+    wait_for(lambda: stream.status.state == "streaming", 10, "it lives again")
+    assert stream.stats()["health"] == []
     camera.close()
 
 
 def test_a_camera_that_is_off_is_asked_again_by_the_same_process(running: Callable[..., Pipeline]) -> None:
     """A new process for every attempt would cost more processor time than a camera that works."""
     pipeline = running([f"rtsp://127.0.0.1:{free_port()}/none"], retry_base_s=0.05, retry_cap_s=0.05)
-    (lane,) = pipeline.lanes.values()
-    wait_for(lambda: lane.counters["reconnects"] >= 3, 20, "attempts")
+    (stream,) = pipeline.streams.values()
+    wait_for(lambda: stream.metrics.counters["reconnects"] >= 3, 20, "attempts")
     (before,) = capture_children()
-    wait_for(lambda: lane.counters["reconnects"] >= 23, 10, "further attempts")
+    wait_for(lambda: stream.metrics.counters["reconnects"] >= 23, 10, "further attempts")
     (after,) = capture_children()
     assert after.pid == before.pid
     before.kill()
-    last = lane.counters["reconnects"]
-    wait_for(lambda: lane.counters["reconnects"] >= last + 3, 10, "attempts by another one")
+    last = stream.metrics.counters["reconnects"]
+    wait_for(lambda: stream.metrics.counters["reconnects"] >= last + 3, 10, "attempts by another one")
     assert [child.pid for child in capture_children()] != [before.pid]
 
 
 def test_what_one_camera_lacks_costs_no_other_camera(running: Callable[..., Pipeline]) -> None:
     """OpenCV from pip has no GStreamer; the pipeline's name is wrong in any case."""
     pipeline = running([SYNTHETIC.format(seed=0, fps=20), "gst:nosuchelement ! appsink"], open_timeout_s=30)
-    lane = pipeline.lanes["cam1"]
-    wait_for(lambda: lane.counters["reconnects"] >= 2, 40, "it is tried again")
-    assert lane.state in ("backing_off", "connecting")
+    stream = pipeline.streams["cam1"]
+    wait_for(lambda: stream.metrics.counters["reconnects"] >= 2, 40, "it is tried again")
+    assert stream.status.state in ("backing_off", "connecting")
     before = emitted(pipeline)["cam0"]
     wait_for(lambda: emitted(pipeline)["cam0"] > before + 5, 5, "the other one goes on")
-    wait_for(lambda: "GStreamer" in lane.state_reason, 10, "the reason is told")
+    wait_for(lambda: "GStreamer" in stream.status.reason, 10, "the reason is told")
     assert not pipeline.failures()
 
 
@@ -459,12 +460,16 @@ def test_a_slow_rate_and_a_gate_count_what_they_hold_back_and_do_not_look_like_a
     gate = {"enabled": True, "floor_fps": 0.4, "hold_s": 0.0, "min_share": 0.9}
     slow = {"name": "slow", "source": camera.url, "max_fps": 0.4, "stall_timeout_s": 1.0}
     pipeline = running([camera.url], motion_gate=gate, stall_timeout_s=1.0, top={"stop_timeout_s": 5})
-    lane = pipeline.lanes["cam0"]
+    stream = pipeline.streams["cam0"]
     other = pipeline.add_stream(StreamConfig.model_validate(slow))
-    wait_for(lambda: min(lane.counters["emitted"], other.counters["emitted"]) >= 3, 30, "pictures at the floor rate")
-    assert lane.counters["drop_no_motion"] >= 30
-    assert other.counters["drop_max_fps"] >= 30
-    assert lane.counters["reconnects"] + other.counters["reconnects"] == 0
+    wait_for(
+        lambda: min(stream.metrics.counters["emitted"], other.metrics.counters["emitted"]) >= 3,
+        30,
+        "pictures at the floor rate",
+    )
+    assert stream.metrics.counters["drop_no_motion"] >= 30
+    assert other.metrics.counters["drop_max_fps"] >= 30
+    assert stream.metrics.counters["reconnects"] + other.metrics.counters["reconnects"] == 0
     camera.close()
 
 
@@ -490,7 +495,7 @@ def test_the_memory_plan_holds_under_faults(tmp_path: Path) -> None:
         "record": {"folder": tmp_path / "recordings", "mode": "events", "pre_roll_mb": 8},
         "sinks": [f"hls:{tmp_path}/hls", f"snapshot:{tmp_path}"],
     }
-    manifests = {"model": null_pipeline(tmp_path, urls, **stream).lanes["cam0"].manifest}
+    manifests = {"model": null_pipeline(tmp_path, urls, **stream).streams["cam0"].manifest}
     budget = plan_memory(null_pipeline(tmp_path, urls, **stream).config, manifests).total_mb + 1
     # other tests of this process have loaded more than a daemon does
     foreign = max(0.0, proportional_mb() - PROCESS_MB)
@@ -507,7 +512,9 @@ def test_the_memory_plan_holds_under_faults(tmp_path: Path) -> None:
             time.sleep(0.05)
     for child in capture_children():
         child.kill()
-    wait_for(lambda: all(lane.state == "streaming" for lane in pipeline.lanes.values()), 20, "both are back")
+    wait_for(
+        lambda: all(stream.status.state == "streaming" for stream in pipeline.streams.values()), 20, "both are back"
+    )
     worst = max(worst, proportional_mb()) - foreign
     assert pipeline.stop()
     for camera in cameras:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.servers.chaos_proxy import ChaosProxy, NetworkFault
 from typer.testing import CliRunner
 
 from edge.chaos import drills
@@ -20,6 +19,7 @@ from edge.commands.selftest import selftest
 from edge.errors import EdgeError, SourceError, UsageError
 from edge.sources.deadlines import Deadlines
 from edge.sources.isolation.source import IsolatedSource
+from tests.servers.chaos_proxy import ChaosProxy, NetworkFault
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from camera_rig import RtspServer, emitted, null_pipeline, unaccounted, wait_for
@@ -139,17 +139,17 @@ def test_a_bad_network_to_a_real_rtsp_server_is_survived_and_touches_nobody_else
     pipeline = null_pipeline(tmp_path, [url, neighbour.url], stall_timeout_s=1.0, open_timeout_s=8)
     pipeline.start()
     try:
-        lane = pipeline.lanes["cam0"]
+        stream = pipeline.streams["cam0"]
         wait_for(lambda: min(emitted(pipeline).values()) > 3, 40, "pictures of both")
         before, started = emitted(pipeline), time.monotonic()
         proxy.set_fault(fault)
         time.sleep(1.5)
         if fault != "corrupt":
-            wait_for(lambda: lane.counters["reconnects"] > 0, 10, "the fault is noticed")
+            wait_for(lambda: stream.metrics.counters["reconnects"] > 0, 10, "the fault is noticed")
         kept = (emitted(pipeline)["cam1"] - before["cam1"]) / (10.0 * (time.monotonic() - started))
         proxy.set_fault("none")
-        last = lane.counters["emitted"]
-        back_s = wait_for(lambda: lane.counters["emitted"] > last + 3, 25, "the camera is back")
+        last = stream.metrics.counters["emitted"]
+        back_s = wait_for(lambda: stream.metrics.counters["emitted"] > last + 3, 25, "the camera is back")
         print(f"\n{fault}: neighbour kept {kept:.2f}, back after {back_s:.1f} s")
         assert kept > 0.9
     finally:

@@ -90,14 +90,18 @@ def camera(folder: Path) -> Iterator[tuple[Pipeline, LiveBoard, int]]:
 
 def measured(pipeline: Pipeline, board: LiveBoard, port: int, num_fast: int, num_slow: int) -> tuple[float, float, int]:
     """Frames per second that come out, pictures encoded per frame, and bytes that the viewers read."""
-    lane = pipeline.lanes["door"]
+    stream = pipeline.streams["door"]
     viewers = Viewers(port, num_fast, num_slow)
     try:
         wait_until(lambda: board.counts()["door"]["viewers"] == num_fast + num_slow)
         wait_until(lambda: viewers.num_bytes > 0)
-        began_s, frames, encoded = time.monotonic(), lane.counters["emitted"], board.counts()["door"]["encoded"]
+        began_s, frames, encoded = (
+            time.monotonic(),
+            stream.metrics.counters["emitted"],
+            board.counts()["door"]["encoded"],
+        )
         time.sleep(SECONDS)
-        frames, encoded = lane.counters["emitted"] - frames, board.counts()["door"]["encoded"] - encoded
+        frames, encoded = stream.metrics.counters["emitted"] - frames, board.counts()["door"]["encoded"] - encoded
         return frames / (time.monotonic() - began_s), encoded / frames, viewers.num_bytes
     finally:
         viewers.close()
@@ -107,7 +111,7 @@ def measured(pipeline: Pipeline, board: LiveBoard, port: int, num_fast: int, num
 @pytest.mark.real_server
 def test_fifty_viewers_of_whom_ten_hardly_read_cost_the_pipeline_nothing(tmp_path: Path) -> None:
     with camera(tmp_path) as (pipeline, board, port):
-        wait_until(lambda: pipeline.lanes["door"].counters["emitted"] > 20)
+        wait_until(lambda: pipeline.streams["door"].metrics.counters["emitted"] > 20)
         one_fps, one_share, one_bytes = measured(pipeline, board, port, 1, 0)
         many_fps, many_share, many_bytes = measured(pipeline, board, port, 40, 10)
     print(f"{one_fps:.2f} frames/s with one viewer, {many_fps:.2f} with 50: {many_fps / one_fps:.3f}")

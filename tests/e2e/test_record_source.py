@@ -154,7 +154,7 @@ def test_an_rtsp_camera_is_recorded_as_it_sends(
     assert len(theirs) > 2 * FPS
     assert ours[start : start + len(theirs)] == theirs
     assert all(num_decoded(path) for path in paths(tmp_path, "cam0"))
-    stats = pipeline.outlets.stats()["recordings"]["cam0"]
+    stats = pipeline.outputs.stats()["recordings"]["cam0"]
     assert stats.get("packets_lost", 0) == 0
     assert stats["frames"] == len(ours)
 
@@ -165,12 +165,12 @@ def test_a_clip_of_packets_begins_before_its_event_at_a_key_picture(
 ) -> None:
     pipeline = running(server.url, mode="events", pre_roll_s=2, post_roll_s=1)
     wait_for(lambda: emitted(pipeline)["cam0"] > 5 * FPS, 30, "some pictures are there")
-    lane = pipeline.lanes["cam0"]
-    assert lane.info is not None
+    stream = pipeline.streams["cam0"]
+    assert stream.status.info is not None
     told_ns = time.time_ns()
-    lane.tell(Event("tick", "cam0", time.monotonic_ns()), 0, 0)
+    stream.tell(Event("tick", "cam0", time.monotonic_ns()), 0, 0)
     # the file is there a moment before the index has it
-    recording = pipeline.outlets.recordings["cam0"]
+    recording = pipeline.outputs.recordings["cam0"]
     wait_for(lambda: len(recording.entries()) == 1, 20, "the clip is whole")
     entry: Recorded = recording.entries()[0]
     assert entry.kind == "clip"
@@ -212,7 +212,7 @@ def test_a_disk_that_hangs_costs_the_recording_and_no_frame(
 
     monkeypatch.setattr("edge.sinks.record_source.RecordingFolder._write", lambda _, fd, data: hang(fd, data))
     pipeline = running(server.url)
-    queue = pipeline.lanes["cam0"].packets
+    queue = pipeline.streams["cam0"].packets
     queue._limit_bytes = 200_000
     wait_for(lambda: queue.counters["packets_lost"] > 0, 40, "the queue is full")
     assert queue.num_bytes <= 200_000

@@ -20,7 +20,7 @@ STREET = "synthetic://street?seed=5&size=640x360&fps=15&objects=10"
 
 
 def run(folder: Path, name: str, source: str, **stream: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The JSONL lines of a stream, and what its lane counted."""
+    """The JSONL lines of a stream, and what its stream counted."""
     models = [{"name": "street", "path": demo_model(), "threads": 1}]
     models += [{"name": path.stem, "path": path} for path in sorted(folder.glob("*.onnx"))]
     out = folder / f"{name}.jsonl"
@@ -32,7 +32,7 @@ def run(folder: Path, name: str, source: str, **stream: Any) -> tuple[list[dict[
     finally:
         assert pipeline.stop()
     assert not pipeline.failures()
-    return [json.loads(line) for line in out.read_text().splitlines()], pipeline.lanes["door"].stats()
+    return [json.loads(line) for line in out.read_text().splitlines()], pipeline.streams["door"].stats()
 
 
 def labelled(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

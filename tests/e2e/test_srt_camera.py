@@ -116,11 +116,11 @@ def test_a_camera_that_went_comes_back(running: Callable[[str], Pipeline], caplo
     address = f"srt://127.0.0.1:{free_port()}?{SECRET}"
     with camera(f"{address}&mode=listener"):
         pipeline = running(address)
-        (lane,) = pipeline.lanes.values()
+        (stream,) = pipeline.streams.values()
         wait_for(lambda: emitted(pipeline)["cam0"] >= 5, 20, "first pictures")
-    wait_for(lambda: lane.state == "backing_off", 10, "the loss is noticed")
+    wait_for(lambda: stream.status.state == "backing_off", 10, "the loss is noticed")
     before = emitted(pipeline)["cam0"]
     with camera(f"{address}&mode=listener"):
         wait_for(lambda: emitted(pipeline)["cam0"] >= before + 5, 20, "pictures after the restart")
-        assert lane.counters["reconnects"] >= 1
+        assert stream.metrics.counters["reconnects"] >= 1
     assert "correct-horse" not in caplog.text

@@ -154,13 +154,13 @@ def test_a_swap_waits_for_the_batch_in_flight(
         assert report.outcome == "kept", report.reason
     assert pipeline.stop() and not pipeline.failures()
     assert len(ahead) == 9 and max(engine.most_in_flight for engine in ahead) == 2
-    for name, lane in pipeline.lanes.items():
+    for name, stream in pipeline.streams.items():
         lines = [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
         assert [line["seq"] for line in lines] == list(range(len(lines)))
-        counts = lane.counters.snapshot()
+        counts = stream.metrics.counters.snapshot()
         drops = sum(count for cause, count in counts.items() if cause.startswith("drop_"))
         assert counts["captured"] == counts["emitted"] + drops
-        assert lane.num_in_engine == 0
+        assert stream.num_in_engine == 0
 
 
 def test_a_sticky_error_ends_inference_at_once_and_readiness_goes_red(tmp_path: Path, ahead: list[AheadEngine]) -> None:

@@ -95,29 +95,29 @@ def test_a_late_capture_touches_no_later_stream_of_its_name(tmp_path: Path, monk
     pipeline = null_pipeline(tmp_path, ["rtsp://one.invalid/1"], top={"stop_timeout_s": 0.5})
     pipeline.start()
     wait_for(lambda: emitted(pipeline)["cam0"] > 2, 20, "first pictures")
-    (old_lane,), (stream,), (old,) = pipeline.lanes.values(), pipeline.config.streams, opened
+    (old_stream,), (settings,), (old,) = pipeline.streams.values(), pipeline.config.streams, opened
     old.is_to_hang = True
     assert old.hangs.wait(10)
     assert not pipeline.remove_stream("cam0"), "its capture hangs"
-    new_lane = pipeline.add_stream(stream)
-    wait_for(lambda: new_lane.counters["emitted"] > 2, 20, "pictures of the new stream")
+    new_stream = pipeline.add_stream(settings)
+    wait_for(lambda: new_stream.metrics.counters["emitted"] > 2, 20, "pictures of the new stream")
     old.let_go.set()
-    wait_for(lambda: old_lane.state == "ended", 10, "the end of the old capture")
-    before = new_lane.counters["emitted"]
-    wait_for(lambda: new_lane.counters["emitted"] > before + 10, 10, "the new stream goes on")
+    wait_for(lambda: old_stream.status.state == "ended", 10, "the end of the old capture")
+    before = new_stream.metrics.counters["emitted"]
+    wait_for(lambda: new_stream.metrics.counters["emitted"] > before + 10, 10, "the new stream goes on")
     # its last picture is counted where it belongs
-    assert old_lane.counters["drop_stopped"] == 1
+    assert old_stream.metrics.counters["drop_stopped"] == 1
     assert pipeline.stop()
     assert not any(unaccounted(pipeline).values())
 
 
-def refuse_recording(pipeline: Pipeline, stream: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def sinks(lane: Any) -> list[Any]:
-        if lane.name == stream:
+def refuse_recording(pipeline: Pipeline, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sinks(stream: Any) -> list[Any]:
+        if stream.name == name:
             raise SinkError("the folder cannot be written")
         return []
 
-    monkeypatch.setattr(pipeline.outlets, "sinks", sinks)
+    monkeypatch.setattr(pipeline.outputs, "sinks", sinks)
 
 
 def test_a_start_that_fails_leaves_no_sink_open(
@@ -172,9 +172,9 @@ def test_an_engine_that_hangs_holds_up_neither_the_end_nor_the_events(tmp_path: 
     assert not pipeline.stop()
     assert time.monotonic() - began < 8
     assert not engine.is_closed, "closed while it ran"
-    assert pipeline.outlets.outbox is not None
+    assert pipeline.outputs.outbox is not None
     with pytest.raises(Exception, match="closed"):
-        pipeline.outlets.outbox.recent(1)
+        pipeline.outputs.outbox.recent(1)
 
 
 def test_a_model_whose_end_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,8 +201,8 @@ def test_counts_that_cannot_be_kept_skip_no_other_step_of_the_end(
     (model,) = pipeline.models.values()
     closed = threading.Event()
     monkeypatch.setattr(model.engine, "close", closed.set)
-    for lane in pipeline.lanes.values():
-        monkeypatch.setattr(lane.follower, "save", no_room)
+    for stream in pipeline.streams.values():
+        monkeypatch.setattr(stream.analysis, "save", no_room)
     pipeline.start()
     wait_for(lambda: min(emitted(pipeline).values()) > 2, 20, "first pictures")
     assert pipeline.remove_stream("cam0")
@@ -222,7 +222,7 @@ def test_a_model_that_cannot_be_closed_skips_no_other_step_of_the_end(
 
     ended = threading.Event()
     monkeypatch.setattr(model.engine, "close", fail)
-    monkeypatch.setattr(pipeline.outlets, "stop", lambda deadline_s: ended.set())
+    monkeypatch.setattr(pipeline.outputs, "stop", lambda deadline_s: ended.set())
     pipeline.start()
     assert not pipeline.stop()
     assert ended.is_set()

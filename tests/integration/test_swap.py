@@ -405,10 +405,10 @@ def running(good: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def check_nothing_lost(pipeline: Pipeline, folder: Path) -> int:
     """Every captured frame came out exactly once, in order; how many there were."""
     total = 0
-    for name, lane in pipeline.lanes.items():
+    for name, stream in pipeline.streams.items():
         lines = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
         assert [line["seq"] for line in lines] == list(range(len(lines)))
-        counts = lane.counters.snapshot()
+        counts = stream.metrics.counters.snapshot()
         drops = sum(count for cause, count in counts.items() if cause.startswith("drop_"))
         assert counts["captured"] == counts["emitted"] + drops
         # only what came in the moment of the stop
@@ -420,12 +420,12 @@ def check_nothing_lost(pipeline: Pipeline, folder: Path) -> int:
 
 def swap_often(pipeline: Pipeline, models: list[Path], count: int) -> None:
     for number in range(count):
-        before = {name: lane.counters["emitted"] for name, lane in pipeline.lanes.items()}
+        before = {name: stream.metrics.counters["emitted"] for name, stream in pipeline.streams.items()}
         report = pipeline.swap_model("model", models[number % len(models)], has_trial=False)
         assert report.outcome == "kept", report.reason
         # a swap may take less time than the outputs need for one frame
         deadline = time.monotonic() + 10
-        while any(pipeline.lanes[name].counters["emitted"] <= count for name, count in before.items()):
+        while any(pipeline.streams[name].metrics.counters["emitted"] <= count for name, count in before.items()):
             assert time.monotonic() < deadline, "both streams go on after the swap"
             time.sleep(0.0005)
 
@@ -467,9 +467,9 @@ def test_frames_on_which_a_new_model_fails_are_seen_by_the_old_one(good: Path, t
             engine.collect = lambda: {name: spoilt(name, values) for name, values in collect().items()}
 
     report = pipeline.swap_model("model", new, has_trial=False, on_phase=spoil)
-    before = pipeline.lanes["a"].counters["emitted"]
+    before = pipeline.streams["a"].metrics.counters["emitted"]
     deadline = time.monotonic() + 20
-    while pipeline.lanes["a"].counters["emitted"] < before + 5 and time.monotonic() < deadline:
+    while pipeline.streams["a"].metrics.counters["emitted"] < before + 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert pipeline.stop()
     assert not pipeline.failures()

@@ -105,14 +105,14 @@ def started_pipelines() -> Iterator[Callable[[Pipeline], Pipeline]]:
 
 def emitted(pipeline: Pipeline) -> dict[str, int]:
     """Stream → frames that came out."""
-    return {name: lane.counters["emitted"] for name, lane in pipeline.lanes.items()}
+    return {name: stream.metrics.counters["emitted"] for name, stream in pipeline.streams.items()}
 
 
 def unaccounted(pipeline: Pipeline) -> dict[str, int]:
     """Stream → frames that vanished without being counted; all zero once the pipeline has stopped."""
     missing = {}
-    for name, lane in pipeline.lanes.items():
-        counts = lane.counters.snapshot()
+    for name, stream in pipeline.streams.items():
+        counts = stream.metrics.counters.snapshot()
         drops = sum(count for cause, count in counts.items() if cause.startswith("drop_"))
         missing[name] = counts.get("captured", 0) - counts.get("emitted", 0) - drops
     return missing

@@ -52,7 +52,7 @@ def report(name: str, **figures: object) -> None:
 
 
 def dropped(pipeline: Pipeline) -> int:
-    counts = [lane.counters.snapshot() for lane in pipeline.lanes.values()]
+    counts = [stream.metrics.counters.snapshot() for stream in pipeline.streams.values()]
     return sum(number for count in counts for cause, number in count.items() if cause.startswith("drop_"))
 
 
@@ -113,20 +113,22 @@ def test_a_thousand_reconnects_leave_everything_flat(server: RtspServer, tmp_pat
         record={"folder": tmp_path / "recordings", "segment_s": 60, "max_gb": 0.01},
     )
     pipeline.start()
-    (lane,) = pipeline.lanes.values()
-    recording = pipeline.outlets.recordings["cam0"]
+    (stream,) = pipeline.streams.values()
+    recording = pipeline.outputs.recordings["cam0"]
 
     def num_recorded() -> int:
         return int(str(recording.stats().get("frames", 0)))
 
-    wait_for(lambda: lane.counters["emitted"] > 3 and num_recorded() > 3, 30, "first pictures")
+    wait_for(lambda: stream.metrics.counters["emitted"] > 3 and num_recorded() > 3, 30, "first pictures")
     held, back_s, recorded_s = [], [], []
     for _ in range(round(1000 * SHARE)):
         server.kill()
-        wait_for(lambda: lane.state in ("backing_off", "connecting"), 20, "the loss is noticed")
-        last, last_recorded = lane.counters["emitted"], num_recorded()
+        wait_for(lambda: stream.status.state in ("backing_off", "connecting"), 20, "the loss is noticed")
+        last, last_recorded = stream.metrics.counters["emitted"], num_recorded()
         server.start()
-        back_s.append(wait_for(lambda last=last: lane.counters["emitted"] > last, 30, "pictures after the restart"))
+        back_s.append(
+            wait_for(lambda last=last: stream.metrics.counters["emitted"] > last, 30, "pictures after the restart")
+        )
         more_s = wait_for(lambda last=last_recorded: num_recorded() > last, 30, "the recording goes on")
         recorded_s.append(back_s[-1] + more_s)
         held.append(holdings())
@@ -158,8 +160,8 @@ def test_a_thousand_cameras_come_and_go(tmp_path: Path) -> None:
     stream = pipeline.config.streams[0].model_copy(update={"name": "guest"})
     held = []
     for _ in range(round(1000 * SHARE)):
-        lane = pipeline.add_stream(stream)
-        wait_for(lambda lane=lane: lane.counters["emitted"] > 0, 20, "a picture of the guest")
+        stream = pipeline.add_stream(stream)
+        wait_for(lambda stream=stream: stream.metrics.counters["emitted"] > 0, 20, "a picture of the guest")
         assert pipeline.remove_stream("guest")
         held.append(holdings())
     warm, growth = held[len(held) // 10], memory_growth(held)

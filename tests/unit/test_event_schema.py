@@ -22,7 +22,7 @@ from edge.errors import SinkError
 from edge.events.outbox import Outbox
 from edge.events.schema import EnvelopeMaker, ModelFacts, Place, event_schema
 from edge.events.snapshots import Snapshots
-from edge.events.writer import CAPACITY, MAX_PICTURES, EventDesk
+from edge.events.writer import CAPACITY, MAX_PICTURES, EventWriter
 from edge.metrics.clock import WallClock
 from edge.sinks.events import EventSink
 from edge.sinks.mqtt import EVENT_KINDS
@@ -44,7 +44,7 @@ def bodies(outbox: Outbox) -> list[dict[str, Any]]:
     return [json.loads(event.body) for event in outbox.recent(10**6)][::-1]
 
 
-def written(desk: EventDesk) -> None:
+def written(desk: EventWriter) -> None:
     desk.close()
     desk.run(threading.Event())
 
@@ -99,7 +99,7 @@ def test_an_id_is_made_of_what_happened_and_differs_in_every_way() -> None:
 def test_two_runs_never_share_an_id(tmp_path: Path) -> None:
     for _ in range(2):
         outbox = Outbox(tmp_path / "e.db", [])
-        desk = EventDesk(outbox)
+        desk = EventWriter(outbox)
         desk.report(result(), None)
         written(desk)
         found = {body["id"] for body in bodies(outbox)}
@@ -109,7 +109,7 @@ def test_two_runs_never_share_an_id(tmp_path: Path) -> None:
 
 def test_the_desk_keeps_events_with_picture_model_and_clip(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "e.db", [])
-    desk = EventDesk(outbox, Snapshots(tmp_path / "pictures", 10**7))
+    desk = EventWriter(outbox, Snapshots(tmp_path / "pictures", 10**7))
     sink = EventSink(desk, "door", lambda: MODEL, lambda _: "/clips/1.mp4")
     shown = np.full((48, 64, 3), 200, np.uint8)
     sink.write(result(num_events=2, pts_ns=1_500_000_000), lambda: shown)
@@ -134,7 +134,7 @@ def test_the_desk_keeps_events_with_picture_model_and_clip(tmp_path: Path) -> No
 
 def test_a_desk_that_is_not_served_stays_bounded_and_counts(tmp_path: Path) -> None:
     outbox = Outbox(tmp_path / "e.db", [])
-    desk = EventDesk(outbox, Snapshots(tmp_path / "pictures", 10**7))
+    desk = EventWriter(outbox, Snapshots(tmp_path / "pictures", 10**7))
     num_drawn = 0
 
     def picture() -> Any:
@@ -154,7 +154,7 @@ def test_a_desk_that_is_not_served_stays_bounded_and_counts(tmp_path: Path) -> N
 def test_an_outbox_that_fails_for_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edge.events.writer.RETRY_S", 0.01)
     outbox = Outbox(tmp_path / "e.db", [])
-    desk = EventDesk(outbox)
+    desk = EventWriter(outbox)
     outbox._database.execute("PRAGMA query_only = 1")
     for seq in range(3):
         desk.report(result(seq), None)

@@ -14,7 +14,7 @@ from edge.config.load import parse_config
 from edge.daemon.governor import CALM_LOOKS, SHARES, Governor
 from edge.diagnose.gpu_stats import DeviceFacts, gpu_facts, sysfs_facts
 from edge.errors import ConfigError
-from edge.pipeline.stream import Lane
+from edge.pipeline.stream import Stream
 from edge.types import Frame
 
 
@@ -80,9 +80,9 @@ class Device:
         }
         config = parse_config(raw, where="x")
         follower = SimpleNamespace()
-        self.lanes = {stream.name: Lane(stream, "m", None, follower) for stream in config.streams}  # type: ignore[arg-type]
+        self.streams = {stream.name: Stream(stream, "m", None, follower) for stream in config.streams}  # type: ignore[arg-type]
         self.facts = DeviceFacts(temperature_c=50.0)
-        self.governor = Governor(GovernorSettings(enabled=True, **settings), lambda: self.lanes, lambda: self.facts)
+        self.governor = Governor(GovernorSettings(enabled=True, **settings), lambda: self.streams, lambda: self.facts)
 
     def look(
         self, temperature_c: float, times: int = 1, power_w: float | None = None, is_throttled: bool = False
@@ -124,20 +124,20 @@ def test_power_and_throttling_count_too(power_w: float, is_throttled: bool, shar
 def test_only_live_streams_are_held_back_and_never_below_the_least_rate() -> None:
     device = Device(min_fps=8)
     device.look(120, 50)
-    assert device.lanes["a"].held_fps == 8
-    assert device.lanes["b"].held_fps is None
+    assert device.streams["a"].held_fps == 8
+    assert device.streams["b"].held_fps is None
     device.look(20, 50)
-    assert device.lanes["a"].held_fps is None
+    assert device.streams["a"].held_fps is None
 
 
 @pytest.mark.parametrize(("held_fps", "expected"), [(None, 300), (15.0, 150), (10.0, 100), (7.0, 70)])
 def test_a_held_stream_keeps_its_rate(held_fps: float | None, expected: int) -> None:
-    lane = Device().lanes["a"]
-    lane.held_fps = held_fps
+    stream = Device().streams["a"]
+    stream.held_fps = held_fps
     image = np.zeros((2, 2, 3), np.uint8)
     rng = np.random.default_rng(1)
     times = [round((number + rng.uniform(-0.2, 0.2)) * 1e9 / 30) + 10**9 for number in range(300)]
-    passed = sum(not lane.is_held_back(Frame("a", 0, number, time, None, image)) for number, time in enumerate(times))
+    passed = sum(not stream.is_held_back(Frame("a", 0, number, time, None, image)) for number, time in enumerate(times))
     assert passed == pytest.approx(expected, rel=0.06)
 
 

@@ -111,7 +111,7 @@ def test_a_configuration_over_its_budget_is_refused_before_it_runs(tmp_path: Pat
     with pytest.raises(ConfigError, match=r"memory_budget_mb = 400: .* can need \d+ MB; the largest part is 19\d MB"):
         Pipeline(loaded)
     fitting = loaded.model_copy(update={"memory_budget_mb": plan(loaded).total_mb + 1})
-    assert Pipeline(fitting).lanes
+    assert Pipeline(fitting).streams
 
 
 def reader(limit: RingLimit) -> RingReader:

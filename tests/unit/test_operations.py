@@ -30,17 +30,17 @@ class Line:
         self.config = config
         self.started_ns = 0
         self.models = {model.name: None for model in config.models}
-        self.lanes = {stream.name: SimpleNamespace(config=stream) for stream in config.streams}
+        self.streams = {stream.name: SimpleNamespace(config=stream) for stream in config.streams}
         self.swap: Callable[[Path], None] = lambda path: None
         self.add: Callable[[Any], None] = lambda stream: None
 
     def add_stream(self, stream: Any) -> None:
         self.add(stream)
-        self.lanes[stream.name] = SimpleNamespace(config=stream)
+        self.streams[stream.name] = SimpleNamespace(config=stream)
         self._note()
 
     def remove_stream(self, name: str) -> bool:
-        del self.lanes[name]
+        del self.streams[name]
         self._note()
         return True
 
@@ -51,7 +51,7 @@ class Line:
         return SwapReport(name, str(path), "kept", "", "probation")
 
     def _note(self) -> None:
-        streams = tuple(lane.config for lane in self.lanes.values())
+        streams = tuple(stream.config for stream in self.streams.values())
         self.config = self.config.model_copy(update={"streams": streams})
 
 
@@ -151,7 +151,7 @@ def test_a_stream_that_cannot_begin_for_want_of_disk_leaves_the_old_one(site: Si
     site.do()
     failed = site.operations.config_state()["last_reload"]["failed"]
     assert "stream a was not begun anew" in failed[0] and "No space left" in failed[0]
-    assert set(site.line.lanes) == {"a"}
+    assert set(site.line.streams) == {"a"}
     # the file still asks for it
     site.line.add = lambda stream: None
     assert site.reloader.reload().applied == ["stream a was begun anew"]

@@ -14,14 +14,14 @@ import pytest
 from edge.config.load import parse_config
 from edge.config.schema import Config
 from edge.daemon.reload import Reloader, changes_between
-from edge.daemon.state import StartBook, keep_good, keep_swapped, load_or_last_good, with_swapped
+from edge.daemon.state import CrashLoopGuard, keep_good, keep_swapped, load_or_last_good, with_swapped
 from edge.daemon.watchdog import Watchdog
 from edge.diagnose.explain import CAUSES, explain, loads
 from edge.errors import ConfigError, EdgeError
 from edge.metrics.stages import CAPTURE_STAGES, DROP_CAUSES, INFERENCE_STAGES, OUTPUT_STAGES, STAGES
 from edge.pipeline.pipeline import Pipeline
-from edge.pipeline.progress import Mark, marks_of
-from edge.pipeline.stream import Lane
+from edge.pipeline.progress import Progress, progress_of
+from edge.pipeline.stream import Stream
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import tiny_model
@@ -136,19 +136,19 @@ def text_of(folder: Path, *, more: str = "", **sources: str) -> str:
 
 def wait_for_frames(pipeline: Pipeline, name: str, count: int = 3) -> None:
     deadline = time.monotonic() + 20
-    wanted = pipeline.lanes[name].counters["emitted"] + count
-    while pipeline.lanes[name].counters["emitted"] < wanted:
+    wanted = pipeline.streams[name].metrics.counters["emitted"] + count
+    while pipeline.streams[name].metrics.counters["emitted"] < wanted:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
 def test_only_the_changed_stream_begins_anew(running: tuple[Pipeline, Reloader, Path], tmp_path: Path) -> None:
     pipeline, reloader, path = running
-    lane = pipeline.lanes["a"]
+    stream = pipeline.streams["a"]
     path.write_text(text_of(tmp_path, a=SCENE, b=SCENE.replace("seed=1", "seed=2"), c=SCENE))
     report = reloader.reload()
     assert report.applied == ["stream b was begun anew", "stream c was added"]
-    assert pipeline.lanes["a"] is lane
+    assert pipeline.streams["a"] is stream
     for name in ("a", "b", "c"):
         wait_for_frames(pipeline, name)
     assert reloader.reload().applied == []
@@ -160,7 +160,7 @@ def test_every_stream_can_be_replaced(running: tuple[Pipeline, Reloader, Path], 
     path.write_text(text_of(tmp_path, c=SCENE))
     assert reloader.reload().failed == []
     wait_for_frames(pipeline, "c")
-    assert set(pipeline.lanes) == {"c"}
+    assert set(pipeline.streams) == {"c"}
 
 
 def test_a_stream_that_cannot_begin_leaves_the_old_one(
@@ -181,12 +181,12 @@ def test_a_stream_that_cannot_begin_leaves_the_old_one(
 @pytest.mark.parametrize("text", ["[model", "version = 1", '[model]\npath = "m"\n[[streams]]\nnam = "a"\n', "\x00"])
 def test_a_broken_file_changes_nothing(text: str, running: tuple[Pipeline, Reloader, Path]) -> None:
     pipeline, reloader, path = running
-    lanes = dict(pipeline.lanes)
+    streams = dict(pipeline.streams)
     path.write_text(text)
     report = reloader.reload()
     assert report.refused
     assert not report.applied
-    assert dict(pipeline.lanes) == lanes
+    assert dict(pipeline.streams) == streams
 
 
 def test_a_class_that_the_model_does_not_know_is_refused_and_the_line_goes_on(
@@ -210,7 +210,7 @@ def test_a_size_in_which_a_zone_cannot_work_stops_no_camera(
     assert reloader.reload().applied == ["stream c was added"]
     for name in ("a", "b", "c"):
         wait_for_frames(pipeline, name)
-    assert "must lie in the frame of 96x64 pixels" in str(pipeline.lanes["c"].stats()["analytics_fault"])
+    assert "must lie in the frame of 96x64 pixels" in str(pipeline.streams["c"].stats()["analytics_fault"])
 
 
 def test_a_reload_whose_counts_cannot_be_written_loses_no_camera(
@@ -278,15 +278,15 @@ def test_a_crash_loop_becomes_slow_and_a_clean_end_forgets_it(tmp_path: Path) ->
     now = [1000.0]
     delays = []
     for _ in range(12):
-        delays.append(StartBook(tmp_path, lambda: now[0]).begin())
+        delays.append(CrashLoopGuard(tmp_path, lambda: now[0]).begin())
         now[0] += 2
     assert delays == [0, 0, 0, 2, 4, 8, 16, 32, 64, 120, 120, 120]
-    StartBook(tmp_path, lambda: now[0]).end()
-    assert StartBook(tmp_path, lambda: now[0]).begin() == 0
+    CrashLoopGuard(tmp_path, lambda: now[0]).end()
+    assert CrashLoopGuard(tmp_path, lambda: now[0]).begin() == 0
     # rare crashes are no loop
     for _ in range(10):
         now[0] += 600
-        assert StartBook(tmp_path, lambda: now[0]).begin() == 0
+        assert CrashLoopGuard(tmp_path, lambda: now[0]).begin() == 0
 
 
 # watchdog
@@ -295,35 +295,35 @@ def test_a_crash_loop_becomes_slow_and_a_clean_end_forgets_it(tmp_path: Path) ->
 class Stages:
     """Stages whose marks the test sets, on a clock that it turns."""
 
-    def __init__(self, **marks: Mark) -> None:
+    def __init__(self, **marks: Progress) -> None:
         self.marks = dict(marks)
         self.now_s = 100.0
         self.watchdog = Watchdog(lambda: self.marks, lambda: self.now_s)
 
-    def after(self, seconds: float, **marks: Mark) -> bool:
+    def after(self, seconds: float, **marks: Progress) -> bool:
         self.now_s += seconds
         self.marks.update(marks)
         return self.watchdog.may_feed()
 
 
 def test_progress_of_every_stage_feeds() -> None:
-    stages = Stages(a=Mark(0, True), b=Mark(0, True))
-    assert stages.after(0.25, a=Mark(1, True), b=Mark(1, True))
-    assert not stages.after(0.25, a=Mark(2, True))
-    assert stages.after(0.25, b=Mark(2, True))
+    stages = Stages(a=Progress(0, True), b=Progress(0, True))
+    assert stages.after(0.25, a=Progress(1, True), b=Progress(1, True))
+    assert not stages.after(0.25, a=Progress(2, True))
+    assert stages.after(0.25, b=Progress(2, True))
 
 
 def test_one_stuck_stage_is_enough_whatever_the_others_do() -> None:
-    stages = Stages(a=Mark(0, True), b=Mark(0, True))
-    stages.after(0.25, a=Mark(1, True), b=Mark(1, True))
-    assert not any(stages.after(0.25, a=Mark(number, True)) for number in range(2, 100))
+    stages = Stages(a=Progress(0, True), b=Progress(0, True))
+    stages.after(0.25, a=Progress(1, True), b=Progress(1, True))
+    assert not any(stages.after(0.25, a=Progress(number, True)) for number in range(2, 100))
     assert stages.watchdog.stuck() == "b has made no progress for 24 s"
-    assert stages.after(0.25, b=Mark(2, False), a=Mark(100, False))
+    assert stages.after(0.25, b=Progress(2, False), a=Progress(100, False))
     assert stages.watchdog.stuck() is None
 
 
 def test_idle_stages_and_those_that_have_gone_keep_nobody_from_feeding() -> None:
-    stages = Stages(a=Mark(0, False), b=Mark(0, True))
+    stages = Stages(a=Progress(0, False), b=Progress(0, True))
     stages.after(1.0)
     assert not stages.after(50.0)
     del stages.marks["b"]
@@ -332,18 +332,18 @@ def test_idle_stages_and_those_that_have_gone_keep_nobody_from_feeding() -> None
 
 
 def test_a_stage_may_take_as_long_as_it_was_given() -> None:
-    stages = Stages(camera=Mark(0, True, limit_s=15))
+    stages = Stages(camera=Progress(0, True, limit_s=15))
     stages.after(1.0)
     assert stages.after(14.0)
     assert not stages.after(2.0)
     assert stages.watchdog.stuck() == "camera has made no progress for 16 s"
 
 
-def lane(**stream: Any) -> Lane:
-    found = config({"a": {"source": "rtsp://x/1", **stream}}).streams[0]
-    lane = Lane(found, "m", None, SimpleNamespace())  # type: ignore[arg-type]
-    lane.state = "streaming"
-    return lane
+def watched_stream(**settings: Any) -> Stream:
+    found = config({"a": {"source": "rtsp://x/1", **settings}}).streams[0]
+    stream = Stream(found, "m", None, SimpleNamespace())  # type: ignore[arg-type]
+    stream.status.state = "streaming"
+    return stream
 
 
 @pytest.mark.parametrize(
@@ -357,10 +357,10 @@ def lane(**stream: Any) -> Lane:
 )
 def test_pictures_that_are_held_back_as_configured_are_no_reason_to_starve(stream: Any, gap_s: float) -> None:
     """A camera that is well gives a picture every ``gap_s``; one that gives none for three times as long hangs."""
-    watched, now_s = lane(**stream), [0.0]
-    watchdog = Watchdog(lambda: marks_of({"a": watched}, 0, {}), lambda: now_s[0])
+    watched, now_s = watched_stream(**stream), [0.0]
+    watchdog = Watchdog(lambda: progress_of({"a": watched}, 0, {}), lambda: now_s[0])
     for _ in range(4):
-        watched.counters.add("captured")
+        watched.metrics.counters.add("captured")
         assert watchdog.may_feed()
         now_s[0] += gap_s
         assert watchdog.may_feed()

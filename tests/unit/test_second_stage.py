@@ -19,7 +19,7 @@ from edge.config.schema import Config
 from edge.errors import ConfigError, EngineError
 from edge.model import open_model
 from edge.overlay.overlay import Overlay, StreamState
-from edge.pipeline.analysis import Follower, labelled
+from edge.pipeline.analysis import StreamAnalysis, labelled
 from edge.pipeline.memory_plan import plan_memory
 from edge.result_json import ResultEncoder
 from edge.second_stage.classifier import MAX_WAITING, CropClassifier, StreamView
@@ -82,15 +82,15 @@ def until(is_true: Callable[[], bool], timeout_s: float = 10) -> None:
 
 def test_a_file_has_its_labels_in_the_same_frame(classifier: CropClassifier) -> None:
     view = view_of(classifier, is_waiting=True)
-    assert names(view.see(frame(0), tracks(1, 2))) == {1: "blue", 2: "red"}
+    assert names(view.label(frame(0), tracks(1, 2))) == {1: "blue", 2: "red"}
     assert classifier.num_batches == 1, "both crops go in one batch"
-    view.see(frame(1), tracks(1, 2))
+    view.label(frame(1), tracks(1, 2))
     assert classifier.num_answered == 2, "a second look so soon is not needed"
 
 
 def test_a_camera_never_waits_and_has_its_labels_later(classifier: CropClassifier) -> None:
     view = view_of(classifier, is_waiting=False)
-    assert view.see(frame(0), tracks(1, 2)) == {}, "nobody answers yet, and the frame goes on"
+    assert view.label(frame(0), tracks(1, 2)) == {}, "nobody answers yet, and the frame goes on"
     stopping = threading.Event()
     thread = threading.Thread(target=classifier.run, args=(stopping,))
     thread.start()
@@ -98,13 +98,13 @@ def test_a_camera_never_waits_and_has_its_labels_later(classifier: CropClassifie
     stopping.set()
     thread.join(5)
     assert not thread.is_alive()
-    assert names(view.see(frame(1), tracks(1, 2))) == {1: "blue", 2: "red"}
+    assert names(view.label(frame(1), tracks(1, 2))) == {1: "blue", 2: "red"}
 
 
 def test_one_batch_serves_several_cameras_and_each_gets_its_own_answers(classifier: CropClassifier) -> None:
     views = {name: view_of(classifier, name, is_waiting=False) for name in ("door", "yard")}
     for name, ids in (("door", (1, 2)), ("yard", (2, 1))):
-        views[name].see(frame(0, name), tracks(*ids))
+        views[name].label(frame(0, name), tracks(*ids))
     stopping = threading.Event()
     thread = threading.Thread(target=classifier.run, args=(stopping,))
     thread.start()
@@ -112,8 +112,8 @@ def test_one_batch_serves_several_cameras_and_each_gets_its_own_answers(classifi
     stopping.set()
     thread.join(5)
     assert (classifier.num_batches, classifier.num_answered) == (1, 4)
-    assert names(views["door"].see(frame(1), tracks(1, 2))) == {1: "blue", 2: "red"}
-    assert names(views["yard"].see(frame(1, "yard"), tracks(2, 1))) == {2: "blue", 1: "red"}
+    assert names(views["door"].label(frame(1), tracks(1, 2))) == {1: "blue", 2: "red"}
+    assert names(views["yard"].label(frame(1, "yard"), tracks(2, 1))) == {2: "blue", 1: "red"}
 
 
 class _Broken:
@@ -130,24 +130,24 @@ class _Broken:
 def test_an_engine_that_fails_costs_the_labels_only(tmp_path: Path, is_waiting: bool) -> None:
     classifier = CropClassifier("colour", _Broken(open_model(colour_classifier(tmp_path / "c.onnx"))))  # type: ignore[arg-type]
     view = view_of(classifier, is_waiting=is_waiting)
-    assert view.see(frame(0), tracks(1)) == {}
+    assert view.label(frame(0), tracks(1)) == {}
     classifier.run(threading.Event())
     assert classifier.is_broken
-    assert view.see(frame(1), tracks(1, 2)) == {}
+    assert view.label(frame(1), tracks(1, 2)) == {}
     assert len(classifier._queue) == 0, "nothing waits for an engine that will not answer"
 
 
 def test_what_waits_is_bounded_in_number_and_size(classifier: CropClassifier) -> None:
     view = view_of(classifier, is_waiting=False)
     for number in range(MAX_WAITING + 20):
-        view.see(frame(number), tracks(number + 1))
+        view.label(frame(number), tracks(number + 1))
     assert len(classifier._queue) == MAX_WAITING and classifier.num_dropped == 20
     assert all(max(request.image.shape[:2]) <= 32 for request in classifier._queue.take(MAX_WAITING))
 
 
 def test_a_stream_that_was_removed_is_forgotten(classifier: CropClassifier) -> None:
     view = view_of(classifier, is_waiting=False)
-    view.see(frame(0), tracks(1))
+    view.label(frame(0), tracks(1))
     del view
     assert len(classifier._views) == 0
     stopping = threading.Event()
@@ -195,14 +195,14 @@ class _SameBoxes:
 
 
 def test_the_follower_puts_labels_into_results(classifier: CropClassifier) -> None:
-    follower = Follower(
+    follower = StreamAnalysis(
         "door",
         CLASSES,
         tracker=_SameBoxes(),
         settings=AnalyticsSettings(),
         second_stage=view_of(classifier, is_waiting=True),
     )
-    found = follower.follow(frame(0), Detections.empty(), {})
+    found = follower.update(frame(0), Detections.empty(), {})
     assert names(found.labels) == {1: "blue", 2: "red"}
     assert found.stage_ns["second_stage"] > 0
 

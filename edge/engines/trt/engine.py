@@ -20,7 +20,7 @@ from edge.engines.trt.api import TensorRt, load
 from edge.engines.trt.plan_header import read_plan
 from edge.engines.trt.preflight import Environment, check_engine, check_input, find_environment
 from edge.engines.trt.runtime import LoadedPlan
-from edge.engines.trt.slot import Layout, Slot
+from edge.engines.trt.slot import BatchSlot, Layout
 from edge.errors import MissingError
 from edge.interfaces import TensorInfo
 from edge.models.manifest import Manifest
@@ -74,10 +74,10 @@ class TrtEngine:
         self.is_fixed_batch = all(profile.min_batch == profile.max_batch == self.max_batch for profile in profiles)
         kernels = self._load_kernels(path.name, find_kernels)
         layout = Layout(self._plan, self.inputs[0], self.outputs, profiles, use_graphs, kernels, manifest)
-        self._slots = [Slot(self._driver, layout) for _ in range(BATCHES_IN_FLIGHT)]
+        self._slots = [BatchSlot(self._driver, layout) for _ in range(BATCHES_IN_FLIGHT)]
         self._preprocessor = None if self._slots[0].takes_frames else Preprocessor(manifest.input, self.max_batch)
         self._free = deque(self._slots)
-        self._busy: deque[Slot] = deque()
+        self._busy: deque[BatchSlot] = deque()
         self._is_lost = False
 
     @property
@@ -151,7 +151,7 @@ class TrtEngine:
         self._driver.close()
 
     @contextmanager
-    def _next_slot(self, num_frames: int) -> Iterator[Slot]:
+    def _next_slot(self, num_frames: int) -> Iterator[BatchSlot]:
         """A slot to start a batch in; it is in flight if the block ends well."""
         if not 0 < num_frames <= self.max_batch:
             raise ValueError(f"expected 1 to {self.max_batch} frames, found {num_frames}")

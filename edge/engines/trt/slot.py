@@ -50,7 +50,7 @@ class Layout:
         return max(profile.max_batch for profile in self.profiles)
 
 
-class Slot:
+class BatchSlot:
     """One batch in flight; ``start`` or ``start_frames``, then ``finish``."""
 
     def __init__(self, driver: Driver, layout: Layout) -> None:

@@ -52,14 +52,14 @@ class ShadowTap:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._batch: ShadowBatch | None = None
-        self._is_hungry = False
+        self._is_waiting = False
 
     def offer(self, frames: Sequence[Frame], predictions: Sequence[Prediction], infer_ns: int) -> None:
         """Called by the inference thread after every batch."""
         with self._changed:
-            if not self._is_hungry:
+            if not self._is_waiting:
                 return
-            self._is_hungry = False
+            self._is_waiting = False
         # copies: a held frame would hold a slot of its camera's ring
         copies = [replace(frame, image=frame.image.copy()) for frame in frames]
         with self._changed:
@@ -69,7 +69,7 @@ class ShadowTap:
     def take(self, timeout_s: float) -> ShadowBatch | None:
         """The next batch that the inference thread has; None if there is none in time."""
         with self._changed:
-            self._is_hungry = True
+            self._is_waiting = True
             self._changed.wait_for(lambda: self._batch is not None, timeout_s)
             batch, self._batch = self._batch, None
             return batch

@@ -17,7 +17,7 @@ from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
 from edge.metrics.stages import DropCause
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
-from edge.sources.health import Change
+from edge.sources.health import HealthChange
 from edge.sources.isolation.packet_wire import PacketReceiver
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit, RingReader, receive, send
@@ -64,7 +64,7 @@ class IsolatedSource:
         self._ring: RingReader | None = None
         self._packets = None if packets is None else PacketReceiver(packets)
         self._drops: Counter[DropCause] = Counter()
-        self._changes: list[Change] = []
+        self._changes: list[HealthChange] = []
         self.captured_ns = 0
         self._is_ended = False
         self._weigh_at_s = 0.0
@@ -100,7 +100,7 @@ class IsolatedSource:
         taken, self._drops = dict(self._drops), Counter()
         return taken
 
-    def take_changes(self) -> list[Change]:
+    def take_changes(self) -> list[HealthChange]:
         """What changed in the camera's health since the last call."""
         taken, self._changes = self._changes, []
         return taken
@@ -164,7 +164,7 @@ class IsolatedSource:
         elif message["kind"] == "packet" and self._packets is not None:
             self._packets.take(message)
         self._drops.update(message.get("drops", {}))
-        self._changes += [Change(kind, data) for kind, data in message.get("changes", ())]
+        self._changes += [HealthChange(kind, data) for kind, data in message.get("changes", ())]
         return message
 
     def _refuse_overweight(self) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.pipeline.latest_frames import LatestFrames, Slot
+from edge.pipeline.latest_frames import LatestFrames, StreamSlot
 from edge.threads.drop_queue import DropQueue
 from edge.types import Frame
 
@@ -19,14 +19,16 @@ def frame(stream: str, seq: int) -> Frame:
     return Frame(stream, 0, seq, seq, None, IMAGE)
 
 
-def make(streams: dict[str, str], *, is_lossless: bool = False) -> tuple[LatestFrames, dict[str, Slot], Counter[str]]:
+def make(
+    streams: dict[str, str], *, is_lossless: bool = False
+) -> tuple[LatestFrames, dict[str, StreamSlot], Counter[str]]:
     """LatestFrames with these streams (name → group), their handles, and a count of drops."""
     latest, drops = LatestFrames(), Counter[str]()
     slots = {name: add(latest, name, group, drops, is_lossless=is_lossless) for name, group in streams.items()}
     return latest, slots, drops
 
 
-def add(latest: LatestFrames, name: str, group: str, drops: Counter[str], *, is_lossless: bool = False) -> Slot:
+def add(latest: LatestFrames, name: str, group: str, drops: Counter[str], *, is_lossless: bool = False) -> StreamSlot:
     return latest.add(name, group=group, is_lossless=is_lossless, on_drop=lambda gone: drops.update([gone.stream]))
 
 

@@ -17,10 +17,11 @@ from edge.config.schema import Config
 from edge.errors import ConfigError
 from edge.models.manifest import Manifest
 from edge.overlay.overlay import Overlay
-from edge.pipeline.build import make_lane
+from edge.pipeline.build import Shared
+from edge.pipeline.latest_frames import LatestFrames
 from edge.pipeline.output import OutputWorker
-from edge.pipeline.shared_outputs import Outlets
-from edge.pipeline.stream import Lane
+from edge.pipeline.shared_outputs import SharedOutputs
+from edge.pipeline.stream import Stream
 from edge.second_stage.models import CropModels
 from edge.types import Detections, Event, Frame, Result
 
@@ -43,8 +44,15 @@ def config(folder: Path, **tables: Any) -> Config:
     return parse_config(raw, where="test")
 
 
-def lane_of(outlets: Outlets, chosen: Config) -> Lane:
-    return outlets.attach(make_lane(chosen.streams[0], chosen.models[0], MANIFEST, None, CropModels(chosen)))
+def shared_outputs(chosen: Config) -> SharedOutputs:
+    return SharedOutputs(chosen, lambda: [stream.name for stream in chosen.streams])
+
+
+def stream_of(outputs: SharedOutputs, chosen: Config) -> Stream:
+    shared = Shared(
+        chosen.model_copy(update={"state_dir": None}), LatestFrames(), outputs, CropModels(chosen), None, bool
+    )
+    return shared.stream(chosen.streams[0], chosen.models[0], MANIFEST)
 
 
 def result(seq: int, age_s: float = 0.0) -> Result:
@@ -53,43 +61,36 @@ def result(seq: int, age_s: float = 0.0) -> Result:
     return Result(frame, Detections.empty(), events=(Event("line_crossed", "door", captured_ns, seq),))
 
 
-def run_output(lane: Lane, outlets: Outlets, stopping: threading.Event) -> None:
-    worker = OutputWorker(
-        lane,
-        outlets.sinks(lane),
-        Overlay(["person"]),
-        lambda: None,
-        lambda lost: outlets.lost(lane, lost),
-    )
-    worker.run(stopping)
+def run_output(stream: Stream, outputs: SharedOutputs, stopping: threading.Event) -> None:
+    OutputWorker(stream, outputs.sinks(stream), Overlay(["person"]), lambda: None).run(stopping)
 
 
-def reported(outlets: Outlets) -> list[dict[str, Any]]:
+def reported(outputs: SharedOutputs) -> list[dict[str, Any]]:
     """The bodies in the outbox, in order of their frames, once everything is written."""
-    assert outlets.desk is not None
-    assert outlets.outbox is not None
-    outlets.desk.close()
-    outlets.desk.run(threading.Event())
-    bodies = [json.loads(event.body) for event in outlets.outbox.recent(99)]
-    outlets.outbox.close()
+    assert outputs.writer is not None
+    assert outputs.outbox is not None
+    outputs.writer.close()
+    outputs.writer.run(threading.Event())
+    bodies = [json.loads(event.body) for event in outputs.outbox.recent(99)]
+    outputs.outbox.close()
     return sorted(bodies, key=lambda body: body["seq"])
 
 
-def put_all(lane: Lane, results: list[Result]) -> None:
+def put_all(stream: Stream, results: list[Result]) -> None:
     for one in results:
-        lane.results.put(one)
-    lane.results.close()
+        stream.results.put(one)
+    stream.results.close()
 
 
 def test_results_that_are_dropped_because_the_output_is_slow_keep_their_events(tmp_path: Path) -> None:
     chosen = config(tmp_path, events={"snapshots": str(tmp_path / "pictures")})
-    outlets = Outlets(chosen)
-    lane = lane_of(outlets, chosen)
-    put_all(lane, [result(seq) for seq in range(5)])
-    run_output(lane, outlets, threading.Event())
-    bodies = reported(outlets)
+    outputs = shared_outputs(chosen)
+    stream = stream_of(outputs, chosen)
+    put_all(stream, [result(seq) for seq in range(5)])
+    run_output(stream, outputs, threading.Event())
+    bodies = reported(outputs)
     assert [body["seq"] for body in bodies] == [0, 1, 2, 3, 4]
-    assert lane.counters["drop_output_full"] == 3
+    assert stream.metrics.counters["drop_output_full"] == 3
     # what came out has a picture, what was dropped has none
     assert ["snapshot" in body["links"] for body in bodies] == [False, False, False, True, True]
     assert {body["model"]["name"] for body in bodies} == {"street"}
@@ -98,41 +99,41 @@ def test_results_that_are_dropped_because_the_output_is_slow_keep_their_events(t
 @pytest.mark.parametrize("age_s", [0.0, 120.0], ids=["stopped", "too old"])
 def test_results_that_never_come_out_keep_their_events(tmp_path: Path, age_s: float) -> None:
     chosen = config(tmp_path, events={})
-    outlets = Outlets(chosen)
-    lane = lane_of(outlets, chosen)
-    put_all(lane, [result(0, age_s), result(1, age_s)])
+    outputs = shared_outputs(chosen)
+    stream = stream_of(outputs, chosen)
+    put_all(stream, [result(0, age_s), result(1, age_s)])
     stopping = threading.Event()
     if not age_s:
         stopping.set()
-    run_output(lane, outlets, stopping)
-    assert [body["seq"] for body in reported(outlets)] == [0, 1]
-    assert lane.counters["emitted"] == 0
+    run_output(stream, outputs, stopping)
+    assert [body["seq"] for body in reported(outputs)] == [0, 1]
+    assert stream.metrics.counters["emitted"] == 0
 
 
 def test_an_event_names_the_clip_that_shows_it(tmp_path: Path) -> None:
     record = {"folder": str(tmp_path), "mode": "events", "reserve_mb": 0, "post_roll_s": 0}
     chosen = config(tmp_path, events={}, stream={"record": record})
-    outlets = Outlets(chosen)
-    lane = lane_of(outlets, chosen)
-    put_all(lane, [result(0)])
-    run_output(lane, outlets, threading.Event())
-    (body,) = reported(outlets)
+    outputs = shared_outputs(chosen)
+    stream = stream_of(outputs, chosen)
+    put_all(stream, [result(0)])
+    run_output(stream, outputs, threading.Event())
+    (body,) = reported(outputs)
     assert Path(body["links"]["clip"]).is_file()
-    assert outlets.recordings["door"].entries()[0].file == Path(body["links"]["clip"]).name
-    assert outlets.stats()["recordings"]["door"]["files"] == 1  # type: ignore[index]
+    assert outputs.recordings["door"].entries()[0].file == Path(body["links"]["clip"]).name
+    assert outputs.stats()["recordings"]["door"]["files"] == 1  # type: ignore[index]
 
 
 def test_dead_targets_hold_up_neither_the_frames_nor_the_end(tmp_path: Path) -> None:
     chosen = config(tmp_path, webhooks=[{"name": "a", "url": DEAD}, {"name": "b", "url": DEAD}])
-    outlets = Outlets(chosen)
-    lane = lane_of(outlets, chosen)
-    outlets.start()
-    put_all(lane, [result(0)])
+    outputs = shared_outputs(chosen)
+    stream = stream_of(outputs, chosen)
+    outputs.start()
+    put_all(stream, [result(0)])
     began = time.monotonic()
-    run_output(lane, outlets, threading.Event())
-    assert outlets.stop(time.monotonic() + 10)
+    run_output(stream, outputs, threading.Event())
+    assert outputs.stop(time.monotonic() + 10)
     assert time.monotonic() - began < 8
-    again = Outlets(chosen)
+    again = shared_outputs(chosen)
     assert again.outbox is not None
     assert again.outbox.counts() == {"kept": 1, "lost": 0, "waiting_a": 1, "waiting_b": 1}
     assert again.stop(0)
@@ -140,13 +141,13 @@ def test_dead_targets_hold_up_neither_the_frames_nor_the_end(tmp_path: Path) -> 
 
 def test_without_events_in_the_configuration_nothing_is_opened(tmp_path: Path) -> None:
     chosen = config(tmp_path)
-    outlets = Outlets(chosen)
-    lane = lane_of(outlets, chosen)
-    outlets.start()
-    assert outlets.sinks(lane) == []
-    outlets.lost(lane, result(0))
-    assert outlets.stats() == {"events": {}, "recordings": {}}
-    assert outlets.stop(0)
+    outputs = shared_outputs(chosen)
+    stream = stream_of(outputs, chosen)
+    outputs.start()
+    assert outputs.sinks(stream) == []
+    outputs.report_lost(stream, result(0))
+    assert outputs.stats() == {"events": {}, "recordings": {}}
+    assert outputs.stop(0)
     assert not list(tmp_path.iterdir())
 
 
@@ -181,4 +182,4 @@ def test_what_does_not_fit_is_said_at_the_start(
     }
     change(raw)
     with pytest.raises(ConfigError, match=message):
-        Outlets(parse_config(raw, where="test"))
+        shared_outputs(parse_config(raw, where="test"))

@@ -14,7 +14,7 @@ import pytest
 
 from edge.config.analytics import AnalyticsSettings
 from edge.errors import ConfigError
-from edge.pipeline.analysis import Follower
+from edge.pipeline.analysis import StreamAnalysis
 from edge.types import Detections, Frame, Result, Tracks
 
 CLASSES = ("person", "car")
@@ -51,7 +51,7 @@ class Camera:
     def __init__(self, state_file: Path | None = None, **line: Any) -> None:
         self.tracker = FeetTracker()
         settings = AnalyticsSettings.model_validate({"lines": [{**LINE, **line}]})
-        self.follower = Follower("door", CLASSES, tracker=self.tracker, settings=settings, state_file=state_file)
+        self.follower = StreamAnalysis("door", CLASSES, tracker=self.tracker, settings=settings, state_file=state_file)
         self.num_frames = 0
 
     def show(self, feet_y: float = 140, size: tuple[int, int] = SIZE) -> Result:
@@ -59,7 +59,7 @@ class Camera:
         self.num_frames += 1
         image = np.zeros((size[1], size[0], 3), np.uint8)
         frame = Frame("door", 0, self.num_frames, self.num_frames * 200_000_000, None, image)
-        return self.follower.follow(frame, Detections.empty(), {})
+        return self.follower.update(frame, Detections.empty(), {})
 
     def count(self) -> int:
         for feet_y in DOWN:
@@ -158,3 +158,16 @@ def test_schedules_follow_the_clock_that_the_follower_was_given() -> None:
     at_night = Camera(schedules=[{"start_at": "22:00", "end_at": "06:00", "time_zone": "UTC"}])
     at_night.follower.clock = lambda time_ns: datetime(2026, 11, 22, 23, tzinfo=timezone.utc)
     assert at_night.count() == 1
+
+
+def test_a_box_that_a_surer_one_covers_is_the_same_object_whatever_its_class() -> None:
+    van = np.array([[10, 10, 110, 110], [11, 10, 110, 110], [200, 10, 260, 110]], np.float32)
+    found = Detections(van, np.array([0.8, 0.9, 0.7], np.float32), np.array([0, 1, 1], np.int32))
+    frame = Frame("door", 0, 0, 0, None, np.zeros((240, 320, 3), np.uint8))
+    for duplicate_iou, classes in ((0.8, [1, 1]), (1.0, [0, 1, 1])):
+        analysis = StreamAnalysis(
+            "door", CLASSES, tracker=FeetTracker(), settings=AnalyticsSettings(), duplicate_iou=duplicate_iou
+        )
+        kept = analysis.update(frame, found, {}).prediction
+        assert isinstance(kept, Detections)
+        assert kept.class_id.tolist() == classes
