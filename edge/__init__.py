@@ -1,1 +1,110 @@
-"""Edgeloop's runtime: cameras in; boxes, tracks, events and pictures out. Runs without torch."""
+"""Edgeloop: cameras in; boxes, tracks, events and pictures out. Runs without torch.
+
+    with edge.open_model("yolo11n.onnx") as model:
+        found = model(image)                                    # (H, W, 3) uint8 BGR
+    for result in edge.track("clip.mp4", model="yolo11n.onnx", lines={"gate": ((0.1, 0.5), (0.9, 0.5))}):
+        print(result.tracks, result.events, result.counts)
+    edge.Pipeline(edge.load_config("edge.toml"), on_result=print).run()
+
+Every name here is loaded when it is first used, so that ``import edge`` costs next to nothing. All errors are
+``edge.EdgeError`` or, for wrong arguments, ``ValueError``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge.config.load import load_config
+    from edge.config.schema import Config
+    from edge.errors import (
+        ConfigError,
+        DataError,
+        EdgeError,
+        EngineError,
+        ManifestError,
+        MissingError,
+        ModelError,
+        SinkError,
+        SourceError,
+        UsageError,
+    )
+    from edge.model import Model, open_model
+    from edge.pipeline.pipeline import Pipeline
+    from edge.sinks.choose import open_sink
+    from edge.sources.reader import SourceReader, open_source
+    from edge.trackers.choose import open_tracker
+    from edge.tracking import track
+    from edge.types import Classification, Detections, Embedding, Event, Frame, Label, Result, Segmentation, Tracks
+
+    __version__: str
+
+_HOME = {
+    "edge.config.load": ("load_config",),
+    "edge.config.schema": ("Config",),
+    "edge.errors": (
+        *("EdgeError", "ConfigError", "DataError", "EngineError", "ManifestError", "MissingError", "ModelError"),
+        *("SinkError", "SourceError", "UsageError"),
+    ),
+    "edge.model": ("Model", "open_model"),
+    "edge.pipeline.pipeline": ("Pipeline",),
+    "edge.sinks.choose": ("open_sink",),
+    "edge.sources.reader": ("SourceReader", "open_source"),
+    "edge.tracking": ("track",),
+    "edge.trackers.choose": ("open_tracker",),
+    "edge.types": (
+        *("Classification", "Detections", "Embedding", "Event", "Frame", "Label", "Result", "Segmentation", "Tracks"),
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Classification",
+    "Config",
+    "ConfigError",
+    "DataError",
+    "Detections",
+    "EdgeError",
+    "Embedding",
+    "EngineError",
+    "Event",
+    "Frame",
+    "Label",
+    "ManifestError",
+    "MissingError",
+    "Model",
+    "ModelError",
+    "Pipeline",
+    "Result",
+    "Segmentation",
+    "SinkError",
+    "SourceError",
+    "SourceReader",
+    "Tracks",
+    "UsageError",
+    "__version__",
+    "load_config",
+    "open_model",
+    "open_sink",
+    "open_source",
+    "open_tracker",
+    "track",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("edgeloop")
+    elif name in _MODULE_OF:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    else:
+        raise AttributeError(f"module 'edge' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

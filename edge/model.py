@@ -9,7 +9,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, overload
+
+import numpy as np
 
 from edge.engines.ahead import AheadEngine
 from edge.engines.choose import open_engine
@@ -18,15 +20,15 @@ from edge.engines.pinning import pinned
 from edge.errors import ManifestError, ModelError
 from edge.heads.choose import open_head
 from edge.interfaces import Engine, FrameEngine, Head
-from edge.metrics.stages import ModelStage, Stage
 from edge.models.manifest import Manifest, parse_manifest, read_sidecar
 from edge.models.preprocess import Preprocessor
 from edge.models.propose import propose_manifest
-from edge.models.tiles import TileGrid
 from edge.types import Array, Detections, Letterbox, Prediction, UInt8
 
 if TYPE_CHECKING:
     from edge.config.schema import ModelConfig
+    from edge.metrics.stages import ModelStage, Stage
+    from edge.models.tiles import TileGrid
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +160,28 @@ class Model:
                 self._under_way.append(batch)
         return batch
 
+    @overload
+    def __call__(self, images: UInt8) -> Prediction: ...
+
+    @overload
+    def __call__(self, images: Sequence[UInt8]) -> list[Prediction]: ...
+
+    def __call__(self, images: UInt8 | Sequence[UInt8]) -> Prediction | list[Prediction]:
+        """What the model finds in a picture, or in each of a list of pictures.
+
+        Args:
+            images: (H, W, 3) uint8 BGR, as OpenCV reads them.
+
+        Raises:
+            ValueError: an array of another shape or type.
+            EngineError: the engine failed.
+        """
+        pictures = [images] if isinstance(images, np.ndarray) else list(images)
+        for picture in pictures:
+            _refuse_no_picture(picture)
+        found = self.predict(pictures)
+        return found[0] if isinstance(images, np.ndarray) else found
+
     def predict(self, images: Sequence[UInt8], check: OutputCheck | None = None) -> list[Prediction]:
         """One prediction per (H, W, 3) uint8 BGR picture, any number of pictures; raises as ``submit`` does."""
         return self.submit(images, check=check).wait()[0]
@@ -182,13 +206,26 @@ class Model:
         return self.engine.max_batch if self.engine.is_fixed_batch else 0
 
     def close(self) -> None:
+        """Free everything. May be called twice."""
         self.engine.close()
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _refuse_no_picture(picture: object) -> None:
+    if not isinstance(picture, np.ndarray) or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        facts = f"{picture.shape} {picture.dtype}" if isinstance(picture, np.ndarray) else type(picture).__name__
+        raise ValueError(f"expected a picture (H, W, 3) uint8 BGR, as cv2.imread gives it; found {facts}")
 
 
 def open_model(
-    path: Path,
+    path: str | Path,
     *,
-    manifest: Path | Manifest | None = None,
+    manifest: str | Path | Manifest | None = None,
     engine: str = "auto",
     threads: int | None = None,
     max_batch: int | None = None,
@@ -214,7 +251,8 @@ def open_model(
         ModelError: the file cannot be used, or its manifest does not fit it.
         MissingError: the engine's library is not installed.
     """
-    found = find_manifest(path, manifest)
+    path = Path(path)
+    found = find_manifest(path, Path(manifest) if isinstance(manifest, str) else manifest)
     if score is not None:
         thresholds = found.thresholds.model_copy(update={"track_score": score})
         found = found.model_copy(update={"thresholds": thresholds})

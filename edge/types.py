@@ -6,18 +6,18 @@ Boxes are float32 ``x1 y1 x2 y2`` in pixels of the frame, right and bottom edge 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.metrics.stages import StageNs
-
 if TYPE_CHECKING:
     import supervision
+
+    from edge.metrics.stages import StageNs
 
 UInt8: TypeAlias = NDArray[np.uint8]
 Bool: TypeAlias = NDArray[np.bool_]
@@ -256,6 +256,22 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Shape:
+    """A line or zone and its counts.
+
+    Attributes:
+        kind: ``line`` (open, K = 2, drawn with its direction) or ``zone`` (closed).
+        points: (K, 2) float32 frame pixels.
+        text: the counts, short enough for a label.
+    """
+
+    kind: Literal["line", "zone"]
+    name: str
+    points: Float32
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """All that is known about one frame. Sinks read it and keep nothing.
 
@@ -266,6 +282,8 @@ class Result:
         events: what happened in this frame.
         stage_ns: nanoseconds spent per stage.
         labels: track id → what the second stage says of it, most likely first; tracks it knows nothing of are left out.
+        counts: of lines and zones so far, JSON values: ``counts["lines"]["gate"]["in"]``; empty where nothing counts.
+        draw: makes the annotated picture, None where nothing was asked to; see ``picture``.
     """
 
     frame: Frame
@@ -274,6 +292,25 @@ class Result:
     events: tuple[Event, ...] = ()
     stage_ns: StageNs = field(default_factory=lambda: MappingProxyType({}))
     labels: Mapping[int, tuple[Label, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    counts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    draw: Callable[[], UInt8] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def detections(self) -> Detections:
+        """What a detector found; no object at all for other models."""
+        return self.prediction if isinstance(self.prediction, Detections) else Detections.empty()
+
+    def picture(self) -> UInt8:
+        """The frame with boxes, ids, lines and zones drawn: a new (H, W, 3) uint8 BGR array.
+
+        Trails are those of the results that were drawn before it, so draw in order and from one thread.
+
+        Raises:
+            ValueError: the result does not come from ``edge.track`` or a pipeline with ``on_result``.
+        """
+        if self.draw is None:
+            raise ValueError("this result cannot be drawn; only those of edge.track and Pipeline(on_result=…) can")
+        return self.draw()
 
     def with_events(self, events: Sequence[Event]) -> Result:
         """The same result with these events added."""

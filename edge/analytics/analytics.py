@@ -19,13 +19,12 @@ from edge.analytics.facts import EventMaker
 from edge.analytics.heatmap import Heatmap
 from edge.analytics.lines import LineCounter
 from edge.analytics.schedule import Schedule
-from edge.analytics.shapes import Shape
 from edge.analytics.speed import Ground, Motion, motion_of
 from edge.analytics.state import MAX_TRACKS, NEVER, TrackTable, usable, vote
 from edge.analytics.zones import ZoneWatcher
 from edge.config.analytics import AnalyticsSettings
 from edge.errors import ConfigError, DataError
-from edge.types import Bool, Event, Int32, Int64, Tracks, UInt8
+from edge.types import Bool, Event, Int32, Int64, Shape, Tracks, UInt8
 
 SCHEMA = 1
 # a step back by more than this is a clock that began anew; by less, a frame out of order

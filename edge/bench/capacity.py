@@ -12,16 +12,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.config.schema import Config, StreamConfig
 from edge.diagnose.explain import ADVICE, loads
 from edge.metrics.processor_time import machine_s, own_s
 from edge.pipeline.memory_plan import plan_memory, size_of
 from edge.pipeline.pipeline import Pipeline
-from edge.pipeline.stream import Stream
 from edge.scene.street import Street
 from edge.video.encoder import VideoEncoder, find_encoder
+
+if TYPE_CHECKING:
+    from edge.config.schema import Config, StreamConfig
+    from edge.pipeline.stream import Stream
 
 # what stays free for bursts: a batch that comes late, a picture that is hard to decode
 HEADROOM = 0.15

@@ -9,18 +9,20 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.config.schema import Config
 from edge.daemon.service import summarise
-from edge.interfaces import SourceInfo
 from edge.metrics.processor_time import own_s
-from edge.model import Model
 from edge.pipeline.pipeline import Pipeline
 from edge.sources.choose import open_source
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.config.schema import Config
+    from edge.interfaces import SourceInfo
+    from edge.model import Model
+    from edge.types import UInt8
 
 WARMUP = 10
 LOOK_S = 0.02

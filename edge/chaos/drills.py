@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.chaos.camera import FAULTS, FPS, ChaosCamera, Fault
 from edge.config.load import parse_config
 from edge.pipeline.pipeline import Pipeline
-from edge.pipeline.stream import Stream
+
+if TYPE_CHECKING:
+    from edge.pipeline.stream import Stream
 
 NUM_NEIGHBOURS = 2
 MAX_AGE_MS = 1000.0

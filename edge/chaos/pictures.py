@@ -8,11 +8,14 @@ from __future__ import annotations
 import io
 from fractions import Fraction
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 
 from edge.scene.street import Street
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.types import UInt8
 
 NUM_PICTURES = 40
 # of a transport stream, before it begins anew; and the time of its first picture

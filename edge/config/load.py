@@ -24,12 +24,13 @@ else:
 Settings = Mapping[str, Any]
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: str | Path) -> Config:
     """Read a TOML file.
 
     Raises:
         ConfigError: it cannot be read, is no TOML, or has a wrong key or value.
     """
+    path = Path(path)
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from edge.addresses.secrets import read_secret, register_uri, with_credentials
-from edge.config.schema import Config, StreamConfig
 from edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edge.config.schema import Config, StreamConfig
 
 SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file")
 MIN_TOKEN_CHARS = 16

@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.config.daemon import GovernorSettings
 from edge.diagnose.gpu_stats import DeviceFacts, read_device
-from edge.pipeline.stream import Stream
+
+if TYPE_CHECKING:
+    from edge.config.daemon import GovernorSettings
+    from edge.pipeline.stream import Stream
 
 log = logging.getLogger(__name__)
 # share of a camera's frames that is inferred, per level

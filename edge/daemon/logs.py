@@ -9,10 +9,12 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge.addresses.secrets import redacted
-from edge.config.daemon import LogSettings
+
+if TYPE_CHECKING:
+    from edge.config.daemon import LogSettings
 
 log = logging.getLogger(__name__)
 LogForm = Literal["text", "json"]

@@ -9,14 +9,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.daemon.reload import Reloader
 from edge.daemon.state import keep_good, keep_swapped
 from edge.errors import ConfigError, EdgeError, UsageError
-from edge.pipeline.pipeline import Pipeline
 from edge.pipeline.swap.swap import Phase, SwapReport
 from edge.threads.worker import Worker
+
+if TYPE_CHECKING:
+    from edge.daemon.reload import Reloader
+    from edge.pipeline.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 POLL_S = 0.2

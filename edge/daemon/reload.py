@@ -6,13 +6,15 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.config.load import load_config
-from edge.config.schema import Config, ModelConfig, StreamConfig
 from edge.daemon.credentials import with_secrets
 from edge.errors import EdgeError
-from edge.pipeline.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.pipeline.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 # keys of the file that are read once

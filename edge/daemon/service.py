@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.config.schema import Config, StreamConfig
 from edge.daemon.credentials import with_secrets
 from edge.daemon.governor import Governor
 from edge.daemon.notify import notify, status
@@ -33,6 +32,7 @@ from edge.pipeline.pipeline import Pipeline
 from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
+    from edge.config.schema import Config, StreamConfig
     from edge.server.board import LiveBoard
 
 log = logging.getLogger(__name__)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from edge.addresses.secrets import read_secret
 from edge.addresses.uris import masked
-from edge.config.schema import Config, StreamConfig
 from edge.daemon.credentials import MIN_TOKEN_CHARS
-from edge.daemon.operations import Operations
 from edge.errors import ConfigError
-from edge.models.manifest import Manifest
-from edge.pipeline.pipeline import Pipeline
 from edge.server.access import Access
 
 if TYPE_CHECKING:
+    from edge.config.schema import Config, StreamConfig
+    from edge.daemon.operations import Operations
+    from edge.models.manifest import Manifest
+    from edge.pipeline.pipeline import Pipeline
     from edge.server.board import LiveBoard
     from edge.server.server import LiveServer
 

@@ -8,12 +8,14 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.config.load import load_config
-from edge.config.schema import Config
 from edge.errors import ConfigError
 from edge.files import sha256_of, write_atomic
+
+if TYPE_CHECKING:
+    from edge.config.schema import Config
 
 log = logging.getLogger(__name__)
 STATE_VARIABLE = "STATE_DIRECTORY"

@@ -9,8 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from edge.pipeline.progress import Progress
+if TYPE_CHECKING:
+    from edge.pipeline.progress import Progress
 
 # a stuck stage is named in the log and in /readyz after this time
 TELL_AFTER_S = 5.0

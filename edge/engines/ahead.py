@@ -11,17 +11,19 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, wait
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from edge.engines.pinning import pin
 from edge.errors import EdgeError, EngineError
-from edge.interfaces import Engine, TensorInfo
-from edge.models.manifest import InputSpec
 from edge.models.preprocess import Preprocessor
 from edge.threads.worker import Worker
-from edge.types import Array, Letterbox, UInt8
+
+if TYPE_CHECKING:
+    from edge.interfaces import Engine, TensorInfo
+    from edge.models.manifest import InputSpec
+    from edge.types import Array, Letterbox, UInt8
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")

@@ -6,12 +6,14 @@ import contextlib
 import importlib.util
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from edge.engines import trial
 from edge.errors import MissingError, UsageError
 from edge.interfaces import Engine, EngineName
-from edge.models.manifest import Manifest
+
+if TYPE_CHECKING:
+    from edge.models.manifest import Manifest
 
 LIBRARIES = ("openvino", "onnxruntime", "onnxruntime-gpu")
 # a TensorRT plan has been built for its batches; these take any

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.errors import EngineError
 from edge.interfaces import TensorInfo
-from edge.models.manifest import InputSpec
-from edge.types import Array
+
+if TYPE_CHECKING:
+    from edge.models.manifest import InputSpec
+    from edge.types import Array
 
 
 class NullEngine:

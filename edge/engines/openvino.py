@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import openvino as ov
@@ -13,7 +13,9 @@ import openvino as ov
 from edge.engines.openvino_cache import load_compiled
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
-from edge.types import Array
+
+if TYPE_CHECKING:
+    from edge.types import Array
 
 DYNAMIC_MAX_BATCH = 16
 CAPABILITIES = "OPTIMIZATION_CAPABILITIES"

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
@@ -17,7 +17,9 @@ from edge.engines.ort_providers import DEVICES, check_came_up, load_libraries, p
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
 from edge.models.onnx_graph import read_graph
-from edge.types import Array
+
+if TYPE_CHECKING:
+    from edge.types import Array
 
 log = logging.getLogger(__name__)
 DYNAMIC_MAX_BATCH = 16

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnxruntime as ort
 
-from edge.interfaces import TensorInfo
-from edge.types import Array
+if TYPE_CHECKING:
+    from edge.interfaces import TensorInfo
+    from edge.types import Array
 
 # each holds an input and the outputs of one batch size on the device
 MAX_BINDINGS = 8

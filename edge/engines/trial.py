@@ -12,13 +12,16 @@ import platform
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.errors import EdgeError
 from edge.files import cache_folder, sha256_of, write_atomic
-from edge.interfaces import Engine
 from edge.models.manifest import content_hash
+
+if TYPE_CHECKING:
+    from edge.interfaces import Engine
 
 log = logging.getLogger(__name__)
 SWITCH = "EDGELOOP_ENGINE_TRIAL"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from edge.boxes import nms_per_class
-from edge.models.manifest import Manifest
 from edge.types import Array, Detections, Float32, Int32, Int64, Letterbox
+
+if TYPE_CHECKING:
+    from edge.models.manifest import Manifest
 
 MAX_CANDIDATES = 1000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from edge.heads.edgenet import EdgenetHead
 from edge.heads.nanodet import NanodetHead
@@ -10,8 +11,10 @@ from edge.heads.normalised import DetrHead, SsdHead
 from edge.heads.whole_frame import ClassifyHead, EmbeddingHead, SemanticHead
 from edge.heads.yolov8 import Yolov5Head, Yolov8Head
 from edge.heads.yolox import YoloxHead
-from edge.interfaces import Head
-from edge.models.manifest import HeadName, Manifest
+
+if TYPE_CHECKING:
+    from edge.interfaces import Head
+    from edge.models.manifest import HeadName, Manifest
 
 HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
     "edgenet": EdgenetHead,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.heads.candidates import detections
-from edge.models.manifest import Manifest
-from edge.types import Array, Letterbox, Prediction
+
+if TYPE_CHECKING:
+    from edge.models.manifest import Manifest
+    from edge.types import Array, Letterbox, Prediction
 
 
 class EdgenetHead:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.heads.candidates import detections, every_class, grid_centres
-from edge.models.manifest import Manifest
-from edge.types import Array, Float32, Int64, Letterbox, Prediction
+
+if TYPE_CHECKING:
+    from edge.models.manifest import Manifest
+    from edge.types import Array, Float32, Int64, Letterbox, Prediction
 
 NANODET_STRIDES = (8, 16, 32)
 NANODET_PLUS_STRIDES = (8, 16, 32, 64)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.models.manifest import Manifest
 from edge.types import Array, Classification, Embedding, Float32, Letterbox, Prediction, Segmentation, UInt8
+
+if TYPE_CHECKING:
+    from edge.models.manifest import Manifest
 
 
 class SemanticHead:

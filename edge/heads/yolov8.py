@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.heads.candidates import best_class, corners, detections
-from edge.models.manifest import Manifest
-from edge.types import Array, Float32, Letterbox, Prediction
+
+if TYPE_CHECKING:
+    from edge.models.manifest import Manifest
+    from edge.types import Array, Float32, Letterbox, Prediction
 
 
 class Yolov8Head:

@@ -30,4 +30,4 @@ DropCause = Literal[
 ]
 DROP_CAUSES: Final[tuple[DropCause, ...]] = get_args(DropCause)
 # what counters of a stream are called
-Count = Literal[DropCause, "captured", "inferred", "emitted", "objects", "reconnects", "sink_errors"]
+Count = Literal[DropCause, "captured", "inferred", "emitted", "objects", "reconnects", "sink_errors", "unread"]

@@ -8,21 +8,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.analytics.analytics import StreamAnalytics, WallClock, wall_clock
 from edge.analytics.checks import check_names
-from edge.analytics.shapes import Shape
 from edge.boxes import without_doubles
 from edge.config.analytics import DUPLICATE_IOU, AnalyticsSettings
 from edge.errors import ConfigError, DataError
 from edge.files import write_atomic
-from edge.interfaces import Tracker
-from edge.metrics.stages import Stage, StageNs
-from edge.second_stage.classifier import Labels, StreamView
-from edge.trackers.appearance import CropEmbedder
-from edge.trackers.camera_motion import CameraMotion
 from edge.types import Detections, Event, Frame, Prediction, Result, Tracks
+
+if TYPE_CHECKING:
+    from edge.interfaces import Tracker
+    from edge.metrics.stages import Stage, StageNs
+    from edge.second_stage.classifier import Labels, StreamView
+    from edge.trackers.appearance import CropEmbedder
+    from edge.trackers.camera_motion import CameraMotion
+    from edge.types import Shape
 
 log = logging.getLogger(__name__)
 # a camera that never comes twice in the same size must fill neither the memory nor the log
@@ -107,12 +109,12 @@ class StreamAnalysis:
         seen_ns = time.monotonic_ns()
         analytics = self._analytics_for(frame) if self.has_analytics else None
         if analytics is None:
-            return Result(frame, prediction, tracks, stage_ns=spent, labels=labels)
+            return Result(frame, prediction, tracks, stage_ns=spent, labels=labels, counts=self.shown_counts)
         events = analytics.update(tracks, frame.time_ns)
         if events:
             self._show(analytics)
         spent["analytics"] = time.monotonic_ns() - seen_ns
-        return Result(frame, prediction, tracks, labelled(events, labels), spent, labels)
+        return Result(frame, prediction, tracks, labelled(events, labels), spent, labels, self.shown_counts)
 
     def _track(self, frame: Frame, detections: Detections) -> Tracks:
         motion = None if self._camera is None else self._camera.update(frame.image, detections.xyxy)

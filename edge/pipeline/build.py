@@ -15,7 +15,7 @@ from edge.pipeline.capture import CaptureWorker
 from edge.pipeline.memory_plan import LARGEST_PX, child_limit_mb
 from edge.pipeline.output import OutputWorker
 from edge.pipeline.shared_outputs import close_sink
-from edge.pipeline.stream import LATE_S, Stream, StreamThreads
+from edge.pipeline.stream import Stream, StreamThreads
 from edge.sinks.choose import open_sink
 from edge.sources.deadlines import Deadlines
 from edge.sources.health import HealthSettings
@@ -23,7 +23,7 @@ from edge.sources.motion_gate import GateSettings
 from edge.sources.picture import PictureSettings
 from edge.sources.prepared import Preparation
 from edge.threads.backoff import HostGate
-from edge.threads.worker import Worker
+from edge.threads.worker import LATE_S, Worker
 from edge.trackers.camera_motion import CameraMotion
 from edge.trackers.choose import open_tracker
 from edge.trackers.settings import TrackerSettings
@@ -38,13 +38,14 @@ if TYPE_CHECKING:
     from edge.pipeline.shared_outputs import SharedOutputs
     from edge.second_stage.models import CropModels
     from edge.server.board import LiveBoard
+    from edge.types import Frame, Result
 
 OPEN_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What the streams of a pipeline share.
+    """What the streams of a pipeline share; makes and opens them.
 
     Attributes:
         config: of the whole; its streams are not looked at.
@@ -54,18 +55,20 @@ class Shared:
         board: the live page's, None where there is none. It must know a stream before that is opened.
         is_alone: whether no other stream runs, so that there is nothing to go on with when the machine lacks what this
             one needs.
+        on_result: told of every result that comes out, in the output thread of its stream.
         gate: limits attempts per host.
     """
 
     config: Config
-    latest: LatestFrames
+    latest: LatestFrames[Frame]
     outputs: SharedOutputs
     crops: CropModels
     board: LiveBoard | None
     is_alone: Callable[[], bool]
+    on_result: Callable[[Result], object] | None = None
     gate: HostGate = field(default_factory=HostGate)
 
-    def stream(self, stream: StreamConfig, model: ModelConfig, manifest: Manifest) -> Stream:
+    def make(self, stream: StreamConfig, model: ModelConfig, manifest: Manifest) -> Stream:
         """A stream that is not open yet.
 
         Raises:
@@ -77,33 +80,32 @@ class Shared:
         on_event = self.outputs.report_event
         return Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
 
+    def open(self, stream: Stream) -> None:
+        """Open the source and the sinks of a stream, and begin. A file must open; a camera is waited for meanwhile.
 
-def open_stream(stream: Stream, shared: Shared) -> None:
-    """Open the source and the sinks of a stream, and begin. A file must open; a camera is waited for meanwhile.
-
-    Raises:
-        EdgeError: a file that is no video, a sink that cannot be written; nothing is open then.
-    """
-    slot = shared.latest.add(
-        stream.name,
-        group=stream.model,
-        is_lossless=stream.config.is_lossless,
-        on_drop=lambda _: stream.metrics.counters.add("drop_replaced"),
-        has_room=lambda: stream.has_room,
-        capacity=2 if stream.config.is_lossless else 1,
-        weight=stream.config.priority,
-    )
-    how, deadlines = preparation_of(stream.config, shared.config), deadlines_of(stream.config, shared.config)
-    capture = CaptureWorker(stream, shared.latest, slot, shared.gate, how, deadlines, shared.is_alone)
-    capturing = Worker(f"capture {stream.name}", capture.run)
-    with ExitStack() as undo:
-        undo.callback(_give_up, shared.latest, slot, capturing)
-        capturing.start()
-        _wait_for_file(stream, capturing)
-        output = Worker(f"output {stream.name}", _output(stream, shared).run)
-        undo.pop_all()
-    stream.run(StreamThreads(shared.latest, slot, capturing, output))
-    output.start()
+        Raises:
+            EdgeError: a file that is no video, a sink that cannot be written; nothing is open then.
+        """
+        slot = self.latest.add(
+            stream.name,
+            group=stream.model,
+            is_lossless=stream.config.is_lossless,
+            on_drop=lambda _: stream.metrics.counters.add("drop_replaced"),
+            has_room=lambda: stream.has_room,
+            capacity=2 if stream.config.is_lossless else 1,
+            weight=stream.config.priority,
+        )
+        how, deadlines = preparation_of(stream.config, self.config), deadlines_of(stream.config, self.config)
+        capture = CaptureWorker(stream, self.latest, slot, self.gate, how, deadlines, self.is_alone)
+        capturing = Worker(f"capture {stream.name}", capture.run)
+        with ExitStack() as undo:
+            undo.callback(_give_up, self.latest, slot, capturing)
+            capturing.start()
+            _wait_for_file(stream, capturing)
+            output = Worker(f"output {stream.name}", _output(stream, self).run)
+            undo.pop_all()
+        stream.run(StreamThreads(self.latest, slot, capturing, output))
+        output.start()
 
 
 def analysis_of(
@@ -181,7 +183,7 @@ def _tracker(stream: StreamConfig, manifest: Manifest) -> Tracker | None:
     return open_tracker(stream.track.method, ours)
 
 
-def _give_up(latest: LatestFrames, slot: StreamSlot, capture: Worker) -> None:
+def _give_up(latest: LatestFrames[Frame], slot: StreamSlot[Frame], capture: Worker) -> None:
     """End the capture of a stream that cannot run; one that connects to a camera ends by itself."""
     capture.stop()
     latest.remove(slot)
@@ -222,6 +224,11 @@ def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
     fps = stream.status.info.fps if stream.status.info else 0.0
     for spec in stream.config.sinks:
         yield open_sink(spec, stream=stream.name, classes=stream.manifest.classes, fps=fps, score=score)
+    if shared.on_result is not None:
+        from edge.sinks.results import ResultSink
+
+        classes, analysis = stream.manifest.classes, stream.analysis
+        yield ResultSink(shared.on_result, classes, score=score, shapes=lambda: analysis.shapes)
     if shared.board is not None:
         from edge.sinks.live import LiveSink
 

@@ -7,21 +7,24 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from edge.addresses.secrets import redacted
 from edge.addresses.uris import host_of, is_live, kind_of, masked
 from edge.errors import EdgeError, MissingError, SourceError
-from edge.pipeline.latest_frames import LatestFrames, StreamSlot
-from edge.pipeline.stream import CaptureState, Stream
 from edge.sources.choose import CameraSource, open_source
-from edge.sources.deadlines import Deadlines
 from edge.sources.direct import Decoding
-from edge.sources.health import HealthChange
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
-from edge.sources.prepared import Preparation
 from edge.threads.backoff import Backoff, HostGate
 from edge.types import Event, Frame, UInt8
+
+if TYPE_CHECKING:
+    from edge.pipeline.latest_frames import LatestFrames, StreamSlot
+    from edge.pipeline.stream import CaptureState, Stream
+    from edge.sources.deadlines import Deadlines
+    from edge.sources.health import HealthChange
+    from edge.sources.prepared import Preparation
 
 log = logging.getLogger(__name__)
 # a source that lived this long was worth reconnecting to at once
@@ -36,8 +39,8 @@ class CaptureWorker:
     def __init__(
         self,
         stream: Stream,
-        latest: LatestFrames,
-        slot: StreamSlot,
+        latest: LatestFrames[Frame],
+        slot: StreamSlot[Frame],
         gate: HostGate,
         preparation: Preparation,
         deadlines: Deadlines,

@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from edge.errors import EdgeError, EngineError
 from edge.metrics.stages import Stage, StageNs
-from edge.model import Batch, Model, OutputCheck
 from edge.models.checks import check_outputs
-from edge.pipeline.latest_frames import LatestFrames
-from edge.pipeline.stream import Stream
 from edge.trackers import association
 from edge.types import Frame, Prediction
+
+if TYPE_CHECKING:
+    from edge.model import Batch, Model, OutputCheck
+    from edge.pipeline.latest_frames import LatestFrames
+    from edge.pipeline.stream import Stream
 
 log = logging.getLogger(__name__)
 IDLE_S = 0.2
@@ -73,7 +75,7 @@ class InferenceWorker:
         self,
         models: Mapping[str, Model],
         streams: Callable[[], Mapping[str, Stream]],
-        latest: LatestFrames,
+        latest: LatestFrames[Frame],
         linger_s: Mapping[str, float],
     ) -> None:
         """Args: models by name, gives the streams of now, where frames come from, model → wait for a batch."""

@@ -1,7 +1,7 @@
-"""The two hand-overs between threads: bounded, and honest about what they drop.
+"""The hand-over from many streams to one thread: the newest item of each, taken fairly, and honest about what it drops.
 
-``DropQueue`` passes results to one stream's output; ``LatestFrames`` passes frames of all streams to inference. Each
-queue either drops its oldest item when full (live: the newest matters) or makes the giver wait (files: all matter).
+Each stream either drops its oldest item when full (live: the newest matters) or makes the giver wait (files: all
+matter).
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Generic, TypeVar
 
-from edge.types import Frame
+Item = TypeVar("Item")
 
 
-class StreamSlot:
+class StreamSlot(Generic[Item]):
     """What waits of one stream; the handle by which its giver puts frames. Its content belongs to ``LatestFrames``."""
 
     def __init__(
@@ -23,7 +24,7 @@ class StreamSlot:
         group: str,
         capacity: int,
         is_lossless: bool,
-        on_drop: Callable[[Frame], None],
+        on_drop: Callable[[Item], None],
         has_room: Callable[[], bool],
         weight: float,
         lock: threading.Lock,
@@ -37,7 +38,7 @@ class StreamSlot:
         self.capacity = capacity
         self.is_lossless = is_lossless
         self.on_drop = on_drop
-        self.frames: deque[Frame] = deque()
+        self.frames: deque[Item] = deque()
         self.last_turn = -1
         # when it is due in virtual time, which goes on by 1 / weight with each frame (start-time fair queueing)
         self.due = 0.0
@@ -51,11 +52,11 @@ class StreamSlot:
         return self.due, self.last_turn
 
 
-class LatestFrames:
+class LatestFrames(Generic[Item]):
     """The newest frame of every stream, grouped by model; the stream that was served longest ago comes first."""
 
     def __init__(self) -> None:
-        self._slots: dict[str, StreamSlot] = {}
+        self._slots: dict[str, StreamSlot[Item]] = {}
         self._lock = threading.Lock()
         self._given = threading.Condition(self._lock)
         self._turn = 0
@@ -68,11 +69,11 @@ class LatestFrames:
         *,
         group: str,
         is_lossless: bool,
-        on_drop: Callable[[Frame], None],
+        on_drop: Callable[[Item], None],
         has_room: Callable[[], bool] = lambda: True,
         capacity: int = 1,
         weight: float = 1.0,
-    ) -> StreamSlot:
+    ) -> StreamSlot[Item]:
         """Begin a stream; a former one of this name is not wanted any more.
 
         Args:
@@ -93,7 +94,7 @@ class LatestFrames:
             self._slots[stream] = slot
         return slot
 
-    def remove(self, slot: StreamSlot) -> None:
+    def remove(self, slot: StreamSlot[Item]) -> None:
         """Forget a stream; frames that waited are dropped. May be called twice."""
         with self._lock:
             if self._slots.get(slot.stream) is slot:
@@ -105,7 +106,7 @@ class LatestFrames:
         for frame in dropped:
             slot.on_drop(frame)
 
-    def put(self, slot: StreamSlot, frame: Frame) -> bool:
+    def put(self, slot: StreamSlot[Item], frame: Item) -> bool:
         """Hand over a frame; False when the stream is not wanted any more (the frame was dropped)."""
         with self._lock:
             if slot.is_lossless:
@@ -120,14 +121,14 @@ class LatestFrames:
             slot.on_drop(dropped)
         return True
 
-    def end(self, slot: StreamSlot) -> None:
+    def end(self, slot: StreamSlot[Item]) -> None:
         """No more frames will come from this stream; those that wait can still be taken."""
         with self._lock:
             slot.is_ended = True
             slot.taken.notify_all()
             self._given.notify_all()
 
-    def take(self, max_batch: Mapping[str, int], linger_s: Mapping[str, float], timeout_s: float) -> list[Frame]:
+    def take(self, max_batch: Mapping[str, int], linger_s: Mapping[str, float], timeout_s: float) -> list[Item]:
         """Wait for frames and take at most one per stream, all of one group.
 
         Args:
@@ -174,14 +175,14 @@ class LatestFrames:
             for slot in self._slots.values():
                 slot.taken.notify_all()
 
-    def _is_gone(self, slot: StreamSlot) -> bool:
+    def _is_gone(self, slot: StreamSlot[Item]) -> bool:
         return self._is_stopped or self._slots.get(slot.stream) is not slot
 
     def _group_in_turn(self) -> str | None:
         ready = [slot for slot in self._slots.values() if slot.is_ready()]
         return min(ready, key=StreamSlot.turn).group if ready else None
 
-    def _waiting(self, group: str) -> list[StreamSlot]:
+    def _waiting(self, group: str) -> list[StreamSlot[Item]]:
         ready = [slot for slot in self._slots.values() if slot.group == group and slot.is_ready()]
         return sorted(ready, key=StreamSlot.turn)
 
@@ -197,7 +198,7 @@ class LatestFrames:
                 return
             self._given.wait(left)
 
-    def _pop(self, slot: StreamSlot) -> Frame:
+    def _pop(self, slot: StreamSlot[Item]) -> Item:
         self._turn += 1
         slot.last_turn = self._turn
         # a stream that was silent has saved up nothing

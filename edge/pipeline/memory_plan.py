@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.addresses.uris import kind_of
 from edge.config.recording import RecordSettings
-from edge.config.schema import Config, StreamConfig
 from edge.errors import ConfigError
 from edge.events.writer import MAX_PICTURES
-from edge.models.manifest import InputSpec, Manifest
 from edge.second_stage.classifier import MAX_WAITING
 from edge.sinks.record import CAPACITY as RECORD_CAPACITY
 from edge.sinks.restream import CAPACITY as RESTREAM_CAPACITY
@@ -24,6 +23,10 @@ from edge.sources.isolation.packet_wire import RING_BYTES
 from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS
 from edge.sources.synthetic import parse_synthetic
 from edge.video.packets import QUEUE_BYTES
+
+if TYPE_CHECKING:
+    from edge.config.schema import Config, StreamConfig
+    from edge.models.manifest import InputSpec, Manifest
 
 # a picture of unknown size is planned as this; with a budget, a larger one is made smaller
 LARGEST_PX = (1920, 1080)

@@ -6,12 +6,15 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from edge.errors import SinkError
-from edge.interfaces import Sink
 from edge.overlay.overlay import Overlay, StreamState
-from edge.pipeline.stream import CaptureState, Stream
 from edge.types import Classification, Detections, Result, UInt8
+
+if TYPE_CHECKING:
+    from edge.interfaces import Sink
+    from edge.pipeline.stream import CaptureState, Stream
 
 log = logging.getLogger(__name__)
 IDLE_S = 0.2

@@ -11,24 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import ConfigError, EdgeError
-from edge.model import load_model
-from edge.pipeline.build import Shared, open_stream
-from edge.pipeline.inference import InferenceWorker
 from edge.pipeline.latest_frames import LatestFrames
-from edge.pipeline.memory_plan import plan_memory
-from edge.pipeline.progress import progress_of
-from edge.pipeline.shared_outputs import SharedOutputs
-from edge.pipeline.stream import LATE_S, Stream
-from edge.pipeline.swap.swap import NO_NAMES, Order, Swap
-from edge.second_stage.models import CropModels
 from edge.threads.finish import finish
-from edge.threads.worker import Worker
+from edge.threads.worker import LATE_S, Worker
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamConfig
     from edge.pipeline.progress import Progress
+    from edge.pipeline.stream import Stream
     from edge.pipeline.swap.swap import Phase, SwapReport
     from edge.server.board import LiveBoard
+    from edge.types import Frame, Result
 
 log = logging.getLogger(__name__)
 POLL_S = 0.1
@@ -40,16 +33,31 @@ CLOSE_TIMEOUT_S = 5.0
 class Pipeline:
     """Runs a configuration. ``start`` it, ``wait`` for its end or ``stop`` it; one object runs once."""
 
-    def __init__(self, config: Config, board: LiveBoard | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        board: LiveBoard | None = None,
+        *,
+        on_result: Callable[[Result], object] | None = None,
+    ) -> None:
         """Load the models and prepare every stream.
 
         Args:
             config: what to run.
             board: the live page's board, where there is one.
+            on_result: told of every result that comes out, in the output thread of its stream; while it works, only
+                that stream waits. What it raises ends the stream.
 
         Raises:
             EdgeError: a model, a manifest or a setting is wrong.
         """
+        # what runs is imported when something is to run: the class alone costs nothing
+        from edge.model import load_model
+        from edge.pipeline.build import Shared
+        from edge.pipeline.inference import InferenceWorker
+        from edge.pipeline.shared_outputs import SharedOutputs
+        from edge.second_stage.models import CropModels
+
         self.config = config
         rows = {model.name: config.rows_at_once(model) for model in config.models}
         used = [model for model in config.models if rows[model.name]]
@@ -57,8 +65,10 @@ class Pipeline:
         self._crops = CropModels(config)
         self._plan(config.streams)
         self.outputs = SharedOutputs(config, lambda: tuple(self.streams))
-        self._latest = LatestFrames()
-        self._shared = Shared(config, self._latest, self.outputs, self._crops, board, lambda: len(self.streams) < 2)
+        self._latest: LatestFrames[Frame] = LatestFrames()
+        self._shared = Shared(
+            config, self._latest, self.outputs, self._crops, board, lambda: len(self.streams) < 2, on_result
+        )
         # replaced as a whole when a stream comes or goes, so any thread may read it
         self.streams: Mapping[str, Stream] = {stream.name: self._stream(stream) for stream in config.streams}
         self._changing = threading.Lock()
@@ -68,6 +78,25 @@ class Pipeline:
         self._inference = InferenceWorker(self.models, lambda: self.streams, self._latest, linger_s)
         self._worker = Worker("inference", self._inference.run)
         self.started_ns = 0
+
+    def run(self) -> None:
+        """Start, wait until every stream has ended, and stop; an error or Ctrl-C stops it as well.
+
+        Raises:
+            EdgeError: it cannot start.
+            Exception: what ended a stream before its time.
+        """
+        with self:
+            self.wait()
+        for failure in self.failures():
+            raise failure
+
+    def __enter__(self) -> Pipeline:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def start(self) -> None:
         """Open the sources and sinks and begin.
@@ -79,7 +108,7 @@ class Pipeline:
         with ExitStack() as undo:
             for stream in self.streams.values():
                 undo.callback(stream.close)
-                open_stream(stream, self._shared)
+                self._shared.open(stream)
             undo.pop_all()
         self.outputs.start()
         self._crops.start()
@@ -99,7 +128,7 @@ class Pipeline:
             self.streams = {**self.streams, stream.name: stream}
             with ExitStack() as undo:
                 undo.callback(self._forget, stream)
-                open_stream(stream, self._shared)
+                self._shared.open(stream)
                 undo.pop_all()
             self.config = self.config.model_copy(update={"streams": (*self.config.streams, config)})
         return stream
@@ -129,7 +158,7 @@ class Pipeline:
         name: str,
         path: Path,
         *,
-        renamed: Mapping[str, str] = NO_NAMES,
+        renamed: Mapping[str, str] | None = None,
         has_trial: bool = True,
         on_phase: Callable[[Phase], None] = lambda phase: None,
     ) -> SwapReport:
@@ -139,13 +168,15 @@ class Pipeline:
             ConfigError: no model of this name runs.
             EdgeError: another swap is under way.
         """
+        from edge.pipeline.swap.swap import Order, Swap
+
         if name not in self.models:
             raise ConfigError(f"no model is called {name!r}; running: {', '.join(self.models)}")
         if not self._swapping.acquire(blocking=False):
             raise EdgeError("another model swap is under way; wait for its end")
         try:
             config = next(model for model in self.config.models if model.name == name)
-            order = Order(config, path, renamed, has_trial)
+            order = Order(config, path, renamed or {}, has_trial)
             swap = Swap(order, self.models[name], self._inference, self.config.swap, self._stopping, on_phase)
             report, self.models[name] = swap.run()
             for stream in self.streams.values():
@@ -198,6 +229,8 @@ class Pipeline:
 
     def progress(self) -> Mapping[str, Progress]:
         """What every stage has done and whether work waits for it, for the watchdog."""
+        from edge.pipeline.progress import progress_of
+
         return progress_of(self.streams, self._latest.num_taken, self._latest.waiting())
 
     def failures(self) -> list[BaseException]:
@@ -257,10 +290,12 @@ class Pipeline:
 
     def _plan(self, streams: tuple[StreamConfig, ...]) -> None:
         """Refuse streams for which the memory that was allowed does not suffice."""
+        from edge.pipeline.memory_plan import plan_memory
+
         config = self.config.model_copy(update={"streams": streams})
         manifests = {**self._crops.manifests, **{name: model.manifest for name, model in self.models.items()}}
         plan_memory(config, manifests).refuse_over(config.memory_budget_mb)
 
     def _stream(self, config: StreamConfig) -> Stream:
         model = self.config.model_of(config)
-        return self._shared.stream(config, model, self.models[model.name].manifest)
+        return self._shared.make(config, model, self.models[model.name].manifest)

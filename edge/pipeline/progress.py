@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from edge.config.schema import StreamConfig
-from edge.pipeline.stream import Stream
+if TYPE_CHECKING:
+    from edge.config.schema import StreamConfig
+    from edge.pipeline.stream import Stream
 
 # capture has deadlines of its own; beyond these and this grace its thread hangs
 CAPTURE_GRACE_S = 5.0

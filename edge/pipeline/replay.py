@@ -16,12 +16,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.addresses.secrets import redacted
 from edge.addresses.uris import is_live
 from edge.config.load import parse_config
-from edge.config.schema import Config, StreamConfig
 from edge.errors import ConfigError, DataError, SourceError
 from edge.files import sha256_of, write_atomic
 from edge.metrics.clock import WallClock
@@ -35,6 +34,9 @@ from edge.sources.direct import Decoding
 from edge.sources.replay import RawWriter, RecordedPicture, ReplaySource
 from edge.threads.worker import Worker
 from edge.types import Event, Frame, UInt8
+
+if TYPE_CHECKING:
+    from edge.config.schema import Config, StreamConfig
 
 SCHEMA = 1
 FACTS = "recording.json"

@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.config.events import EventSettings
-from edge.config.schema import Config
 from edge.errors import ConfigError, SinkError
 from edge.events.delivery import DeliveryWorker, Target
 from edge.events.outbox import Outbox, OutboxLimits
 from edge.events.schema import ModelFacts
 from edge.events.snapshots import Snapshots
 from edge.events.writer import EventWriter
-from edge.interfaces import Sink
-from edge.pipeline.stream import Stream
 from edge.sinks.events import EventSink
 from edge.sinks.record import RecordSink
 from edge.sinks.record_source import SourceRecordSink
 from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
-from edge.types import Event, Result
 
 if TYPE_CHECKING:
+    from edge.config.schema import Config
+    from edge.interfaces import Sink
+    from edge.pipeline.stream import Stream
     from edge.server.recordings import Archive
+    from edge.types import Event, Result
 
 log = logging.getLogger(__name__)
 MB = 1 << 20

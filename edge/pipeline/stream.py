@@ -18,6 +18,7 @@ from edge.metrics.counters import Counters, Rate, StageTimes, Window
 from edge.metrics.stages import Count
 from edge.models.tiles import TileGrid
 from edge.threads.drop_queue import DropQueue
+from edge.threads.worker import LATE_S
 from edge.video.packets import PacketQueue
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ende
 OUTPUT_CAPACITY = 2
 # of a file, whose frames do not age: as many again may be in the engine, so that it never waits for the output
 LOSSLESS_CAPACITY = 4
-# for a thread that only has to notice that it is to end
-LATE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -239,8 +238,8 @@ class Stream:
 class StreamThreads:
     """The threads of an open stream, and its place in the hand-over between them and inference."""
 
-    latest: LatestFrames
-    slot: StreamSlot
+    latest: LatestFrames[Frame]
+    slot: StreamSlot[Frame]
     capture: Worker
     output: Worker
 

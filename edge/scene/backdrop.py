@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,8 +13,10 @@ from edge.scene.clutter import Thing, draw_clutter, paint_thing
 from edge.scene.compose import SHARP_PX, Placed, blend, cast_shadow, contact_shadow, place, tinted
 from edge.scene.ground import SKY, paint_ground, paint_sky
 from edge.scene.houses import draw_walls, paint_wall
-from edge.scene.variation import SceneVariation
-from edge.types import Float32, UInt8
+
+if TYPE_CHECKING:
+    from edge.scene.variation import SceneVariation
+    from edge.types import Float32, UInt8
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from edge.types import Float32, Int32, UInt8
+if TYPE_CHECKING:
+    from edge.types import Float32, Int32, UInt8
 
 Colour = tuple[float, float, float]
 Point = tuple[float, float]

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.types import Float64
+if TYPE_CHECKING:
+    from edge.types import Float64
 
 
 @dataclass(frozen=True, slots=True)

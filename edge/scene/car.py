@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edge.scene.brush import Canvas, Colour, Point, mix, shade
 from edge.scene.car_shapes import SHAPES, Car, CarShape, length_m
-from edge.scene.figure import Joint, View
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.scene.figure import Joint, View
+    from edge.types import UInt8
 
 _GLASS: Colour = (78, 66, 55)
 

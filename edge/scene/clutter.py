@@ -5,14 +5,17 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.scene.brush import Canvas, Colour, mix, shade
 from edge.scene.compose import Sprite
 from edge.scene.truth import SEGMENT_CLASSES
-from edge.scene.variation import SceneVariation
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.scene.variation import SceneVariation
+    from edge.types import UInt8
 
 VEGETATION, BACKGROUND = SEGMENT_CLASSES.index("vegetation"), SEGMENT_CLASSES.index("background")
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
-from edge.scene.brush import Colour
-from edge.types import Float32, UInt8
+if TYPE_CHECKING:
+    from edge.scene.brush import Colour
+    from edge.types import Float32, UInt8
 
 # fainter rims are left out, so that "painted" and "belongs to the object" are the same pixels
 _FAINTEST = 48

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.scene.brush import Canvas, Colour, shade
 from edge.scene.figure import Joint, Outfit, Painter, View
 from edge.scene.pedestrian import cloth_colour, draw_outfit
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.types import UInt8
 
 _WHEEL_M = 0.345
 _REAR, _FRONT = -0.52, 0.53

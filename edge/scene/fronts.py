@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 
 from edge.scene.brush import Colour, mix, shade
 from edge.scene.ground import stains
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.types import UInt8
 
 _PLASTER: tuple[Colour, ...] = (
     (170, 195, 215), (150, 185, 205), (185, 205, 215), (120, 150, 190), (95, 115, 160), (80, 95, 140),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from edge.scene.brush import mix, shade
 from edge.scene.truth import SEGMENT_CLASSES
-from edge.scene.variation import SceneVariation
-from edge.types import Array, Float32, UInt8
+
+if TYPE_CHECKING:
+    from edge.scene.variation import SceneVariation
+    from edge.types import Array, Float32, UInt8
 
 ROAD, PAVEMENT, SKY = (SEGMENT_CLASSES.index(name) for name in ("road", "pavement", "sky"))
 _TILE = 512

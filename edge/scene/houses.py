@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from edge.scene.fronts import paint_front, paint_side
 from edge.scene.truth import SEGMENT_CLASSES
-from edge.scene.variation import SceneVariation
-from edge.types import Float32, Float64, UInt8
+
+if TYPE_CHECKING:
+    from edge.scene.variation import SceneVariation
+    from edge.types import Float32, Float64, UInt8
 
 BUILDING = SEGMENT_CLASSES.index("building")
 # what is closer to the camera than this is not painted

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.types import Float64
+if TYPE_CHECKING:
+    from edge.types import Float64
 
 _STEP_S = 0.1
 

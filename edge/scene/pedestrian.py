@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.scene.brush import Canvas, Colour, shade
 from edge.scene.figure import Joint, Outfit, Painter, View, walk_joints
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.types import UInt8
 
 SKINS: tuple[Colour, ...] = (
     (150, 180, 224),

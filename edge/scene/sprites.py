@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 
 from edge.scene.car import paint_car
 from edge.scene.car_shapes import Car
@@ -11,8 +12,10 @@ from edge.scene.compose import Sprite
 from edge.scene.cyclist import Cyclist, paint_cyclist
 from edge.scene.figure import View
 from edge.scene.pedestrian import paint_pedestrian
-from edge.scene.traffic import Actor
-from edge.scene.variation import SceneVariation
+
+if TYPE_CHECKING:
+    from edge.scene.traffic import Actor
+    from edge.scene.variation import SceneVariation
 
 # pixels per metre; a sprite is painted at the next larger one and made smaller
 _SCALES = (16.0, 24.0, 36.0, 54.0, 80.0, 120.0, 160.0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,7 +20,9 @@ from edge.scene.sprites import SpriteBook
 from edge.scene.traffic import Actor, Traffic
 from edge.scene.truth import SceneTruth, Silhouette
 from edge.scene.variation import SceneVariation, draw_variation
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.types import UInt8
 
 _MARGIN = 64
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from edge.scene.figure import Outfit
 from edge.scene.paths import Pace, Path, draw_pace, make_path
 from edge.scene.pedestrian import draw_outfit
 from edge.scene.truth import CLASSES
-from edge.scene.variation import SceneVariation
+
+if TYPE_CHECKING:
+    from edge.scene.variation import SceneVariation
 
 Model = Outfit | Cyclist | Car
 

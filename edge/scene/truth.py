@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.types import Bool, Float32, Float64, Int32, Int64, UInt8
+if TYPE_CHECKING:
+    from edge.types import Bool, Float32, Float64, Int32, Int64, UInt8
 
 CLASSES = ("person", "bicycle", "car")
 SEGMENT_CLASSES = ("background", "road", "pavement", "building", "vegetation", "sky", *CLASSES)

@@ -11,14 +11,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from weakref import WeakValueDictionary
 
-from edge.config.analytics import SecondStageSettings
 from edge.errors import EdgeError
-from edge.model import Model
 from edge.second_stage.crops import CropQueue, CropRequest, CropStage
 from edge.types import Classification, Frame, Label, Tracks
+
+if TYPE_CHECKING:
+    from edge.config.analytics import SecondStageSettings
+    from edge.model import Model
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 64

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -15,8 +16,10 @@ import numpy as np
 from edge.analytics.classes import ClassFilters
 from edge.analytics.state import usable
 from edge.boxes import area
-from edge.config.analytics import CropStageSettings
 from edge.types import Classification, Float32, Frame, Label, Tracks, UInt8
+
+if TYPE_CHECKING:
+    from edge.config.analytics import CropStageSettings
 
 SWEEP_NS = 1_000_000_000
 # a box this close to the border is cut off by it

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from edge.config.schema import Config, ModelConfig, StreamConfig
 from edge.errors import ConfigError
 from edge.model import Model, load_model
-from edge.models.manifest import Manifest
 from edge.second_stage.classifier import CropClassifier, StreamView
 from edge.threads.worker import Worker
 from edge.trackers.appearance import CropEmbedder
+
+if TYPE_CHECKING:
+    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.models.manifest import Manifest
 
 
 class CropModels:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.addresses.uris import without_keys
 from edge.errors import UsageError
-from edge.interfaces import Sink
-from edge.metrics.clock import WallClock
 from edge.result_json import DEFAULT_SCORE, ResultEncoder
+
+if TYPE_CHECKING:
+    from edge.interfaces import Sink
+    from edge.metrics.clock import WallClock
 
 FORMS = (
     "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, record:FOLDER, hls:FOLDER, rtsp://…, rtmp://…, "

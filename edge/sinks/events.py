@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from edge.events.schema import ModelFacts
-from edge.events.writer import EventWriter
-from edge.types import Result, UInt8
+if TYPE_CHECKING:
+    from edge.events.schema import ModelFacts
+    from edge.events.writer import EventWriter
+    from edge.types import Result, UInt8
 
 
 class EventSink:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.errors import SinkError
-from edge.result_json import ResultEncoder
-from edge.types import Result, UInt8
+
+if TYPE_CHECKING:
+    from edge.result_json import ResultEncoder
+    from edge.types import Result, UInt8
 
 STDOUT_FD = 1
 

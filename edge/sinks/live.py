@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from edge.metrics.clock import WallClock
 from edge.result_json import DEFAULT_SCORE, ResultEncoder, event_json
-from edge.server.board import LiveBoard
-from edge.types import Result, UInt8
+
+if TYPE_CHECKING:
+    from edge.server.board import LiveBoard
+    from edge.types import Result, UInt8
 
 
 class LiveSink:

@@ -9,14 +9,16 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
 
 from edge.errors import MissingError, SinkError
 from edge.files import atomic_path
-from edge.types import Result, UInt8
+
+if TYPE_CHECKING:
+    from edge.types import Result, UInt8
 
 # 90 kHz, the clock of MPEG systems: every common frame rate is a whole number of ticks or nearly so
 TICKS_PER_S = 90_000

@@ -7,12 +7,14 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.config.events import MqttSettings
 from edge.errors import MissingError, SinkError
 from edge.events.delivery import Delivered
-from edge.events.outbox import StoredEvent
+
+if TYPE_CHECKING:
+    from edge.config.events import MqttSettings
+    from edge.events.outbox import StoredEvent
 
 QOS_ACKNOWLEDGED = 1
 KEEP_ALIVE_S = 30

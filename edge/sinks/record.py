@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.metrics.clock import WallClock
 from edge.metrics.counters import Counters
 from edge.recording.clips import ClipNames
 from edge.recording.clock import RecordingClock
-from edge.recording.disk import Disk
-from edge.recording.index import Recorded
 from edge.recording.recorder import Recorder, Shot
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
 from edge.threads.drop_queue import DropQueue
 from edge.threads.worker import Worker
-from edge.types import Result, UInt8
 from edge.video.encoder import find_encoder
+
+if TYPE_CHECKING:
+    from edge.config.recording import RecordSettings
+    from edge.metrics.clock import WallClock
+    from edge.recording.disk import Disk
+    from edge.recording.index import Recorded
+    from edge.types import Result, UInt8
 
 # whole pictures: 8 of 720p are 22 MB
 CAPACITY = 8

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from edge.config.recording import RecordSettings
 from edge.errors import SinkError
-from edge.metrics.clock import WallClock
 from edge.recording.clips import ClipNames
 from edge.recording.clock import RecordingClock
-from edge.recording.disk import Disk
-from edge.recording.index import Recorded
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
 from edge.recording.source_recorder import SourceRecorder
 from edge.threads.worker import Worker
-from edge.types import Result, UInt8
 from edge.video.packets import Mark, PacketQueue
+
+if TYPE_CHECKING:
+    from edge.config.recording import RecordSettings
+    from edge.metrics.clock import WallClock
+    from edge.recording.disk import Disk
+    from edge.recording.index import Recorded
+    from edge.types import Result, UInt8
 
 IDLE_S = 0.25
 CLOSE_TIMEOUT_S = 15.0

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge.addresses.secrets import register_pushed
 from edge.addresses.uris import masked, without_keys
@@ -27,8 +28,10 @@ from edge.sinks.restream_child import LENGTH, PACKET
 from edge.threads.backoff import Backoff
 from edge.threads.drop_queue import DropQueue
 from edge.threads.worker import Worker
-from edge.types import Result, UInt8
 from edge.video.encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
+
+if TYPE_CHECKING:
+    from edge.types import Result, UInt8
 
 log = logging.getLogger(__name__)
 # the picture that is encoded, and the newest one

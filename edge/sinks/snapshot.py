@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 
 from edge.errors import SinkError
 from edge.files import write_atomic
-from edge.types import Result, UInt8
+
+if TYPE_CHECKING:
+    from edge.types import Result, UInt8
 
 PERIOD_S = 1.0
 JPEG_QUALITY = 90

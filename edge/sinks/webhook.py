@@ -13,14 +13,17 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from edge.addresses.secrets import register_pushed
 from edge.addresses.uris import without_keys
-from edge.config.events import WebhookSettings
 from edge.errors import SinkError
 from edge.events.delivery import Delivered
-from edge.events.outbox import StoredEvent
+
+if TYPE_CHECKING:
+    from edge.config.events import WebhookSettings
+    from edge.events.outbox import StoredEvent
 
 log = logging.getLogger(__name__)
 # the request itself is wrong and will never be right; everything else may be mended at the other end

@@ -25,10 +25,10 @@ from edge.metrics.counters import Counters
 from edge.sinks.whip_http import Answer, ask
 from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
-from edge.types import Result, UInt8
 from edge.video.encoder import Packet, find_encoder
 
 if TYPE_CHECKING:
+    from edge.types import Result, UInt8
     from edge.video.webrtc.track import PacketTrack
     from edge.video.webrtc.video import VideoFeed
 

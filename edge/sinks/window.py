@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import cv2
 
 from edge.errors import MissingError
-from edge.types import Result, UInt8
+
+if TYPE_CHECKING:
+    from edge.types import Result, UInt8
 
 ESCAPE_KEY = 27
 

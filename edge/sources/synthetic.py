@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 from edge.errors import SourceError
 from edge.interfaces import SourceInfo
-from edge.scene.street import Street
-from edge.scene.truth import SceneTruth
 from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.scene.street import Street
+    from edge.scene.truth import SceneTruth
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,8 @@ class SyntheticSource:
         """
         self._settings = settings
         self._clock, self._sleep = clock, sleep
+        from edge.scene.street import Street
+
         self._street: Street | None = Street(
             settings.seed, settings.width, settings.height, settings.fps, settings.objects
         )

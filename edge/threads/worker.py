@@ -9,6 +9,8 @@ from collections.abc import Callable
 from edge.errors import EdgeError
 
 log = logging.getLogger(__name__)
+# for a thread that only has to notice that it is to end
+LATE_S = 1.0
 
 
 class Worker:

@@ -7,12 +7,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.analytics.shapes import Shape
 from edge.overlay.overlay import MONO_THEME, Overlay, StreamState, Theme
 from edge.overlay.palette import SAFE, ink_on
 from edge.overlay.shapes import draw_box
 from edge.overlay.text import PlateStyle, blend, make_plate
-from edge.types import Classification, Detections, Event, Frame, Letterbox, Prediction, Result, Segmentation, Tracks
+from edge.types import (
+    Classification,
+    Detections,
+    Event,
+    Frame,
+    Letterbox,
+    Prediction,
+    Result,
+    Segmentation,
+    Shape,
+    Tracks,
+)
 
 GREY = 90
 NO_STATUS = Theme(has_status=False)

@@ -52,7 +52,7 @@ def stream_of(outputs: SharedOutputs, chosen: Config) -> Stream:
     shared = Shared(
         chosen.model_copy(update={"state_dir": None}), LatestFrames(), outputs, CropModels(chosen), None, bool
     )
-    return shared.stream(chosen.streams[0], chosen.models[0], MANIFEST)
+    return shared.make(chosen.streams[0], chosen.models[0], MANIFEST)
 
 
 def result(seq: int, age_s: float = 0.0) -> Result:

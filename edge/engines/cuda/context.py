@@ -11,14 +11,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from edge.engines.cuda.errors import GpuError, gpu_error
-from edge.engines.cuda.launches import Launch
 from edge.errors import MissingError
-from edge.types import Array
+
+if TYPE_CHECKING:
+    from edge.engines.cuda.launches import Launch
+    from edge.types import Array
 
 # CUstreamCaptureMode: other threads (a decoder) may allocate while this one records
 CAPTURE_THREAD_LOCAL = 1

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.engines.cuda.context import Driver
 from edge.engines.cuda.launches import Picture, letterbox
 from edge.engines.cuda.memory import TensorMemory
-from edge.models.manifest import InputSpec
 from edge.models.preprocess import fit
-from edge.types import Letterbox, UInt8
+
+if TYPE_CHECKING:
+    from edge.engines.cuda.context import Driver
+    from edge.models.manifest import InputSpec
+    from edge.types import Letterbox, UInt8
 
 # memory grows in these steps, so that a camera that changes its size a little changes nothing
 STEP_BYTES = 1 << 20

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edge.models.manifest import InputSpec
-from edge.types import Array, Letterbox
+if TYPE_CHECKING:
+    from edge.models.manifest import InputSpec
+    from edge.types import Array, Letterbox
 
 TILE = 16
 LINE = 128

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.engines.cuda.context import Driver
-from edge.types import Array
+if TYPE_CHECKING:
+    from edge.engines.cuda.context import Driver
+    from edge.types import Array
 
 
 class TensorMemory:

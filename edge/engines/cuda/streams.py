@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.engines.cuda.context import Driver
 from edge.engines.cuda.errors import GpuError
+
+if TYPE_CHECKING:
+    from edge.engines.cuda.context import Driver
 
 log = logging.getLogger(__name__)
 

@@ -6,12 +6,14 @@ Shape letters: B batch, K boxes. Only for outputs that are boxes already (head `
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.engines.cuda.context import Driver
 from edge.engines.cuda.launches import Launch, NmsMemory, greedy_nms, nms_bytes, silence_doubles
-from edge.interfaces import TensorInfo
-from edge.models.manifest import Manifest
+
+if TYPE_CHECKING:
+    from edge.engines.cuda.context import Driver
+    from edge.interfaces import TensorInfo
+    from edge.models.manifest import Manifest
 
 # scratch of matrix NMS
 UNUSED = ("compensation", "decayed")

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.engines.cuda.build import kernels_for
 from edge.engines.cuda.context import Driver, PycudaDriver
@@ -22,10 +22,12 @@ from edge.engines.trt.preflight import Environment, check_engine, check_input, f
 from edge.engines.trt.runtime import LoadedPlan
 from edge.engines.trt.slot import BatchSlot, Layout
 from edge.errors import MissingError
-from edge.interfaces import TensorInfo
-from edge.models.manifest import Manifest
 from edge.models.preprocess import Preprocessor
-from edge.types import Array, Letterbox, UInt8
+
+if TYPE_CHECKING:
+    from edge.interfaces import TensorInfo
+    from edge.models.manifest import Manifest
+    from edge.types import Array, Letterbox, UInt8
 
 log = logging.getLogger(__name__)
 BATCHES_IN_FLIGHT = 2

@@ -8,14 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from edge.engines.cuda.capability import find_compute_capability
 from edge.engines.trt.api import FLAVOURS, HOW_TO_GET, TITLE, Flavour, capability_of, release_of
 from edge.engines.trt.plan_header import PlanHeader, read_header
 from edge.errors import EngineError, ManifestError, MissingError
 from edge.files import sha256_of
-from edge.interfaces import TensorInfo
-from edge.models.manifest import EngineSpec, Manifest
+
+if TYPE_CHECKING:
+    from edge.interfaces import TensorInfo
+    from edge.models.manifest import EngineSpec, Manifest
 
 AMPERE = (8, 0)
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.engines.trt.api import TensorRt
 from edge.errors import EngineError
 from edge.files import atomic_path
 from edge.interfaces import TensorInfo
 from edge.models.manifest import Profile
+
+if TYPE_CHECKING:
+    from edge.engines.trt.api import TensorRt
 
 log = logging.getLogger(__name__)
 

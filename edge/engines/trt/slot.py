@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.engines.cuda.context import Driver
 from edge.engines.cuda.errors import gpu_error
 from edge.engines.cuda.frames import FrameFitter, can_fit
 from edge.engines.cuda.memory import TensorMemory
 from edge.engines.cuda.streams import ReplayStream
 from edge.engines.cuda.suppress import Suppressor, can_suppress
-from edge.engines.trt.runtime import LoadedPlan
 from edge.errors import EngineError
-from edge.interfaces import TensorInfo
-from edge.models.manifest import Manifest, Profile
-from edge.types import Array, Letterbox, UInt8
+
+if TYPE_CHECKING:
+    from edge.engines.cuda.context import Driver
+    from edge.engines.trt.runtime import LoadedPlan
+    from edge.interfaces import TensorInfo
+    from edge.models.manifest import Manifest, Profile
+    from edge.types import Array, Letterbox, UInt8
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.errors import ModelError
-from edge.interfaces import Head
 from edge.types import Array, Classification, Detections, Int32, Letterbox, Prediction, Segmentation
+
+if TYPE_CHECKING:
+    from edge.interfaces import Head
 
 
 class MappedHead:

@@ -6,13 +6,16 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.errors import EngineError
-from edge.metrics.stages import StageNs
 from edge.models.checks import check_sane
-from edge.types import Frame, Prediction
+
+if TYPE_CHECKING:
+    from edge.metrics.stages import StageNs
+    from edge.types import Frame, Prediction
 
 # batches whose median time is judged
 NUM_TIMED = 30

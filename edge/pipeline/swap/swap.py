@@ -12,12 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from edge.config.daemon import SwapSettings
-from edge.config.schema import ModelConfig
 from edge.errors import ModelError
 from edge.model import Model, load_model
 from edge.models.checks import check_outputs, check_sane
@@ -27,6 +25,10 @@ from edge.pipeline.swap.class_mapping import MappedHead, mapping_table
 from edge.pipeline.swap.shadow import Judge, ShadowBatch, ShadowTap
 from edge.pipeline.swap.trial import check_golden, golden_frames, try_model
 
+if TYPE_CHECKING:
+    from edge.config.daemon import SwapSettings
+    from edge.config.schema import ModelConfig
+
 log = logging.getLogger(__name__)
 Phase = Literal["trial", "load", "golden", "shadow", "take over", "probation"]
 Outcome = Literal["kept", "refused", "rolled back"]
@@ -34,7 +36,6 @@ TAKE_OVER_TIMEOUT_S = 10.0
 POLL_S = 0.05
 # below this a model is fast enough whatever the old one took: clocks and other threads make more noise than that
 FAST_ENOUGH_MS = 5.0
-NO_NAMES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)

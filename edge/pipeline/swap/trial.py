@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,7 +23,9 @@ from edge.model import Model, open_model
 from edge.models.checks import check_outputs, check_sane
 from edge.pipeline.inference import FAULTS
 from edge.pipeline.swap.agreement import same_outputs
-from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.types import UInt8
 
 GOLDEN_SIZE = (360, 640)
 LAST_CHARS = 300
