@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias
 
 from onnx import NodeProto
 
@@ -15,7 +15,6 @@ from calib.graph import GraphIndex, Layer
 from edge.errors import UsageError
 
 Policy: TypeAlias = Literal["conv", "residual", "full", "cpu"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 # integer kernels exist, or the operator only moves values; with both sides in INT8 no float is left between
 ARITHMETIC_OPS = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"})
 CARRIED_OPS = frozenset({"MaxPool", "Resize", "Transpose", "Reshape", "Slice", "Split", "Flatten", "Squeeze"})

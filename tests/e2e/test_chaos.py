@@ -23,6 +23,7 @@ from tests.servers.chaos_proxy import ChaosProxy, NetworkFault
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from camera_rig import RtspServer, emitted, null_pipeline, unaccounted, wait_for
+from chaos_proxy import ChaosProxy, NetworkFault
 
 
 @pytest.fixture
