@@ -15,7 +15,7 @@ from calib.clipping import Method
 from calib.graph import GraphIndex, Layer
 from calib.ranges import RangeTable
 from edge.types import Array, Float32, Float64
-from export.quantize.placement import Point, Policy, default_float_layers, place
+from export.quantize.placement import Point, default_float_layers, place
 
 Flavour: TypeAlias = Literal["fp32", "fp16", "cpu"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
@@ -34,22 +34,19 @@ class Scheme:
             int32 biases, the form for which x86 and Arm have integer kernels.
         stores_codes: weights are stored as int8 (a quarter of the size) instead of float with a Q node; TensorRT 8.6
             wants the latter.
-        policy: see ``export.quantize.placement.place``.
         method: which clip points of the table.
         float_layers: keys of layers that stay float, the last ones included; None for only those.
     """
 
     flavour: Flavour = "fp32"
     stores_codes: bool = False
-    policy: Policy = "conv"
     method: Method = "average"
     float_layers: frozenset[str] | None = None
 
 
 def scheme_for(flavour: Flavour, method: Method, float_layers: frozenset[str] | None = None) -> Scheme:
     """The usual scheme of a flavour."""
-    policy: Policy = "cpu" if flavour == "cpu" else "conv"
-    return Scheme(flavour, flavour in ("fp16", "cpu"), policy, method, float_layers)
+    return Scheme(flavour, flavour in ("fp16", "cpu"), method, float_layers)
 
 
 def insert_qdq(model: ModelProto, table: RangeTable, scheme: Scheme) -> ModelProto:
@@ -63,7 +60,7 @@ def insert_qdq(model: ModelProto, table: RangeTable, scheme: Scheme) -> ModelPro
     copy.CopyFrom(model)
     index = GraphIndex(copy)
     chosen = default_float_layers(index) if scheme.float_layers is None else scheme.float_layers
-    placement = place(index, scheme.policy, chosen)
+    placement = place(index, chosen, is_for_cpu=scheme.flavour == "cpu")
     writer = _Writer(index, table, scheme)
     for point in placement.points:
         writer.quantize_activation(point)

@@ -111,21 +111,6 @@ def test_a_table_without_a_tensor_is_refused(model: ModelProto, table: RangeTabl
         insert_qdq(model, poorer, scheme_for("fp32", "average"))
 
 
-def test_residual_policy_quantizes_the_skip_side_only(model: ModelProto) -> None:
-    index = GraphIndex(model)
-    add = index.producer["sum"]
-    readers = [place for point in place(index, "residual").points for place in point.readers or ()]
-    assert (add, 0) in readers
-    assert (add, 1) not in readers
-
-
-def test_full_policy_reaches_through_concat_and_pool(model: ModelProto) -> None:
-    index = GraphIndex(model)
-    tensors = {point.tensor for point in place(index, "full").points}
-    assert {"pooled", "sum_act", "both"} <= tensors
-    assert "pooled" not in {point.tensor for point in place(index, "conv").points}
-
-
 def test_cpu_flavour_leaves_no_float_convolution_but_the_last(
     model: ModelProto, table: RangeTable, tmp_path: Path
 ) -> None:
@@ -151,7 +136,7 @@ def test_cpu_flavour_reads_the_pictures_bytes_without_rounding(model: ModelProto
 
 def test_a_tensor_that_is_only_moved_takes_the_range_of_its_origin(model: ModelProto, table: RangeTable) -> None:
     index = GraphIndex(model)
-    by_name = {point.tensor: point.range_of for point in place(index, "cpu").points}
+    by_name = {point.tensor: point.range_of for point in place(index, (), is_for_cpu=True).points}
     assert by_name["picture"] == ("real",)
 
 
