@@ -78,7 +78,7 @@ def calibrate(
         check_table(earlier, index, manifest.input, path.name)
         observers = _merged(observers, load_histograms(histogram_path(merge)), index)
         frame_ids = [*earlier.frame_ids, *frame_ids]
-        digests = [*(earlier.frame_digests or ("",) * len(earlier.frame_ids)), *digests]
+        digests = [*earlier.frame_digests, *digests]
         sets = [*earlier.datasets, *sets]
     table = make_table(
         index,

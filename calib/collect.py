@@ -11,6 +11,7 @@ from onnx import ModelProto, helper
 
 from calib.graph import MOVING_OPS, GraphIndex
 from calib.observers import TensorObserver
+from edge.engines.ort_providers import session_options
 from edge.errors import ModelError
 from edge.types import Array
 
@@ -122,9 +123,7 @@ def open_session(model: ModelProto, *, threads: int = 1, optimize: bool = True) 
     import onnxruntime as ort
     from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 4
+    options = session_options(threads)
     level = ort.GraphOptimizationLevel
     options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     try:

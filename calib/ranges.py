@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calib.clipping import METHODS, Method, clip_range
 from calib.graph import GraphIndex
@@ -45,7 +45,7 @@ class RangeTable(BaseModel):
         frames_sha256: of the list of frame ids.
         frames: how many.
         frame_ids: which; accuracy is not judged on them.
-        frame_digests: hashes of their pixels, in the same order; "" for frames of earlier versions, which had none.
+        frame_digests: hashes of their pixels.
         origin: where the frames came from, for people.
         datasets: fingerprints of the data sets that they were taken from; videos and cameras have none.
         tensors: by role.
@@ -59,22 +59,11 @@ class RangeTable(BaseModel):
     input_sha256: str
     frames_sha256: str
     frames: int
-    frame_ids: tuple[str, ...] = ()
-    frame_digests: tuple[str, ...] = ()
+    frame_ids: tuple[str, ...]
+    frame_digests: tuple[str, ...]
     origin: str = ""
     datasets: tuple[str, ...] = ()
     tensors: dict[str, TensorRange]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_earlier_key(cls, values: Any) -> Any:
-        """Tables of earlier versions name one data set at most."""
-        if not isinstance(values, dict) or "dataset_sha256" not in values:
-            return values
-        only = values["dataset_sha256"]
-        return {key: value for key, value in values.items() if key != "dataset_sha256"} | (
-            {"datasets": (only,)} if only else {}
-        )
 
     @property
     def sha256(self) -> str:

@@ -20,13 +20,11 @@ class SeenPictures:
     Attributes:
         digests: of their pixels.
         ids: bare ids of all frames; they prove something only within one of ``datasets``.
-        unhashed: bare ids of the frames without a digest, from tables of earlier versions.
         datasets: fingerprints of the data sets that they were taken from, without suffixes.
     """
 
     digests: frozenset[str]
     ids: frozenset[str]
-    unhashed: frozenset[str]
     datasets: frozenset[str]
 
     def has(self, picture_id: str, image: UInt8, fingerprint: str = "") -> bool:
@@ -37,19 +35,16 @@ class SeenPictures:
             image: (H, W, 3) uint8 BGR.
             fingerprint: of the data set that it is read from, "" for videos, folders and cameras.
         """
-        name = bare_id(picture_id)
         # another OpenCV may decode a JPEG to other pixels, so within one data set the name is enough
-        is_known = name in self.unhashed or (name in self.ids and base_of(fingerprint) in self.datasets)
+        is_known = bare_id(picture_id) in self.ids and base_of(fingerprint) in self.datasets
         return is_known or picture_digest(image) in self.digests
 
 
 def seen_pictures(table: RangeTable) -> SeenPictures:
     """The frames that a table was measured on."""
-    hashes = table.frame_digests or ("",) * len(table.frame_ids)
     return SeenPictures(
-        digests=frozenset(hashes) - {""},
+        digests=frozenset(table.frame_digests),
         ids=frozenset(map(bare_id, table.frame_ids)),
-        unhashed=frozenset(bare_id(name) for name, found in zip(table.frame_ids, hashes, strict=True) if not found),
         datasets=frozenset(map(base_of, table.datasets)),
     )
 

@@ -75,3 +75,16 @@ def centre(xyxy: Float32) -> Float32:
     """(N, 2) box centres."""
     middle: Float32 = (xyxy[:, :2] + xyxy[:, 2:]) * np.float32(0.5)
     return middle
+
+
+def best_pairs(overlap: Float32, least: float) -> list[tuple[int, int]]:
+    """Rows and columns of (N, M) overlaps, the largest overlap first, each used once, none below ``least``."""
+    rows, columns = np.nonzero(overlap >= least)
+    order = np.argsort(-overlap[rows, columns], kind="stable")
+    pairs: dict[int, int] = {}
+    taken: set[int] = set()
+    for row, column in zip(rows[order].tolist(), columns[order].tolist(), strict=True):
+        if row not in pairs and column not in taken:
+            pairs[row] = column
+            taken.add(column)
+    return list(pairs.items())

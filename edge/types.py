@@ -99,21 +99,6 @@ class Letterbox:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """Frames and the tensor made of them. The tensor is reused by the next batch of the same model.
-
-    Attributes:
-        frames: B frames.
-        tensor: (B, h, w, 3) or (B, 3, h, w), as the manifest says.
-        letterboxes: B letterboxes.
-    """
-
-    frames: Sequence[Frame]
-    tensor: Array
-    letterboxes: Sequence[Letterbox]
-
-
-@dataclass(frozen=True, slots=True)
 class Detections:
     """Objects found in one frame: parallel arrays, empty ones included. Index with a boolean mask or indices.
 

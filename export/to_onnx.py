@@ -18,6 +18,7 @@ import onnx
 import onnx.version_converter
 import torch
 
+from edge.engines.ort_providers import session_options
 from edge.errors import AccuracyError, UsageError
 from edge.files import atomic_path
 from edge.models.manifest import ONNX_KEY, Manifest, write_sidecar
@@ -168,9 +169,7 @@ def check_parity(graph: ExportGraph, path: Path, names: Sequence[str], manifest:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), session_options(threads=0), providers=["CPUExecutionProvider"])
     errors = dict.fromkeys(names, 0.0)
     for batch in PARITY_BATCHES:
         frames = random_frames(batch, manifest.input.height, manifest.input.width)

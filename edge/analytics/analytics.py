@@ -8,7 +8,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,8 @@ from edge.analytics.speed import Ground, Motion, motion_of
 from edge.analytics.state import MAX_TRACKS, NEVER, TrackTable, usable, vote
 from edge.analytics.zones import ZoneWatcher
 from edge.config.analytics import AnalyticsSettings
-from edge.errors import ConfigError, DataError
-from edge.types import Bool, Event, Int32, Int64, Shape, Tracks, UInt8
+from edge.errors import DataError
+from edge.types import Bool, Event, Int32, Int64, Shape, Tracks
 
 SCHEMA = 1
 # a step back by more than this is a clock that began anew; by less, a frame out of order
@@ -136,17 +135,6 @@ class StreamAnalytics:
     def motion(self, tracks: Tracks) -> Motion:
         """Speeds and, with a calibrated ground, positions in metres of these tracks."""
         return motion_of(tracks, self._ground)
-
-    def save_heatmap(self, path: Path, frame: UInt8) -> None:
-        """Write the heat map over a (H, W, 3) BGR frame as PNG.
-
-        Raises:
-            ConfigError: the stream has no heat map.
-            SinkError: the file cannot be written.
-        """
-        if self._heatmap is None:
-            raise ConfigError(f"{self._stream}: no heat map is kept; add [streams.heatmap] to its settings")
-        self._heatmap.save_png(path, frame)
 
     def state(self) -> dict[str, Any]:
         """All that is remembered, JSON values only, for ``state`` of the next start."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import zlib
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,8 +11,6 @@ import numpy as np
 
 from edge.analytics.geometry import ANCHOR_SHARES, anchors
 from edge.config.analytics import HeatmapSettings
-from edge.errors import SinkError
-from edge.files import atomic_path
 from edge.types import Bool, Float32, UInt8
 
 # a longer gap between frames says nothing about where objects were meanwhile
@@ -50,22 +47,6 @@ class Heatmap:
         opacity = (np.minimum(level * 4, 1) * HEAT_OPACITY)[..., None]
         blended: UInt8 = (frame * (1 - opacity) + colour * opacity + 0.5).astype(np.uint8)
         return blended
-
-    def save_png(self, path: Path, frame: UInt8) -> None:
-        """Write ``draw(frame)`` as PNG, the whole file or nothing.
-
-        Raises:
-            SinkError: the file cannot be written.
-        """
-        try:
-            with atomic_path(path) as temporary:
-                encoded, data = cv2.imencode(".png", self.draw(frame))
-                assert encoded
-                temporary.write_bytes(data.tobytes())
-        except OSError as error:
-            raise SinkError(
-                f"{path}: the heat map cannot be written ({error.strerror}); choose another folder"
-            ) from None
 
     def state(self) -> dict[str, Any]:
         """JSON values; exact."""

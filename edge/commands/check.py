@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 def check(
     config: Annotated[Path | None, typer.Argument(help="A TOML file such as systemd/edge.toml.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the file and end.")] = False,
-    migrate: Annotated[
-        bool, typer.Option("--migrate", help="Bring the file to this version, show the difference and end.")
-    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Validate a configuration: files, sources, one batch, memory."""
@@ -36,9 +33,6 @@ def check(
         return
     if config is None:
         raise UsageError("expected a configuration file; run: edge check edge.toml")
-    if migrate:
-        _migrate(config)
-        return
     loaded = with_secrets(load_config(config))
     tried = {model.name: _check_model(model) for model in loaded.models}
     rows = [row for row, _ in tried.values()]
@@ -53,23 +47,6 @@ def check(
         raise ConfigError(
             f"{config.name}: {len(failed)} of {len(rows)} checks failed; the first: {failed[0]['detail']}"
         )
-
-
-def _migrate(path: Path) -> None:
-    from edge.config.migrations import migrate
-    from edge.files import write_atomic
-
-    try:
-        migrated = migrate(path.read_text())
-        if migrated.diff:
-            mode = path.stat().st_mode
-            write_atomic(path.with_name(path.name + ".old"), path.read_bytes())
-            path.with_name(path.name + ".old").chmod(mode)
-            write_atomic(path, migrated.text)
-            path.chmod(mode)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read or written ({error})") from None
-    typer.echo(migrated.diff or f"{path.name} is of this version already")
 
 
 def _check_model(model: ModelConfig) -> tuple[dict[str, str], Manifest | None]:

@@ -28,7 +28,7 @@ def inspect(
     from edge.models.manifest import manifest_path, read_sidecar, write_sidecar
 
     if model.suffix in PLAN_SUFFIXES:
-        _show_engine(model, as_json)
+        _show_engine(model)
         return
     from edge.models.propose import propose_manifest
 
@@ -92,7 +92,7 @@ def _refuse_card(path: Path) -> None:
         raise ManifestError(f"{path} exists and is no manifest of ours; write elsewhere with --out FILE")
 
 
-def _show_engine(model: Path, as_json: bool) -> None:
+def _show_engine(model: Path) -> None:
     from edge.models.manifest import read_sidecar
 
     manifest = read_sidecar(model) if model.is_file() else None

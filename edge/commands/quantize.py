@@ -37,7 +37,7 @@ def quantize(
         float, typer.Option(min=0, max=1, help="Share of what float sees in the footage that must stay.")
     ] = 0.9,
     method: Annotated[str, typer.Option(help="auto, minmax, average, percentile, entropy or mse.")] = "auto",
-    flavour: Annotated[str, typer.Option(help="fp32, fp16 or fp8 (TensorRT), cpu (ONNX Runtime, OpenVINO).")] = "fp32",
+    flavour: Annotated[str, typer.Option(help="fp32 or fp16 (TensorRT), cpu (ONNX Runtime, OpenVINO).")] = "fp32",
     precision: Annotated[str, typer.Option(help="int8, or fp16 to cast only; that needs no ranges.")] = "int8",
     opset: Annotated[int, typer.Option(min=0, help="Of the written file, 0 = the model's; TensorRT 8.6 wants 17.")] = 0,
     float_layer: Annotated[

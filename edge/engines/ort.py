@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
 from edge.engines.ort_binding import DeviceRunner
-from edge.engines.ort_providers import DEVICES, check_came_up, load_libraries, providers_for
+from edge.engines.ort_providers import DEVICES, check_came_up, load_libraries, providers_for, session_options
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
 from edge.models.onnx_graph import read_graph
@@ -118,15 +118,9 @@ def _load(path: Path, kind: str, threads: int) -> Any:
     is_quantized = kind == "ort-tensorrt" and "QuantizeLinear" in read_graph(path).operators
     providers = providers_for(kind, is_quantized=is_quantized)
     load_libraries(kind)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    # a spinning pool takes the cores from decoding and drawing
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # without the flag a GPU that fails while it runs is replaced by the CPU, unasked
-        session = ort.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(str(path), session_options(threads), providers=providers, enable_fallback=0)
     except RUN_FAILURES as error:
         raise ModelError(
             f"{path.name}: ONNX Runtime cannot load it ({_first_line(error)}); is it an ONNX model?"

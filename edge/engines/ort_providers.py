@@ -48,6 +48,16 @@ def providers_for(kind: str, *, is_quantized: bool = False) -> list[str | tuple[
     return [(name, options[name]()) if name in options else name for name in chosen]
 
 
+def session_options(threads: int) -> ort.SessionOptions:
+    """Options of a session with so many threads (0: one per core) that says nothing itself."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 4
+    # a spinning pool takes the cores from decoding and drawing, and slows every other session
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
 def load_libraries(kind: str) -> None:
     """Load CUDA and cuDNN out of their Python packages, for the providers that want them; others are left alone."""
     if kind not in DEVICES or not hasattr(ort, "preload_dlls"):

@@ -6,13 +6,10 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from edge.metrics.clock import WallClock
 from edge.types import Event, Frame
 
-SCHEMA_FILE = Path(__file__).with_name("event.schema.json")
 SCHEMA_NUMBER = 1
 # made once for this purpose; a namespace of RFC 9562, section 6.6
 NAMESPACE = uuid.UUID("6d0a2c58-6f2b-5a0e-9d57-3b6f0f6c1e77")
@@ -104,9 +101,3 @@ class EnvelopeMaker:
         }
         text = json.dumps(body, separators=(",", ":"), ensure_ascii=False)
         return Envelope(str(body["id"]), event.kind, event.stream, when_ns + self.clock.offset_ns, text)
-
-
-def event_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of an event's body."""
-    schema: dict[str, Any] = json.loads(SCHEMA_FILE.read_text())
-    return schema

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.models.manifest import InputSpec
-from edge.types import Array, Batch, Frame, Letterbox, UInt8
+from edge.types import Array, Letterbox, UInt8
 
 
 def fit(width: int, height: int, spec: InputSpec) -> Letterbox:
@@ -39,21 +39,17 @@ class Preprocessor:
         self._takes_bytes = (spec.dtype, spec.layout, spec.colour) == ("uint8", "nhwc", "bgr")
         self._tables = [_levels(mean, std, spec.dtype) for mean, std in zip(spec.mean, spec.std, strict=True)]
 
-    def batch(self, frames: Sequence[Frame], *, pad_to: int = 0) -> Batch:
-        """Make the batch of these frames.
+    def images(self, images: Sequence[UInt8], *, pad_to: int = 0) -> tuple[Array, list[Letterbox]]:
+        """Make the batch of (H, W, 3) uint8 BGR images.
 
         Args:
-            frames: at most ``max_batch``.
+            images: at most ``max_batch``.
             pad_to: rows of the tensor if the engine wants a fixed number; what the last ones hold does not matter.
 
         Returns:
-            A batch whose tensor is a view of this object's memory: valid until the next call.
+            (B, h, w, 3) or (B, 3, h, w) as the manifest says, a view of this object's memory: valid until the next
+            call; and B letterboxes.
         """
-        tensor, letterboxes = self.images([frame.image for frame in frames], pad_to=pad_to)
-        return Batch(frames, tensor, letterboxes)
-
-    def images(self, images: Sequence[UInt8], *, pad_to: int = 0) -> tuple[Array, list[Letterbox]]:
-        """As ``batch`` for (H, W, 3) uint8 BGR images without a stream."""
         letterboxes = [self.write(image, row) for row, image in enumerate(images)]
         return self._tensor[: max(len(images), pad_to)], letterboxes
 

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from edge.overlay.palette import MONO, PANEL, SAFE, STATE_COLOURS, Colour
+from edge.overlay.palette import PANEL, SAFE, STATE_COLOURS, Colour
 from edge.overlay.shapes import MASK_OPACITY, draw_box, draw_shape, draw_trail, tint_classes, tint_mask
 from edge.overlay.text import Plate, PlateStyle, blend, draw_rows, draw_text, make_plate
 from edge.result_json import picture_part
@@ -81,7 +81,6 @@ class Theme:
 
 
 DEFAULT_THEME = Theme()
-MONO_THEME = Theme(colours=MONO, colour_by="track")
 
 
 class _Object(NamedTuple):

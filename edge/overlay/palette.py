@@ -20,7 +20,6 @@ SAFE = tuple(
     )
 )  # fmt: skip
 # greys and white only, for pictures that are printed or looked at without colours
-MONO = tuple(_bgr(code) for code in ("FFFFFF", "C8C8C8", "A0A0A0", "E4E4E4"))
 
 INK_LIGHT: Colour = (255, 255, 255)
 INK_DARK: Colour = (24, 18, 16)

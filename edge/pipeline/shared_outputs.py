@@ -18,7 +18,6 @@ from edge.events.snapshots import Snapshots
 from edge.events.writer import EventWriter
 from edge.sinks.events import EventSink
 from edge.sinks.record import RecordSink
-from edge.sinks.record_source import SourceRecordSink
 from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
 
@@ -59,7 +58,7 @@ class SharedOutputs:
         self.writer: EventWriter | None = None
         self.outbox: Outbox | None = None
         self._settings = config.events
-        self.recordings: dict[str, RecordSink | SourceRecordSink] = {}
+        self.recordings: dict[str, RecordSink] = {}
         self._deliveries: dict[str, DeliveryWorker] = {}
         self._writers: list[Worker] = []
         self._workers: list[Worker] = []
@@ -160,14 +159,14 @@ def close_sink(sink: Sink) -> None:
         log.warning("%s", error)
 
 
-def _recording(stream: Stream) -> RecordSink | SourceRecordSink | None:
+def _recording(stream: Stream) -> RecordSink | None:
     settings, config = stream.config.record, stream.config
     if settings is None:
         return None
     if stream.packets is not None:
         # no result of a live stream comes out later than that; every result of a file comes out
         late_s = float("inf") if config.is_lossless else config.max_age_ms / 1e3 + LATE_S
-        return SourceRecordSink(settings, stream.name, stream.packets, late_s=late_s)
+        return RecordSink(settings, stream.name, packets=stream.packets, late_s=late_s)
     fps = stream.status.info.fps if stream.status.info else 0.0
     return RecordSink(settings, stream.name, fps=fps, is_lossless=config.is_lossless)
 

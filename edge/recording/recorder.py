@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from edge.config.recording import RecordSettings
 from edge.metrics.counters import Counters
 from edge.recording.cutter import GAP_S, KEY_SHARE, NS_PER_S, Coded, Cutter, Ended
 from edge.recording.recording import RecordingFolder
+from edge.threads.drop_queue import DropQueue
 from edge.types import UInt8
 from edge.video.encoder import TICKS_PER_S, VideoEncoder
 from edge.video.packets import Mark
@@ -25,17 +25,36 @@ class Shot:
 
     Attributes:
         image: (H, W, 3) uint8 BGR that nobody will change.
-        time_ns: the stream's time.
-        captured_ns: when it was captured, ``time.monotonic_ns()``.
-        events: kinds of the events in this frame.
-        clip: the file that they go into, in events mode.
+        mark: when it was taken and what happened in it.
     """
 
     image: UInt8
-    time_ns: int
-    captured_ns: int
-    events: tuple[str, ...] = ()
-    clip: Path | None = None
+    mark: Mark
+
+
+class ShotQueue(DropQueue[Shot]):
+    """Pictures on their way to the recorder.
+
+    Attributes:
+        counters: ``dropped``, because encoding was too slow.
+    """
+
+    def __init__(self, capacity: int, *, is_lossless: bool) -> None:
+        super().__init__(capacity, is_lossless=is_lossless, on_drop=self._dropped)
+        self.counters: Counters[str] = Counters()
+        self._carried: Mark | None = None
+
+    def add(self, image: UInt8, mark: Mark) -> None:
+        """Put (H, W, 3) uint8 BGR, from one thread; a picture that was dropped leaves its clip to the next one."""
+        carried, self._carried = self._carried, None
+        if carried is not None and mark.clip is None:
+            mark = replace(mark, events=carried.events, clip=carried.clip)
+        self.put(Shot(image, mark))
+
+    def _dropped(self, shot: Shot) -> None:
+        self.counters.add("dropped")
+        if shot.mark.clip is not None:
+            self._carried = shot.mark
 
 
 class Recorder:
@@ -74,22 +93,26 @@ class Recorder:
         """The newest clip whose file has ended; any thread may ask."""
         return self._cutter.ended
 
-    def add(self, shot: Shot) -> None:
+    def take(self, shot: Shot) -> None:
         """Take the next picture.
 
         Raises:
             SinkError: the encoder failed, which another picture will not mend.
         """
+        mark = shot.mark
         encoder = self._encoder_for(shot)
-        pts = round((shot.time_ns - self._begin_ns) * TICKS_PER_S / NS_PER_S)
-        self._last_ns = shot.time_ns
+        pts = round((mark.time_ns - self._begin_ns) * TICKS_PER_S / NS_PER_S)
+        self._last_ns = mark.time_ns
         packets = encoder.encode(shot.image, pts)
         if packets and not self._has_form:
             self._cutter.begin(encoder.form_with(packets[0]))
             self._has_form = True
-        self._cutter.mark(Mark(shot.time_ns, shot.captured_ns, shot.events, shot.clip))
+        self._cutter.mark(mark)
         for packet in packets:
-            self._cutter.take(Coded(packet, shot.time_ns, shot.captured_ns))
+            self._cutter.take(Coded(packet, mark.time_ns, mark.captured_ns))
+
+    def idle(self) -> None:
+        """Nothing came for a while; the next picture will say whether that was a gap."""
 
     def close(self) -> None:
         """Finish the open file."""
@@ -98,11 +121,11 @@ class Recorder:
 
     def _encoder_for(self, shot: Shot) -> VideoEncoder:
         """The encoder; a new one where the picture's size or the course of time has changed."""
-        is_gap = not 0 < shot.time_ns - self._last_ns < GAP_S * NS_PER_S
+        is_gap = not 0 < shot.mark.time_ns - self._last_ns < GAP_S * NS_PER_S
         if self._encoder is None or self._encoder.size != shot.image.shape[:2] or is_gap:
             self._cutter.end()
             self._has_form = False
-            self._begin_ns = shot.time_ns
+            self._begin_ns = shot.mark.time_ns
             height, width = shot.image.shape[:2]
             key_every_s = self._settings.fragment_s * KEY_SHARE
             self._encoder = VideoEncoder(self._encoder_name, width, height, fps=self._fps, key_every_s=key_every_s)

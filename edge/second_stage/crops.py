@@ -6,7 +6,7 @@ runs the classifier on batches of them and hands the results back. N tracks, C l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -205,16 +205,6 @@ class CropQueue:
         """Up to ``max_batch`` requests, the oldest first."""
         keys = list(self._waiting)[:max_batch]
         return [self._waiting.pop(key) for key in keys]
-
-
-def hand_back(
-    stages: Mapping[str, CropStage], requests: Sequence[CropRequest], classifications: Sequence[Classification]
-) -> None:
-    """Give every stream's stage the answers to its own requests."""
-    answers = list(zip(requests, classifications, strict=True))
-    for stream, stage in stages.items():
-        own = [(request, answer) for request, answer in answers if request.stream == stream]
-        stage.accept([request for request, _ in own], [answer for _, answer in own])
 
 
 def view_quality(xyxy: Float32, width: int, height: int, min_box_px: float) -> Float32:

@@ -1,27 +1,30 @@
-"""Sink that records a stream: pictures go to a thread of its own, which encodes them and writes the files."""
+"""Sink that records a stream, its pictures or its camera's own packets, in a thread that writes the files."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from edge.errors import SinkError
-from edge.metrics.counters import Counters
 from edge.recording.clips import ClipNames
 from edge.recording.clock import RecordingClock
-from edge.recording.recorder import Recorder, Shot
+from edge.recording.recorder import Recorder, ShotQueue
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
-from edge.threads.drop_queue import DropQueue
+from edge.recording.source_recorder import SourceRecorder
 from edge.threads.worker import Worker
 from edge.video.encoder import find_encoder
+from edge.video.packets import Mark, PacketQueue
 
 if TYPE_CHECKING:
     from edge.config.recording import RecordSettings
     from edge.metrics.clock import WallClock
     from edge.recording.disk import Disk
     from edge.recording.index import Recorded
+    from edge.threads.drop_queue import HandOver, Item
     from edge.types import Result, UInt8
 
 # whole pictures: 8 of 720p are 22 MB
@@ -29,6 +32,15 @@ CAPACITY = 8
 IDLE_S = 0.25
 CLOSE_TIMEOUT_S = 15.0
 FALLBACK_FPS = 30.0
+Taken_contra = TypeVar("Taken_contra", contravariant=True)
+
+
+class Taker(Protocol[Taken_contra]):
+    """What a recorder does with the items of its queue."""
+
+    def take(self, item: Taken_contra, /) -> None: ...
+    def idle(self) -> None: ...
+    def close(self) -> None: ...
 
 
 class RecordSink:
@@ -39,11 +51,13 @@ class RecordSink:
         stream: its name, the folder within ``settings.folder``.
         fps: nominal frame rate, 0 where unknown.
         is_lossless: whether a full queue makes the stream wait (files) instead of dropping its oldest picture.
+        packets: what capture puts the camera's own packets into (closed here); None records pictures.
+        late_s: how long after its packet a result may come; infinite where all of them come.
         clock: turns capture times into UTC; None goes by the device's, measured anew for each file.
         disk: how files are written.
 
     Attributes:
-        counters: ``dropped`` pictures, because encoding was too slow.
+        folder: where the files of this stream lie.
 
     Raises:
         SinkError: the folder cannot be written.
@@ -55,14 +69,16 @@ class RecordSink:
         settings: RecordSettings,
         stream: str,
         *,
-        fps: float,
+        fps: float = 0.0,
         is_lossless: bool = False,
+        packets: PacketQueue | None = None,
+        late_s: float = math.inf,
         clock: WallClock | None = None,
         disk: Disk | None = None,
     ) -> None:
-        self.name = f"record:{settings.folder / stream}"
-        self._settings = settings
         self.folder = settings.folder / stream
+        self.name = f"record:{self.folder}"
+        self._content = settings.content
         self._folder = RecordingFolder(
             self.folder,
             keep_of(settings),
@@ -70,26 +86,35 @@ class RecordSink:
             disk=disk,
             clock=RecordingClock.of(clock),
         )
-        self._recorder = Recorder(settings, self._folder, find_encoder(), fps if fps > 0 else FALLBACK_FPS)
-        self.counters: Counters[str] = Counters()
-        self._shots: DropQueue[Shot] = DropQueue(CAPACITY, is_lossless=is_lossless, on_drop=self._on_drop)
+        self._queue: ShotQueue | PacketQueue
+        self._recorder: Recorder | SourceRecorder
+        if packets is None:
+            self._queue = shots = ShotQueue(CAPACITY, is_lossless=is_lossless)
+            self._recorder = pictures = Recorder(
+                settings, self._folder, find_encoder(), fps if fps > 0 else FALLBACK_FPS
+            )
+            run = partial(_record, shots, pictures, self._folder)
+        else:
+            self._queue = packets
+            self._recorder = source = SourceRecorder(settings, self._folder, late_s=late_s)
+            run = partial(_record, packets, source, self._folder)
         self._clips = ClipNames(settings, self._folder, lambda: self._recorder.ended)
-        self._carried: Shot | None = None
         self._told = ""
-        self._worker = Worker(f"record {stream}", self._run)
+        self._worker = Worker(f"record {stream}", run)
         self._worker.start()
 
     def wants_picture(self) -> bool:
-        return self._settings.content == "annotated"
+        return self._content == "annotated"
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
-        # what capture lent us must go back, so the plain picture is copied; the annotated one is nobody else's
-        image = picture() if self.wants_picture() else result.frame.image.copy()
-        time_ns, captured_ns = result.frame.time_ns, result.frame.captured_ns
-        kinds = tuple(event.kind for event in result.events)
-        shot = Shot(image, time_ns, captured_ns, kinds, self._clips.clip_for(result))
-        self._shots.put(self._with_carried(shot))
-        self._complain()
+        frame, kinds = result.frame, tuple(event.kind for event in result.events)
+        mark = Mark(frame.time_ns, frame.captured_ns, kinds, self._clips.clip_for(result))
+        if isinstance(self._queue, PacketQueue):
+            self._queue.mark(mark)
+        else:
+            # what capture lent us must go back, so the plain picture is copied; the annotated one is nobody else's
+            self._queue.add(picture() if self.wants_picture() else frame.image.copy(), mark)
+        self._raise_once()
 
     def clip_of(self, result: Result) -> str | None:
         """The path of the clip or recording that shows these events; None where there is none (continuous mode)."""
@@ -102,39 +127,17 @@ class RecordSink:
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
-        counts = {**self.counters.snapshot(), **self._recorder.counters.snapshot(), **self._folder.counters.snapshot()}
-        return {"error": self._recorder.error, **counts}
+        parts = (self._queue.counters, self._recorder.counters, self._folder.counters)
+        return {"error": self._recorder.error, **{name: n for part in parts for name, n in part.snapshot().items()}}
 
     def close(self) -> None:
-        self._shots.close()
+        self._queue.close()
         if not self._worker.join(CLOSE_TIMEOUT_S):
             self._worker.stop()
             raise SinkError(f"{self.name}: the last file was not finished within {CLOSE_TIMEOUT_S:g} s")
-        self._complain()
+        self._raise_once()
 
-    def _run(self, stopping: threading.Event) -> None:
-        try:
-            while not self._shots.is_finished and not stopping.is_set():
-                shot = self._shots.get(IDLE_S)
-                if shot is not None:
-                    self._recorder.add(shot)
-        finally:
-            self._recorder.close()
-            self._folder.close()
-
-    def _on_drop(self, shot: Shot) -> None:
-        self.counters.add("dropped")
-        if shot.clip is not None:
-            self._carried = shot
-
-    def _with_carried(self, shot: Shot) -> Shot:
-        """A dropped picture leaves its clip to the next one."""
-        carried, self._carried = self._carried, None
-        if carried is None or shot.clip is not None:
-            return shot
-        return Shot(shot.image, shot.time_ns, shot.captured_ns, carried.events, carried.clip)
-
-    def _complain(self) -> None:
+    def _raise_once(self) -> None:
         """Raise what went wrong in the thread, each thing once."""
         if self._worker.failure is not None:
             raise SinkError(f"{self.name}: recording has ended ({self._worker.failure})")
@@ -143,3 +146,17 @@ class RecordSink:
         self._told = error
         if is_new:
             raise SinkError(f"{self.name}: {error}; recording pauses")
+
+
+def _record(queue: HandOver[Item], recorder: Taker[Item], folder: RecordingFolder, stopping: threading.Event) -> None:
+    """What the thread does: everything that waits goes to the recorder, then the files are finished."""
+    try:
+        while not queue.is_finished and not stopping.is_set():
+            item = queue.get(IDLE_S)
+            if item is None:
+                recorder.idle()
+            else:
+                recorder.take(item)
+    finally:
+        recorder.close()
+        folder.close()

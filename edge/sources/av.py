@@ -17,13 +17,12 @@ from av.codec.context import Flags
 from edge.addresses.uris import kind_of, masked
 from edge.errors import SourceError
 from edge.interfaces import SourceInfo
+from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.prepared import MakeRoom
 from edge.types import UInt8
 from edge.video.packets import PacketForm, PacketTaker, SourcePacket
 from edge.video.srt import SrtError, SrtStream
 
-OPEN_TIMEOUT_S = 8.0
-READ_TIMEOUT_S = 8.0
 LATE = "it does not answer in time"
 # a lossy network tears some pictures; so many in a row are a broken stream
 MAX_BROKEN_PACKETS = 50
@@ -49,8 +48,7 @@ class AvSource:
         transport: str = "tcp",
         hardware: str = "off",
         packets: PacketTaker | None = None,
-        open_timeout_s: float = OPEN_TIMEOUT_S,
-        read_timeout_s: float = READ_TIMEOUT_S,
+        deadlines: Deadlines = DEFAULT_DEADLINES,
     ) -> None:
         """Open it and decode the first picture, which proves the decoder.
 
@@ -59,7 +57,7 @@ class AvSource:
             transport: of RTSP, ``tcp`` or ``udp``.
             hardware: ``off``, ``auto`` or a device type such as ``cuda``; software takes over where it fails.
             packets: takes the coded pictures before they are decoded.
-            open_timeout_s, read_timeout_s: limits of connecting and of the wait for each packet; a file has none.
+            deadlines: limits of connecting and of the wait for each packet; a file has none.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -70,7 +68,7 @@ class AvSource:
         if self._is_file and not Path(uri).is_file():
             raise SourceError(f"{self._label}: no such file; expected a video or an address such as rtsp://…")
         self._srt: SrtStream | None = None
-        self._limits_s = (open_timeout_s, read_timeout_s)
+        self._limits_s = (deadlines.open_s, deadlines.stall_s)
         self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), hardware)
         self._num_broken = 0
         self._last_pts_ns = -1

@@ -6,11 +6,7 @@ from dataclasses import dataclass, replace
 
 # the child gives up its opening so much earlier, by this share at most: it says why, and can be asked again
 OPEN_LEAD_S = 2.0
-
-
 OPEN_LEAD_SHARE = 0.2
-
-
 # a child whose pictures stop is ended from outside first, however it hangs
 STALL_LAG_S = 2.0
 

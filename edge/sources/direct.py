@@ -58,14 +58,11 @@ def open_direct(
             transport=decoding.transport,
             hardware=decoding.hardware,
             packets=packets,
-            open_timeout_s=deadlines.open_s,
-            read_timeout_s=deadlines.stall_s,
+            deadlines=deadlines,
         )
     from edge.sources.opencv import OpenCvSource
 
-    return OpenCvSource(
-        uri, transport=decoding.transport, open_timeout_s=deadlines.open_s, read_timeout_s=deadlines.stall_s
-    )
+    return OpenCvSource(uri, transport=decoding.transport, deadlines=deadlines)
 
 
 def _uses_av(uri: str, decoding: Decoding) -> bool:

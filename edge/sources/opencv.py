@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
@@ -15,10 +15,9 @@ import cv2
 from edge.addresses.uris import SourceKind, kind_of, masked
 from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
+from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.types import UInt8
 
-OPEN_TIMEOUT_S = 5.0
-READ_TIMEOUT_S = 5.0
 # nobuffer and low_delay: a live picture is worth more than a smooth one (on files they lose the last pictures);
 # TCP: no torn pictures on a lossy network
 LIVE_OPTIONS = "rtsp_transport;{transport}|fflags;nobuffer|flags;low_delay"
@@ -29,37 +28,16 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of a network address: RTSP's transport, seconds to connect and to wait for each packet."""
-
-    transport: str
-    open_s: float
-    read_s: float
-
-    def properties(self) -> list[int]:
-        """Pairs of a property of ``cv2.VideoCapture`` and its value."""
-        open_ms, read_ms = round(self.open_s * 1000), round(self.read_s * 1000)
-        return [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, read_ms]
-
-
 class OpenCvSource:
     """One ``cv2.VideoCapture``; see ``edge.interfaces.Source``."""
 
-    def __init__(
-        self,
-        uri: str,
-        *,
-        transport: str = "tcp",
-        open_timeout_s: float = OPEN_TIMEOUT_S,
-        read_timeout_s: float = READ_TIMEOUT_S,
-    ) -> None:
+    def __init__(self, uri: str, *, transport: str = "tcp", deadlines: Deadlines = DEFAULT_DEADLINES) -> None:
         """Open it.
 
         Args:
             uri: the address.
             transport: of RTSP, ``tcp`` or ``udp``.
-            open_timeout_s, read_timeout_s: of a network address: limits of connecting and of the wait for each packet.
+            deadlines: of a network address: limits of connecting and of the wait for each packet.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -68,7 +46,7 @@ class OpenCvSource:
         self._label = masked(uri)
         kind = kind_of(uri)
         self._is_file = kind == "file"
-        self._capture: Any = _open(uri, kind, self._label, Limits(transport, open_timeout_s, read_timeout_s))
+        self._capture: Any = _open(uri, kind, self._label, transport, deadlines)
         self._first: UInt8 | None = self._grab()
         if self._first is None:
             self.close()
@@ -112,7 +90,7 @@ class OpenCvSource:
         )
 
 
-def _open(uri: str, kind: SourceKind, label: str, limits: Limits) -> Any:
+def _open(uri: str, kind: SourceKind, label: str, transport: str, deadlines: Deadlines) -> Any:
     if kind == "file" and not Path(uri).is_file():
         raise SourceError(f"{label}: no such file; expected a video, a folder of images or an address such as rtsp://…")
     if kind == "gstreamer" and "GStreamer:                   YES" not in cv2.getBuildInformation():
@@ -128,20 +106,28 @@ def _open(uri: str, kind: SourceKind, label: str, limits: Limits) -> Any:
         case "gstreamer":
             capture = cv2.VideoCapture(gstreamer_pipeline(uri), cv2.CAP_GSTREAMER)
         case _:
-            capture = _open_ffmpeg(uri, limits if kind == "network" else None)
+            live = LIVE_OPTIONS.format(transport=transport)
+            capture = _open_ffmpeg(uri, live, _limits(deadlines)) if kind == "network" else _open_ffmpeg(uri)
     if not capture.isOpened():
         raise SourceError(f"{label}: cannot be opened; {_advice(kind)}")
     return capture
 
 
-def _open_ffmpeg(uri: str, limits: Limits | None) -> Any:
+def _limits(deadlines: Deadlines) -> list[int]:
+    """Pairs of a property of ``cv2.VideoCapture`` and its value."""
+    open_ms, stall_ms = round(deadlines.open_s * 1000), round(deadlines.stall_s * 1000)
+    return [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, open_ms, cv2.CAP_PROP_READ_TIMEOUT_MSEC, stall_ms]
+
+
+def _open_ffmpeg(uri: str, live: str = "", properties: Sequence[int] = ()) -> Any:
+    """Args: address, FFmpeg's options of a network address (those of the environment win), properties."""
     # OpenCV takes FFmpeg's options from the environment only, and reads them while it opens
     with _options_lock:
         options = os.environ.pop(_OPTIONS_KEY, None)
-        if limits is not None:
-            os.environ[_OPTIONS_KEY] = options or LIVE_OPTIONS.format(transport=limits.transport)
+        if live:
+            os.environ[_OPTIONS_KEY] = options or live
         try:
-            return cv2.VideoCapture(uri, cv2.CAP_FFMPEG, [] if limits is None else limits.properties())
+            return cv2.VideoCapture(uri, cv2.CAP_FFMPEG, list(properties))
         finally:
             os.environ.pop(_OPTIONS_KEY, None)
             if options is not None:

@@ -149,11 +149,6 @@ def film_path(folder: Path, number: int) -> Path:
     return folder / f"{number:04d}.mkv"
 
 
-def is_recorded_stream(folder: Path) -> bool:
-    """Whether a folder is one stream of a raw recording."""
-    return (folder / INDEX).is_file()
-
-
 def _film(path: Path) -> Iterator[Any]:
     with av.open(str(path)) as container:
         yield from container.decode(video=0)

@@ -31,7 +31,6 @@ class CropEmbedder:
     def __init__(self, predict: Callable[[Sequence[UInt8]], list[Prediction]]) -> None:
         """Args: runs the model on (h, w, 3) uint8 BGR crops."""
         self._predict = predict
-        self.num_crops = 0
 
     def look_at(self, frame: Frame, xyxy: Float32) -> Look:
         """A function that gives the looks of the frame's (N, 4) boxes, by their numbers."""
@@ -44,7 +43,6 @@ class CropEmbedder:
         low = np.minimum(corners[:, :2], limit[:2] - 1)
         high = np.maximum(corners[:, 2:], low + 1)
         crops = [frame.image[y1:y2, x1:x2] for (x1, y1), (x2, y2) in zip(low.tolist(), high.tolist(), strict=True)]
-        self.num_crops += len(crops)
         found = [answer.vector for answer in self._predict(crops) if isinstance(answer, Embedding)]
         return np.stack(found) if found else np.empty((0, 0), np.float32)
 

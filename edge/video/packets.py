@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from edge.metrics.counters import Counters
+from edge.threads.drop_queue import HandOver
 
 # 30 s of 4 Mbit/s: what a slow disk may lag behind
 QUEUE_BYTES = 16 << 20
@@ -91,7 +90,7 @@ class PacketTaker(Protocol):
     def take(self, packet: SourcePacket) -> None: ...
 
 
-class PacketQueue:
+class PacketQueue(HandOver[Item]):
     """From capture, and from the output of results, to the recorder's thread. What does not fit is counted.
 
     Args:
@@ -103,14 +102,12 @@ class PacketQueue:
     """
 
     def __init__(self, limit_bytes: int = QUEUE_BYTES, *, is_lossless: bool = False) -> None:
+        super().__init__()
         self.counters: Counters[str] = Counters()
         self._limit_bytes = limit_bytes
         self._is_lossless = is_lossless
-        self._items: deque[Item] = deque()
         self._num_bytes = 0
         self._num_lost = 0
-        self._is_closed = False
-        self._changed = threading.Condition()
 
     def begin(self, form: PacketForm) -> None:
         """Packets of another run follow."""
@@ -146,29 +143,6 @@ class PacketQueue:
             elif mark.events:
                 self.counters.add("marks_lost")
 
-    def get(self, timeout_s: float) -> Item | None:
-        """The oldest item; None when closed and empty, or when the time is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._items or self._is_closed, timeout_s)
-            if not self._items:
-                return None
-            item = self._items.popleft()
-            self._num_bytes -= _cost(item)
-            self._changed.notify_all()
-            return item
-
-    def close(self) -> None:
-        """Nothing more will come; what waits can still be taken."""
-        with self._changed:
-            self._is_closed = True
-            self._changed.notify_all()
-
-    @property
-    def is_finished(self) -> bool:
-        """Closed and empty."""
-        with self._changed:
-            return self._is_closed and not self._items
-
     @property
     def num_bytes(self) -> int:
         """Of all that waits."""
@@ -176,6 +150,9 @@ class PacketQueue:
 
     def _has_room(self, item: Item) -> bool:
         return self._num_bytes + _cost(item) <= self._limit_bytes and not self._is_closed
+
+    def _on_taken(self, item: Item) -> None:
+        self._num_bytes -= _cost(item)
 
     def _append(self, item: Item) -> None:
         if self._is_closed:

@@ -5,7 +5,7 @@ const STALE_MS = 3000;
 const MAX_EVENTS = 300;
 const STATES = { streaming: "live", backing_off: "offline", failed: "offline" };
 
-export class Stream {
+class Stream {
   constructor(info, colours) {
     this.info = info;
     this.name = info.name;

@@ -86,11 +86,6 @@ class AugmentSettings:
         if not 0 < self.scale_min <= self.scale_max:
             raise ValueError(f"expected 0 < scale_min <= scale_max, found {self.scale_min} and {self.scale_max}")
 
-    @classmethod
-    def none(cls) -> AugmentSettings:
-        """Letterboxing only."""
-        return cls(flip=0, crop=0, colour=0, blur=0, noise=0, jpeg=0)
-
     def without_mixing(self) -> AugmentSettings:
         """The same without mosaic, mixup and CutMix, for the last epochs (Ge et al. 2021, section 2.1)."""
         return replace(self, mosaic=0.0, mixup=0.0, cutmix=0.0)

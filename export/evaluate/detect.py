@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.boxes import area, iou
+from edge.boxes import area, best_pairs, iou
 from edge.errors import MissingError
 from edge.types import Detections, Float32, Float64, Int64
 from export.data.sample import Sample
@@ -84,7 +84,7 @@ class DetectJudge:
         """Pair each detection with the truth it covers best, whatever its class, and count the pairs."""
         row_of = {label: row for row, label in enumerate(self.match.judged)}
         nothing = len(self.match.judged)
-        pairs = _pairs(iou(found, truth))
+        pairs = dict(best_pairs(iou(found, truth), _CONFUSION_IOU))
         for number, label in enumerate(found_labels):
             partner = pairs.get(number)
             if partner is None:
@@ -140,19 +140,6 @@ def _run_coco(truth: list[dict[str, Any]], found: list[dict[str, Any]], num_imag
         judge.accumulate()
         judge.summarize()
     return judge
-
-
-def _pairs(overlap: Float32) -> dict[int, int]:
-    """Detection → truth, best overlap first, each used once, only above the threshold."""
-    pairs: dict[int, int] = {}
-    taken: set[int] = set()
-    rows, columns = np.nonzero(overlap >= _CONFUSION_IOU)
-    for place in np.argsort(-overlap[rows, columns], kind="stable"):
-        row, column = int(rows[place]), int(columns[place])
-        if row not in pairs and column not in taken:
-            pairs[row] = column
-            taken.add(column)
-    return pairs
 
 
 def _xywh(box: Float32) -> list[float]:

@@ -14,9 +14,6 @@ from torch.nn import functional as F
 from export.models.backbone import PLANS, Backbone, Size
 from export.models.blocks import Conv, CspBlock, GlobalPool, RepConv, initialise
 
-# the class map has one cell per 4x4 input pixels
-GRID_STRIDE = 4
-
 
 @dataclass(frozen=True, slots=True)
 class RawClasses:

@@ -20,7 +20,6 @@ MIN_TYPED_QDQ_OPSET = 19
 FP16_MAX = 65504.0
 HEADROOM = 2.0
 FLOAT, HALF = int(TensorProto.FLOAT), int(TensorProto.FLOAT16)
-LARGEST_CODES = {int(TensorProto.INT8): 128.0, int(TensorProto.FLOAT8E4M3FN): 448.0}
 # no FP16 variant in the standard
 FLOAT_ONLY_OPS = frozenset(
     {"NonMaxSuppression", "Range", "RandomUniform", "RandomNormal", "Multinomial", "If", "Loop", "Scan"}
@@ -213,7 +212,7 @@ def _is_loud_dq(index: GraphIndex, node: NodeProto) -> bool:
     if node.op_type != "DequantizeLinear" or any(name not in index.constants for name in node.input[1:3]):
         return False
     zero_type = int(index.constants[node.input[2]].data_type) if len(node.input) > 2 else 0
-    peak = LARGEST_CODES.get(zero_type, 255.0) * float(np.max(index.constant(node.input[1])))
+    peak = (128.0 if zero_type == TensorProto.INT8 else 255.0) * float(np.max(index.constant(node.input[1])))
     return peak > FP16_MAX / HEADROOM
 
 

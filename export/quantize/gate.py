@@ -81,13 +81,11 @@ def unseen_part(dataset: Dataset, table: RangeTable) -> Dataset:
     Raises:
         DataError: too few are left to judge by.
     """
-    seen = seen_pictures(table)
-    kept = Unseen(dataset, seen)
+    kept = Unseen(dataset, seen_pictures(table))
     if len(kept) < MIN_PICTURES:
-        by_name = "; these ranges know pictures by name only, run edge calibrate again" if seen.unhashed else ""
         raise DataError(
             f"{dataset.name}: {len(kept)} of its {len(dataset)} pictures were not used for calibration, at least "
-            f"{MIN_PICTURES} are needed to judge; give another data set or calibrate with fewer --frames{by_name}"
+            f"{MIN_PICTURES} are needed to judge; give another data set or calibrate with fewer --frames"
         )
     return kept
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
+from edge.engines.ort_providers import session_options
 from edge.types import Array
 
 WARM_UP = 3
@@ -50,9 +51,4 @@ def compare_latency(models: Mapping[str, Path], frame: Array, *, threads: int, r
 
 
 def _session(path: Path, threads: int) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    # as the runtime does; and pools that spin would slow those of the other files
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 4
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])

@@ -7,15 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
 
 from onnx import NodeProto
 
 from calib.graph import GraphIndex, Layer
 from edge.errors import UsageError
 
-Policy: TypeAlias = Literal["conv", "residual", "full", "cpu"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 # integer kernels exist, or the operator only moves values; with both sides in INT8 no float is left between
 ARITHMETIC_OPS = frozenset({"Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool"})
 CARRIED_OPS = frozenset({"MaxPool", "Resize", "Transpose", "Reshape", "Slice", "Split", "Flatten", "Squeeze"})
@@ -46,14 +43,13 @@ class Placement:
     layers: tuple[Layer, ...]
 
 
-def place(index: GraphIndex, policy: Policy, float_layers: Collection[str] = ()) -> Placement:
+def place(index: GraphIndex, float_layers: Collection[str], *, is_for_cpu: bool) -> Placement:
     """Decide what is quantized.
 
     Args:
-        policy: ``conv`` inputs of layers only; ``residual`` also the skip side of additions that follow a layer;
-            ``full`` also pools, resizing and concatenations between INT8 layers; ``cpu`` every tensor between INT8
-            layers, so that ONNX Runtime and OpenVINO find integer kernels.
         float_layers: keys of the layers that stay float.
+        is_for_cpu: every tensor between INT8 layers, so that ONNX Runtime and OpenVINO find integer kernels; otherwise
+            the inputs of layers only.
 
     Raises:
         UsageError: a float layer does not exist.
@@ -62,20 +58,12 @@ def place(index: GraphIndex, policy: Policy, float_layers: Collection[str] = ())
     if missing := sorted(set(float_layers) - known):
         raise UsageError(f"no layer has the weight {missing[0]!r}; edge lint MODEL.onnx lists them")
     layers = tuple(layer for layer in index.layers if layer.key not in float_layers)
-    if policy == "cpu":
+    if is_for_cpu:
         return Placement(tuple(_integer_points(index, layers)), layers)
     readers: dict[str, list[tuple[int, int]]] = {}
     for layer in layers:
         readers.setdefault(layer.source, []).append((layer.index, 0))
-    if policy == "full":
-        _add_between(index, readers, layers)
-    if policy in ("residual", "full"):
-        _add_skips(index, readers, layers)
-    groups = _concatenated(index, set(readers)) if policy == "full" else {}
-    points = [
-        Point(name, groups.get(name, (moved_from(index, name),)), tuple(sorted(places)))
-        for name, places in readers.items()
-    ]
+    points = (Point(name, (moved_from(index, name),), tuple(sorted(places))) for name, places in readers.items())
     return Placement(tuple(points), layers)
 
 
@@ -100,31 +88,6 @@ def is_carried(node: NodeProto) -> bool:
         return node.op_type in CARRIED_OPS
     mode = next((item.s for item in node.attribute if item.name == "mode"), b"nearest")
     return mode == b"nearest"
-
-
-def _add_skips(index: GraphIndex, readers: dict[str, list[tuple[int, int]]], layers: tuple[Layer, ...]) -> None:
-    """Quantize the side of an Add that does not come straight from a layer, so that it fuses into that layer."""
-    made = {layer.output for layer in layers}
-    for number, node in enumerate(index.nodes):
-        if node.op_type != "Add" or number in index.tail or any(name in index.constants for name in node.input):
-            continue
-        fused = [slot for slot, name in enumerate(node.input) if name in made and len(index.readers[name]) == 1]
-        if fused:
-            skip = 1 - fused[0]
-            readers.setdefault(node.input[skip], []).append((number, skip))
-
-
-def _add_between(index: GraphIndex, readers: dict[str, list[tuple[int, int]]], layers: tuple[Layer, ...]) -> None:
-    """Quantize inputs of pools, resizes and concatenations whose readers are all INT8 already."""
-    for number in range(len(index.nodes) - 1, -1, -1):
-        node = index.nodes[number]
-        if node.op_type not in {"MaxPool", "Resize", "Concat"} or number in index.tail:
-            continue
-        users = index.readers[node.output[0]]
-        if users and all(user in readers.get(node.output[0], []) for user in users):
-            slots = range(len(node.input)) if node.op_type == "Concat" else range(1)
-            for slot in slots:
-                readers.setdefault(node.input[slot], []).append((number, slot))
 
 
 def _integer_points(index: GraphIndex, layers: tuple[Layer, ...]) -> list[Point]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-import ml_dtypes
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
@@ -16,14 +15,14 @@ from calib.clipping import Method
 from calib.graph import GraphIndex, Layer
 from calib.ranges import RangeTable
 from edge.types import Array, Float32, Float64
-from export.quantize.placement import Point, Policy, default_float_layers, place
+from export.quantize.placement import Point, default_float_layers, place
 
-Flavour: TypeAlias = Literal["fp32", "fp16", "cpu", "fp8"]
+Flavour: TypeAlias = Literal["fp32", "fp16", "cpu"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
 INT32_LIMIT = 2.0**30
 # the smallest positive and the largest FP16 number
 LEAST_HALF, LARGEST_HALF = 2.0**-24, np.float32(65504.0)
-INT8_MAX, FLOAT8_MAX = 127.0, 448.0
+INT8_MAX = 127.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +31,22 @@ class Scheme:
 
     Attributes:
         flavour: ``fp32`` and ``fp16`` symmetric int8 for TensorRT; ``cpu`` uint8 activations with a zero point and
-            int32 biases, the form for which x86 and Arm have integer kernels; ``fp8`` float8 E4M3 (opset 19 and later).
+            int32 biases, the form for which x86 and Arm have integer kernels.
         stores_codes: weights are stored as int8 (a quarter of the size) instead of float with a Q node; TensorRT 8.6
             wants the latter.
-        policy: see ``export.quantize.placement.place``.
         method: which clip points of the table.
         float_layers: keys of layers that stay float, the last ones included; None for only those.
     """
 
     flavour: Flavour = "fp32"
     stores_codes: bool = False
-    policy: Policy = "conv"
     method: Method = "average"
     float_layers: frozenset[str] | None = None
 
 
 def scheme_for(flavour: Flavour, method: Method, float_layers: frozenset[str] | None = None) -> Scheme:
     """The usual scheme of a flavour."""
-    policy: Policy = "cpu" if flavour == "cpu" else "conv"
-    return Scheme(flavour, flavour in ("fp16", "cpu"), policy, method, float_layers)
+    return Scheme(flavour, flavour in ("fp16", "cpu"), method, float_layers)
 
 
 def insert_qdq(model: ModelProto, table: RangeTable, scheme: Scheme) -> ModelProto:
@@ -64,7 +60,7 @@ def insert_qdq(model: ModelProto, table: RangeTable, scheme: Scheme) -> ModelPro
     copy.CopyFrom(model)
     index = GraphIndex(copy)
     chosen = default_float_layers(index) if scheme.float_layers is None else scheme.float_layers
-    placement = place(index, scheme.policy, chosen)
+    placement = place(index, chosen, is_for_cpu=scheme.flavour == "cpu")
     writer = _Writer(index, table, scheme)
     for point in placement.points:
         writer.quantize_activation(point)
@@ -83,18 +79,13 @@ class _Writer:
         self._after: dict[int, list[NodeProto]] = {}
         self._scales: dict[str, float] = {}
         self._new: dict[str, TensorProto] = {}
-        is_float8 = scheme.flavour == "fp8"
-        self._largest = FLOAT8_MAX if is_float8 else INT8_MAX
-        self._zero: Array = np.zeros((), ml_dtypes.float8_e4m3fn if is_float8 else np.int8)
 
     def quantize_activation(self, point: Point) -> None:
         """Put Q and DQ behind a tensor and hand the result to its readers."""
         clips = [self._table.clip(self._index.roles[name], self._scheme.method) for name in point.range_of]
         low, high = min(low for low, _ in clips), max(high for _, high in clips)
         name = point.tensor
-        scale, zero = (
-            affine(low, high) if self._scheme.flavour == "cpu" else (max(-low, high) / self._largest, self._zero)
-        )
+        scale, zero = affine(low, high) if self._scheme.flavour == "cpu" else (max(-low, high) / INT8_MAX, np.int8(0))
         scale = float(self._storable(np.array([scale], np.float32))[0])
         first = self._index.producer.get(name, -1)
         byte_chain = self._byte_chain(name) if self._scheme.flavour == "cpu" else []
@@ -140,7 +131,7 @@ class _Writer:
     def quantize_weight(self, layer: Layer) -> None:
         """Put DQ (and Q, where codes are not stored) before a layer's weight, per output channel."""
         weight: Float32 = self._index.constant(layer.weight).astype(np.float32)
-        scales = self._storable(channel_scales(weight, layer.axis, self._largest))
+        scales = self._storable(channel_scales(weight, layer.axis))
         source_scale = self._scales.get(layer.source)
         bias: Float64 | None = self._index.constant(layer.bias).astype(np.float64) if layer.bias else None
         is_cpu = self._scheme.flavour == "cpu"
@@ -154,7 +145,7 @@ class _Writer:
 
     def _storable(self, scales: Float32) -> Float32:
         """Scales as they will be stored: rounded before anything is coded with them, and never to 0."""
-        if self._scheme.flavour not in ("fp16", "fp8"):
+        if self._scheme.flavour != "fp16":
             return scales
         # what FP16 cannot hold belongs to tensors that stay FP32, and their scales with them
         halves = np.minimum(scales, LARGEST_HALF).astype(np.float16).astype(np.float32)
@@ -163,7 +154,7 @@ class _Writer:
 
     def _write_weight(self, layer: Layer, weight: Float32, scales: Float32) -> str:
         codes, real = f"{layer.key}_q", f"{layer.key}_dq"
-        zeros = np.full(len(scales), self._zero)
+        zeros = np.zeros(len(scales), np.int8)
         parameters = [self._store(f"{real}_scale", scales), self._store(f"{real}_zero", zeros)]
         if self._scheme.stores_codes:
             self._store(codes, encode(weight, scales, layer.axis))
@@ -181,7 +172,7 @@ class _Writer:
         self._add(-1, _node("DequantizeLinear", [f"{name}_q", *parameters], f"{name}_dq", 0))
         return f"{name}_dq"
 
-    def _parameters(self, name: str, scale: float, zero: Array | np.generic) -> list[str]:
+    def _parameters(self, name: str, scale: float, zero: np.generic) -> list[str]:
         return [self._store(f"{name}_scale", np.float32(scale)), self._store(f"{name}_zero", zero)]
 
     def _store(self, name: str, values: Array | np.generic) -> str:
@@ -212,11 +203,11 @@ def affine(low: float, high: float) -> tuple[float, np.uint8]:
     return scale, np.uint8(np.clip(round(-low / scale), 0, 255))
 
 
-def channel_scales(weight: Float32, axis: int, largest: float = INT8_MAX) -> Float32:
-    """(O,) symmetric scales that make the largest weight the ``largest`` code; a channel of zeros gets 1."""
+def channel_scales(weight: Float32, axis: int) -> Float32:
+    """(O,) symmetric scales that make the largest weight code 127; a channel of zeros gets 1."""
     others = tuple(place for place in range(weight.ndim) if place != axis)
     peak = np.abs(weight).max(axis=others)
-    scales: Float32 = np.where(peak > 0, peak / largest, 1.0).astype(np.float32)
+    scales: Float32 = np.where(peak > 0, peak / INT8_MAX, 1.0).astype(np.float32)
     return scales
 
 

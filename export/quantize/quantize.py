@@ -32,7 +32,6 @@ from export.quantize.search import Trial, search_float_layers
 
 MethodChoice: TypeAlias = Method | Literal["auto"]
 SCAN_FRAMES = 8
-TYPED: frozenset[Flavour] = frozenset({"fp16", "fp8"})
 PREFERENCE: tuple[Method, ...] = ("average", "mse", "entropy", "percentile", "minmax")
 
 
@@ -191,7 +190,7 @@ class _Work:
         check_table(table, self.index, self.manifest.input, path.name)
         judged = unseen_part(Remembered(dataset), table)
         self.gate = Gate(path, self.manifest, judged, footage=footage, threads=options.threads, on_sample=shots)
-        self.loud = loud_tensors(self.index, table) if options.flavour in TYPED else {}
+        self.loud = loud_tensors(self.index, table) if options.flavour == "fp16" else {}
         self.always_float = default_float_layers(self.index) | options.float_layers
         filmed = [footage.origin, *footage.frame_ids] if footage else []
         identity = [self.index.fingerprint, table.sha256, judged.fingerprint, options.flavour, self.index.opset, filmed]
@@ -214,7 +213,7 @@ class _Work:
 
     def judged(self, model: ModelProto, shots: Shots | None = None) -> Verdict:
         """Measures a model as it will be written; typed ones run as written, because TensorRT will run them."""
-        return self.gate.judge(model, is_exact=self.options.flavour in TYPED, on_sample=shots)
+        return self.gate.judge(model, is_exact=self.options.flavour == "fp16", on_sample=shots)
 
     def judge_methods(self) -> dict[Method, Figures]:
         """Figures by clip method."""
@@ -248,13 +247,13 @@ class _Work:
     def finished(self, method: Method, float_layers: frozenset[str]) -> ModelProto:
         """The model as it will be written."""
         model = self.with_qdq(method, float_layers)
-        if self.options.flavour not in TYPED:
+        if self.options.flavour != "fp16":
             return model
         return to_half(model, decode_tensors(self.model) | fp32_tensors(model, self.loud))
 
 
 def _at_opset(model: ModelProto, options: QuantizeOptions, path: Path) -> ModelProto:
-    least = MIN_TYPED_QDQ_OPSET if options.flavour in TYPED else MIN_QDQ_OPSET
+    least = MIN_TYPED_QDQ_OPSET if options.flavour == "fp16" else MIN_QDQ_OPSET
     if options.opset and options.opset < least:
         raise UsageError(f"--opset {options.opset}: flavour {options.flavour} needs at least {least}")
     return with_opset(model, options.opset or max(opset_of(model), least), str(path))

@@ -18,6 +18,7 @@ from onnx.utils import Extractor
 from torch import Tensor, nn
 
 from edge.engines.ort import RUN_FAILURES
+from edge.engines.ort_providers import session_options
 from edge.errors import ConfigError, ModelError
 from edge.model import find_manifest
 from edge.models.preprocess import Preprocessor
@@ -152,9 +153,6 @@ def _cut(config: TeacherConfig, layout: str) -> onnx.ModelProto:
 
 
 def _open(model: onnx.ModelProto, device: torch.device, threads: int) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     wanted = ["CUDAExecutionProvider"] if device.type == "cuda" else []
     providers = [name for name in (*wanted, "CPUExecutionProvider") if name in ort.get_available_providers()]
-    return ort.InferenceSession(model.SerializeToString(), options, providers=providers)
+    return ort.InferenceSession(model.SerializeToString(), session_options(threads), providers=providers)

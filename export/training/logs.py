@@ -49,10 +49,6 @@ class ProgressBar:
         """One batch more. ``speed`` in images per second."""
         self._progress.update(self._task, advance=1, description=text, speed=speed)
 
-    def say(self, text: str) -> None:
-        """A line that stays."""
-        self._progress.console.print(text)
-
 
 class Journal:
     """The metrics of a run folder. Rows are kept in the checkpoint too, so a resumed run rewrites what it repeats."""

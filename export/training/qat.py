@@ -184,16 +184,3 @@ def folded_weight(unit: Conv | RepConv) -> tuple[Tensor, Tensor]:
     weight, bias = folded(unit.conv.weight, unit.branch_bn)
     weight = weight + nn.functional.pad(unit._point_weight(unit.point), (1, 1, 1, 1))
     return folded(weight, unit.bn, bias)
-
-
-def rebased(table: RangeTable, model: Path) -> RangeTable:
-    """The same ranges for the fine-tuned network: it was trained inside them.
-
-    Raises:
-        DataError: it is another architecture.
-    """
-    index = GraphIndex(load_float_model(model))
-    missing = [layer.key for layer in index.layers if index.roles[layer.source] not in table.tensors]
-    if missing:
-        raise DataError(f"{model.name}: the ranges have no input of {missing[0]!r}; calibrate it")
-    return table.model_copy(update={"network_sha256": index.fingerprint, "model": model.name})

@@ -65,10 +65,9 @@ def _check_same_data(path: Path, saved: Checkpoint, train: Dataset, val: Dataset
             f"{path} learned the classes {', '.join(saved.classes)}, {train.name} now has {', '.join(train.classes)}; "
             f"{advice}"
         )
-    # checkpoints of earlier versions do not remember all of it
     found = identity_of(train, val)
     for key, dataset in (("fingerprint", train), ("val_fingerprint", val)):
-        before = saved.dataset.get(key, found[key])
+        before = saved.dataset[key]
         if before != found[key]:
             raise DataError(
                 f"{dataset.name}: its pictures or labels changed since {path} was written (data {before[:12]}…, now "

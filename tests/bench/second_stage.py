@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 
 from edge.config.analytics import SecondStageSettings
-from edge.model import open_model
+from edge.model import Model, open_model
 from edge.second_stage.classifier import CropClassifier
 from edge.trackers.appearance import CropEmbedder
 from edge.trackers.camera_motion import CameraMotion
 from edge.trackers.tracker import MotionTracker
-from edge.types import Detections, Frame, Tracks
+from edge.types import Detections, Frame, Prediction, Tracks, UInt8
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import colour_classifier, colour_embedder
@@ -85,7 +85,13 @@ def main() -> None:
             timed("second stage, camera", num, lambda given, found, see=view.see: see(given, as_tracks(found)))
             plain = MotionTracker()
             timed("tracker", num, lambda given, found, t=plain: t.update(found, given.time_ns))
-            embedder, seeing = CropEmbedder(open_model(looks, threads=1).predict), MotionTracker()
+            model, crops = open_model(looks, threads=1), [0]
+
+            def predict(images: Sequence[UInt8], model: Model = model, crops: list[int] = crops) -> list[Prediction]:
+                crops[0] += len(images)
+                return model.predict(images)
+
+            embedder, seeing = CropEmbedder(predict), MotionTracker()
             timed(
                 "tracker with looks",
                 num,
@@ -93,7 +99,7 @@ def main() -> None:
                     found, given.time_ns, None, e.look_at(given, found.xyxy)
                 ),
             )
-            print(f"{'':34} {embedder.num_crops / FRAMES:.2f} crops per frame")
+            print(f"{'':34} {crops[0] / FRAMES:.2f} crops per frame")
         camera = CameraMotion()
         timed("camera motion by pictures", 20, lambda given, found: camera.update(given.image, found.xyxy))
 

@@ -19,10 +19,10 @@ from edge.commands.selftest import selftest
 from edge.errors import EdgeError, SourceError, UsageError
 from edge.sources.deadlines import Deadlines
 from edge.sources.isolation.source import IsolatedSource
-from tests.servers.chaos_proxy import ChaosProxy, NetworkFault
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from camera_rig import RtspServer, emitted, null_pipeline, unaccounted, wait_for
+from chaos_proxy import ChaosProxy, NetworkFault
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -26,20 +25,11 @@ from edge.sinks.mqtt import MqttTarget
 from edge.threads.backoff import Backoff
 from edge.types import Event
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
+import mosquitto as servers
+
 pytestmark = pytest.mark.real_server
 ROOT = Path(__file__).parents[2]
-
-
-def load_servers() -> Any:
-    spec = importlib.util.spec_from_file_location("mosquitto_server", ROOT / "tests" / "servers" / "mosquitto.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-servers = load_servers()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from edge.config.recording import RecordSettings
 from edge.errors import SinkError
 from edge.recording.index import Recorded
 from edge.recording.recording import Disk
-from edge.sinks.record_source import SourceRecordSink
+from edge.sinks.record import RecordSink
 from edge.sources.choose import open_source
 from edge.types import Event
 from edge.video.encoder import VideoEncoder
@@ -74,13 +74,11 @@ def num_decoded(path: Path) -> int:
     return int(done.stdout.strip().strip(","))
 
 
-def recorded(
-    source: Path, folder: Path, *, is_isolated: bool, disk: Disk | None = None, **more: Any
-) -> SourceRecordSink:
+def recorded(source: Path, folder: Path, *, is_isolated: bool, disk: Disk | None = None, **more: Any) -> RecordSink:
     """Read a file to its end while its packets are recorded."""
     settings = RecordSettings.model_validate({"folder": folder, "content": "source", "reserve_mb": 0, **more})
     packets = PacketQueue(is_lossless=True)
-    sink = SourceRecordSink(settings, "door", packets, late_s=float("inf"), disk=disk)
+    sink = RecordSink(settings, "door", packets=packets, late_s=float("inf"), disk=disk)
     opened = open_source(str(source), packets=packets, is_isolated=is_isolated)
     while opened.read() is not None:
         pass
@@ -210,7 +208,7 @@ def test_a_disk_that_hangs_costs_the_recording_and_no_frame(
             time.sleep(0.02)
         return os.write(fd, data)
 
-    monkeypatch.setattr("edge.sinks.record_source.RecordingFolder._write", lambda _, fd, data: hang(fd, data))
+    monkeypatch.setattr("edge.sinks.record.RecordingFolder._write", lambda _, fd, data: hang(fd, data))
     pipeline = running(server.url)
     queue = pipeline.streams["cam0"].packets
     queue._limit_bytes = 200_000

@@ -176,13 +176,13 @@ def test_a_disk_that_others_have_filled_pauses_recording_and_nothing_else(tmp_pa
     sink = opened(tmp_path, Disk(sometimes), segment_s=100, fragment_s=0.5)
     sink._recorder._cutter._clock_s = lambda: 0.0 if is_full[0] else 1e9
     write(sink, range(100))
-    wait_until(lambda: not len(sink._shots))
+    wait_until(lambda: not len(sink._queue))
     is_full[0] = True
     with pytest.raises(SinkError, match=r"No space left on device.*; recording pauses"):
         for number in range(100, 10_000):
             write(sink, [number])
     write(sink, range(number + 1, number + 50))
-    wait_until(lambda: not len(sink._shots))
+    wait_until(lambda: not len(sink._queue))
     is_full[0] = False
     write(sink, range(number + 50, number + 100))
     sink.close()
@@ -196,7 +196,7 @@ def test_a_disk_that_others_have_filled_pauses_recording_and_nothing_else(tmp_pa
 def test_what_a_crash_left_is_finished_at_the_next_start(tmp_path: Path) -> None:
     sink = opened(tmp_path, segment_s=100, fragment_s=0.5)
     write(sink, range(60))
-    wait_until(lambda: not len(sink._shots))
+    wait_until(lambda: not len(sink._queue))
     (part,) = (tmp_path / "door").glob(".*.part")
     content = part.read_bytes()
     sink.close()

@@ -7,6 +7,7 @@ import importlib.util
 import itertools
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +20,9 @@ import pytest
 from edge.errors import SinkError, UsageError
 from edge.sinks.choose import open_sink
 from edge.sinks.restream import Patience, RestreamSink, hls_receiver, receiver_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
+from camera_rig import free_port
 
 pytestmark = pytest.mark.real_server
 SCENE = Path(__file__).parents[1] / "servers" / "record_kills.py"
@@ -35,12 +39,6 @@ def load_scene() -> Any:
 
 
 scene = load_scene()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def reader(*arguments: str, num_frames: int) -> subprocess.Popen[bytes]:

@@ -15,6 +15,7 @@ import pytest
 from edge.errors import SourceError
 from edge.pipeline.pipeline import Pipeline
 from edge.sources.av import AvSource
+from edge.sources.deadlines import Deadlines
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 import itertools
@@ -79,7 +80,7 @@ def test_another_passphrase_is_refused_without_telling_it() -> None:
 def test_nobody_there_is_told_in_time() -> None:
     started_s = time.monotonic()
     with pytest.raises(SourceError, match="cannot be opened"):
-        AvSource(f"srt://127.0.0.1:{free_port()}")
+        AvSource(f"srt://127.0.0.1:{free_port()}", deadlines=Deadlines(open_s=8))
     assert time.monotonic() - started_s < 10
 
 

@@ -111,20 +111,6 @@ def test_scores_of_doubles_become_zero_in_place(gpu: Gpu, num: int) -> None:
         np.testing.assert_array_equal(arrays["score"][image], expected)
 
 
-@pytest.mark.parametrize("sigma", [0.0, 0.5])
-def test_matrix_nms_is_that_of_the_cpu(gpu: Gpu, sigma: float) -> None:
-    xyxy = np.array([[[0, 0, 10, 10], [1, 0, 11, 10], [30, 30, 40, 40]]], np.float32)
-    score = np.array([[0.9, 0.8, 0.7]], np.float32)
-    arrays = {"xyxy": gpu.put(xyxy), "score": gpu.put(score)}
-    arrays |= {name: gpu.put(np.full(size, 0xA5, np.uint8)) for name, size in launches.nms_bytes(1, 3).items()}
-    memory = NmsMemory(**{"class_id": 0} | {name: gpu.address(array) for name, array in arrays.items()})
-    gpu.run(launches.matrix_nms(memory, 1, 3, sigma))
-    overlap = 90 / 110
-    decay = np.exp(-sigma * overlap**2) if sigma else 1 - overlap
-    found = arrays["decayed"].view(np.float32)
-    np.testing.assert_allclose(found, [0.9, 0.8 * decay, 0.7], rtol=1e-5)
-
-
 @pytest.mark.parametrize(("width", "height"), [(640, 384), (1280, 720), (1920, 1080)])
 def test_nv12_is_within_two_grey_levels_of_opencv(gpu: Gpu, width: int, height: int) -> None:
     planes = np.random.default_rng(4).integers(0, 256, (height * 3 // 2, width), np.uint8)
@@ -134,18 +120,3 @@ def test_nv12_is_within_two_grey_levels_of_opencv(gpu: Gpu, width: int, height: 
     picture = Picture(luma, width, luma + width * height, width)
     gpu.run([launches.letterbox(BYTES, fit(width, height, BYTES), picture, gpu.address(out), "nv12")])
     assert np.abs(out.astype(int) - expected.astype(int)).max() <= 2
-
-
-def test_masks_are_painted_as_numpy_does(gpu: Gpu) -> None:
-    random = np.random.default_rng(3)
-    image = random.integers(0, 256, (90, 160, 3), np.uint8)
-    masks = (random.random((4, 90, 160)) < 0.3).astype(np.uint8)
-    colours = random.integers(0, 256, (4, 3), np.uint8)
-    expected = image.astype(int)
-    for mask, colour in zip(masks, colours, strict=True):
-        painted = (expected * 128 + colour.astype(int) * 128 + 128) >> 8
-        expected = np.where(mask[..., None] > 0, painted, expected)
-    target, sources, palette = gpu.put(image), gpu.put(masks), gpu.put(colours)
-    picture = Picture(gpu.address(target), 160 * 3)
-    gpu.run([launches.paint_masks(picture, (160, 90), gpu.address(sources), gpu.address(palette), 4, 0.5)])
-    assert np.array_equal(target, expected)

@@ -11,13 +11,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from camera_rig import free_port
+
 BINARY = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Broker:

@@ -14,7 +14,7 @@ import record_kills as scene
 from edge.metrics.clock import WallClock
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import Keep
-from edge.sinks.record_source import SourceRecordSink
+from edge.sinks.record import RecordSink
 from edge.video.encoder import VideoEncoder, find_encoder
 from edge.video.packets import PacketForm, PacketQueue, SourcePacket
 
@@ -27,7 +27,7 @@ def work(folder: Path, mode: str, first: int, told: int, gop_s: float) -> None:
     clock = WallClock(1_795_000_000_000_000_000, time.monotonic_ns)
     settings = scene.settings(folder, mode).model_copy(update={"content": "source"})
     packets = PacketQueue(QUEUE_BYTES, is_lossless=True)
-    sink = SourceRecordSink(settings, "door", packets, late_s=float("inf"), clock=clock)
+    sink = RecordSink(settings, "door", packets=packets, late_s=float("inf"), clock=clock)
     encoder = VideoEncoder(find_encoder(), scene.WIDTH, scene.HEIGHT, fps=scene.FPS, key_every_s=gop_s)
     number = first
     while True:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from export.models.backbone import PLANS
 from export.models.blocks import Conv, CspBlock, RepConv, conv_units, fused
-from export.models.build import cost
+from export.models.build import Network
 from export.models.classifier import Classifier
 from export.models.detector import Detector, RawBoxes, best_boxes, grid_points
 from export.models.graph import ExportGraph
@@ -67,6 +69,34 @@ def test_only_layers_that_quantize_well_are_used() -> None:
 
 def test_widths_are_multiples_of_sixteen() -> None:
     assert all(width % 16 == 0 for plan in PLANS.values() for width in (*plan.widths, plan.neck, plan.tower))
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Attributes: ``parameters`` and ``gmacs`` (10^9 multiply-adds per picture) of the exported form."""
+
+    parameters: int
+    gmacs: float
+
+
+def cost(network: Network, height: int, width: int) -> Cost:
+    """Count what one forward pass of the exported form uses; layers that only teach are not counted."""
+    model = fused(network).cpu()
+    seen: dict[nn.Module, int] = {}
+
+    def count(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        seen[module] = output[0].numel() * weight[0].numel()
+
+    layers = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad():
+        model(torch.zeros(1, 3, height, width))
+    for handle in handles:
+        handle.remove()
+    parameters = sum(value.numel() for layer in seen for value in layer.parameters())
+    return Cost(parameters, sum(seen.values()) / 1e9)
 
 
 def test_nano_detector_is_small_enough_for_the_demo() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from edge.model import open_model
 from edge.trackers.appearance import MOST_DOUBTS, MOST_LEARNT, CropEmbedder, Gallery, in_doubt, is_clear
 from edge.trackers.tracker import MotionTracker
-from edge.types import Detections, Float32, Float64, Frame, Int64, UInt8
+from edge.types import Detections, Float32, Float64, Frame, Int64, Prediction, UInt8
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import colour_embedder
@@ -78,11 +79,18 @@ def test_by_boxes_alone_the_same_two_change_their_ids() -> None:
 
 def test_objects_that_are_apart_are_looked_at_once_a_second(embedder: CropEmbedder) -> None:
     tracker = MotionTracker()
-    before = embedder.num_crops
+    num_crops = 0
+
+    def counting(crops: Sequence[UInt8]) -> list[Prediction]:
+        nonlocal num_crops
+        num_crops += len(crops)
+        return embedder._predict(crops)
+
+    counted = CropEmbedder(counting)
     for number in range(76):
         frame, detections = scene(number, [(20.0 + number, BLUE), (400.0 + number, RED)])
-        tracker.update(detections, frame.time_ns, None, embedder.look_at(frame, detections.xyxy))
-    assert embedder.num_crops - before == 2 * 3, "three seconds, two objects, no doubt"
+        tracker.update(detections, frame.time_ns, None, counted.look_at(frame, detections.xyxy))
+    assert num_crops == 2 * 3, "three seconds, two objects, no doubt"
 
 
 def test_without_a_model_nothing_changes() -> None:

@@ -16,7 +16,7 @@ from export.data.augment import AugmentSettings, augment, letterboxed
 from export.data.geometry import Placement, Window, paint, paint_mask, place_labels, turned
 from export.data.sample import IGNORE_LABEL, Sample
 
-STILL = AugmentSettings.none()
+STILL = AugmentSettings(flip=0, crop=0, colour=0, blur=0, noise=0, jpeg=0)
 BRIGHT = 180
 
 

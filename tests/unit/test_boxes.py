@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge.boxes import area, iou, nms, nms_per_class
+from edge.boxes import area, best_pairs, iou, nms, nms_per_class
 
 EMPTY = np.empty((0, 4), np.float32)
 
@@ -48,3 +48,11 @@ def test_boxes_of_different_classes_do_not_compete() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 10, 10]], np.float32)
     kept = nms_per_class(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0], np.int32), 0.5)
     assert kept.tolist() == [0, 1]
+
+
+def test_pairs_are_made_by_overlap_and_nothing_is_paired_twice() -> None:
+    overlap = np.array([[0.6, 0.9, 0.0], [0.8, 0.85, 0.4]], np.float32)
+    assert best_pairs(overlap, 0.5) == [(0, 1), (1, 0)]
+    assert best_pairs(overlap, 0.85) == [(0, 1)]
+    assert best_pairs(np.empty((0, 3), np.float32), 0.5) == []
+    assert best_pairs(np.full((1, 1), np.nan, np.float32), 0.5) == []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge.config.analytics import CropStageSettings
 from edge.second_stage import crops as cascade
-from edge.second_stage.crops import CropQueue, CropRequest, CropStage, hand_back, sharpness, view_quality
+from edge.second_stage.crops import CropQueue, CropRequest, CropStage, sharpness, view_quality
 from edge.types import Classification, Frame, Tracks, UInt8
 
 S = 1_000_000_000
@@ -174,7 +174,8 @@ def test_batches_cross_streams_and_answers_find_their_way_back() -> None:
         queue.add(crops.choose(frame(0, stream=name), tracks_of(BOX, (700, 200, 800, 400))))
     batch = queue.take(3)
     assert [(request.stream, request.track_id) for request in batch] == [("door", 1), ("door", 2), ("yard", 1)]
-    hand_back(stages, batch, [says(1, 0, 0), says(0, 1, 0), says(0, 0, 1)])
+    for crops in stages.values():
+        crops.accept(batch, [says(1, 0, 0), says(0, 1, 0), says(0, 0, 1)])
     assert [stages["door"].labels(1)[0].name, stages["door"].labels(2)[0].name] == ["red", "green"]
     assert stages["yard"].labels(1)[0].name == "blue"
     assert stages["yard"].labels(2) == () and len(queue) == 1

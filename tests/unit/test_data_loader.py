@@ -14,6 +14,7 @@ from export.data.loader import BatchSamples, Loader, make_loader
 from export.data.sample import DataTask, Sample
 
 SIZE = (32, 48)
+STILL = AugmentSettings(flip=0, crop=0, colour=0, blur=0, noise=0, jpeg=0)
 
 
 class Coloured:
@@ -118,9 +119,7 @@ def test_validation_pictures_are_those_of_the_runtime() -> None:
 def test_weights_draw_some_pictures_more_often() -> None:
     weights = np.ones(20)
     weights[7] = 100.0
-    batches = make_loader(
-        Coloured(20), size=SIZE, batch_size=20, augment=AugmentSettings.none(), seed=0, epoch=0, weights=weights
-    )
+    batches = make_loader(Coloured(20), size=SIZE, batch_size=20, augment=STILL, seed=0, epoch=0, weights=weights)
     assert batches.batch(0).ids.count("7") > 8
 
 
@@ -133,7 +132,7 @@ def test_masks_and_labels_are_stacked(train: bool) -> None:
 
 
 def test_shares_of_mixed_labels_are_stacked() -> None:
-    settings = replace(AugmentSettings.none(), mixup=0.5)
+    settings = replace(STILL, mixup=0.5)
     batches = [
         make_loader(Coloured(40, "classify"), size=SIZE, batch_size=40, augment=settings, seed=seed, epoch=0).batch(0)
         for seed in range(2)

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 import uuid
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from jsonschema import Draft202012Validator
 
 from edge.errors import SinkError
 from edge.events.outbox import Outbox
-from edge.events.schema import EnvelopeMaker, ModelFacts, Place, event_schema
+from edge.events.schema import EnvelopeMaker, ModelFacts, Place
 from edge.events.snapshots import Snapshots
 from edge.events.writer import CAPACITY, MAX_PICTURES, EventWriter
 from edge.metrics.clock import WallClock
@@ -28,7 +29,8 @@ from edge.sinks.events import EventSink
 from edge.sinks.mqtt import EVENT_KINDS
 from edge.types import Detections, Event, Frame, Result
 
-CHECK = Draft202012Validator(event_schema(), format_checker=Draft202012Validator.FORMAT_CHECKER)
+SCHEMA = json.loads(files("edge.events").joinpath("event.schema.json").read_text())
+CHECK = Draft202012Validator(SCHEMA, format_checker=Draft202012Validator.FORMAT_CHECKER)
 CLOCK = WallClock(1_795_000_000_000_000_000, lambda: 0)
 MODEL = ModelFacts("street", "ab" * 32)
 
@@ -72,7 +74,7 @@ def test_every_event_has_the_form_of_the_schema(
 
 
 def test_the_schema_itself_is_one_and_refuses_what_is_unknown() -> None:
-    Draft202012Validator.check_schema(event_schema())
+    Draft202012Validator.check_schema(SCHEMA)
     body = json.loads(EnvelopeMaker("r", CLOCK).make(Event("tick", "door", 0), None, 0, None, {}).body)
     assert not list(CHECK.iter_errors(body))
     assert list(CHECK.iter_errors({**body, "colour": "red"}))

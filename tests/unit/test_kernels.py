@@ -178,9 +178,6 @@ class NmsArrays:
         keep = self.arrays["keep"].view(np.int32)[: self.images * self.num].reshape(self.images, self.num)
         return keep[image, :count].astype(np.int64)
 
-    def decayed(self) -> Float32:
-        return self.arrays["decayed"].view(np.float32)[: self.images * self.num].reshape(self.images, self.num)
-
 
 def random_sets(images: int, num: int, seed: int) -> tuple[Float32, Float32]:
     """Crowded boxes on a coarse grid, scores with many ties, NaN in both, inverted and empty boxes among them."""
@@ -252,52 +249,6 @@ def test_scores_of_doubles_become_zero_in_place_and_nan_stays(cpu: CpuKernels, n
         kept = boxes.nms(arrays.arrays["xyxy"][image], before[image], 0.5)
         expected[kept] = before[image][kept]
         np.testing.assert_array_equal(arrays.arrays["score"][image], expected)
-
-
-def matrix_nms_in_numpy(xyxy: Float32, score: Float32, sigma: float) -> Float32:
-    """Equations 4 and 5 of arXiv 2003.10152, on all pairs."""
-    order = np.argsort(-score, kind="stable")
-    overlap = np.triu(boxes.iou(xyxy[order], xyxy[order]), 1)
-    largest = overlap.max(axis=0, initial=0)[:, None]
-    if sigma > 0:
-        decay = np.exp(-sigma * (overlap**2 - largest**2))
-    else:
-        decay = np.divide(1 - overlap, 1 - largest, out=np.ones_like(overlap), where=largest < 1)
-    decay[np.tril_indices(len(order))] = 1
-    lowered = np.empty_like(score)
-    lowered[order] = score[order] * np.minimum(decay.min(axis=0), 1)
-    return lowered
-
-
-@pytest.mark.parametrize("sigma", [0.0, 0.5, 2.0])
-def test_matrix_nms_lowers_scores_as_the_paper_says(cpu: CpuKernels, sigma: float) -> None:
-    xyxy, score = (np.nan_to_num(array) for array in random_sets(8, 40, 5))
-    arrays = NmsArrays(xyxy, score)
-    cpu.run(launches.matrix_nms(arrays.memory, 8, 40, sigma))
-    for image in range(8):
-        expected = matrix_nms_in_numpy(xyxy[image], score[image], sigma)
-        np.testing.assert_allclose(arrays.decayed()[image], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_matrix_nms_gives_zero_to_boxes_without_a_score(cpu: CpuKernels) -> None:
-    arrays = NmsArrays(np.ones((1, 2, 4), np.float32), np.array([[np.nan, 0.5]], np.float32))
-    cpu.run(launches.matrix_nms(arrays.memory, 1, 2))
-    assert arrays.decayed()[0].tolist() == [0.0, 0.5]
-
-
-@pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0])
-def test_masks_are_painted_over_one_another_in_order(cpu: CpuKernels, alpha: float) -> None:
-    image = picture(37, 19)
-    masks = (np.random.default_rng(2).random((3, 19, 37)) < 0.5).astype(np.uint8) * 255
-    colours = np.array([[255, 0, 0], [0, 255, 10], [7, 0, 255]], np.uint8)
-    expected = image.astype(int)
-    share = round(alpha * 256)
-    for mask, colour in zip(masks, colours, strict=True):
-        painted = (expected * (256 - share) + colour.astype(int) * share + 128) >> 8
-        expected = np.where(mask[..., None] > 0, painted, expected)
-    source = Picture(address(image), image.strides[0])
-    cpu.run([launches.paint_masks(source, (37, 19), address(masks), address(colours), 3, alpha)])
-    assert np.array_equal(image, expected)
 
 
 @pytest.mark.engine

@@ -48,6 +48,8 @@ def table_of(index: GraphIndex, network: str | None = None) -> RangeTable:
         input_sha256="0",
         frames_sha256="0",
         frames=8,
+        frame_ids=(),
+        frame_digests=(),
         tensors=tensors,
     )
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.overlay.overlay import MONO_THEME, Overlay, StreamState, Theme
+from edge.overlay.overlay import Overlay, StreamState, Theme
 from edge.overlay.palette import SAFE, ink_on
 from edge.overlay.shapes import draw_box
 from edge.overlay.text import PlateStyle, blend, make_plate
@@ -198,7 +198,7 @@ def test_boxes_anywhere_are_drawn_without_error(
 ) -> None:
     found = detections(*boxes)
     result = Result(frame(width, height), found, tracks_of(found), (Event("x", "door", 0),))
-    picture = Overlay(["Größe 日本"], MONO_THEME).draw(result, StreamState("frozen", 12.5, 30.0))
+    picture = Overlay(["Größe 日本"], Theme(colour_by="track")).draw(result, StreamState("frozen", 12.5, 30.0))
     assert picture.shape == (height, width, 3)
 
 

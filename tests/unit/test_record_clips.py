@@ -21,7 +21,6 @@ from edge.recording.fragments import FragmentFile
 from edge.recording.recording import Disk, RecordingFolder
 from edge.recording.retention import Keep
 from edge.sinks.record import RecordSink
-from edge.sinks.record_source import SourceRecordSink
 from edge.types import Detections, Event, Frame, Result
 from edge.video.encoder import VideoEncoder, VideoForm, find_encoder
 from edge.video.packets import PacketForm, PacketQueue, SourcePacket
@@ -61,7 +60,7 @@ class Camera:
     def __init__(self, folder: Path, **more: Any) -> None:
         self._packets = PacketQueue(is_lossless=True)
         chosen = settings(folder, content="source", **more)
-        self.sink = SourceRecordSink(chosen, "door", self._packets, late_s=1.0, clock=CLOCK)
+        self.sink = RecordSink(chosen, "door", packets=self._packets, late_s=1.0, clock=CLOCK)
         self.links: dict[int, str | None] = {}
 
     def run(self, numbers: range, events: tuple[int, ...], epoch: int) -> None:
@@ -134,7 +133,7 @@ def test_a_clip_outlives_the_event_after_a_disk_error(tmp_path: Path) -> None:
             except SinkError:
                 assert is_broken[0]
             link = sink.clip_of(shown) or link
-        wait_until(lambda: not len(sink._shots))
+        wait_until(lambda: not len(sink._queue))
         return link
 
     first = write(range(60), 30)

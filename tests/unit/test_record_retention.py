@@ -51,7 +51,7 @@ def write(sink: RecordSink, numbers: range) -> None:
     for number in numbers:
         shown = scene.result(number)
         sink.write(shown, lambda image=shown.frame.image: image)  # type: ignore[misc]
-    wait_until(lambda: not len(sink._shots))
+    wait_until(lambda: not len(sink._queue))
 
 
 def wait_until(is_so: Callable[[], bool], timeout_s: float = 20) -> None:
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_read_costs_the_recording_and_nothing_else(
         except SinkError as error:
             said.append(str(error))
         assert (sink.clip_of(result) is not None) is (mode == "events" and bool(result.events))
-    wait_until(lambda: not len(sink._shots) and bool(sink.stats()["error"]))
+    wait_until(lambda: not len(sink._queue) and bool(sink.stats()["error"]))
     assert "cannot be read or written (Input/output error); check the disk" in str(sink.stats()["error"])
     is_broken[0] = False
     for number in range(60, 120):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from edge.analytics.analytics import StreamAnalytics
 from edge.analytics.speed import Ground
 from edge.config.analytics import AnalyticsSettings, GroundSettings, HeatmapSettings, LineSettings
-from edge.errors import ConfigError, SinkError
+from edge.errors import ConfigError
 from edge.types import Tracks
 
 WIDTH, HEIGHT = 1280, 720
@@ -139,17 +138,13 @@ def test_heat_fades_with_its_half_life() -> None:
     assert float(heatmap.seconds.sum()) == pytest.approx(before / 2)
 
 
-def test_a_heat_map_is_a_png_over_the_frame(tmp_path: Path) -> None:
+def test_a_heat_map_is_drawn_over_the_frame() -> None:
     analytics = analytics_with(heatmap=HeatmapSettings())
     for number in range(20):
         analytics.update(track(640 + number, 400, (0, 0)), number * 100_000_000)
     frame = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    analytics.save_heatmap(tmp_path / "heat.png", frame)
-    picture = cv2.imread(str(tmp_path / "heat.png"))
+    assert analytics._heatmap is not None
+    picture = analytics._heatmap.draw(frame)
     assert picture.shape == frame.shape
     assert (picture[:100] == 90).all(), "where nobody was, the frame is unchanged"
     assert np.abs(picture[400, 650].astype(int) - 90).max() > 40
-    with pytest.raises(SinkError, match="the heat map cannot be written"):
-        analytics.save_heatmap(tmp_path / "missing" / "heat.png", frame)
-    with pytest.raises(ConfigError, match="no heat map is kept"):
-        analytics_with().save_heatmap(tmp_path / "none.png", frame)

@@ -1,4 +1,4 @@
-// Letterbox with normalisation, non-maximum suppression and mask painting, one plain struct of arguments per kernel.
+// Letterbox with normalisation and non-maximum suppression, one plain struct of arguments per kernel.
 //
 // Letters: B images, N boxes, H W frame pixels, h w model pixels. Boxes are float x1 y1 x2 y2 in pixels.
 // No kernel uses shared memory or barriers, so the tests compile this file as C++ and loop over blocks and threads
@@ -131,14 +131,10 @@ struct NmsArgs {
     u64* overlaps;        // (B, N, words) scratch, words = ceil(N / 64): which later ranks a rank suppresses
     int* keep;            // (B, N) out: indices of the kept boxes, highest score first
     int* count;           // (B) scratch and out: boxes with a score, then boxes kept
-    float* compensation;  // (B, N) scratch of matrix NMS
-    float* decayed;       // (B, N) out of matrix NMS: lowered scores, 0 for NaN
-    float threshold;      // greedy: overlap above which the lower score is dropped
-    float sigma;          // matrix: width of the Gaussian, 0 for the linear rule
+    float threshold;      // overlap above which the lower score is dropped
     int images;           // B
     int num;              // N
     int words;
-    int unused;           // keeps the struct a multiple of 8 bytes
 };
 
 // As numpy's maximum and minimum: NaN wins.
@@ -173,7 +169,6 @@ extern "C" __global__ void nms_begin(NmsArgs a)
     int index = blockIdx.x * blockDim.x + threadIdx.x;
     int image = blockIdx.y;
     if (index == 0) a.count[image] = 0;
-    if (index < a.num && a.decayed != 0) a.decayed[(long long)image * a.num + index] = 0.0f;
 }
 
 // Step 1, one thread per box: its rank is the number of boxes before it.
@@ -246,69 +241,4 @@ extern "C" __global__ void nms_silence(NmsArgs a)
     for (int place = 0; place < a.count[image]; ++place)
         if (keep[place] == index) return;
     *mine = 0.0f;
-}
-
-// Matrix NMS (SOLOv2, arXiv 2003.10152, eq. 4-5), one thread per rank: scores fall with the overlap, nothing is dropped.
-// Step 2: the largest overlap of each rank with a better one of its class, kept at its rank.
-extern "C" __global__ void matrix_nms_compensate(NmsArgs a)
-{
-    int rank = blockIdx.x * blockDim.x + threadIdx.x;
-    int image = blockIdx.y;
-    if (rank >= a.count[image]) return;
-    const int* order = a.order + (long long)image * a.num;
-    const float* boxes = a.xyxy + (long long)image * a.num * 4;
-    float largest = 0.0f;
-    for (int other = 0; other < rank; ++other) {
-        if (!compete(a, image, order[rank], order[other])) continue;
-        float overlap = iou_of(boxes + order[rank] * 4, boxes + order[other] * 4);
-        if (overlap > largest) largest = overlap;
-    }
-    a.compensation[(long long)image * a.num + rank] = largest;
-}
-
-// Step 3: the score times the smallest decay that any better box asks for.
-extern "C" __global__ void matrix_nms_decay(NmsArgs a)
-{
-    int rank = blockIdx.x * blockDim.x + threadIdx.x;
-    int image = blockIdx.y;
-    if (rank >= a.count[image]) return;
-    const int* order = a.order + (long long)image * a.num;
-    const float* boxes = a.xyxy + (long long)image * a.num * 4;
-    const float* compensation = a.compensation + (long long)image * a.num;
-    int mine = order[rank];
-    float decay = 1.0f;
-    for (int other = 0; other < rank; ++other) {
-        if (!compete(a, image, mine, order[other])) continue;
-        float overlap = iou_of(boxes + mine * 4, boxes + order[other] * 4);
-        float before = compensation[other];
-        float linear = before < 1.0f ? (1.0f - overlap) / (1.0f - before) : 1.0f;
-        float wanted = a.sigma > 0.0f ? expf(-a.sigma * (overlap * overlap - before * before)) : linear;
-        if (wanted < decay) decay = wanted;
-    }
-    a.decayed[(long long)image * a.num + mine] = a.score[(long long)image * a.num + mine] * decay;
-}
-
-struct PaintArgs {
-    u8* image;        // (H, W, 3) BGR, changed in place
-    const u8* masks;  // (N, H, W) 0 or not 0
-    const u8* bgr;    // (N, 3) colours
-    int stride;       // bytes from one row of image to the next
-    int width, height;
-    int num;          // N
-    int alpha;        // 0 leaves the image, 256 covers it
-};
-
-// One thread per pixel; masks are laid over one another in their order.
-extern "C" __global__ void paint_masks(PaintArgs a)
-{
-    int x = blockIdx.x * blockDim.x + threadIdx.x;
-    int y = blockIdx.y * blockDim.y + threadIdx.y;
-    if (x >= a.width || y >= a.height) return;
-    u8* pixel = a.image + (long long)y * a.stride + x * 3;
-    long long plane = (long long)a.width * a.height;
-    for (int n = 0; n < a.num; ++n) {
-        if (a.masks[n * plane + (long long)y * a.width + x] == 0) continue;
-        for (int c = 0; c < 3; ++c)
-            pixel[c] = (u8)((pixel[c] * (256 - a.alpha) + a.bgr[n * 3 + c] * a.alpha + 128) >> 8);
-    }
 }

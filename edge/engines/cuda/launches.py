@@ -36,11 +36,10 @@ LETTERBOX = _struct(
     "mean scale",
 )
 NMS = _struct(
-    "xyxy score class_id order overlaps keep count compensation decayed",
-    "threshold sigma",
-    "images num words unused",
+    "xyxy score class_id order overlaps keep count",
+    "threshold",
+    "images num words",
 )
-PAINT = _struct("image masks bgr", "", "stride width height num alpha")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,7 @@ class NmsMemory:
         class_id: (B, N) int32, or 0 where all boxes compete.
         keep: (B, N) int32 out, kept indices, highest score first.
         count: (B,) int32 out, how many were kept.
-        decayed: (B, N) float32 out of matrix NMS, 0 where unused.
-        order, overlaps, compensation: scratch.
+        order, overlaps: scratch.
     """
 
     xyxy: int
@@ -90,8 +88,6 @@ class NmsMemory:
     overlaps: int
     keep: int
     count: int
-    compensation: int = 0
-    decayed: int = 0
 
 
 def nms_bytes(images: int, num: int) -> dict[str, int]:
@@ -102,8 +98,6 @@ def nms_bytes(images: int, num: int) -> dict[str, int]:
         "overlaps": images * num * _words(num) * 8,
         "keep": cells,
         "count": images * 4,
-        "compensation": cells,
-        "decayed": cells,
     }
 
 
@@ -149,7 +143,7 @@ def letterbox(
 
 def greedy_nms(memory: NmsMemory, images: int, num: int, threshold: float) -> Sequence[Launch]:
     """As ``edge.boxes.nms`` for B images of N boxes, within classes where there are any."""
-    arguments = _nms_arguments(memory, images, num, threshold=threshold)
+    arguments = _nms_arguments(memory, images, num, threshold)
     lines = -(-num // LINE)
     begin = Launch("nms_begin", (max(lines, 1), images, 1), (LINE, 1, 1), arguments)
     if num == 0:
@@ -168,37 +162,12 @@ def silence_doubles(memory: NmsMemory, images: int, num: int) -> Launch:
     return Launch("nms_silence", (max(-(-num // LINE), 1), images, 1), (LINE, 1, 1), arguments)
 
 
-def matrix_nms(memory: NmsMemory, images: int, num: int, sigma: float = 0.0) -> Sequence[Launch]:
-    """Lower each score by its overlap with better boxes (SOLOv2, arXiv 2003.10152); ``sigma`` 0 is the linear rule."""
-    arguments = _nms_arguments(memory, images, num, sigma=sigma)
-    grid = (max(-(-num // LINE), 1), images, 1)
-    names = ("nms_begin", "nms_rank", "matrix_nms_compensate", "matrix_nms_decay")[: 1 if num == 0 else 4]
-    return tuple(Launch(name, grid, (LINE, 1, 1), arguments) for name in names)
-
-
-def paint_masks(picture: Picture, size: tuple[int, int], masks: int, bgr: int, num: int, alpha: float) -> Launch:
-    """Lay N masks over a BGR frame, in place.
-
-    Args:
-        size: (width, height) of frame and masks.
-        masks: address of (N, H, W) bytes, 0 or not 0.
-        bgr: address of (N, 3) colours.
-        alpha: share of the colour, 0 to 1; rounded to 256ths.
-    """
-    width, height = size
-    arguments = np.zeros((), PAINT)
-    values = (picture.image, masks, bgr, picture.stride, width, height, num, round(alpha * 256))
-    for name, value in zip(PAINT.names or (), values, strict=True):
-        arguments[name] = value
-    return Launch("paint_masks", _tiles(width, height), (TILE, TILE, 1), arguments)
-
-
-def _nms_arguments(memory: NmsMemory, images: int, num: int, *, threshold: float = 0.0, sigma: float = 0.0) -> Array:
+def _nms_arguments(memory: NmsMemory, images: int, num: int, threshold: float = 0.0) -> Array:
     arguments = np.zeros((), NMS)
-    for name in ("xyxy", "score", "class_id", "order", "overlaps", "keep", "count", "compensation", "decayed"):
+    for name in ("xyxy", "score", "class_id", "order", "overlaps", "keep", "count"):
         arguments[name] = getattr(memory, name)
-    arguments["threshold"], arguments["sigma"] = threshold, sigma
-    arguments["images"], arguments["num"], arguments["words"] = images, num, _words(num)
+    arguments["threshold"], arguments["images"] = threshold, images
+    arguments["num"], arguments["words"] = num, _words(num)
     return arguments
 
 

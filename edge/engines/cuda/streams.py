@@ -32,10 +32,6 @@ class ReplayStream:
     def handle(self) -> int:
         return self._driver.stream_handle(self.stream)
 
-    @property
-    def num_graphs(self) -> int:
-        return len(self._graphs)
-
     def run(self, key: Hashable, work: Callable[[], None], can_record: Callable[[], bool]) -> None:
         """Issue the work of this key.
 

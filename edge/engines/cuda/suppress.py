@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from edge.interfaces import TensorInfo
     from edge.models.manifest import Manifest
 
-# scratch of matrix NMS
-UNUSED = ("compensation", "decayed")
 WANTED = {"boxes": "float32", "scores": "float32", "labels": "int32"}
 
 
@@ -34,8 +32,7 @@ class Suppressor:
         self._driver = driver
         self._kernels = kernels
         self._num = num
-        scratch = {name: num_bytes for name, num_bytes in nms_bytes(rows, num).items() if name not in UNUSED}
-        self._scratch = {name: driver.device_memory(num_bytes) for name, num_bytes in scratch.items()}
+        self._scratch = {name: driver.device_memory(size) for name, size in nms_bytes(rows, num).items()}
         self._memory = NmsMemory(
             xyxy=addresses["boxes"],
             score=addresses["scores"],

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edge.boxes import iou
+from edge.boxes import best_pairs, iou
 from edge.types import Classification, Detections, Embedding, Prediction, Segmentation
 
 MATCH_IOU = 0.5
@@ -89,18 +89,9 @@ class Comparison:
 
 def matched(old: Detections, new: Detections) -> list[tuple[int, int]]:
     """Pairs of objects of the same class that overlap by at least half, the best overlap first, each object once."""
-    if not len(old) or not len(new):
-        return []
     overlap = iou(old.xyxy, new.xyxy)
     overlap[old.class_id[:, None] != new.class_id[None, :]] = 0
-    pairs: list[tuple[int, int]] = []
-    while True:
-        first, second = np.unravel_index(int(np.argmax(overlap)), overlap.shape)
-        if overlap[first, second] < MATCH_IOU:
-            return pairs
-        pairs.append((int(first), int(second)))
-        overlap[first, :] = 0
-        overlap[:, second] = 0
+    return best_pairs(overlap, MATCH_IOU)
 
 
 def same_outputs(first: Iterable[Prediction], second: Iterable[Prediction]) -> bool:

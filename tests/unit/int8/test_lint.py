@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from calib.ranges import RangeTable
 from edge.errors import ModelError, UsageError
@@ -181,9 +181,26 @@ def test_a_q_between_layer_and_activation_is_slow(clean: ModelProto) -> None:
     assert "cut-fusion" in rules(lint(changed(clean, cut)))
 
 
-def test_different_scales_into_a_concat_are_noted(model: ModelProto, table: RangeTable) -> None:
-    full = insert_qdq(model, table, Scheme("fp32", policy="full", method="minmax"))
-    assert lint(full).accepted["tensorrt-10.3"]
+def test_different_scales_into_a_concat_are_noted(clean: ModelProto) -> None:
+    def code_both_sides(model: ModelProto) -> None:
+        nodes = list(model.graph.node)
+        (concat,) = (node for node in nodes if node.op_type == "Concat")
+        before = nodes.index(concat)
+        for slot, name in enumerate(list(concat.input)):
+            scale = numpy_helper.from_array(np.float32(0.1 * (slot + 1)), f"{name}_side_scale")
+            zero = numpy_helper.from_array(np.int8(0), f"{name}_side_zero")
+            model.graph.initializer.extend([scale, zero])
+            codes = helper.make_node("QuantizeLinear", [name, scale.name, zero.name], [f"{name}_side_q"])
+            real = helper.make_node("DequantizeLinear", [codes.output[0], scale.name, zero.name], [f"{name}_side_dq"])
+            concat.input[slot] = real.output[0]
+            nodes[before:before] = [codes, real]
+        copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del model.graph.node[:]
+        model.graph.node.extend(copies)
+
+    report = lint(changed(clean, code_both_sides))
+    assert "concat-scales" in rules(report)
+    assert report.accepted["tensorrt-10.3"]
 
 
 def test_an_unknown_target_has_no_row() -> None:

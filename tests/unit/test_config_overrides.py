@@ -1,4 +1,4 @@
-"""Older files become files of this version, comments and all; the environment overrides single keys."""
+"""The environment overrides single keys; whatever stands in a file, the answer is a configuration or one sentence."""
 
 from __future__ import annotations
 
@@ -8,54 +8,10 @@ from pathlib import Path
 import pytest
 
 from edge.config.load import load_config, parse_config, tomllib
-from edge.config.migrations import STEPS, VERSION, Rename, migrate
 from edge.config.overrides import overridden
 from edge.errors import ConfigError, EdgeError
 
 SHIPPED = Path(__file__).parents[2] / "systemd" / "edge.toml"
-OLD = """# my cameras
-version = 1
-[model]
-path = "m.onnx"   # the good one
-[[streams]]
-name = "door"
-age_s = 2  # seconds
-# age_s = 3
-[server]
-age_s = 9
-"""
-STEPS_TO_3 = {
-    1: (Rename("streams", "age_s", "max_age_ms", lambda value: str(int(value) * 1000)),),
-    2: (Rename("model", "path", "file"),),
-}
-
-
-def test_every_step_is_taken_and_comments_stay() -> None:
-    found = migrate(OLD, steps=STEPS_TO_3, version=3)
-    assert found.text == OLD.replace("version = 1", "version = 3").replace("age_s = 2", "max_age_ms = 2000").replace(
-        "# age_s = 3", "# max_age_ms = 3000"
-    ).replace("path =", "file =")
-    assert '-path = "m.onnx"   # the good one\n+file = "m.onnx"   # the good one' in found.diff
-    assert migrate(found.text, steps=STEPS_TO_3, version=3).diff == ""
-
-
-def test_a_file_of_this_version_stays_as_it_is() -> None:
-    assert migrate(SHIPPED.read_text()).diff == ""
-    assert migrate(SHIPPED.read_text()).text == SHIPPED.read_text()
-
-
-@pytest.mark.parametrize(
-    ("version", "words"), [(9, "knows versions up to 1; install a newer"), (0, "nothing is known")]
-)
-def test_other_versions_are_told_what_to_do(version: int, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        migrate(OLD.replace("version = 1", f"version = {version}"))
-
-
-def test_there_is_a_step_for_every_older_version() -> None:
-    assert set(STEPS) == set(range(1, VERSION))
-
-
 RAW = {"model": {"path": "m"}, "streams": [{"name": "door", "source": "0"}, {"name": "Yard", "source": "1"}]}
 
 
