@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.daemon.state import keep_good, keep_swapped
 from edge.errors import ConfigError, EdgeError, UsageError
-from edge.pipeline.swap.swap import Phase, SwapReport
+from edge.pipeline.swap.report import Phase, SwapReport
 from edge.threads.worker import Worker
 
 if TYPE_CHECKING:

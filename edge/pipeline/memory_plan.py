@@ -16,8 +16,8 @@ from edge.addresses.uris import kind_of
 from edge.config.recording import RecordSettings
 from edge.errors import ConfigError
 from edge.events.writer import MAX_PICTURES
+from edge.recording.recorder import SHOT_CAPACITY
 from edge.second_stage.classifier import MAX_WAITING
-from edge.sinks.record import CAPACITY as RECORD_CAPACITY
 from edge.sinks.restream import CAPACITY as RESTREAM_CAPACITY
 from edge.sources.isolation.packet_wire import RING_BYTES
 from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS
@@ -169,7 +169,7 @@ def _outlet_rows(stream: StreamConfig, *, is_shown: bool) -> list[MemoryRow]:
     rows = []
     for settings in recordings:
         if settings.content != "source":
-            waiting_mb = RECORD_CAPACITY * _frame_mb(stream)
+            waiting_mb = SHOT_CAPACITY * _frame_mb(stream)
             rows.append(MemoryRow(stream.name, "recording: waiting pictures and encoder", waiting_mb + encoded_mb))
         rows.append(MemoryRow(stream.name, "recording: a fragment", _fragment_mb(stream, settings)))
     for _ in (kind for kind in kinds if kind in PUSHED):

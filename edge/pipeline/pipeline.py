@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge.config.schema import Config, StreamConfig
     from edge.pipeline.progress import Progress
     from edge.pipeline.stream import Stream
-    from edge.pipeline.swap.swap import Phase, SwapReport
+    from edge.pipeline.swap.report import Phase, SwapReport
     from edge.server.board import LiveBoard
     from edge.types import Frame, Result
 

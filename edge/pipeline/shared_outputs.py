@@ -17,7 +17,6 @@ from edge.events.schema import ModelFacts
 from edge.events.snapshots import Snapshots
 from edge.events.writer import EventWriter
 from edge.sinks.events import EventSink
-from edge.sinks.record import RecordSink
 from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from edge.interfaces import Sink
     from edge.pipeline.stream import Stream
     from edge.server.recordings import Archive
+    from edge.sinks.record import RecordSink
     from edge.types import Event, Result
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,8 @@ def _recording(stream: Stream) -> RecordSink | None:
     settings, config = stream.config.record, stream.config
     if settings is None:
         return None
+    from edge.sinks.record import RecordSink
+
     if stream.packets is not None:
         # no result of a live stream comes out later than that; every result of a file comes out
         late_s = float("inf") if config.is_lossless else config.max_age_ms / 1e3 + LATE_S

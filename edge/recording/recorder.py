@@ -18,6 +18,9 @@ from edge.types import UInt8
 from edge.video.encoder import TICKS_PER_S, VideoEncoder
 from edge.video.packets import Mark
 
+# whole pictures: 8 of 720p are 22 MB
+SHOT_CAPACITY = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from edge.errors import SinkError
 from edge.recording.clips import ClipNames
 from edge.recording.clock import RecordingClock
-from edge.recording.recorder import Recorder, ShotQueue
+from edge.recording.recorder import SHOT_CAPACITY, Recorder, ShotQueue
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
 from edge.recording.source_recorder import SourceRecorder
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from edge.threads.drop_queue import HandOver, Item
     from edge.types import Result, UInt8
 
-# whole pictures: 8 of 720p are 22 MB
-CAPACITY = 8
 IDLE_S = 0.25
 CLOSE_TIMEOUT_S = 15.0
 FALLBACK_FPS = 30.0
@@ -89,7 +87,7 @@ class RecordSink:
         self._queue: ShotQueue | PacketQueue
         self._recorder: Recorder | SourceRecorder
         if packets is None:
-            self._queue = shots = ShotQueue(CAPACITY, is_lossless=is_lossless)
+            self._queue = shots = ShotQueue(SHOT_CAPACITY, is_lossless=is_lossless)
             self._recorder = pictures = Recorder(
                 settings, self._folder, find_encoder(), fps if fps > 0 else FALLBACK_FPS
             )

@@ -22,7 +22,7 @@ IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sink
 # the live page's sink knows the page's board, and the synthetic source the scene: that is what they are for
 ALLOWED = {("edge/sinks/live.py", "server"), ("edge/sources/synthetic.py", "scene")}
 MAX_BODY_P90_LINES = 20
-MAX_IMPORT_CHAIN = 11
+MAX_IMPORT_CHAIN = 10
 MAX_FILES_AT_THE_TOP = 12
 
 

@@ -10,9 +10,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from edge.models.checks import check_outputs, check_sane
 from edge.pipeline.inference import FAULTS, Probation, Tap
 from edge.pipeline.swap.agreement import Agreement, Comparison
 from edge.pipeline.swap.class_mapping import MappedHead, mapping_table
+from edge.pipeline.swap.report import Outcome, Phase, SwapReport
 from edge.pipeline.swap.shadow import Judge, ShadowBatch, ShadowTap
 from edge.pipeline.swap.trial import check_golden, golden_frames, try_model
 
@@ -30,44 +31,13 @@ if TYPE_CHECKING:
     from edge.config.schema import ModelConfig
 
 log = logging.getLogger(__name__)
-Phase = Literal["trial", "load", "golden", "shadow", "take over", "probation"]
-Outcome = Literal["kept", "refused", "rolled back"]
 TAKE_OVER_TIMEOUT_S = 10.0
 POLL_S = 0.05
 # below this a model is fast enough whatever the old one took: clocks and other threads make more noise than that
 FAST_ENOUGH_MS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class SwapReport:
-    """What became of a swap.
-
-    Attributes:
-        model: name in the configuration.
-        path: the new model file.
-        outcome: ``kept``: the new one runs; ``refused``: it never ran for cameras; ``rolled back``: it did, and failed.
-        reason: why not, empty where it was kept.
-        phase: the last one that was reached.
-        agreement: of the shadow run, None where it was not reached.
-        old_ms, new_ms: median milliseconds of the engine per frame in the shadow run.
-        seconds: of the whole swap.
-    """
-
-    model: str
-    path: str
-    outcome: Outcome
-    reason: str
-    phase: Phase
-    agreement: Agreement | None = None
-    old_ms: float = 0.0
-    new_ms: float = 0.0
-    seconds: float = 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-class Line(Protocol):
+class InferencePort(Protocol):
     """What a swap needs of the pipeline."""
 
     def replace(self, name: str, model: Model, probation: Probation | None, timeout_s: float) -> bool: ...
@@ -93,13 +63,13 @@ class Order:
 
 
 class Swap:
-    """One swap; ``run`` it once, in a thread of its own. The caller closes ``retired`` when the line has ended."""
+    """One swap; ``run`` it once, in a thread of its own. The caller closes ``retired`` when the pipeline has ended."""
 
     def __init__(
         self,
         order: Order,
         old: Model,
-        line: Line,
+        inference: InferencePort,
         settings: SwapSettings,
         stopping: threading.Event,
         on_phase: Callable[[Phase], None] = lambda phase: None,
@@ -107,7 +77,7 @@ class Swap:
         """Args: what to do, the model that runs, where it runs, the rules, what ends it early, who is told."""
         self._order = order
         self._old = old
-        self._line = line
+        self._inference = inference
         self._settings = settings
         self._stopping = stopping
         self._on_phase = on_phase
@@ -196,7 +166,7 @@ class Swap:
         old_ms: list[float] = []
         new_ms: list[float] = []
         deadline = time.monotonic() + self._settings.shadow_timeout_s
-        self._line.watch(self._order.config.name, tap.offer)
+        self._inference.watch(self._order.config.name, tap.offer)
         try:
             while len(new_ms) == 0 or comparison.result().num_frames < num_wanted:
                 batch = tap.take(POLL_S)
@@ -208,7 +178,7 @@ class Swap:
                     old_ms.append(batch.infer_ns / 1e6)
                     new_ms.append(self._compare(new, batch, comparison))
         finally:
-            self._line.watch(self._order.config.name, None)
+            self._inference.watch(self._order.config.name, None)
         self._agreement = comparison.result()
         # the first batch warms caches and threads
         self._times_ms = float(np.median(old_ms[1:] or old_ms)), float(np.median(new_ms[1:] or new_ms))
@@ -247,7 +217,7 @@ class Swap:
         self._enter("take over")
         judge = Judge(len(self._old.manifest.classes), self._limit_ms(max(self._times_ms)))
         probation = Probation(self._old, judge, self._on_failure)
-        if not self._line.replace(name, self._new, probation, TAKE_OVER_TIMEOUT_S):
+        if not self._inference.replace(name, self._new, probation, TAKE_OVER_TIMEOUT_S):
             raise ModelError(f"inference did not come to the end of a batch within {TAKE_OVER_TIMEOUT_S:g} s")
         self._has_taken_over = True
         self._enter("probation")
@@ -258,7 +228,7 @@ class Swap:
                 break
             self._failed.wait(min(left_s, POLL_S))
         # also where it failed: after this no batch uses the model that is closed
-        self._line.replace(name, self._old if self._failure else self._new, None, TAKE_OVER_TIMEOUT_S)
+        self._inference.replace(name, self._old if self._failure else self._new, None, TAKE_OVER_TIMEOUT_S)
         if self._failure is not None:
             raise self._failure
 
