@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,9 @@ import pytest
 from edge.engines.null import NullEngine
 from edge.errors import SinkError
 from edge.interfaces import SourceInfo
+from edge.pipeline.memory_plan import THREAD_FRAMES
 from edge.pipeline.pipeline import Pipeline
+from edge.pipeline.stream import LOSSLESS_CAPACITY
 from edge.types import Array, Result, UInt8
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
@@ -226,3 +230,63 @@ def test_a_model_that_cannot_be_closed_skips_no_other_step_of_the_end(
     pipeline.start()
     assert not pipeline.stop()
     assert ended.is_set()
+
+
+class CountedSource(LateSource):
+    """A file of numbered pictures that tells how many of them somebody still holds."""
+
+    info = SourceInfo(width=64, height=48, fps=30.0, is_live=False, num_frames=60, decoder="counted")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._given: list[weakref.ref[UInt8]] = []
+
+    @property
+    def num_held(self) -> int:
+        return sum(image() is not None for image in self._given)
+
+    def read(self) -> tuple[UInt8, int | None] | None:
+        if len(self._given) == 60:
+            return None
+        image = np.zeros((48, 64, 3), np.uint8)
+        self._given.append(weakref.ref(image))
+        self.captured_ns = time.monotonic_ns()
+        return image, len(self._given) * 33_000_000
+
+
+class StuckSink(ListSink):
+    """Holds its first result until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        assert self.let_go.wait(30)
+
+
+def test_a_file_whose_output_is_stuck_holds_no_more_pictures_than_the_memory_plan_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, sink = CountedSource(), StuckSink()
+    monkeypatch.setattr("edge.pipeline.capture.open_source", lambda *_, **__: source)
+    monkeypatch.setattr("edge.pipeline.build.open_sink", lambda *_, **__: sink)
+    pipeline = null_pipeline(tmp_path, ["film.mp4"], sinks=["jsonl:-"])
+    pipeline.start()
+    stream = pipeline.streams["cam0"]
+    wait_for(lambda: not stream.has_room and source.num_held >= 6, 20, "everything that has room is full")
+    assert len(stream.results) + stream.num_in_engine <= LOSSLESS_CAPACITY
+    assert 5 < source.num_held <= THREAD_FRAMES
+    sink.let_go.set()
+    assert pipeline.wait(20) and pipeline.stop()
+    assert emitted(pipeline) == {"cam0": 60}
+
+
+def test_counts_are_kept_when_a_stream_is_removed(tmp_path: Path) -> None:
+    line = {"name": "gate", "points_share": [[0.5, 0.05], [0.5, 0.95]]}
+    pipeline = null_pipeline(tmp_path, [SCENE, SCENE], top={"state_dir": str(tmp_path)}, analytics={"lines": [line]})
+    pipeline.start()
+    wait_for(lambda: min(emitted(pipeline).values()) > 2, 20, "first pictures")
+    assert pipeline.remove_stream("cam0")
+    assert "gate" in json.loads((tmp_path / "cam0.analytics.json").read_text())["lines"]
+    assert pipeline.stop()

@@ -184,6 +184,28 @@ def test_a_drop_queue_keeps_order_and_counts(puts: list[bool], capacity: int) ->
     assert len(taken) + len(dropped) + len(queue) == number
 
 
+def test_a_queue_counts_what_was_taken_for_whoever_watches_over_progress() -> None:
+    queue: DropQueue[int] = DropQueue(4, is_lossless=False, on_drop=lambda _: None)
+    for item in range(3):
+        queue.put(item)
+    assert queue.num_taken == 0
+    assert [queue.get(0.0) for _ in range(4)] == [0, 1, 2, None]
+    assert queue.num_taken == 3
+
+
+def test_a_stream_that_was_silent_has_saved_up_no_turns() -> None:
+    latest, slots, _ = make({"busy": "a", "silent": "a"})
+    for turn in range(50):
+        latest.put(slots["busy"], frame("busy", turn))
+        assert take(latest, max_batch=1) == [("busy", turn)]
+    served = []
+    for turn in range(50, 58):
+        for name in ("busy", "silent"):
+            latest.put(slots[name], frame(name, turn))
+        served += [name for name, _ in take(latest, max_batch=1)]
+    assert served.count("busy") == served.count("silent") == 4
+
+
 def test_a_closed_queue_gives_what_waits_and_then_nothing() -> None:
     queue: DropQueue[int] = DropQueue(2, is_lossless=True, on_drop=lambda _: None)
     queue.put(1)

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
+from edge.config.load import parse_config
 from edge.errors import EngineError
+from edge.heads.choose import open_head
 from edge.heads.edgenet import EdgenetHead
 from edge.interfaces import TensorInfo
 from edge.metrics.stages import STAGES
@@ -17,7 +19,8 @@ from edge.models.checks import check_outputs
 from edge.models.manifest import Manifest
 from edge.models.preprocess import Preprocessor
 from edge.models.tiles import TileGrid
-from edge.types import Array, Detections, Letterbox, UInt8
+from edge.pipeline.stream import LOSSLESS_CAPACITY, Stream
+from edge.types import Array, Classification, Detections, Letterbox, UInt8
 
 MANIFEST = Manifest.model_validate(
     {
@@ -126,3 +129,20 @@ def test_a_check_sees_every_output_and_its_refusal_comes_out(kind: type[PlainEng
 
     with pytest.raises(EngineError, match="output 'scores' is not finite"):
         made(Broken(max_batch=2)).predict([level(9)] * 3, check_outputs)
+
+
+def test_the_background_of_a_classifier_is_no_class_of_its_answer() -> None:
+    facts = MANIFEST.model_dump(by_alias=True) | {"task": "classify", "head": "classify", "has_background": True}
+    head = open_head(Manifest.model_validate(facts | {"classes": ["cat", "dog"]}))
+    box = Preprocessor(MANIFEST.input, 1).images([level(0)])[1]
+    (found,) = head.decode({"probs": np.array([[0.7, 0.1, 0.2]], np.float32)}, box)
+    assert isinstance(found, Classification)
+    assert found.score.tolist() == pytest.approx([0.1, 0.2])
+
+
+def test_a_stream_that_loses_nothing_has_room_for_what_is_in_the_engine_too() -> None:
+    config = parse_config({"model": {"path": "m.onnx"}, "streams": [{"name": "a", "source": "film.mp4"}]}, where="test")
+    stream = Stream(config.streams[0], "model", MANIFEST, None)  # type: ignore[arg-type]
+    assert stream.has_room
+    stream.num_in_engine = LOSSLESS_CAPACITY
+    assert not stream.has_room
