@@ -82,7 +82,7 @@ class _Results:
         with self._pipeline:
             try:
                 while True:
-                    is_running = self._pipeline.is_running
+                    is_running = self._pipeline.is_running and not self._pipeline.failures()
                     found = self._waiting.take({GROUP: len(self._slots)}, {GROUP: 0.0}, IDLE_S if is_running else 0.0)
                     yield from found
                     if not found and not is_running:

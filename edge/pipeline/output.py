@@ -56,6 +56,8 @@ class OutputWorker:
                         self._on_room()
                     self._emit(result)
         finally:
+            # whoever still has a result for it must not wait for room
+            self._stream.results.close()
             while (result := self._stream.results.get(0.0)) is not None:
                 self._stream.report_lost(result)
             self._close()

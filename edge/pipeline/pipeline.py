@@ -80,14 +80,15 @@ class Pipeline:
         self.started_ns = 0
 
     def run(self) -> None:
-        """Start, wait until every stream has ended, and stop; an error or Ctrl-C stops it as well.
+        """Start, wait until every stream has ended or one has failed, and stop; Ctrl-C stops it as well.
 
         Raises:
             EdgeError: it cannot start.
-            Exception: what ended a stream before its time.
+            Exception: what ended a stream before its time, such as what ``on_result`` raised.
         """
         with self:
-            self.wait()
+            while not self.wait(POLL_S) and not self.failures():
+                pass
         for failure in self.failures():
             raise failure
 
