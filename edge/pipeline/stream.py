@@ -93,6 +93,8 @@ class Stream:
         on_event: told of an event that belongs to no frame: the camera is gone.
         num_in_engine: frames that were started and have no result yet; written by inference.
         held_fps: the governor's limit, None while the device is cool.
+        pending_events: of the camera, on their way to the output, each with the epoch and number of the frame that it
+            belongs to.
         is_leaving: the stream is being removed: its end is not the end of the pipeline.
     """
 
@@ -125,8 +127,7 @@ class Stream:
         self.held_fps: float | None = None
         self.is_leaving = False
         self._next_ns = 0
-        # camera events on their way to the output, each with the epoch and number of the frame that it belongs to
-        self._pending_events: deque[tuple[int, int, Event]] = deque(maxlen=256)
+        self.pending_events: deque[tuple[int, int, Event]] = deque(maxlen=256)
         self._threads: StreamThreads | None = None
 
     @property
@@ -162,13 +163,13 @@ class Stream:
 
     def queue_event(self, event: Event, epoch: int, seq: int) -> None:
         """Send an event with the frame of this number, or with the first one after it that comes out."""
-        self._pending_events.append((epoch, seq, event))
+        self.pending_events.append((epoch, seq, event))
 
     def take_events(self, frame: Frame) -> list[Event]:
         """The camera events that go out with this frame; output's thread."""
         events: list[Event] = []
-        while self._pending_events and self._pending_events[0][:2] <= (frame.epoch, frame.seq):
-            events.append(self._pending_events.popleft()[2])
+        while self.pending_events and self.pending_events[0][:2] <= (frame.epoch, frame.seq):
+            events.append(self.pending_events.popleft()[2])
         return events
 
     def report_lost(self, result: Result) -> None:

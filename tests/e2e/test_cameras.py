@@ -360,8 +360,8 @@ def test_what_a_privacy_mask_covers_is_found_in_no_output(
     pipeline = null_pipeline(tmp_path, [str(film)], isolation=isolation, masks=(MASK,), sinks=outputs, **change)
     seen: list[bool] = []
     stream = pipeline.streams["cam0"]
-    follow = stream.analysis.follow
-    stream.analysis.follow = lambda frame, *rest: (seen.append(has_canary(frame.image)), follow(frame, *rest))[1]  # type: ignore[method-assign]
+    update = stream.analysis.update
+    stream.analysis.update = lambda frame, *rest: (seen.append(has_canary(frame.image)), update(frame, *rest))[1]  # type: ignore[method-assign]
     pipeline.start()
     assert pipeline.wait(60)
     assert pipeline.stop()
@@ -386,7 +386,7 @@ def test_a_frozen_camera_is_an_event_a_state_and_an_end_of_both(tmp_path: Path) 
     assert stream.stats()["health"] == ["frozen"]
     camera.set_fault("none")
     wait_for(lambda: stream.status.state == "streaming", 10, "it lives again")
-    wait_for(lambda: not stream.told, 5, "both events are out")
+    wait_for(lambda: not stream.pending_events, 5, "both events are out")
     assert pipeline.stop()
     camera.close()
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

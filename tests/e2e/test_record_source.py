@@ -166,7 +166,7 @@ def test_a_clip_of_packets_begins_before_its_event_at_a_key_picture(
     stream = pipeline.streams["cam0"]
     assert stream.status.info is not None
     told_ns = time.time_ns()
-    stream.tell(Event("tick", "cam0", time.monotonic_ns()), 0, 0)
+    stream.queue_event(Event("tick", "cam0", time.monotonic_ns()), 0, 0)
     # the file is there a moment before the index has it
     recording = pipeline.outputs.recordings["cam0"]
     wait_for(lambda: len(recording.entries()) == 1, 20, "the clip is whole")
