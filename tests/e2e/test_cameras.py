@@ -18,16 +18,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-
-from edge.chaos.camera import ChaosCamera
-from edge.config.schema import StreamConfig
-from edge.errors import ConfigError, EdgeError, MissingError, SourceError
-from edge.pipeline.memory_plan import PROCESS_MB, plan_memory
-from edge.pipeline.pipeline import Pipeline
-from edge.sources.deadlines import Deadlines
-from edge.sources.isolation.source import IsolatedSource
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from camera_rig import (
     SYNTHETIC,
     RtspServer,
@@ -40,6 +30,14 @@ from camera_rig import (
     unaccounted,
     wait_for,
 )
+
+from edge.chaos.camera import ChaosCamera
+from edge.config.schema import StreamConfig
+from edge.errors import ConfigError, EdgeError, MissingError, SourceError
+from edge.pipeline.memory_plan import PROCESS_MB, plan_memory
+from edge.pipeline.pipeline import Pipeline
+from edge.sources.deadlines import Deadlines
+from edge.sources.isolation.source import IsolatedSource
 
 
 @pytest.fixture

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
+from camera_rig import RtspServer, emitted, null_pipeline, unaccounted, wait_for
+from chaos_proxy import ChaosProxy, NetworkFault
 from typer.testing import CliRunner
 
 from edge.chaos import drills
@@ -19,10 +20,6 @@ from edge.commands.selftest import selftest
 from edge.errors import EdgeError, SourceError, UsageError
 from edge.sources.deadlines import Deadlines
 from edge.sources.isolation.source import IsolatedSource
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-from camera_rig import RtspServer, emitted, null_pipeline, unaccounted, wait_for
-from chaos_proxy import ChaosProxy, NetworkFault
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,12 +19,10 @@ from typing import Any
 
 import httpx
 import pytest
-
-from edge.server.metrics import DEVICE
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon_process import COMMAND, SCENE, TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
 from tiny_models import tiny_model
+
+from edge.server.metrics import DEVICE
 
 PIPE_BYTES = 4096
 QUICK_SWAP = "[swap]\nshadow_frames = 3\nprobation_s = 0.2\nmax_slowdown = 1000\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,14 +13,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-
-from edge.chaos.camera import ChaosCamera
-
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "servers"), str(Path(__file__).parent)]
 from daemon_process import config_of, daemon, with_tokens
 from mosquitto import Broker, Listener
 from test_secrets import CANARY, leaks
 from tiny_models import tiny_model
+
+from edge.chaos.camera import ChaosCamera
 
 pytestmark = [pytest.mark.real_server, pytest.mark.timeout(180)]
 

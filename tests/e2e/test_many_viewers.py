@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import selectors
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,14 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from live_show import wait_until
 
 from edge.config.load import parse_config
 from edge.pipeline.pipeline import Pipeline
 from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
-
-sys.path.insert(0, str(Path(__file__).parent))
-from live_show import wait_until
 
 MODEL = Path(__file__).parents[2] / "edge" / "models" / "street-nano-int8.onnx"
 SCENE = "synthetic://street?seed=3&size=1280x720&fps=20&live=1&objects=4"

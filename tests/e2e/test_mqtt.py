@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import mosquitto as servers
 import pytest
 
 from edge.config.events import MqttSettings
@@ -24,9 +25,6 @@ from edge.events.schema import EnvelopeMaker, Place
 from edge.sinks.mqtt import MqttTarget
 from edge.threads.backoff import Backoff
 from edge.types import Event
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-import mosquitto as servers
 
 pytestmark = pytest.mark.real_server
 ROOT = Path(__file__).parents[2]

@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
-
-from edge.types import Event
-
-sys.path.insert(0, str(Path(__file__).parent))
 from live_show import show, wait_until
 from test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
+
+from edge.types import Event
 
 pytestmark = pytest.mark.real_server
 

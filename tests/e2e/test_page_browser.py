@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from live_show import NUMBER_BITS, SQUARE_PX, show, wait_until
 
 from edge.overlay.palette import SAFE

@@ -6,20 +6,17 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from live_show import show, wait_until
+from test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
 
 from edge.config.load import parse_config
 from edge.config.schema import StreamConfig
 from edge.sources.picture import PicturePreparer, PictureSettings
-
-sys.path.insert(0, str(Path(__file__).parent))
-from live_show import show, wait_until
-from test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
 
 pytestmark = pytest.mark.real_server
 

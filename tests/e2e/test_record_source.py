@@ -22,7 +22,6 @@ from edge.video.encoder import VideoEncoder
 from edge.video.packets import PacketQueue
 
 SERVERS = Path(__file__).parents[1] / "servers"
-sys.path.insert(0, str(SERVERS))
 from camera_rig import RtspServer, emitted, null_pipeline, started_pipelines, wait_for
 
 KILLS = SERVERS / "record_source_kills.py"

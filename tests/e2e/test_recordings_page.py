@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from live_show import wait_until
+from test_page_browser import browser, chromium  # noqa: F401
 
 from edge.config.recording import RecordSettings
 from edge.metrics.clock import WallClock
@@ -26,10 +27,6 @@ from edge.server.recordings import Archive, Shelf
 from edge.server.server import LiveServer
 from edge.sinks.record import RecordSink
 from edge.types import Detections, Event, Frame, Result
-
-sys.path.insert(0, str(Path(__file__).parent))
-from live_show import wait_until
-from test_page_browser import browser, chromium  # noqa: F401
 
 pytestmark = pytest.mark.real_server
 ID = "053f6a17-855b-5862-89c5-ed87d6ee8922"

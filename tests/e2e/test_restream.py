@@ -7,7 +7,6 @@ import importlib.util
 import itertools
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,13 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from camera_rig import free_port
 
 from edge.errors import SinkError, UsageError
 from edge.sinks.choose import open_sink
 from edge.sinks.restream import Patience, RestreamSink, hls_receiver, receiver_of
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-from camera_rig import free_port
 
 pytestmark = pytest.mark.real_server
 SCENE = Path(__file__).parents[1] / "servers" / "record_kills.py"

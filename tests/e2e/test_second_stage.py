@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_models import COLOURS, colour_classifier, colour_embedder
 
 from edge.config.load import parse_config
 from edge.models.shipped import demo_model
 from edge.pipeline.pipeline import Pipeline
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_models import COLOURS, colour_classifier, colour_embedder
 
 STREET = "synthetic://street?seed=5&size=640x360&fps=15&objects=10"
 

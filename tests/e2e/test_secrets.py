@@ -7,7 +7,6 @@ import html
 import json
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -16,8 +15,6 @@ from urllib.parse import quote, quote_plus
 
 import httpx
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon_process import COMMAND, SCENE, TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
 from tiny_models import tiny_model
 

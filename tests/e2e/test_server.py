@@ -7,16 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from live_show import Show, feed_messages, mjpeg_pictures, read_number, show, sse_events, wait_until
 
 from edge.types import Event
-
-sys.path.insert(0, str(Path(__file__).parent))
-from live_show import Show, feed_messages, mjpeg_pictures, read_number, show, sse_events, wait_until
 
 
 @pytest.fixture

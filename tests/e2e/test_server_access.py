@@ -12,13 +12,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from live_show import Show, mjpeg_pictures, show, wait_until
 
 from edge.errors import SinkError
 from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
-
-sys.path.insert(0, str(Path(__file__).parent))
-from live_show import Show, mjpeg_pictures, show, wait_until
 
 TOKEN = "a-canary-token-7f3a"
 ROUTES = [

@@ -14,14 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from live_show import Show, mjpeg_pictures, show, wait_until
 
 import edge.server.server
 from edge.server import limits
 from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
-
-sys.path.insert(0, str(Path(__file__).parent))
-from live_show import Show, mjpeg_pictures, show, wait_until
 
 MANY = 60
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from camera_rig import emitted, free_port, null_pipeline, started_pipelines, wait_for
 
 from edge.errors import SourceError
 from edge.pipeline.pipeline import Pipeline
 from edge.sources.av import AvSource
 from edge.sources.deadlines import Deadlines
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-import itertools
-
-from camera_rig import emitted, free_port, null_pipeline, started_pipelines, wait_for
 
 pytestmark = pytest.mark.real_server
 SECRET = "passphrase=correct-horse-battery"

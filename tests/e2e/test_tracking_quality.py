@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("trackeval")
-sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 from tracking_data import follow, load, score, thinned
 
 from edge.trackers.choose import open_tracker

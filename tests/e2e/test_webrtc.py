@@ -16,8 +16,6 @@ from typing import Any
 
 import httpx
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from live_show import Show, check_ages, mjpeg_pictures, read_number, show, wait_until
 
 from edge.server.access import Access

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from live_show import NUMBER_BITS, SQUARE_PX, Show, check_ages, show, wait_until
 from test_page_browser import browser, chromium, picture, wait_for_number  # noqa: F401
 

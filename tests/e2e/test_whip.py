@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from live_show import NUMBER_BITS, SQUARE_PX, Camera, wait_until
 from test_page_browser import browser, chromium  # noqa: F401
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import threading
 import time
 import weakref
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from camera_rig import emitted, null_pipeline, unaccounted, wait_for
 
 from edge.engines.null import NullEngine
 from edge.errors import SinkError
@@ -22,9 +22,6 @@ from edge.pipeline.memory_plan import THREAD_FRAMES
 from edge.pipeline.pipeline import Pipeline
 from edge.pipeline.stream import LOSSLESS_CAPACITY
 from edge.types import Array, Result, UInt8
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-from camera_rig import emitted, null_pipeline, unaccounted, wait_for
 
 SCENE = "synthetic://street?size=128x96&objects=2&live=1&fps=30"
 

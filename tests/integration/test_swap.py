@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import CLASSES, manifest, tiny_model
 
 from edge.config.daemon import SwapSettings
 from edge.config.load import parse_config
@@ -26,9 +26,6 @@ from edge.pipeline.swap.agreement import Comparison
 from edge.pipeline.swap.class_mapping import MappedHead, mapping_table
 from edge.pipeline.swap.swap import Order, Probation, Swap
 from edge.types import Array, Classification, Detections, Frame, Prediction, Segmentation
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_models import CLASSES, manifest, tiny_model
 
 QUICK = {"shadow_frames": 3, "probation_s": 0.02, "shadow_timeout_s": 10, "trial_timeout_s": 60}
 

@@ -9,7 +9,6 @@ import ctypes
 import json
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +16,13 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from camera_rig import SYNTHETIC, RtspServer, emitted, holdings, null_pipeline, unaccounted, wait_for
 
 from edge.chaos.camera import FAULTS, ChaosCamera
 from edge.chaos.drills import run_drills
 from edge.pipeline.pipeline import Pipeline
 from edge.sources.deadlines import Deadlines
 from edge.sources.isolation.source import IsolatedSource
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-from camera_rig import SYNTHETIC, RtspServer, emitted, holdings, null_pipeline, unaccounted, wait_for
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(7200)]
 SHARE = float(os.environ.get("EDGE_SOAK_SHARE", "1"))

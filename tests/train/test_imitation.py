@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from train.test_training_course import changed, command, environment, losses, wait_for_step
 
 from edge.errors import ConfigError, ModelError
 from export.config import TeacherConfig, TrainConfig, parse_config
@@ -18,7 +19,6 @@ from export.to_onnx import export_onnx
 from export.training.checkpoint import load_checkpoint
 from export.training.distill import Imitation, MapTeacher
 from export.training.train import train
-from tests.train.test_training_course import changed, command, environment, losses, wait_for_step
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import colour_embedder
 
 from edge.model import open_model
 from edge.trackers.appearance import MOST_DOUBTS, MOST_LEARNT, CropEmbedder, Gallery, in_doubt, is_clear
 from edge.trackers.tracker import MotionTracker
 from edge.types import Detections, Float32, Float64, Frame, Int64, Prediction, UInt8
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_models import colour_embedder
 
 S = 1_000_000_000
 BLUE, RED = (230, 60, 40), (40, 60, 230)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import tiny_model
 
 from edge.commands.check import check
 from edge.errors import ConfigError
 from edge.sources import choose
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_models import tiny_model
 
 SCENE = "synthetic://street?seed=1&size=96x64&objects=1&frames=3"
 

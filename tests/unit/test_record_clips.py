@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import record_kills as scene
 
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError
@@ -24,9 +24,6 @@ from edge.sinks.record import RecordSink
 from edge.types import Detections, Event, Frame, Result
 from edge.video.encoder import VideoEncoder, VideoForm, find_encoder
 from edge.video.packets import PacketForm, PacketQueue, SourcePacket
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-import record_kills as scene
 
 FPS = scene.FPS
 CLOCK = WallClock(1_795_000_000_000_000_000, time.monotonic_ns)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import record_kills as scene
 
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError
@@ -19,9 +19,6 @@ from edge.recording.clock import STEADY_NS, RecordingClock
 from edge.recording.recording import Disk, RecordingFolder
 from edge.recording.retention import Keep
 from edge.sinks.record import RecordSink
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
-import record_kills as scene
 
 DAY_NS = 86_400 * 10**9
 NOW_NS = time.time_ns()

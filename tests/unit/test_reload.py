@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tiny_models import tiny_model
 
 from edge.config.load import parse_config
 from edge.config.schema import Config
@@ -22,9 +22,6 @@ from edge.metrics.stages import CAPTURE_STAGES, DROP_CAUSES, INFERENCE_STAGES, O
 from edge.pipeline.pipeline import Pipeline
 from edge.pipeline.progress import Progress, progress_of
 from edge.pipeline.stream import Stream
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_models import tiny_model
 
 SCENE = "synthetic://street?seed=1&size=96x64&fps=50&objects=1&live=1"
 

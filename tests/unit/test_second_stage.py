@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import COLOURS, colour_classifier, tiny_model
 
 from edge.config.analytics import AnalyticsSettings, SecondStageSettings
 from edge.config.load import parse_config
@@ -25,9 +25,6 @@ from edge.result_json import ResultEncoder
 from edge.second_stage.classifier import MAX_WAITING, CropClassifier, StreamView
 from edge.second_stage.models import CropModels
 from edge.types import Detections, Event, Frame, Label, Prediction, Result, Tracks, UInt8
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from tiny_models import COLOURS, colour_classifier, tiny_model
 
 S = 1_000_000_000
 BOXES = ((100, 100, 160, 220), (300, 100, 360, 220))
