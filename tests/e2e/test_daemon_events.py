@@ -14,8 +14,8 @@ from urllib.parse import quote
 
 import pytest
 from daemon_process import config_of, daemon, with_tokens
+from e2e.test_secrets import CANARY, leaks
 from mosquitto import Broker, Listener
-from test_secrets import CANARY, leaks
 from tiny_models import tiny_model
 
 from edge.chaos.camera import ChaosCamera

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from live_show import wait_until
+from e2e.live_show import wait_until
 
 from edge.config.load import parse_config
 from edge.pipeline.pipeline import Pipeline

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from live_show import show, wait_until
-from test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
+from e2e.live_show import show, wait_until
+from e2e.test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
 
 from edge.types import Event
 

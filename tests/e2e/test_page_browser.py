@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from live_show import NUMBER_BITS, SQUARE_PX, show, wait_until
+from e2e.live_show import NUMBER_BITS, SQUARE_PX, show, wait_until
 
 from edge.overlay.palette import SAFE
 from edge.types import Event

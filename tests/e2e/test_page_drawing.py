@@ -11,8 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from live_show import show, wait_until
-from test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
+from e2e.live_show import show, wait_until
+from e2e.test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
 
 from edge.config.load import parse_config
 from edge.config.schema import StreamConfig

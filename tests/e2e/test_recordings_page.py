@@ -17,8 +17,8 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from live_show import wait_until
-from test_page_browser import browser, chromium  # noqa: F401
+from e2e.live_show import wait_until
+from e2e.test_page_browser import browser, chromium  # noqa: F401
 
 from edge.config.recording import RecordSettings
 from edge.metrics.clock import WallClock

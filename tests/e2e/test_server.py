@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live_show import Show, feed_messages, mjpeg_pictures, read_number, show, sse_events, wait_until
+from e2e.live_show import Show, feed_messages, mjpeg_pictures, read_number, show, sse_events, wait_until
 
 from edge.types import Event
 

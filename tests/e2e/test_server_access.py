@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_show import Show, mjpeg_pictures, show, wait_until
+from e2e.live_show import Show, mjpeg_pictures, show, wait_until
 
 from edge.errors import SinkError
 from edge.server.board import LiveBoard

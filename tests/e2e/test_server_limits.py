@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_show import Show, mjpeg_pictures, show, wait_until
+from e2e.live_show import Show, mjpeg_pictures, show, wait_until
 
 import edge.server.server
 from edge.server import limits

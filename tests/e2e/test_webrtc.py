@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from live_show import Show, check_ages, mjpeg_pictures, read_number, show, wait_until
+from e2e.live_show import Show, check_ages, mjpeg_pictures, read_number, show, wait_until
 
 from edge.server.access import Access
 from edge.server.server import LiveServer

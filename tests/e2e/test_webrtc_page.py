@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 import pytest
-from live_show import NUMBER_BITS, SQUARE_PX, Show, check_ages, show, wait_until
-from test_page_browser import browser, chromium, picture, wait_for_number  # noqa: F401
+from e2e.live_show import NUMBER_BITS, SQUARE_PX, Show, check_ages, show, wait_until
+from e2e.test_page_browser import browser, chromium, picture, wait_for_number  # noqa: F401
 
 pytestmark = [
     pytest.mark.real_server,

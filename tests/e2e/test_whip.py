@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from live_show import NUMBER_BITS, SQUARE_PX, Camera, wait_until
-from test_page_browser import browser, chromium  # noqa: F401
+from e2e.live_show import NUMBER_BITS, SQUARE_PX, Camera, wait_until
+from e2e.test_page_browser import browser, chromium  # noqa: F401
 
 from edge.server.board import LiveBoard
 

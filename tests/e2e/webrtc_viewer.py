@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import httpx
-from live_show import NUMBER_BITS, SQUARE_PX
+from e2e.live_show import NUMBER_BITS, SQUARE_PX
 
 SDP = {"content-type": "application/sdp"}
 
