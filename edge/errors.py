@@ -6,6 +6,7 @@
     ├── MissingError               3  the machine lacks something (a library, a device, a driver)
     ├── SourceError                1  a camera, file or address cannot be read
     ├── SinkError                  1  an output cannot be written
+    │   └── DiskError              1  … because its disk is full, read-only or broken, which may pass
     ├── ModelError                 1  a model file cannot be used
     │   ├── ManifestError          1  the manifest is wrong or does not match its model
     │   └── EngineError            1  the engine failed while building or running
@@ -45,6 +46,10 @@ class SourceError(EdgeError):
 
 class SinkError(EdgeError):
     """A sink cannot be opened or written."""
+
+
+class DiskError(SinkError):
+    """A disk is full, read-only or broken; nothing is wrong with what was asked for, so it may be asked again."""
 
 
 class ModelError(EdgeError):

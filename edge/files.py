@@ -1,20 +1,38 @@
-"""Writing files so that a reader sees the old one or the whole new one, and telling files apart by their hash."""
+"""Files as the program keeps them: written whole or not at all, told apart by their hash, set aside where damaged."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import json
+import logging
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from edge.errors import DiskError, SinkError
+
+log = logging.getLogger(__name__)
+MAX_STATE_BYTES = 64 << 20
+BROKEN_SUFFIX = ".broken"
+# they say nothing about the file: it may be whole
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
+# of the disk, not of the path: full, over quota, read-only (what ext4 becomes after an error), broken
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 READ_CHUNK_BYTES = 1 << 20
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
     """Give a temporary path in the same folder; it replaces ``path`` when the block ends, and is removed if it raises.
+
+    Args:
+        path: the file.
+        mode: its rights; None: what the process gives to new files.
 
     Raises:
         OSError: the folder does not exist or cannot be written.
@@ -25,17 +43,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_umask())
+        temporary.chmod(0o666 & ~_umask() if mode is None else mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a whole file, or leave the old one as it was."""
+def write_atomic(path: Path, data: bytes | str, mode: int | None = None) -> None:
+    """Write a whole file, or leave the old one as it was; ``mode`` as in ``atomic_path``."""
     content = data.encode() if isinstance(data, str) else data
-    with atomic_path(path) as temporary:
+    with atomic_path(path, mode) as temporary:
         temporary.write_bytes(content)
+
+
+def sink_error(message: str, error: OSError) -> SinkError:
+    """What to raise where something cannot be written: a ``DiskError`` if the disk is to blame."""
+    return (DiskError if error.errno in DISK_FAULTS else SinkError)(message)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name outlive a power cut. Raises: OSError: it may not."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def sha256_of(path: Path) -> str:
@@ -65,3 +97,58 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def load_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file; empty where there is none. A damaged file is set aside as ``NAME.broken``.
+
+    Raises:
+        OSError: this process lacks files or memory; the file itself may be whole.
+    """
+    try:
+        value = json.loads(read_regular(path), parse_constant=_refuse)
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        if error.errno in _SHORTAGES:
+            raise
+        set_aside(path, error.strerror or str(error))
+    except (ValueError, RecursionError) as error:
+        set_aside(path, str(error))
+    else:
+        if isinstance(value, dict):
+            return value
+        set_aside(path, f"expected a JSON object, found {type(value).__name__}")
+    return {}
+
+
+def read_regular(path: Path, max_bytes: int = MAX_STATE_BYTES) -> bytes:
+    """The content of an ordinary file.
+
+    Raises:
+        OSError: it cannot be read, or is a folder, a pipe or a device, at which a read may wait for ever.
+        ValueError: it holds more than ``max_bytes``.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "no ordinary file")
+        if facts.st_size > max_bytes:
+            raise ValueError(f"{facts.st_size} bytes, expected at most {max_bytes}")
+        return file.read()
+
+
+def set_aside(path: Path, reason: str) -> None:
+    """Keep a damaged file for people as ``NAME.broken``, where the disk allows it; one that was there makes room."""
+    broken = path.with_name(path.name + BROKEN_SUFFIX)
+    try:
+        path.replace(broken)
+    except OSError as error:
+        log.error("%s is damaged (%s) and cannot be set aside (%s); it counts as empty", path, reason, error.strerror)
+    else:
+        log.error("%s is damaged (%s); it is kept as %s, and counts as empty", path, reason, broken.name)
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")

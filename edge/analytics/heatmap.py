@@ -57,5 +57,9 @@ class Heatmap:
         """Continue from what ``state`` gave; a grid of another shape starts empty."""
         if list(self.seconds.shape) != state["shape"]:
             return
-        values = np.frombuffer(zlib.decompress(base64.b64decode(state["data"])), np.float32)
-        self.seconds = values.reshape(self.seconds.shape).copy()
+        # never more than fits, whatever the file holds
+        data = zlib.decompressobj().decompress(base64.b64decode(state["data"]), self.seconds.nbytes)
+        values = np.frombuffer(data, np.float32).reshape(self.seconds.shape)
+        if not (np.isfinite(values) & (values >= 0)).all():
+            raise ValueError("a cell of the heat map is no time")
+        self.seconds = values.copy()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import ssl
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 from edge.addresses.secrets import read_secret
 from edge.addresses.uris import masked
 from edge.errors import EdgeError, UsageError
+from edge.net.timed_http import FAULTS, TimedHttp, target_of
 
 TIMEOUT_S = 10.0
+MAX_ANSWER_BYTES = 16 << 20
 
 
 class ApiClient:
@@ -25,10 +25,11 @@ class ApiClient:
             raise UsageError(f"--url {masked(url)}: expected an address such as http://127.0.0.1:8080")
         self._url = url.rstrip("/")
         self._token = None if token_file is None else read_secret(token_file, "--token-file")
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({}), _NoRedirect()]
-        if url.startswith("https://"):
-            handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca_file)))
-        self._opener = urllib.request.build_opener(*handlers)
+        tls = ssl.create_default_context(cafile=ca_file) if url.startswith("https://") else None
+        try:
+            self._server = TimedHttp(self._url, tls)
+        except ValueError:
+            raise UsageError(f"--url {masked(url)}: expected an address such as http://127.0.0.1:8080") from None
 
     def get(self, path: str) -> Any:
         """The JSON value of a route.
@@ -36,31 +37,26 @@ class ApiClient:
         Raises:
             EdgeError: the daemon cannot be reached, or refuses.
         """
-        return self._ask(urllib.request.Request(self._url + path))
+        return self._ask("GET", path, None, {})
 
     def post(self, path: str, body: Any) -> Any:
         """Send a JSON value; the JSON answer. Raises as ``get``."""
-        request = urllib.request.Request(self._url + path, json.dumps(body).encode(), method="POST")
-        request.add_header("content-type", "application/json")
-        return self._ask(request)
+        return self._ask("POST", path, json.dumps(body).encode(), {"content-type": "application/json"})
 
-    def _ask(self, request: urllib.request.Request) -> Any:
+    def _ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
         if self._token is not None:
-            request.add_header("authorization", f"Bearer {self._token}")
-        where = masked(self._url)
+            headers["authorization"] = f"Bearer {self._token}"
+        where, target = masked(self._url), target_of(self._url + path)
         try:
-            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-                return json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            text = error.read(500).decode("utf-8", "replace").strip().replace("\n", " ")
-            raise EdgeError(f"{where} answered {error.code}: {text}") from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise EdgeError(
-                f"{where} cannot be asked ({reason}); is the daemon up, and its [server] enabled?"
-            ) from None
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any) -> None:
-        return None
+            answer = self._server.ask(method, target, body, headers, timeout_s=TIMEOUT_S, max_bytes=MAX_ANSWER_BYTES)
+        except FAULTS as error:
+            reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+            hint = "is the daemon up, and its [server] enabled?"
+            raise EdgeError(f"{where} cannot be asked ({reason}); {hint}") from None
+        if answer.status >= 300:
+            text = answer.body[:500].decode("utf-8", "replace").strip().replace("\n", " ")
+            raise EdgeError(f"{where} answered {answer.status}: {text}")
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError):
+            raise EdgeError(f"{where} answered what is no JSON; is it an edge?") from None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge.console import AsJson, err, print_json
-from edge.errors import UsageError
+from edge.errors import SinkError, UsageError
 
 
 def run(
@@ -34,11 +34,13 @@ def run(
     """Run cameras or files: edge.toml, or --source S --model M …"""
     from edge.config.load import config_from_arguments
     from edge.daemon import logs
+    from edge.daemon.privacy import keep_private
     from edge.daemon.service import Origin, run_service
     from edge.daemon.state import load_or_last_good
 
     if (config is None) == (source is None):
         raise UsageError("expected either a configuration file or --source with --model; run: edge run --help")
+    keep_private()
     safe_reason = ""
     if config is not None:
         loaded, safe_reason = load_or_last_good(config)
@@ -63,8 +65,9 @@ def run(
         print_json(summary.as_dict())
     else:
         err.print(describe(summary.as_dict()))
-    if summary.sink_errors:
-        raise UsageError(f"{summary.sink_errors} results could not be written; see the messages above")
+    # a daemon that was told to stop did what it was told, whatever its disk did in all that time
+    if summary.sink_errors and not summary.was_stopped:
+        raise SinkError(f"{summary.sink_errors} results could not be written; see the messages above")
 
 
 def describe(summary: dict[str, float]) -> str:

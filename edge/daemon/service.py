@@ -9,20 +9,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edge.daemon.count_saver import CountSaver
 from edge.daemon.credentials import with_secrets
 from edge.daemon.governor import Governor
 from edge.daemon.notify import notify, status
 from edge.daemon.operations import Operations
 from edge.daemon.reload import Reloader
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
-from edge.daemon.state import CrashLoopGuard, state_dir, with_state_dir, with_swapped
+from edge.daemon.state import CrashLoopGuard, held, state_dir, with_state_dir, with_swapped
 from edge.daemon.watchdog import Watchdog
 from edge.diagnose.gpu_stats import gpu_facts
 from edge.diagnose.jetpack import jetson_facts
@@ -44,7 +45,10 @@ SHOW_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a run did. Ages are from the camera's hand-over to the last sink, in milliseconds."""
+    """What a run did. Ages are from the camera's hand-over to the last sink, in milliseconds.
+
+    ``was_stopped`` tells a run that a signal ended from one that came to its end.
+    """
 
     frames: int
     seconds: float
@@ -54,6 +58,7 @@ class Summary:
     age_p99_ms: float
     dropped: int
     sink_errors: int
+    was_stopped: bool = False
 
     def as_dict(self) -> dict[str, float]:
         return asdict(self)
@@ -100,6 +105,18 @@ def _run(
     signals: _Signals,
 ) -> Summary:
     folder = state_dir(config) if origin.path is not None else None
+    with held(folder):
+        return _run_alone(config, origin, folder, max_frames, on_address, signals)
+
+
+def _run_alone(
+    config: Config,
+    origin: Origin,
+    folder: Path | None,
+    max_frames: int | None,
+    on_address: Callable[[str], None] | None,
+    signals: _Signals,
+) -> Summary:
     starts = CrashLoopGuard(folder)
     _wait_out_crash_loop(starts, signals.stopping)
     daemon = _Daemon(config, origin, folder)
@@ -123,7 +140,7 @@ def _run(
     for failure in daemon.pipeline.failures():
         raise failure if isinstance(failure, EdgeError) else EdgeError(f"a part failed: {failure!r}; see the log")
     starts.end()
-    return summarise(daemon.pipeline)
+    return replace(summarise(daemon.pipeline), was_stopped=signals.stopping.is_set())
 
 
 def summarise(pipeline: Pipeline) -> Summary:
@@ -157,7 +174,8 @@ class _Daemon:
         reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
         self.operations = Operations(self.pipeline, reloader, path, folder, origin.safe_reason)
         self.watchdog = Watchdog(self.pipeline.progress)
-        self._workers = [Worker("operations", self.operations.run)]
+        saver = CountSaver(lambda: [stream.analysis for stream in self.pipeline.streams.values()])
+        self._workers = [Worker("operations", self.operations.run), Worker("counts", saver.run)]
         self._governor: Governor | None = None
         if config.governor.enabled:
             self._governor = Governor(config.governor, lambda: self.pipeline.streams)
@@ -241,7 +259,7 @@ def _wait_out_crash_loop(starts: CrashLoopGuard, stopping: threading.Event) -> N
     delay_s = starts.begin()
     if not delay_s:
         return
-    log.error("too many starts without a clean end: the next attempt is in %g s", delay_s)
+    log.error("too many starts without a clean end, or they cannot be counted: this one begins in %g s", delay_s)
     status(f"crash loop: the next attempt is in {delay_s:g} s")
     notify(f"EXTEND_TIMEOUT_USEC={int((delay_s + 60) * 1e6)}")
     stopping.wait(delay_s)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.config.load import load_config
-from edge.errors import ConfigError
-from edge.files import sha256_of, write_atomic
+from edge.errors import ConfigError, EdgeError
+from edge.files import load_object, sha256_of, write_atomic
 
 if TYPE_CHECKING:
     from edge.config.schema import Config
 
 log = logging.getLogger(__name__)
 STATE_VARIABLE = "STATE_DIRECTORY"
+RUNTIME_VARIABLE = "RUNTIME_DIRECTORY"
 LAST_GOOD = "last-good.toml"
 MODELS = "swapped-models.json"
 STARTS = "starts.json"
@@ -26,13 +29,20 @@ STARTS = "starts.json"
 CALM_STARTS = 3
 WINDOW_S = 900.0
 MAX_DELAY_S = 120.0
+# before a start that could not be counted
+BLIND_DELAY_S = 10.0
 
 
 def state_dir(config: Config | None) -> Path | None:
     """Where state is kept: as configured, else where systemd says (StateDirectory=), else nowhere."""
     if config is not None and config.state_dir is not None:
         return config.state_dir
-    named = os.environ.get(STATE_VARIABLE, "").partition(":")[0]
+    return _named_by(STATE_VARIABLE)
+
+
+def _named_by(variable: str) -> Path | None:
+    """The first folder of a variable that systemd sets."""
+    named = os.environ.get(variable, "").partition(":")[0]
     return Path(named) if named else None
 
 
@@ -67,9 +77,8 @@ def keep_good(path: Path, folder: Path | None) -> None:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(folder / LAST_GOOD, path.read_bytes())
-        # it may hold what the file holds
-        (folder / LAST_GOOD).chmod(0o600)
+        # it may hold what the file holds, passwords too
+        write_atomic(folder / LAST_GOOD, path.read_bytes(), mode=0o600)
     except OSError as error:
         log.warning("%s: no copy of the configuration can be kept there (%s)", folder, error.strerror)
 
@@ -79,14 +88,21 @@ def with_swapped(config: Config, folder: Path | None) -> Config:
     stored = _read(folder, MODELS)
     models = []
     for model in config.models:
-        found = stored.get(model.name) or {}
-        path = Path(str(found.get("path", "")))
-        is_wanted = found.get("configured") == str(model.path) and path.is_file()
-        if is_wanted and _sha256_or_none(path) == found.get("sha256", ""):
+        path = _swapped(stored.get(model.name), model.path)
+        if path is not None:
             log.info("%s: runs %s, swapped in earlier in place of %s", model.name, path.name, model.path.name)
             model = model.model_copy(update={"path": path, "manifest": None})  # noqa: PLW2901
         models.append(model)
     return config.model_copy(update={"models": tuple(models)})
+
+
+def _swapped(entry: object, configured: Path) -> Path | None:
+    """The model file of a kept entry, where it took the place of the configured one and has not changed since."""
+    match entry:
+        case {"configured": str(before), "path": str(name), "sha256": str(sha256)} if before == str(configured):
+            path = Path(name)
+            return path if os.path.isfile(path) and _sha256_or_none(path) == sha256 else None  # noqa: PTH113
+    return None
 
 
 def keep_swapped(name: str, configured: Path, path: Path, folder: Path | None) -> None:
@@ -103,17 +119,22 @@ def keep_swapped(name: str, configured: Path, path: Path, folder: Path | None) -
 
 
 class CrashLoopGuard:
-    """Counts starts that had no clean end, and makes a crash loop slow instead of endless or over."""
+    """Counts starts that had no clean end, and makes a crash loop slow instead of endless or over.
+
+    Kept where systemd gives a folder in memory (RuntimeDirectory=, kept over restarts), which no full or read-only disk
+    concerns; else with the other state.
+    """
 
     def __init__(self, folder: Path | None, clock_s: Callable[[], float] = time.time) -> None:
-        self._folder = folder
+        self._folder = _named_by(RUNTIME_VARIABLE) or folder
         self._clock_s = clock_s
 
     def begin(self) -> float:
         """Note a start; how many seconds to wait before it, 0 unless many went wrong lately."""
         now_s = self._clock_s()
         starts = [start for start in self._starts() if 0 <= now_s - start < WINDOW_S]
-        _write(self._folder, STARTS, {"unclean": [*starts, now_s]})
+        if not _write(self._folder, STARTS, {"unclean": [*starts, now_s]}):
+            return BLIND_DELAY_S
         if len(starts) < CALM_STARTS:
             return 0.0
         return float(min(MAX_DELAY_S, 2.0 ** (len(starts) - CALM_STARTS + 1)))
@@ -124,7 +145,43 @@ class CrashLoopGuard:
 
     def _starts(self) -> list[float]:
         stored = _read(self._folder, STARTS).get("unclean")
-        return [float(start) for start in stored if isinstance(start, (int, float))] if isinstance(stored, list) else []
+        # numbers beyond a double, which JSON may hold, are no times
+        return [start for start in stored if isinstance(start, float)] if isinstance(stored, list) else []
+
+
+@contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """Keep the folder of the state for this process alone while the block lasts.
+
+    The folder itself is locked, which a full or read-only disk allows.
+
+    Raises:
+        EdgeError: another process has it: two of them would write over each other's counts.
+    """
+    handle = -1 if folder is None else _locked(folder)
+    try:
+        yield
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _locked(folder: Path) -> int:
+    """The handle that holds the lock; negative where the folder cannot be used, which is said."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        log.warning("%s: cannot be used (%s); nothing is kept over a restart", folder, error.strerror)
+        return -1
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise EdgeError(f"state_dir: {folder} is in use by another edge; expected a folder of its own") from None
+    except OSError as error:
+        log.warning("%s: cannot be locked (%s)", folder, error.strerror)
+    return handle
 
 
 def _sha256_or_none(path: Path) -> str | None:
@@ -141,17 +198,20 @@ def _read(folder: Path | None, name: str) -> dict[str, Any]:
     if folder is None:
         return {}
     try:
-        value = json.loads((folder / name).read_text())
-    except (OSError, ValueError):
+        return load_object(folder / name)
+    except OSError as error:
+        log.warning("%s: cannot be read now (%s)", folder / name, error.strerror)
         return {}
-    return value if isinstance(value, dict) else {}
 
 
-def _write(folder: Path | None, name: str, value: dict[str, Any]) -> None:
+def _write(folder: Path | None, name: str, value: dict[str, Any]) -> bool:
+    """False where there is a folder and it cannot be written, which is said."""
     if folder is None:
-        return
+        return True
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / name, json.dumps(value))
     except OSError as error:
         log.warning("%s: cannot be written (%s)", folder / name, error.strerror)
+        return False
+    return True

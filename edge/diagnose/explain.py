@@ -125,7 +125,13 @@ def _events(stats: Mapping[str, Any]) -> Iterator[Remark]:
         return
     lost = int(outbox.get("lost", 0)) + int(desk.get("dropped", 0))
     text = f"{outbox.get('kept', 0)} events kept, {lost} lost"
-    yield Remark("events", "wrong" if lost else "ok", text, "raise events.max_mb, or mend the receiver" * bool(lost))
+    if error := outbox.get("error"):
+        yield Remark(
+            "events", "wrong", f"{text}; in memory only: {error}", "mend the disk; it is tried again by itself"
+        )
+    else:
+        advice = "raise events.max_mb, or mend the receiver" * bool(lost)
+        yield Remark("events", "wrong" if lost else "ok", text, advice)
     for name, target in (events.get("targets") or {}).items():
         waiting = outbox.get(f"waiting_{name}", 0)
         text = f"{target.get('delivered', 0)} delivered, {waiting} waiting"

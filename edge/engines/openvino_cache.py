@@ -75,5 +75,5 @@ def _read(file: Path) -> tuple[list[str], bytes] | None:
         header = json.loads(head)
         is_whole = header["sha256"] == hashlib.sha256(blob).hexdigest()
         return ([str(name) for name in header["outputs"]], blob) if is_whole else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

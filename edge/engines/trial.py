@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.errors import EdgeError
-from edge.files import cache_folder, sha256_of, write_atomic
+from edge.files import cache_folder, load_object, sha256_of, write_atomic
 from edge.models.manifest import content_hash
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def best_batch(
     """
     key = _key(path, ["batch", name], versions, threads)
     known = _remembered().get(key)
-    if isinstance(known, int):
+    if isinstance(known, int) and known in BATCHES:
         return known
     engine = load()
     try:
@@ -153,10 +153,9 @@ def _file() -> Path:
 
 def _remembered() -> dict[str, str | int]:
     try:
-        found = json.loads(_file().read_text())
-    except (OSError, ValueError):
+        return load_object(_file())
+    except OSError:
         return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _remember(key: str, choice: str | int) -> None:

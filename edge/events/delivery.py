@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.errors import SinkError
-from edge.events.outbox import Outbox, StoredEvent
+from edge.events.outbox import Outbox
+from edge.events.stored import StoredEvent
 from edge.metrics.counters import Counters
 from edge.threads.backoff import Backoff
 

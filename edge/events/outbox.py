@@ -8,18 +8,19 @@ acknowledges them, so a receiver may see an event twice, always with the same id
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge.errors import SinkError
-from edge.events.outbox_file import PAGE_BYTES, locked, open_database
+from edge.events.outbox_file import MAX_NUMBER, PAGE_BYTES, is_damage, is_file_full
+from edge.events.outbox_store import Store, take_cursors
 from edge.events.schema import Envelope
+from edge.events.stored import DEFAULT_LIMITS, NS_PER_DAY, OutboxLimits, StoredEvent
 
 log = logging.getLogger(__name__)
 # the file may be this full before the oldest events make room
@@ -27,50 +28,20 @@ FULL_SHARE = 0.9
 EVICTION_STEP = 200
 INSERT_ATTEMPTS = 5
 AGE_EVERY_NS = 60_000_000_000
-# sqlite3.SQLITE_FULL of Python 3.11: the limit of the file, or no space on the disk
-SQLITE_FULL = 13
+# a smaller difference between the clocks is no step of the wall clock
+STEP_NS = 60_000_000_000
 # without targets, everything counts as delivered
-MAX_NUMBER = 2**63 - 1
 _LEAST_CURSOR = f"(SELECT ifnull(min(cursor), {MAX_NUMBER}) FROM targets)"
-NS_PER_DAY = 86_400_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class StoredEvent:
-    """An event of the outbox. ``number`` grows; it is no part of what a target gets."""
-
-    number: int
-    id: str
-    stream: str
-    kind: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class OutboxLimits:
-    """How much is kept.
-
-    Delivered events go when they are older than ``max_age_days``. Where the file is full, the oldest go: first those
-    that all targets have, then, counted as lost, those that some target lacks. Age alone never removes an undelivered
-    event, because a device without a battery clock may date its events to 1970.
-    """
-
-    max_bytes: int = 64 << 20
-    max_age_days: float = 14.0
-
-
-DEFAULT_LIMITS = OutboxLimits()
-
-
-def is_file_full(error: sqlite3.Error) -> bool:
-    """Whether a write failed because the file or the disk is full, and not for another reason such as a lock."""
-    # Python 3.10 has no codes
-    code = getattr(error, "sqlite_errorcode", None)
-    return str(error) == "database or disk is full" if code is None else code == SQLITE_FULL
+_COLUMNS = "id, time_ns, stream, kind, body"
+# whatever a damaged file holds, what comes out of it is text
+_EVENT = "number, CAST(id AS TEXT), CAST(stream AS TEXT), CAST(kind AS TEXT), CAST(body AS TEXT)"
 
 
 class Outbox:
     """A SQLite file (WAL) of one process. Any thread may call any method.
+
+    While the disk is full, read-only or broken, events are kept in memory and the file is tried again; a damaged file
+    is set aside as ``NAME.broken``. Neither ends anything.
 
     Attributes:
         num_lost: events that had to make room before some target had acknowledged them.
@@ -82,6 +53,7 @@ class Outbox:
         targets: Iterable[str],
         limits: OutboxLimits = DEFAULT_LIMITS,
         clock_ns: Callable[[], int] = time.time_ns,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         """Open or make the file. A new target gets the events from now on; one that is not named any more is forgotten.
 
@@ -90,32 +62,26 @@ class Outbox:
             targets: names of all targets.
             limits: how much is kept.
             clock_ns: wall clock.
+            now_ns: the monotonic clock, against which a step of the wall clock is noticed.
 
         Raises:
-            SinkError: the file cannot be written, or another process has it.
+            SinkError: the path is of no use, or another process has the file.
         """
         self._path = path
+        self._targets = list(targets)
         self._limits = limits
-        self._clock_ns = clock_ns
+        self._clock_ns, self._now_ns = clock_ns, now_ns
+        self._offset_ns = clock_ns() - now_ns()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._aged_ns = 0
+        self._first_number = 0
         self._kept = 0
         self._waiting: dict[str, int] = {}
         self._counts: Mapping[str, int] = {}
         self.num_lost = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._guard = locked(path)
-        except OSError as error:
-            raise SinkError(f"events.outbox: {path} cannot be written ({error.strerror})") from None
-        try:
-            self._database = open_database(path, limits.max_bytes)
-            self._register(list(targets))
-            self._count_all()
-        except (sqlite3.Error, OSError) as error:
-            os.close(self._guard)
-            raise SinkError(f"events.outbox: {path} cannot be opened ({error})") from None
+        self._store = Store(path, limits.max_bytes)
+        self._begin()
 
     def put(self, envelopes: Sequence[Envelope]) -> None:
         """Keep events: all are on disk when this returns, or none. An id that is there already is left as it is.
@@ -125,11 +91,9 @@ class Outbox:
         """
         rows = [(event.id, event.time_ns, event.stream, event.kind, event.body) for event in envelopes]
         with self._changed:
-            try:
+            with self._in_words(f": {len(rows)} events were lost"):
                 self._make_room()
                 self._insert(rows)
-            except sqlite3.Error as error:
-                raise SinkError(f"events.outbox: {self._path}: {len(rows)} events were lost ({error})") from None
             self._changed.notify_all()
 
     def pending(self, target: str, limit: int, timeout_s: float = 0.0) -> list[StoredEvent]:
@@ -141,7 +105,7 @@ class Outbox:
         with self._changed:
             self._changed.wait_for(lambda: self._is_pending(target), timeout_s)
             rows = self._rows(
-                "SELECT number, id, stream, kind, body FROM events WHERE number > "
+                f"SELECT {_EVENT} FROM events WHERE number > "
                 "(SELECT cursor FROM targets WHERE name = ?) ORDER BY number LIMIT ?",
                 (target, limit),
             )
@@ -153,27 +117,21 @@ class Outbox:
         Raises:
             SinkError: this could not be written; the events will be delivered again.
         """
-        with self._lock:
-            try:
-                num_done = self._database.execute(
-                    "SELECT count(*) FROM events WHERE number <= ? AND number > "
-                    "(SELECT cursor FROM targets WHERE name = ?)",
-                    (number, target),
-                ).fetchone()[0]
-                with self._database:
-                    self._database.execute(
-                        "UPDATE targets SET cursor = max(cursor, ?) WHERE name = ?", (number, target)
-                    )
-            except sqlite3.Error as error:
-                raise SinkError(f"events.outbox: {self._path}: a cursor was not kept ({error})") from None
+        with self._lock, self._in_words(": a cursor was not kept"):
+            num_done = self._database.execute(
+                "SELECT count(*) FROM events WHERE number <= ? AND number > "
+                "(SELECT cursor FROM targets WHERE name = ?)",
+                (number, target),
+            ).fetchone()[0]
+            with self._database:
+                self._database.execute("UPDATE targets SET cursor = max(cursor, ?) WHERE name = ?", (number, target))
             self._note(0, {target: -num_done})
 
     def recent(self, limit: int, stream: str | None = None) -> list[StoredEvent]:
         """The newest events, newest first, delivered ones included."""
         with self._lock:
             rows = self._rows(
-                "SELECT number, id, stream, kind, body FROM events WHERE ?1 IS NULL OR stream = ?1 "
-                "ORDER BY number DESC LIMIT ?2",
+                f"SELECT {_EVENT} FROM events WHERE ?1 IS NULL OR stream = ?1 ORDER BY number DESC LIMIT ?2",
                 (stream, limit),
             )
         return [StoredEvent(*row) for row in rows]
@@ -188,6 +146,12 @@ class Outbox:
             pages = self._pragma("page_count") - self._pragma("freelist_count")
         return pages * PAGE_BYTES
 
+    def look_for_file(self) -> None:
+        """Take the file in place of the memory, where it is time to ask and the disk lets us."""
+        with self._lock:
+            if (memory := self._store.leave_memory()) is not None:
+                self._move_from(memory)
+
     def wake(self) -> None:
         """End all waits."""
         with self._changed:
@@ -196,20 +160,70 @@ class Outbox:
     def close(self) -> None:
         """May be called twice."""
         with self._lock:
-            self._database.close()
-            if self._guard >= 0:
-                os.close(self._guard)
-            self._guard = -1
+            num_waiting = max(self._waiting.values(), default=0)
+            if self.error and num_waiting:
+                log.error("events.outbox: %d events were in memory only and are lost (%s)", num_waiting, self.error)
+            self._store.close()
             self._counts = {"lost": self.num_lost}
 
-    def _register(self, targets: list[str]) -> None:
-        with self._lock, self._database:
+    @property
+    def error(self) -> str:
+        """Why events are kept in memory only; empty while all is well."""
+        return self._store.error
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        return self._store.database
+
+    def _move_from(self, memory: sqlite3.Connection) -> None:
+        try:
+            self._register()
+            last = self._first_number
+            self._insert(memory.execute(f"SELECT {_COLUMNS} FROM events ORDER BY number").fetchall())
+            take_cursors(memory, self._database, last)
+            self._count_all()
+        except sqlite3.Error as error:
+            self._store.back_to_memory(memory, error)
+            self._begin()
+            return
+        memory.close()
+        log.info("events.outbox: %s can be used again; %d events are kept there", self._path, self._kept)
+
+    @contextmanager
+    def _in_words(self, what: str) -> Iterator[None]:
+        """Turn what SQLite says within the block into a ``SinkError``; a damaged file makes room for a new one."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            if is_damage(error):
+                self._store.replace(error)
+                self._begin()
+            raise SinkError(f"events.outbox: {self._path}{what} ({error})") from None
+
+    def _begin(self) -> None:
+        """Take over what the store has opened; what cannot be used makes room for a new file, or for the memory."""
+        while True:
+            try:
+                self._register()
+                self._count_all()
+            except sqlite3.Error as error:
+                self._store.replace(error)
+            else:
+                return
+
+    def _register(self) -> None:
+        """Name the targets. Cursors that no event can have are damaged: events come twice rather than never."""
+        with self._database:
             last = self._database.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence").fetchone()[0]
-            known = ",".join("?" * len(targets))
-            self._database.execute(f"DELETE FROM targets WHERE name NOT IN ({known})", targets)
-            self._database.executemany(
-                "INSERT OR IGNORE INTO targets VALUES (?, ?)", [(name, last) for name in targets]
+            known = ",".join("?" * len(self._targets))
+            self._database.execute(f"DELETE FROM targets WHERE name NOT IN ({known})", self._targets)
+            self._database.execute(
+                "UPDATE targets SET cursor = CASE typeof(cursor) WHEN 'integer' THEN min(cursor, ?) ELSE 0 END", (last,)
             )
+            self._database.executemany(
+                "INSERT OR IGNORE INTO targets VALUES (?, ?)", [(name, last) for name in self._targets]
+            )
+        self._first_number = last
 
     def _is_pending(self, target: str) -> bool:
         return bool(
@@ -242,7 +256,7 @@ class Outbox:
             try:
                 with self._database:
                     num_new = self._database.executemany(
-                        "INSERT OR IGNORE INTO events (id, time_ns, stream, kind, body) VALUES (?, ?, ?, ?, ?)", rows
+                        f"INSERT OR IGNORE INTO events ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", rows
                     ).rowcount
             except sqlite3.OperationalError as error:
                 # what is oldest makes room, but not for a fault that more room does not mend
@@ -256,6 +270,7 @@ class Outbox:
     def _make_room(self) -> None:
         """Let delivered events go when their time is over, and the oldest ones as long as the file is too full."""
         now_ns = self._clock_ns()
+        self._follow_clock(now_ns - self._now_ns())
         if abs(now_ns - self._aged_ns) >= AGE_EVERY_NS:
             self._aged_ns = now_ns
             with self._database:
@@ -264,8 +279,17 @@ class Outbox:
                     (now_ns - int(self._limits.max_age_days * NS_PER_DAY),),
                 ).rowcount
             self._note(-num_gone, {})
-        while self.used_bytes() > self._limits.max_bytes * FULL_SHARE and self._evict_oldest(EVICTION_STEP):
+        while self.used_bytes() > self._store.max_bytes * FULL_SHARE and self._evict_oldest(EVICTION_STEP):
             pass
+
+    def _follow_clock(self, offset_ns: int) -> None:
+        """The wall clock was set: what this run has kept became as much older or younger as it was wrong."""
+        step_ns, self._offset_ns = offset_ns - self._offset_ns, offset_ns
+        if abs(step_ns) > STEP_NS:
+            with self._database:
+                self._database.execute(
+                    "UPDATE events SET time_ns = time_ns + ? WHERE number > ?", (step_ns, self._first_number)
+                )
 
     def _evict_oldest(self, count: int) -> int:
         """Delete the oldest events; numbers and cursors only grow, so what all targets have lies before the rest."""
@@ -283,10 +307,9 @@ class Outbox:
         return num_gone
 
     def _rows(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        try:
+        with self._in_words(" cannot be read"):
             return self._database.execute(query, values).fetchall()
-        except sqlite3.Error as error:
-            raise SinkError(f"events.outbox: {self._path} cannot be read ({error})") from None
+        raise AssertionError
 
     def _pragma(self, name: str) -> int:
         return int(self._rows(f"PRAGMA {name}", ())[0][0])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from edge.errors import SinkError
@@ -13,6 +15,11 @@ from edge.errors import SinkError
 log = logging.getLogger(__name__)
 PAGE_BYTES = 4096
 MIN_PAGES = 64
+# sqlite3.SQLITE_FULL of Python 3.11: the limit of the file, or no space on the disk
+SQLITE_FULL = 13
+MAX_CHECK_S = 2.0
+# of an event; half of what SQLite can count to, so that there is always a next one
+MAX_NUMBER = 2**62
 _TABLES = """
 CREATE TABLE IF NOT EXISTS events (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -38,15 +45,38 @@ def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
     """
     try:
         return _connect(path, max_bytes)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
+    except (sqlite3.DatabaseError, OSError) as error:
+        if isinstance(error, sqlite3.Error) and not is_damage(error):
             raise
-        broken = path.with_name(f"{path.name}.broken")
-        log.error("events.outbox: %s is damaged (%s); it is kept as %s", path, error, broken.name)
-        path.replace(broken)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        set_database_aside(path, str(error))
         return _connect(path, max_bytes)
+
+
+def open_memory(max_bytes: int) -> sqlite3.Connection:
+    """The same tables in memory, for the time when the disk takes nothing."""
+    return _connect(None, max_bytes)
+
+
+def set_database_aside(path: Path, reason: str) -> None:
+    """Keep a damaged file as ``NAME.broken``. Raises: OSError: the disk does not allow that."""
+    broken = path.with_name(f"{path.name}.broken")
+    log.error("events.outbox: %s is damaged (%s); it is kept as %s", path, reason, broken.name)
+    path.replace(broken)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether an error speaks of the file's content, and not of the disk, a lock or a limit."""
+    # SQLite's codes CORRUPT and NOTADB; all others have a class of their own
+    return type(error) is sqlite3.DatabaseError
+
+
+def is_file_full(error: sqlite3.Error) -> bool:
+    """Whether a write failed because the file or the disk is full, and not for another reason such as a lock."""
+    # Python 3.10 has no codes
+    code = getattr(error, "sqlite_errorcode", None)
+    return str(error) == "database or disk is full" if code is None else code == SQLITE_FULL
 
 
 def locked(path: Path) -> int:
@@ -65,8 +95,18 @@ def locked(path: Path) -> int:
     return handle
 
 
-def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
-    database = sqlite3.connect(path, timeout=10, check_same_thread=False)
+def _connect(path: Path | None, max_bytes: int) -> sqlite3.Connection:
+    """Open or make the tables, in memory where there is no path, and look whether the file is whole.
+
+    Raises:
+        sqlite3.Error: it cannot be opened or written; see ``is_damage``.
+        OSError: something that is no file has its name.
+    """
+    if path is not None and path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, f"{path} is no file")
+    database = sqlite3.connect(path or ":memory:", timeout=10, check_same_thread=False)
+    # a damaged text is a text with a mark in it, and no event that can never be read
+    database.text_factory = lambda data: data.decode(errors="replace")
     try:
         database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         database.execute("PRAGMA journal_mode = WAL")
@@ -76,8 +116,41 @@ def _connect(path: Path, max_bytes: int) -> sqlite3.Connection:
         database.execute("PRAGMA journal_size_limit = 1048576")
         database.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE_BYTES, MIN_PAGES)}")
         database.executescript(_TABLES)
-        database.execute("SELECT count(*) FROM events, targets").fetchone()
+        _check(database)
     except sqlite3.Error:
         database.close()
         raise
     return database
+
+
+def _check(database: sqlite3.Connection) -> None:
+    """Look at pages, columns and numbers. Raises: sqlite3.DatabaseError: they are damaged."""
+    try:
+        database.execute("SELECT number, id, time_ns, stream, kind, body, name, cursor FROM events, targets LIMIT 1")
+        highest = database.execute(
+            "SELECT max((SELECT ifnull(max(seq), 0) FROM sqlite_sequence), (SELECT ifnull(max(number), 0) FROM events))"
+        ).fetchone()[0]
+    except sqlite3.OperationalError as error:
+        # other columns than ours; what the disk says has other words
+        if not str(error).startswith("no such"):
+            raise
+        raise sqlite3.DatabaseError(str(error)) from None
+    if not isinstance(highest, int) or not 0 <= highest < MAX_NUMBER:
+        raise sqlite3.DatabaseError(f"the highest number is {highest!r}")
+    if (found := _first_fault(database)) != "ok":
+        raise sqlite3.DatabaseError(found)
+
+
+def _first_fault(database: sqlite3.Connection) -> str:
+    """What SQLite finds wrong with the pages, ``ok`` if nothing within ``MAX_CHECK_S``."""
+    give_up_s = time.monotonic() + MAX_CHECK_S
+    database.set_progress_handler(lambda: int(time.monotonic() > give_up_s), 1000)
+    try:
+        return str(database.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        # a large file on a slow disk: no camera waits for it, and what is damaged is noticed when it is met
+        if str(error) != "interrupted":
+            raise
+        return "ok"
+    finally:
+        database.set_progress_handler(None, 0)

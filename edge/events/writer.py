@@ -98,6 +98,7 @@ class EventWriter:
     def run(self, stopping: threading.Event) -> None:
         """Write what comes until ``close`` was called and everything is written; ``stopping`` ends it earlier."""
         while not self._queue.is_finished and not stopping.is_set():
+            self._outbox.look_for_file()
             reports = self._next_batch()
             if reports:
                 self._write([self._envelope(report) for report in reports], stopping)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ from edge.analytics.checks import check_names
 from edge.boxes import without_doubles
 from edge.config.analytics import DUPLICATE_IOU, AnalyticsSettings
 from edge.errors import ConfigError, DataError
-from edge.files import write_atomic
+from edge.files import load_object, set_aside, sync_folder, write_atomic
 from edge.types import Detections, Event, Frame, Prediction, Result, Tracks
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # a camera that never comes twice in the same size must fill neither the memory nor the log
 MAX_REFUSED_SIZES = 64
+# a heat map changes with every frame and is worth less than the life of a flash disk
+HEAT_SAVE_EVERY_S = 60.0
 
 
 class StreamAnalysis:
@@ -83,6 +86,13 @@ class StreamAnalysis:
         self._analytics: StreamAnalytics | None = None
         self._size = (0, 0)
         self._refused_sizes: set[tuple[int, int]] = set()
+        # held while a frame changes the counts, or while they are copied; never while the disk is asked
+        self._changing = threading.Lock()
+        # held while they are written, so that no older counts replace newer ones
+        self._saving = threading.Lock()
+        self._saved: Mapping[str, Any] = {}
+        self._saved_s = 0.0
+        self._cannot_save = ""
         self.shapes: tuple[Shape, ...] = ()
         self.shown_counts: Mapping[str, Any] = {}
         self.fault = ""
@@ -107,10 +117,11 @@ class StreamAnalysis:
             labels = self._second_stage.label(frame, tracks)
             spent["second_stage"] = time.monotonic_ns() - tracked_ns
         seen_ns = time.monotonic_ns()
-        analytics = self._analytics_for(frame) if self.has_analytics else None
+        with self._changing:
+            analytics = self._analytics_for(frame) if self.has_analytics else None
+            events = () if analytics is None else analytics.update(tracks, frame.time_ns)
         if analytics is None:
             return Result(frame, prediction, tracks, stage_ns=spent, labels=labels, counts=self.shown_counts)
-        events = analytics.update(tracks, frame.time_ns)
         if events:
             self._show(analytics)
         spent["analytics"] = time.monotonic_ns() - seen_ns
@@ -129,16 +140,43 @@ class StreamAnalysis:
         """Counts of lines and zones as JSON values."""
         return self._analytics.counts() if self._analytics else {}
 
-    def save(self) -> None:
-        """Keep the counts over a restart, where a file for them is set; a warning where it cannot be written."""
-        if self._analytics is None or self._state_file is None:
+    def save(self, *, only_changed: bool = False) -> None:
+        """Keep the counts over a restart, where a file for them is set; any thread may ask.
+
+        Args:
+            only_changed: leave the file alone while it holds these counts already, and the heat map is fresh enough.
+                What cannot be written is a warning, once until it can be written again.
+        """
+        if self._state_file is None:
             return
+        with self._saving:
+            with self._changing:
+                analytics = self._analytics
+                if analytics is None or (only_changed and not self._is_worth_saving(analytics)):
+                    return
+                counts, state = analytics.counts(), analytics.state()
+            self._write(self._state_file, state)
+            self._saved, self._saved_s = counts, time.monotonic()
+
+    def _is_worth_saving(self, analytics: StreamAnalytics) -> bool:
+        is_heat_old = self._settings.heatmap is not None and time.monotonic() - self._saved_s >= HEAT_SAVE_EVERY_S
+        return bool(self._cannot_save) or is_heat_old or analytics.counts() != self._saved
+
+    def _write(self, path: Path, state: Mapping[str, Any]) -> None:
         try:
-            self._state_file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._state_file, json.dumps(self._analytics.state()))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps(state))
+            sync_folder(path.parent)
         except OSError as error:
-            # a stream that ends must not take others with it: a full disk costs the counts since the last save
-            log.warning("%s: %s: the counts cannot be kept (%s)", self._stream, self._state_file, error.strerror)
+            # a full disk costs the counts since the last save, and no camera
+            reason = error.strerror or str(error)
+            if reason != self._cannot_save:
+                log.warning("%s: %s: the counts cannot be kept (%s)", self._stream, path, reason)
+            self._cannot_save = reason
+            return
+        if self._cannot_save:
+            log.info("%s: the counts are kept again", self._stream)
+        self._cannot_save = ""
 
     def _analytics_for(self, frame: Frame) -> StreamAnalytics | None:
         """The analytics for frames of this size, None where none can work; counts outlive every change of size."""
@@ -151,22 +189,43 @@ class StreamAnalysis:
     def _begin(self, size: tuple[int, int]) -> None:
         """Watch frames of another size. What cannot work there is said once, and the stream goes on without it."""
         try:
-            state = self._analytics.state() if self._analytics else self._stored()
-            self._analytics = StreamAnalytics(
-                self._settings,
-                stream=self._stream,
-                classes=self._classes,
-                width=size[0],
-                height=size[1],
-                state=state,
-                clock=self.clock,
-            )
+            if self._analytics is None:
+                self._analytics = self._restored(size)
+            else:
+                self._analytics = self._made(size, self._analytics.state())
         except (ConfigError, DataError) as error:
             self.shapes, self.fault = (), str(error)
             self._tell_fault(size)
+        except OSError:
+            # no file or memory was to be had for the stored counts: the next frame asks again
+            self._size = (0, 0)
         else:
             self._show(self._analytics)
             self.fault = ""
+
+    def _restored(self, size: tuple[int, int]) -> StreamAnalytics:
+        """The analytics with the stored counts; a file that holds none is set aside, and they begin at zero."""
+        path = self._state_file
+        state = load_object(path) if path is not None else {}
+        try:
+            restored = self._made(size, state or None)
+        except DataError as error:
+            assert path is not None
+            set_aside(path, str(error))
+            return self._made(size, None)
+        self._saved = restored.counts() if state else {}
+        return restored
+
+    def _made(self, size: tuple[int, int], state: Mapping[str, Any] | None) -> StreamAnalytics:
+        return StreamAnalytics(
+            self._settings,
+            stream=self._stream,
+            classes=self._classes,
+            width=size[0],
+            height=size[1],
+            state=state,
+            clock=self.clock,
+        )
 
     def _tell_fault(self, size: tuple[int, int]) -> None:
         if size in self._refused_sizes or len(self._refused_sizes) == MAX_REFUSED_SIZES:
@@ -174,15 +233,6 @@ class StreamAnalysis:
         self._refused_sizes.add(size)
         words = "%s: nothing is counted in frames of %dx%d, the counts so far are kept: %s; then restart"
         log.error(words, self._stream, *size, self.fault)
-
-    def _stored(self) -> Mapping[str, Any] | None:
-        if self._state_file is None or not self._state_file.is_file():
-            return None
-        try:
-            state = json.loads(self._state_file.read_text())
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self._state_file}: not readable ({error}); remove it to start from zero") from None
-        return state if isinstance(state, dict) else None
 
 
 def labelled(events: Sequence[Event], labels: Labels) -> tuple[Event, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge.addresses.uris import is_live
@@ -17,6 +18,7 @@ from edge.pipeline.output import OutputWorker
 from edge.pipeline.shared_outputs import close_sink
 from edge.pipeline.stream import Stream, StreamThreads
 from edge.sinks.choose import open_sink
+from edge.sinks.late import open_now_or_later
 from edge.sources.deadlines import Deadlines
 from edge.sources.health import HealthSettings
 from edge.sources.motion_gate import GateSettings
@@ -223,7 +225,9 @@ def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
     """Those that the configuration names, the live page, the recording and the events."""
     fps = stream.status.info.fps if stream.status.info else 0.0
     for spec in stream.config.sinks:
-        yield open_sink(spec, stream=stream.name, classes=stream.manifest.classes, fps=fps, score=score)
+        open_it = partial(open_sink, spec, stream=stream.name, classes=stream.manifest.classes, fps=fps, score=score)
+        # what a file gives would be lost meanwhile, so a run over one does not begin
+        yield open_it() if stream.config.is_lossless else open_now_or_later(open_it)
     if shared.on_result is not None:
         from edge.sinks.results import ResultSink
 

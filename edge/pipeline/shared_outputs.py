@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from edge.config.events import EventSettings
 from edge.errors import ConfigError, SinkError
 from edge.events.delivery import DeliveryWorker, Target
-from edge.events.outbox import Outbox, OutboxLimits
+from edge.events.outbox import Outbox
 from edge.events.schema import ModelFacts
 from edge.events.snapshots import Snapshots
+from edge.events.stored import OutboxLimits
 from edge.events.writer import EventWriter
 from edge.sinks.events import EventSink
 from edge.threads.backoff import Backoff
@@ -147,7 +148,8 @@ class SharedOutputs:
             events: dict[str, object] = {}
         else:
             targets = {name: delivery.stats() for name, delivery in self._deliveries.items()}
-            events = {"desk": self.writer.stats(), "outbox": self.outbox.counts(), "targets": targets}
+            outbox = {"error": self.outbox.error, **self.outbox.counts()}
+            events = {"desk": self.writer.stats(), "outbox": outbox, "targets": targets}
         return {"events": events, "recordings": {name: sink.stats() for name, sink in self.recordings.items()}}
 
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from edge.metrics.clock import WallClock
+from edge.metrics.clock import WallClock, measured_offset_ns
 
 log = logging.getLogger(__name__)
 NS_PER_S = 1_000_000_000
@@ -14,11 +14,6 @@ NS_PER_S = 1_000_000_000
 STEP_NS = 300 * NS_PER_S
 # a device without a clock of its own hears from NTP much sooner
 STEADY_NS = 3600 * NS_PER_S
-
-
-def measured_offset_ns() -> int:
-    """Wall clock minus monotonic clock, as they are now."""
-    return time.time_ns() - time.monotonic_ns()
 
 
 class RecordingClock:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import SinkError
+from edge.files import sink_error
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
@@ -40,7 +41,7 @@ def in_words(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         said = f"record: {folder} cannot be read or written ({error.strerror or error})"
-        raise SinkError(f"{said}; check the disk, its mount and the rights") from None
+        raise sink_error(f"{said}; check the disk, its mount and the rights", error) from None
 
 
 def locked(folder: Path) -> int:
@@ -71,12 +72,3 @@ def is_there(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name outlive a power cut. Raises: OSError: it may not."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

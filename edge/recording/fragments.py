@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 
-from edge.errors import SinkError
+from edge.files import sink_error
 from edge.video.encoder import Packet, VideoForm, copied_stream, media_packet
 
 Write = Callable[[int, bytes], int]
@@ -152,5 +152,5 @@ def cut_to_whole(path: Path) -> bool:
             file.truncate(whole)
             os.fsync(file.fileno())
     except OSError as error:
-        raise SinkError(f"{path}: cannot be repaired ({error.strerror})") from None
+        raise sink_error(f"{path}: cannot be repaired ({error.strerror})", error) from None
     return True

@@ -11,17 +11,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import av
 
-from edge.errors import SinkError
-from edge.files import write_atomic
+from edge.files import read_regular, set_aside, sink_error, write_atomic
 from edge.recording.names import NS_PER_S, start_in
 from edge.recording.retention import Kept
 
 log = logging.getLogger(__name__)
 INDEX_NAME = "index.jsonl"
+# nanoseconds, bytes and pixels fit in 64 bits with a sign
+MAX_NUMBER = 2**63
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,23 @@ class Recorded:
 
     @classmethod
     def from_json(cls, line: str) -> Recorded:
-        """Raises: ValueError, TypeError, KeyError: the line is damaged."""
-        raw: dict[str, Any] = json.loads(line)
-        raw["events"] = tuple((int(time_ns), str(kind)) for time_ns, kind in raw["events"])
-        return cls(**raw)
+        """Raises: ValueError, RecursionError: the line is damaged."""
+        match json.loads(line):
+            case {
+                "file": str(file),
+                "kind": "segment" | "clip" as kind,
+                "start_ns": int(start_ns),
+                "end_ns": int(end_ns),
+                "num_bytes": int(num_bytes),
+                "num_frames": int(num_frames),
+                "width": int(width),
+                "height": int(height),
+                "events": list(rows),
+            } if all(0 <= n < MAX_NUMBER for n in (start_ns, end_ns, num_bytes, num_frames, width, height)):
+                events = tuple(_event(row) for row in rows)
+                return cls(file, kind, start_ns, end_ns, num_bytes, num_frames, width, height, events)
+            case _:
+                raise ValueError("no line of an index")
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), separators=(",", ":"))
@@ -77,21 +90,26 @@ class RecordingIndex:
             OSError: the folder cannot be read.
         """
         known: dict[str, Recorded] = {}
-        try:
-            lines = self._path.read_text().splitlines() if self._path.exists() else []
-        except (OSError, UnicodeDecodeError) as error:
-            log.warning("%s cannot be read (%s); it is made again", self._path, error)
-            lines = []
-        for line in lines:
+        for line in self._lines():
             try:
                 entry = Recorded.from_json(line)
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, RecursionError):
                 # the last line may be cut after a power failure; its file is found below
                 continue
             known[entry.file] = entry
         there = {path.name: path for path in self._folder.glob("*.mp4") if not path.name.startswith(".")}
         self.entries = tuple(entry for name, entry in known.items() if name in there)
         return [path for name, path in sorted(there.items()) if name not in known]
+
+    def _lines(self) -> list[str]:
+        try:
+            # a damaged byte costs its line
+            return read_regular(self._path).decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            set_aside(self._path, str(error))
+            return []
 
     def add(self, entry: Recorded) -> None:
         """Raises: SinkError: the index could not be written; the file is found again at the next start."""
@@ -102,7 +120,7 @@ class RecordingIndex:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise SinkError(f"{self._path}: a line was not written ({error.strerror})") from None
+            raise sink_error(f"{self._path}: a line was not written ({error.strerror})", error) from None
 
     def remove(self, files: Sequence[str]) -> None:
         """Forget files. Raises: SinkError: the index could not be written."""
@@ -117,7 +135,7 @@ class RecordingIndex:
         try:
             write_atomic(self._path, "".join(entry.to_json() + "\n" for entry in self.entries))
         except OSError as error:
-            raise SinkError(f"{self._path}: the index was not written ({error.strerror})") from None
+            raise sink_error(f"{self._path}: the index was not written ({error.strerror})", error) from None
 
     def kept(self) -> list[Kept]:
         """The files, for the retention."""
@@ -127,6 +145,13 @@ class RecordingIndex:
     def num_bytes(self) -> int:
         """Of all files."""
         return sum(entry.num_bytes for entry in self.entries)
+
+
+def _event(row: object) -> tuple[int, str]:
+    match row:
+        case [int(time_ns), str(kind)] if 0 <= time_ns < MAX_NUMBER:
+            return time_ns, kind
+    raise ValueError("no event of an index")
 
 
 def described(path: Path) -> Recorded | None:

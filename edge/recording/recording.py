@@ -15,10 +15,11 @@ from pathlib import Path
 
 import av
 
-from edge.errors import SinkError
+from edge.errors import DiskError, SinkError
+from edge.files import sync_folder
 from edge.metrics.counters import Counters
 from edge.recording.clock import RecordingClock
-from edge.recording.disk import NO_ROOM, Disk, in_words, is_there, locked, sync_folder
+from edge.recording.disk import NO_ROOM, Disk, in_words, is_there, locked
 from edge.recording.fragments import FragmentFile, cut_to_whole
 from edge.recording.index import Recorded, RecordingIndex, described
 from edge.recording.names import PART_SUFFIX, is_taken, name_at, part_of, unused, whole_of
@@ -51,7 +52,7 @@ class RecordingFolder:
         disk: Disk | None = None,
         clock: RecordingClock | None = None,
     ) -> None:
-        """Make the folder, take it for this process, and finish what a crash left.
+        """Make the folder, take it for this process, and finish what a crash left; the first file may have to do so.
 
         Args:
             folder: of this stream alone.
@@ -61,7 +62,7 @@ class RecordingFolder:
             clock: None: that of the device.
 
         Raises:
-            SinkError: the folder cannot be read or written, or another process records there.
+            SinkError: the folder cannot be used, or another process records there.
         """
         self._folder = folder
         self._keep = keep
@@ -75,13 +76,12 @@ class RecordingFolder:
         self._checked_ns = self.clock.now_ns()
         # name -> when it was finished by the monotonic clock, of the files of this run
         self._finished_ns: dict[str, int] = {}
-        self._guard = locked(folder)
+        self._guard = -1
         try:
-            with in_words(folder):
-                self._recover()
-        except SinkError:
-            self.close()
-            raise
+            self._prepare()
+        except DiskError as error:
+            # a full or read-only disk pauses the recording, now as later
+            log.error("%s; recording pauses until the disk is back", error)
 
     def path_of(self, start_ns: int, kind: str) -> Path:
         """The name that a file which starts now gets: UTC, and unlike those before it.
@@ -100,6 +100,8 @@ class RecordingFolder:
         Raises:
             SinkError: there is no room, even without the oldest files, or the disk fails.
         """
+        if self._guard < 0:
+            self._prepare()
         with in_words(self._folder):
             self.enforce()
             self._look_for_reserve()
@@ -168,6 +170,15 @@ class RecordingFolder:
             os.close(self._guard)
         self._guard = -1
 
+    def _prepare(self) -> None:
+        self._guard = locked(self._folder)
+        try:
+            with in_words(self._folder):
+                self._recover()
+        except SinkError:
+            self.close()
+            raise
+
     def _write(self, fd: int, data: bytes) -> int:
         """Write, and on a full disk remove the oldest recordings until it fits."""
         while True:
@@ -230,6 +241,9 @@ class RecordingFolder:
     def _recover(self) -> None:
         """Finish what a crash left: cut it back to its last whole fragment and give it its name."""
         for part in sorted(self._folder.glob(f".*{PART_SUFFIX}")):
+            if not part.is_file():
+                log.warning("record: %s is no file; it is left alone", part)
+                continue
             path = self._keep_part(part)
             self.counters.add("recovered", int(path is not None))
             log.info("record: %s was left unfinished; %s", part.name, "it plays" if path else "nothing was in it")
@@ -237,7 +251,11 @@ class RecordingFolder:
         found = [entry for path in unknown if (entry := described(path)) is not None]
         # what the index does not know is what was finished last, unless the whole index is lost
         self.index.entries = (*self.index.entries, *sorted(found, key=lambda entry: entry.start_ns))
-        self.index.save()
+        try:
+            self.index.save()
+        except DiskError as error:
+            # it can be made again from the files, of which the oldest make room
+            log.warning("%s", error)
 
 
 Events = Sequence[tuple[int, str]]

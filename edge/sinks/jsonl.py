@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import SinkError
+from edge.files import sink_error
 
 if TYPE_CHECKING:
     from edge.result_json import ResultEncoder
@@ -54,8 +55,9 @@ class JsonlSink:
         try:
             return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise SinkError(
-                f"{self.name}: the file cannot be created ({error.strerror}); expected a file in an existing folder"
+            raise sink_error(
+                f"{self.name}: the file cannot be created ({error.strerror}); expected a file in an existing folder",
+                error,
             ) from None
 
     def _write_all(self, data: bytes) -> None:

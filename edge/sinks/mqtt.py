@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import ssl
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from edge.errors import MissingError, SinkError
+from edge.errors import SinkError
 from edge.events.delivery import Delivered
+from edge.sinks.mqtt_packets import V5, V311, Login, ProtocolError
+from edge.sinks.mqtt_session import Message, MqttSession, RefusedError
 
 if TYPE_CHECKING:
     from edge.config.events import MqttSettings
-    from edge.events.outbox import StoredEvent
+    from edge.events.stored import StoredEvent
 
-QOS_ACKNOWLEDGED = 1
+log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 30
 MQTT_PORT, MQTTS_PORT = 1883, 8883
 ONLINE, OFFLINE = "online", "offline"
@@ -29,9 +31,6 @@ class MqttTarget:
         settings: of the broker.
         streams: gives the names of the streams that run now, for discovery; asked now and then.
         node: what the device is called in client id and discovery.
-
-    Raises:
-        MissingError: paho-mqtt is not installed.
     """
 
     def __init__(self, settings: MqttSettings, streams: Callable[[], Sequence[str]], node: str) -> None:
@@ -42,27 +41,21 @@ class MqttTarget:
         self._node = node
         port = settings.port or (MQTTS_PORT if settings.tls else MQTT_PORT)
         self._address = (settings.host, port)
-        self._client: Any = None
-        self._up = threading.Event()
-        self._answered = threading.Event()
-        self._refusal = ""
-        _paho()
+        self._session: MqttSession | None = None
 
     def deliver(self, events: Sequence[StoredEvent]) -> Delivered:
-        client = self._connected()
         topic = self._settings.topic
-        sent = [client.publish(f"{topic}/{event.stream}/events", event.body, QOS_ACKNOWLEDGED) for event in events]
-        deadline = time.monotonic() + self._settings.timeout_s
-        num_taken = 0
-        for info in sent:
-            if not self._is_acknowledged(info, deadline):
-                break
-            num_taken += 1
-        if num_taken < len(sent):
-            # what is still under way would be sent a second time by the client itself
+        messages = [Message(f"{topic}/{event.stream}/events", event.body) for event in events]
+        with self._in_words():
+            session = self._connected()
+            refusals = session.publish(messages)
+        if len(refusals) < len(messages):
+            # a new session forgets what is still under way, which is sent again
             self._drop()
-        if not num_taken:
-            raise SinkError(f"{self._label}: no acknowledgement within {self._settings.timeout_s:g} s")
+        if refusals[0]:
+            log.error("%s: event %s was refused by %s: %s", self.name, events[0].id, self._label, refusals[0])
+            return Delivered(0, 1)
+        num_taken = next((place for place, refusal in enumerate(refusals) if refusal), len(refusals))
         return Delivered(num_taken)
 
     def keep_alive(self) -> None:
@@ -71,61 +64,64 @@ class MqttTarget:
         Raises:
             SinkError: the broker cannot be reached.
         """
-        self._connected()
+        with self._in_words():
+            self._connected()
 
     def close(self) -> None:
-        if self._client is not None and self._up.is_set():
-            # a clean end sends no will
-            info = self._client.publish(f"{self._settings.topic}/status", OFFLINE, QOS_ACKNOWLEDGED, retain=True)
-            self._is_acknowledged(info, time.monotonic() + 1.0)
-            self._client.disconnect()
+        if self._session is not None:
+            with suppress(SinkError), self._in_words():
+                self._session.tend()
+                # a clean end sends no will
+                self._session.publish([Message(f"{self._settings.topic}/status", OFFLINE, is_retained=True)])
+                self._session.close(is_clean=True)
         self._drop()
 
     @property
     def _label(self) -> str:
         return f"mqtt broker {self._address[0]}:{self._address[1]}"
 
-    def _connected(self) -> Any:
-        if self._client is not None and self._up.is_set():
-            self._discover()
-            return self._client
-        self._drop()
-        self._client = self._new_client()
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Turn what a connection says within the block into a ``SinkError``; the connection ends."""
+        is_known = self._session is not None
         try:
-            self._client.connect(*self._address, keepalive=KEEP_ALIVE_S)
+            yield
+        except RefusedError as error:
+            text = f"let nobody in ({error})"
+        except ProtocolError as error:
+            text = f"is no good: it sent {error}"
+        except TimeoutError:
+            what = "acknowledgement" if is_known or self._session is not None else "answer"
+            text = f"is silent: no {what} within {self._settings.timeout_s:g} s"
         except (OSError, ValueError) as error:
-            self._drop()
-            reason = getattr(error, "strerror", None) or type(error).__name__
-            raise SinkError(f"{self._label} cannot be reached ({reason})") from None
-        self._client.loop_start()
-        self._answered.wait(self._settings.timeout_s)
-        if not self._up.is_set():
-            reason = self._refusal or f"no answer within {self._settings.timeout_s:g} s"
-            self._drop()
-            raise SinkError(f"{self._label} let nobody in ({reason})")
-        self._announce()
-        return self._client
+            text = f"cannot be reached ({getattr(error, 'strerror', None) or error})"
+        else:
+            return
+        self._drop()
+        raise SinkError(f"{self._label} {text}")
 
-    def _new_client(self) -> Any:
-        settings, paho = self._settings, _paho()
-        client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2,
+    def _connected(self) -> MqttSession:
+        if self._session is not None:
+            self._session.tend()
+        else:
+            settings = self._settings
+            version = V5 if settings.protocol == "5" else V311
+            tls = self._tls() if settings.tls else None
+            self._session = MqttSession(self._address, tls, self._login(), version, settings.timeout_s)
+            self._announce(self._session)
+        self._discover(self._session)
+        return self._session
+
+    def _login(self) -> Login:
+        settings = self._settings
+        return Login(
             client_id=settings.client_id or f"edgeloop-{self._node}",
-            protocol=paho.MQTTv5 if settings.protocol == "5" else paho.MQTTv311,
-            reconnect_on_failure=False,
+            username=settings.username,
+            password=self._password(),
+            will_topic=f"{settings.topic}/status",
+            will=OFFLINE,
+            keep_alive_s=KEEP_ALIVE_S,
         )
-        client.connect_timeout = settings.timeout_s
-        client.will_set(f"{settings.topic}/status", OFFLINE, QOS_ACKNOWLEDGED, retain=True)
-        if settings.username is not None:
-            client.username_pw_set(settings.username, self._password())
-        if settings.tls:
-            client.tls_set_context(self._tls())
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        self._up.clear()
-        self._answered.clear()
-        self._refusal = ""
-        return client
 
     def _tls(self) -> ssl.SSLContext:
         settings = self._settings
@@ -147,55 +143,35 @@ class MqttTarget:
         except (OSError, UnicodeDecodeError):
             raise SinkError(f"mqtt.password_file: {path} cannot be read; expected one line of text") from None
 
-    def _on_connect(self, client: Any, _data: object, _flags: object, reason: Any, _properties: object) -> None:
-        # another client's callback must not speak for this one
-        if client is not self._client:
-            return
-        if reason.is_failure:
-            self._refusal = str(reason)
-        else:
-            self._up.set()
-        self._answered.set()
-
-    def _on_disconnect(self, client: Any, *_: object) -> None:
-        if client is self._client:
-            self._up.clear()
-
-    def _announce(self) -> None:
-        """Birth message and discovery, kept by the broker for those who come later."""
-        self._client.publish(f"{self._settings.topic}/status", ONLINE, QOS_ACKNOWLEDGED, retain=True)
+    def _announce(self, session: MqttSession) -> None:
+        """The birth message, kept by the broker for those who come later; what it knew of the streams is forgotten."""
+        self._tell(session, [Message(f"{self._settings.topic}/status", ONLINE, is_retained=True)])
         # the broker may be another one, or may have forgotten
         gone = set(self._discovered) - set(discovery(self._settings, self._streams(), self._node))
         self._discovered = dict.fromkeys(gone, "")
-        self._discover()
 
-    def _discover(self) -> None:
+    def _discover(self, session: MqttSession) -> None:
         """Publish what has changed since the last time; an empty message takes back what is gone."""
         wanted = discovery(self._settings, self._streams(), self._node)
         if wanted == self._discovered:
             return
         changed = {topic: text for topic, text in wanted.items() if self._discovered.get(topic) != text}
         gone = dict.fromkeys(set(self._discovered) - set(wanted), "")
-        for topic, text in (gone | changed).items():
-            self._client.publish(topic, text, QOS_ACKNOWLEDGED, retain=True)
+        self._tell(session, [Message(topic, text, is_retained=True) for topic, text in (gone | changed).items()])
         self._discovered = wanted
 
-    def _is_acknowledged(self, info: Any, deadline: float) -> bool:
-        """Wait for the PUBACK as long as the connection lasts."""
-        while self._up.is_set() and time.monotonic() < deadline:
-            try:
-                info.wait_for_publish(0.1)
-            except (ValueError, RuntimeError):
-                return False
-            if info.is_published():
-                return True
-        return bool(info.rc == 0 and info.is_published())
+    def _tell(self, session: MqttSession, messages: Sequence[Message]) -> None:
+        refusals = session.publish(messages)
+        if len(refusals) < len(messages):
+            raise TimeoutError
+        for message, refusal in zip(messages, refusals, strict=True):
+            if refusal:
+                log.warning("%s: %s was refused by %s: %s", self.name, message.topic, self._label, refusal)
 
     def _drop(self) -> None:
-        client, self._client = self._client, None
-        self._up.clear()
-        if client is not None:
-            client.loop_stop()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
 
 
 def discovery(settings: MqttSettings, streams: Sequence[str], node: str) -> dict[str, str]:
@@ -246,11 +222,3 @@ EVENT_KINDS = (
     "camera_moved",
     "camera_recovered",
 )
-
-
-def _paho() -> Any:
-    try:
-        from paho.mqtt import client
-    except ImportError:
-        raise MissingError("mqtt: paho-mqtt is not installed; run: pip install 'edgeloop[events]'") from None
-    return client

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from edge.addresses.secrets import register_pushed
 from edge.addresses.uris import masked, without_keys
 from edge.errors import SinkError
+from edge.files import sink_error
 from edge.metrics.counters import Counters
 from edge.sinks.restream_child import LENGTH, PACKET
 from edge.threads.backoff import Backoff
@@ -286,7 +287,7 @@ def hls_receiver(folder: Path) -> Receiver:
         for old in folder.glob("part-*.ts"):
             old.unlink(missing_ok=True)
     except OSError as error:
-        raise SinkError(f"hls:{folder} cannot be written ({error.strerror})") from None
+        raise sink_error(f"hls:{folder} cannot be written ({error.strerror})", error) from None
     options = {
         "hls_time": "2",
         "hls_list_size": "6",

@@ -6,12 +6,10 @@ import base64
 import binascii
 import hashlib
 import hmac
-import http.client
 import logging
 import ssl
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -20,10 +18,11 @@ from edge.addresses.secrets import register_pushed
 from edge.addresses.uris import without_keys
 from edge.errors import SinkError
 from edge.events.delivery import Delivered
+from edge.net.timed_http import FAULTS, TimedHttp, target_of
 
 if TYPE_CHECKING:
     from edge.config.events import WebhookSettings
-    from edge.events.outbox import StoredEvent
+    from edge.events.stored import StoredEvent
 
 log = logging.getLogger(__name__)
 # the request itself is wrong and will never be right; everything else may be mended at the other end
@@ -47,7 +46,7 @@ class WebhookTarget:
         register_pushed(settings.url)
         self._label = without_keys(settings.url)
         self._url = urlsplit(settings.url)
-        self._connection: http.client.HTTPConnection | None = None
+        self._http: TimedHttp | None = None
 
     def deliver(self, events: Sequence[StoredEvent]) -> Delivered:
         event = events[0]
@@ -63,43 +62,24 @@ class WebhookTarget:
         """HTTP needs nothing between requests."""
 
     def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-        self._connection = None
+        if self._http is not None:
+            self._http.close()
 
     def _post(self, event: StoredEvent) -> int:
         body = event.body.encode()
         headers = self._headers(event, body)
         try:
-            if self._connection is not None:
-                # the other end closes a connection that is not used for long, and tells so only now
-                with suppress(ConnectionError, http.client.BadStatusLine):
-                    return self._ask(self._connection, body, headers)
-                self.close()
-            self._connection = self._connect()
-            return self._ask(self._connection, body, headers)
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            self.close()
+            if self._http is None:
+                self._http = TimedHttp(self._settings.url, self._tls())
+            target, timeout_s = target_of(self._settings.url), self._settings.timeout_s
+            answer = self._http.ask("POST", target, body, headers, timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES)
+        except FAULTS as error:
             raise SinkError(f"{self._label} cannot be reached ({_reason(error)})") from None
-
-    def _ask(self, connection: http.client.HTTPConnection, body: bytes, headers: dict[str, str]) -> int:
-        """The status of the answer."""
-        connection.request("POST", self._target(), body, headers)
-        answer = connection.getresponse()
-        answer.read(MAX_ANSWER_BYTES)
-        if answer.will_close or not answer.isclosed():
-            self.close()
         return answer.status
 
-    def _connect(self) -> http.client.HTTPConnection:
-        host, port, timeout_s = self._url.hostname or "", self._url.port, self._settings.timeout_s
-        if self._url.scheme == "http":
-            return http.client.HTTPConnection(host, port, timeout=timeout_s)
-        context = ssl.create_default_context(cafile=self._settings.ca_file)
-        return http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
-
-    def _target(self) -> str:
-        return (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else "")
+    def _tls(self) -> ssl.SSLContext | None:
+        is_secure = self._url.scheme == "https"
+        return ssl.create_default_context(cafile=self._settings.ca_file) if is_secure else None
 
     def _headers(self, event: StoredEvent, body: bytes) -> dict[str, str]:
         sent_at = str(int(self._clock_s()))

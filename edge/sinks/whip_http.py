@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import ssl
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 from edge.errors import SinkError
+from edge.net.timed_http import FAULTS, TimedHttp, target_of
 
 MAX_ANSWER_BYTES = 1 << 18
 
@@ -28,26 +29,20 @@ def ask(method: str, url: str, body: str, headers: Mapping[str, str], timeout_s:
     Raises:
         SinkError: the host cannot be reached, or what it says is no HTTP.
     """
-    parts = urlsplit(url)
-    secure = parts.scheme == "https"
-    if secure:
-        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            parts.hostname or "", parts.port, timeout=timeout_s, context=ssl.create_default_context()
-        )
-    else:
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=timeout_s)
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    tls = ssl.create_default_context() if urlsplit(url).scheme == "https" else None
+    headers = {"user-agent": "edgeloop", **headers}
     try:
-        connection.request(method, target, body.encode(), {"user-agent": "edgeloop", **headers})
-        answer = connection.getresponse()
-        text = answer.read(MAX_ANSWER_BYTES).decode("utf-8", "replace")
-    except (OSError, http.client.HTTPException, ValueError) as error:
+        server = TimedHttp(url, tls)
+        with closing(server):
+            answer = server.ask(
+                method, target_of(url), body.encode(), headers, timeout_s=timeout_s, max_bytes=MAX_ANSWER_BYTES
+            )
+    except FAULTS as error:
         # the text of the error may hold the address
         reason = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
         raise SinkError(f"the endpoint cannot be reached ({reason})") from None
-    finally:
-        connection.close()
-    return Answer(answer.status, text, location_of(url, answer.getheader("location") or ""))
+    text = answer.body.decode("utf-8", "replace")
+    return Answer(answer.status, text, location_of(url, answer.headers.get("location") or ""))
 
 
 def location_of(url: str, location: str) -> str:

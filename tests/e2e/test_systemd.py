@@ -73,6 +73,19 @@ def test_the_unit_lets_cameras_and_gpus_in_and_nothing_else() -> None:
     assert re.search(r"^CapabilityBoundingSet=$", text, re.MULTILINE)
 
 
+def test_a_device_that_nobody_visits_is_never_given_up() -> None:
+    text = (FOLDER / "edge.service").read_text()
+    assert re.search(r"^StartLimitIntervalSec=0$", text, re.MULTILINE)
+    assert "StartLimitBurst" not in text
+    # the brake of a crash loop outlives a restart, and no disk
+    assert re.search(r"^RuntimeDirectory=edge$", text, re.MULTILINE)
+    assert re.search(r"^RuntimeDirectoryPreserve=restart$", text, re.MULTILINE)
+
+
+def test_a_crash_leaves_no_memory_behind() -> None:
+    assert re.search(r"^LimitCORE=0$", (FOLDER / "edge.service").read_text(), re.MULTILINE)
+
+
 def test_install_puts_everything_in_its_place(installed: Path) -> None:
     assert (installed / "etc/edge/edge.toml").read_text() == (FOLDER / "edge.toml").read_text()
     for unit in UNITS:

@@ -113,17 +113,22 @@ def test_unknown_names_are_refused_before_the_first_frame(line: dict[str, Any], 
 @pytest.mark.parametrize(
     "text", ["{cut", '{"schema": 1}', '{"schema": 1, "geometry": 0, "lines": {"gate": [1]}, "zones": {}}']
 )
-def test_an_unreadable_state_leaves_the_stream_and_the_file_alone(
+def test_a_damaged_state_is_set_aside_and_counting_begins_at_zero(
     text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "door.analytics.json"
     path.write_text(text)
     camera = Camera(path)
     with caplog.at_level(logging.ERROR):
-        assert len([camera.show() for _ in range(3)]) == 3
-    assert len(caplog.messages) == 1 and "remove it to start from zero" in caplog.messages[0]
+        assert camera.count() == 1
+    assert camera.follower.fault == ""
+    assert len(caplog.messages) == 1 and "it is kept as door.analytics.json.broken" in caplog.messages[0]
+    assert (tmp_path / "door.analytics.json.broken").read_text() == text
     camera.follower.save()
-    assert path.read_text() == text
+    again = Camera(path)
+    again.show()
+    lines = again.follower.counts()["lines"]["gate"]
+    assert lines["in"] + lines["out"] == 1
 
 
 def test_counts_that_cannot_be_written_are_a_warning(

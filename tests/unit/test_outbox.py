@@ -143,7 +143,7 @@ def test_a_burst_larger_than_the_room_that_is_kept_free_still_fits(tmp_path: Pat
 
 def test_age_removes_delivered_events_only(tmp_path: Path) -> None:
     now = [100 * DAY_NS]
-    outbox = Outbox(tmp_path / "e.db", ["a"], OutboxLimits(max_age_days=10), lambda: now[0])
+    outbox = Outbox(tmp_path / "e.db", ["a"], OutboxLimits(max_age_days=10), *[lambda: now[0]] * 2)
     outbox.put([envelope(0, time_ns=0), envelope(1, time_ns=0)])
     outbox.acknowledge("a", 1)
     now[0] += DAY_NS

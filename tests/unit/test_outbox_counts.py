@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from edge.errors import SinkError
-from edge.events.outbox import Outbox, OutboxLimits, StoredEvent, is_file_full
+from edge.events.outbox import Outbox, OutboxLimits, StoredEvent
+from edge.events.outbox_file import is_file_full
 from edge.events.schema import Envelope
 
 DAY_NS = 86_400_000_000_000
@@ -34,7 +35,9 @@ def counted(outbox: Outbox, targets: Sequence[str]) -> dict[str, int]:
 
 def test_counts_are_right_after_every_change(tmp_path: Path) -> None:
     chance, now, number = random.Random(5), [100 * DAY_NS], 0
-    outbox = Outbox(tmp_path / "e.db", ["a", "b"], OutboxLimits(max_bytes=1 << 20, max_age_days=10), lambda: now[0])
+    outbox = Outbox(
+        tmp_path / "e.db", ["a", "b"], OutboxLimits(max_bytes=1 << 20, max_age_days=10), *[lambda: now[0]] * 2
+    )
     for _ in range(120):
         match chance.randrange(5):
             case 0 | 1:

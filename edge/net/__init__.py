@@ -1,0 +1,1 @@
+"""Asking other machines, within limits of time and bytes, whatever they answer."""
