@@ -1,0 +1,79 @@
+"""Floods without a right token: the cameras keep their rate, and others are answered."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from daemon_process import Daemon, config_of, daemon, with_tokens
+
+FLOOD = Path(__file__).parent / "flood.py"
+MODEL = Path(__file__).parents[2] / "edge" / "models" / "street-nano-int8.onnx"
+CAMERA = '[[streams]]\nname = "door"\nsource = "synthetic://street?seed=1&size=640x360&fps=10&objects=4&live=1"\n'
+PAUSE_S = 0.02
+
+
+@dataclass(frozen=True)
+class Found:
+    """What others saw of a flood."""
+
+    offered: float
+    fps: float
+    healthz_p99_ms: float
+    num_asked: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.offered:.0f} requests/s offered: camera {self.fps:.2f} fps, "
+            f"/healthz p99 {self.healthz_p99_ms:.0f} ms of {self.num_asked}"
+        )
+
+
+def flooded(running: Daemon, kind: str, rate: float, seconds: float) -> Found:
+    """Flood a daemon while asking for its health."""
+    port = int(running.url.rsplit(":", 1)[1])
+    command = [sys.executable, str(FLOOD), str(port), kind, str(rate), str(seconds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as flood:
+        time.sleep(0.5)
+        begin, begin_s = emitted(running), time.monotonic()
+        waits = []
+        while time.monotonic() - begin_s < seconds - 1:
+            waits.append(healthz_s(running.url))
+            time.sleep(PAUSE_S)
+        fps = (emitted(running) - begin) / (time.monotonic() - begin_s)
+        offered = float(flood.communicate()[0])
+    return Found(offered, fps, float(np.quantile(waits, 0.99)) * 1000, len(waits))
+
+
+def emitted(running: Daemon) -> int:
+    counts: dict[str, Any] = running.client().get("/api/stats").json()["streams"]["door"]["counts"]
+    return int(counts.get("emitted", 0))
+
+
+def healthz_s(url: str) -> float:
+    begin_s = time.monotonic()
+    # a connection of its own, as a monitor has it
+    assert httpx.get(f"{url}/healthz", timeout=20).status_code == 200
+    return time.monotonic() - begin_s
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX") or sys.platform != "linux", reason="uses other loopback addresses")
+@pytest.mark.parametrize(("kind", "rate"), [("headers", 40), ("pipelined", 7600), ("single", 7600)])
+def test_a_flood_without_a_token_takes_no_frame(kind: str, rate: float, tmp_path: Path) -> None:
+    with daemon(tmp_path, config_of(MODEL, streams=CAMERA, server=with_tokens(tmp_path))) as running:
+        running.wait_for("READY=1")
+        running.until(lambda: emitted(running) > 10)
+        found = flooded(running, kind, rate, 6)
+    print(f"{kind}: {found}")
+    assert found.fps >= 9.5
+    assert found.healthz_p99_ms <= 200
