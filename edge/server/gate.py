@@ -73,6 +73,7 @@ class Gate:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "edge.server.gate_process", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
+                cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
             )

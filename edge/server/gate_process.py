@@ -23,7 +23,7 @@ from edge.server.access import Access, network_of
 from edge.server.gate_rules import END, MAX_HEAD_BYTES, GateRules
 
 # the cameras, the engine and the viewers come first
-NICENESS = 10
+NICENESS = 5
 # connections that have not shown a token yet; they end after so long without a whole request
 MAX_WAITING = 256
 IDLE_S = 15.0

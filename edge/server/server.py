@@ -173,14 +173,13 @@ class LiveServer:
         from edge.server.gate import Gate
 
         def take(handed: Handed) -> None:
-            protocol = server.config.http_protocol_class(
-                config=server.config, server_state=server.server_state, app_state=server.lifespan.state
-            )
+            protocol = make(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
             protocol.handed = handed
             connections.accepted(handed.socket)
             tasks.add(task := loop.create_task(_connect(protocol, handed.socket)))
             task.add_done_callback(tasks.discard)
 
+        make: Any = server.config.http_protocol_class
         loop = asyncio.get_running_loop()
         tasks: set[asyncio.Task[None]] = set()
         return Gate(listener, self._access, self._tls, take)
