@@ -22,7 +22,7 @@ import httpx
 COMMAND = [sys.executable, "-c", "from edge.cli import main; main()"]
 SCENE = "synthetic://street?seed=1&size=160x96&fps=20&objects=2&live=1"
 TOKEN = "operate-token-0123456789"
-VIEW_TOKEN = "view-token-0123456789"
+VIEW_TOKEN = "view-token-0123456789abc"
 
 
 @dataclass

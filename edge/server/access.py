@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import re
 import time
 from collections import OrderedDict, deque
@@ -12,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import unquote_plus
+
+from edge.addresses.networks import network_of
 
 Role = Literal["view", "operate"]
 COOKIE = "edgeloop"
@@ -21,8 +22,6 @@ MAX_FAILURES_OF_ALL = 300
 FAILURE_WINDOW_S = 60.0
 # networks that are remembered; an attacker with more of them costs no more memory
 MAX_NETWORKS = 1024
-# an IPv6 user has a whole /64
-HOST_BITS = 64
 MAX_TOKEN_CHARS = 512
 MAX_COOKIE_CHARS = 4096
 _BEARER = re.compile(rf"\s*bearer\s+(\S{{1,{MAX_TOKEN_CHARS}}})\s*\Z", re.IGNORECASE)
@@ -134,24 +133,3 @@ class GuessLimit:
 
     def _wait_s(self, times: deque[float]) -> float:
         return max(0.0, times[0] + FAILURE_WINDOW_S - self.clock_s()) if len(times) == times.maxlen else 0.0
-
-
-def network_of(address: str) -> str:
-    """What one user has: an IPv4 address, or 64 bits of an IPv6 address."""
-    if ":" not in address:
-        return address
-    try:
-        found = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    return str(found.ipv4_mapped) if found.ipv4_mapped else f"{int(found) >> HOST_BITS:x}::/{HOST_BITS}"
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address, or ``localhost``, can only be this machine."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address.lower() == "localhost"
-    mapped = getattr(found, "ipv4_mapped", None)
-    return (mapped or found).is_loopback

@@ -19,7 +19,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from edge.server.access import Access, network_of
+from edge.addresses.networks import network_of
+from edge.server.access import Access
 from edge.server.gate_rules import END, MAX_HEAD_BYTES, GateRules
 
 # the cameras, the engine and the viewers come first
@@ -32,6 +33,8 @@ HANDSHAKE_S = 5.0
 LINGER_S = 1.0
 SWEEP_S = 1.0
 ACCEPTED_AT_ONCE = 64
+# until the next try where no file was left for a connection
+PAUSE_S = 0.02
 # the server says so often that it lives, and is taken for dead after so long
 BEAT_S = 1.0
 SILENT_S = 5.0
@@ -97,6 +100,8 @@ class _Gate:
             except OSError:
                 # gone again, or no file is left: one that waits makes room
                 self._make_room(0)
+                self._loop.remove_reader(self._listener)
+                self._loop.call_later(PAUSE_S, self._loop.add_reader, self._listener, self._accept)
                 return
             connection.setblocking(False)
             self._make_room(MAX_WAITING - 1)

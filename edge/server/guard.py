@@ -9,7 +9,8 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from edge.server.access import COOKIE, Access, Credentials, cookie_of, is_loopback
+from edge.addresses.networks import is_loopback
+from edge.server.access import COOKIE, Access, Credentials, cookie_of
 from edge.server.answers import CLOSE, HEADERS, NO_TOKEN, OPEN_PATHS, SECURE_HEADERS
 
 if TYPE_CHECKING:

@@ -38,6 +38,7 @@ DEAD_PEER_MS = 20_000
 # and while nothing is, because its stream is silent, by asking: after so long, so often, so many times
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 MAX_PEERS = 16
+EVERYWHERE = ("0.0.0.0", "::")
 # connections that wait to be accepted: a full queue costs whoever comes next a second
 BACKLOG = 1024
 
@@ -130,7 +131,7 @@ class LiveServer:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         hub = Hub(self._board, self._loop)
-        peers = self._peers()
+        peers = self._peers(listener.getsockname()[0])
         facts = Facts(self._board, self._stats, self._not_ready, peers)
         app = build_app(hub, facts, self._access, self._operable, self._archive)
         cert, key = self._tls or (None, None)
@@ -184,13 +185,13 @@ class LiveServer:
         tasks: set[asyncio.Task[None]] = set()
         return Gate(listener, self._access, self._tls, take)
 
-    def _peers(self) -> Peers | None:
-        """Those who watch over WebRTC, where that is wanted and aiortc is installed."""
+    def _peers(self, address: str) -> Peers | None:
+        """Those who watch over WebRTC at the listener's address, where that is wanted and aiortc is installed."""
         if self._max_peers == 0 or importlib.util.find_spec("aiortc") is None:
             return None
         from edge.server.webrtc import Peers
 
-        return Peers(self._board, self._max_peers)
+        return Peers(self._board, self._max_peers, None if address in EVERYWHERE else address)
 
 
 async def _connect(protocol: asyncio.Protocol, connection: socket.socket) -> None:
