@@ -11,7 +11,7 @@ from edge.addresses.networks import is_loopback
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LogSettings(_Part):
