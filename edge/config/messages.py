@@ -35,8 +35,8 @@ def fault(error: ValidationError, root: type[BaseModel], where: str, text: str, 
     if not key:
         return f"{place}: {message}"
     # an address may stand where it does not belong, and nothing of the file has been registered yet
-    for text in _texts(first.get("input")):
-        register_uri(text)
+    for piece in _texts(first.get("input")):
+        register_uri(piece)
     found = f"{redacted(repr(first.get('input'))):.60}"
     return f"{place}: {key} = {found}: {message[0].lower()}{message[1:]}"
 

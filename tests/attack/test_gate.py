@@ -23,7 +23,7 @@ from edge.server.server import LiveServer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from daemon_process import TOKEN
+from daemon_process import TOKEN, gate_of
 from live_show import mjpeg_pictures, show, wait_until
 
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
@@ -31,19 +31,6 @@ WHOLE = f"GET /api/stats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {T
 WRONG = WHOLE.replace(TOKEN.encode(), b"wrong")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="uses other loopback addresses and /proc")
-
-
-def gate_of(pid: int) -> int:
-    """The process number of the gate that a process has started."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(path.read_text().rpartition(")")[2].split()[1])
-            command = (path.parent / "cmdline").read_bytes()
-        except (OSError, IndexError):
-            continue
-        if parent == pid and b"edge.server.gate_process" in command:
-            return int(path.parent.name)
-    return 0
 
 
 def connected(port: int, source: str = "127.0.0.1") -> socket.socket:
