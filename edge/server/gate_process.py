@@ -269,7 +269,9 @@ def main() -> None:
     # the terminal's Ctrl-C and systemd's SIGTERM are the server's to answer, which ends us
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICENESS)
+    # a sandbox may forbid it
+    with suppress(OSError):
+        os.nice(NICENESS)
     control = socket.socket(fileno=int(sys.argv[1]))
     setup, files, _, _ = socket.recv_fds(control, MAX_MESSAGE_BYTES, 1)
     if not files:
