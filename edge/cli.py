@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -82,7 +83,11 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and end the process: 0 done, 1 failed, 2 wrong arguments, 3 the machine lacks something."""
-    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    if "run" in given:
+        # a daemon that has not read its file yet need not read it anew
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    sys.exit(run_command(given))
 
 
 def run_command(arguments: Sequence[str]) -> int:

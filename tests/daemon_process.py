@@ -22,7 +22,7 @@ import httpx
 COMMAND = [sys.executable, "-c", "from edge.cli import main; main()"]
 SCENE = "synthetic://street?seed=1&size=160x96&fps=20&objects=2&live=1"
 TOKEN = "operate-token-0123456789"
-VIEW_TOKEN = "view-token-0123456789"
+VIEW_TOKEN = "view-token-0123456789abc"
 
 
 @dataclass
@@ -126,3 +126,16 @@ def with_tokens(folder: Path, more: str = "") -> str:
     (folder / "token").write_text(TOKEN)
     (folder / "view").write_text(VIEW_TOKEN)
     return f'token_file = "{folder}/token"\nview_token_file = "{folder}/view"\n{more}'
+
+
+def gate_of(pid: int) -> int:
+    """The process number of the gate that a process has started."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            command = (path.parent / "cmdline").read_bytes()
+        except (OSError, IndexError):
+            continue
+        if parent == pid and b"edge.server.gate_process" in command:
+            return int(path.parent.name)
+    return 0

@@ -15,9 +15,17 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, quote, quote_plus, unquote
+from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
-from edge.addresses.uris import NETWORK_SCHEMES, doubtful_info, is_secret_key, masked, path_keys, user_info
+from edge.addresses.uris import (
+    NETWORK_SCHEMES,
+    masked,
+    masked_in,
+    path_keys,
+    possible_infos,
+    secret_values,
+    user_info,
+)
 from edge.errors import ConfigError
 
 MASK = "***"
@@ -52,7 +60,7 @@ class Redactor:
     def __call__(self, text: str) -> str:
         pattern = self._pattern
         known = text if pattern is None else pattern.sub(MASK, text)
-        return masked(known)
+        return masked_in(known)
 
 
 _redactor = Redactor()
@@ -84,16 +92,13 @@ def register_pushed(uri: str) -> None:
 
 def secrets_in(uri: str) -> Iterator[str]:
     """The secret values of an address, as they stand there and decoded."""
-    info = user_info(uri) or doubtful_info(uri)
-    if info:
+    for info in possible_infos(uri):
         user, _, password = info.partition(":")
         yield from (info, unquote(info))
         # an address without a password has a key in the place of the user name; with one, the name is no secret
         yield from (password or user, unquote(password or user))
-    for part in re.split(r"[?#]", uri)[1:]:
-        for key, value in parse_qsl(part.replace(";", "&"), keep_blank_values=True):
-            if is_secret_key(key):
-                yield from (value, quote(value, safe=""))
+    for value in secret_values(uri):
+        yield from (value, unquote(value), unquote_plus(value))
 
 
 def read_secret(path: Path, key: str, *, min_chars: int = 1) -> str:
@@ -150,7 +155,9 @@ def encodings_of(value: str) -> Iterator[str]:
     yield from (value, encoded, quote(value), quote_plus(value), quote(encoded, safe=""))
     yield from (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
     yield from (html.escape(value), html.escape(value, quote=False), repr(value)[1:-1])
-    data = value.encode()
+    data = value.encode("utf-8", "surrogatepass")
+    # in a text that holds the other quotation mark too, Python prints this one in another way
+    yield from (repr('"' + value)[2:-1], repr(data)[2:-1], repr(b'"' + data)[3:-1])
     yield data.hex()
     yield from _base64_forms(data)
 

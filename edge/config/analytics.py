@@ -31,7 +31,7 @@ DUPLICATE_IOU = 0.8
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ScheduleSettings(_Part):

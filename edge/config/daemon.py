@@ -7,9 +7,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edge.addresses.networks import is_loopback
+
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class LogSettings(_Part):
@@ -23,6 +25,7 @@ class ServerConfig(_Part):
     """The live page and API. Nothing listens unless ``enabled``.
 
     Attributes:
+        allow_anyone: whether other machines may look without a token, where ``host`` lets them.
         token_file: who has it may operate: everything that the API offers.
         view_token_file: who has it may look.
         tls_cert_file, tls_key_file: PEM files; with them the server speaks HTTPS only.
@@ -33,6 +36,7 @@ class ServerConfig(_Part):
     enabled: bool = False
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65535)
+    allow_anyone: bool = False
     token_file: Path | None = None
     view_token_file: Path | None = None
     tls_cert_file: Path | None = None
@@ -49,6 +53,13 @@ class ServerConfig(_Part):
             raise ValueError("view_token_file is set, so token_file is expected too: else everybody could operate")
         if (self.can_reload or self.can_swap) and self.token_file is None:
             raise ValueError("can_reload and can_swap need a token_file: nobody may operate without a token")
+        if self.allow_anyone and self.token_file is not None:
+            raise ValueError("allow_anyone = true and a token_file contradict each other; leave one of them out")
+        if self.enabled and self.token_file is None and not (self.allow_anyone or is_loopback(self.host)):
+            raise ValueError(
+                f"host = {self.host!r} lets other machines see the cameras, so a token_file is expected; "
+                "write allow_anyone = true if everybody may look"
+            )
         return self
 
 

@@ -12,7 +12,7 @@ Topic = Annotated[str, Field(pattern=r"^[^#+\x00/][^#+\x00]{0,199}$", descriptio
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class EventSettings(_Part):

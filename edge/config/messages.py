@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from edge.addresses.secrets import redacted
+from edge.addresses.secrets import redacted, register_uri
 
 
 def fault(error: ValidationError, root: type[BaseModel], where: str, text: str, *, is_single_model: bool) -> str:
@@ -33,9 +34,20 @@ def fault(error: ValidationError, root: type[BaseModel], where: str, text: str, 
     message = first["msg"].removeprefix("Value error, ")
     if not key:
         return f"{place}: {message}"
-    # an address may stand where it does not belong
+    # an address may stand where it does not belong, and nothing of the file has been registered yet
+    for piece in _texts(first.get("input")):
+        register_uri(piece)
     found = f"{redacted(repr(first.get('input'))):.60}"
     return f"{place}: {key} = {found}: {message[0].lower()}{message[1:]}"
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value of the file."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _written(location: tuple[int | str, ...], is_single_model: bool) -> str:

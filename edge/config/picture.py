@@ -11,7 +11,7 @@ Corner = tuple[Share, Share]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class MotionGateConfig(_Part):

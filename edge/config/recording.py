@@ -23,7 +23,7 @@ class RecordSettings(BaseModel):
         reserve_mb: disk space that is left free; the oldest files go first, then recording pauses.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     folder: Path
     mode: Literal["continuous", "events"] = "continuous"

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from edge.config.schema import Config, StreamConfig
 
 SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file")
-MIN_TOKEN_CHARS = 16
+# 128 bits, if they are random letters and digits: nothing slows down the guesses of many machines
+MIN_TOKEN_CHARS = 22
 
 
 def with_secrets(config: Config) -> Config:

@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 LogForm = Literal["text", "json"]
 # libraries talk for themselves; their details are for those who ask
-NOISY = ("uvicorn", "libav", "asyncio", "PIL", "matplotlib", "onnxscript", "torch", "paho", "httpx", "httpcore")
+NOISY = (
+    *("uvicorn", "libav", "asyncio", "PIL", "matplotlib", "onnxscript", "torch", "paho", "httpx", "httpcore"),
+    # a line for each address of each viewer
+    *("aioice", "aiortc"),
+)
 # the levels of syslog(3), which journald reads in front of a line
 _SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.addresses.networks import is_loopback
 from edge.addresses.secrets import read_secret
 from edge.addresses.uris import masked
 from edge.daemon.credentials import MIN_TOKEN_CHARS
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from edge.pipeline.pipeline import Pipeline
     from edge.server.board import LiveBoard
     from edge.server.server import LiveServer
+
+log = logging.getLogger(__name__)
 
 
 def live_page(config: Config) -> LiveBoard | None:
@@ -57,6 +61,7 @@ def serve(
         access=Access(
             _token(settings.token_file, "server.token_file"),
             _token(settings.view_token_file, "server.view_token_file"),
+            settings.allow_anyone,
         ),
         tls=tls,
         max_peers=settings.max_peers,
@@ -65,6 +70,8 @@ def serve(
         operable=Operable(operations, settings.can_reload, settings.can_swap),
         archive=pipeline.outputs.archive(),
     )
+    if settings.token_file is not None and tls is None and not is_loopback(settings.host):
+        log.warning("server: tokens cross the network as plain text; tls_cert_file and tls_key_file encrypt them")
     host, port = server.start()
     shown = "localhost" if host in ("0.0.0.0", "::") else host
     return server, f"{'https' if tls else 'http'}://{shown}:{port}/"

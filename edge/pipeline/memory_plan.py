@@ -34,6 +34,8 @@ LARGEST_PX = (1920, 1080)
 CHILD_MB = 80.0
 # Python, NumPy, OpenCV, pydantic and an engine's library in the main process: measured 120 to 170 MB
 PROCESS_MB = 190.0
+# Python and TLS in the process before the live server, and 256 connections that have not shown a token: measured 22 MB
+GATE_MB = 30.0
 # a decoder's reference pictures (H.264, level 4: at most 16, and one in work) at 1.5 bytes, and three as BGR
 DECODER_BYTES_PER_PX = 17 * 1.5 + 3 * 3
 # in thread mode: being read, waiting (at most 2), in inference and waiting as results (4), in output, and one to spare
@@ -104,6 +106,8 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest]) -> MemoryPlan
         manifests: of the models that are used, by name.
     """
     rows = [MemoryRow("process", "Python and libraries", PROCESS_MB)]
+    if config.server.enabled and config.server.token_file is not None:
+        rows.append(MemoryRow("server", "the process that looks for tokens", GATE_MB))
     for model in config.models:
         if model.name in manifests:
             rows += _model_rows(model.name, model.path, manifests[model.name].input, model.max_batch or 16)

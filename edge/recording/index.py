@@ -158,7 +158,8 @@ def described(path: Path) -> Recorded | None:
     """The index entry of a file that the index does not know, from the file itself; None if it is no video."""
     try:
         facts = path.stat()
-        with av.open(str(path)) as container:
+        # not what its content says that it is: a playlist would open other files
+        with av.open(str(path), format="mp4") as container:
             stream = container.streams.video[0]
             times = [packet.pts * packet.time_base for packet in container.demux(stream) if packet.pts is not None]
             width, height = stream.codec_context.width, stream.codec_context.height

@@ -4,17 +4,59 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import unquote_plus
+
+from edge.addresses.networks import network_of
 
 Role = Literal["view", "operate"]
+COOKIE = "edgeloop"
+# wrong tokens within the window: from one network, and from all of them together
 MAX_FAILURES = 10
+MAX_FAILURES_OF_ALL = 300
 FAILURE_WINDOW_S = 60.0
-# addresses that are remembered; an attacker with more of them costs no more memory
-MAX_ADDRESSES = 1024
+# networks that are remembered; an attacker with more of them costs no more memory
+MAX_NETWORKS = 1024
+MAX_TOKEN_CHARS = 512
+MAX_COOKIE_CHARS = 4096
+_BEARER = re.compile(rf"\s*bearer\s+(\S{{1,{MAX_TOKEN_CHARS}}})\s*\Z", re.IGNORECASE)
+_COOKIE = re.compile(rf"(?:^|[;\s]){COOKIE}=([0-9a-f]{{64}})(?=[;\s]|\Z)")
+_TOKEN = re.compile(rf"(?:^|&)token=([^&]{{1,{MAX_TOKEN_CHARS}}})")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request shows for itself; an empty text is nothing.
+
+    Attributes:
+        bearer: the token of its Authorization header.
+        in_address: the token of ``?token=``.
+        cookie: of the page, 64 hexadecimal digits.
+    """
+
+    bearer: str = ""
+    in_address: str = ""
+    cookie: str = ""
+
+    @classmethod
+    def of(cls, authorization: str, query: str, cookie: str) -> Credentials:
+        """From the two headers and the query, as they came; takes bounded time whatever they are."""
+        bearer = _BEARER.match(authorization[: 2 * MAX_TOKEN_CHARS])
+        in_address = _TOKEN.search(query)
+        crumb = _COOKIE.search(cookie[:MAX_COOKIE_CHARS])
+        return cls(
+            bearer[1] if bearer else "",
+            unquote_plus(in_address[1]) if in_address else "",
+            crumb[1] if crumb else "",
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.bearer or self.in_address or self.cookie)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +66,34 @@ class Access:
     Attributes:
         operate: who has it may do everything; None: everybody who reaches the port may look.
         view: who has it may look; None: there is no such token.
+        allow_anyone: without a token, whether other machines may look too.
     """
 
     operate: str | None = None
     view: str | None = None
+    allow_anyone: bool = False
 
-    def role_of(self, token: str) -> Role | None:
-        """What this token allows; every comparison takes the same time."""
+    def role_of(self, shown: Credentials) -> Role | None:
+        """What these allow; every comparison takes the same time.
+
+        A token in an address ends up in histories and logs, and browsers send the cookie unasked: both only look.
+        """
+        if shown.bearer and (role := self._role_of_token(shown.bearer)):
+            return role
+        if shown.in_address and self._role_of_token(shown.in_address):
+            return "view"
+        return "view" if shown.cookie and self._is_cookie(shown.cookie) else None
+
+    def _role_of_token(self, token: str) -> Role | None:
         found: Role | None = None
         for role, known in self._tokens():
             if hmac.compare_digest(token.encode(), known.encode()):
                 found = found or role
         return found
 
-    def role_of_cookie(self, cookie: str) -> Role | None:
-        """What the page's cookie allows: looking, whatever token it came from, as browsers send it unasked."""
+    def _is_cookie(self, cookie: str) -> bool:
         fits = [hmac.compare_digest(cookie.encode(), cookie_of(known).encode()) for _, known in self._tokens()]
-        return "view" if any(fits) else None
+        return any(fits)
 
     def _tokens(self) -> list[tuple[Role, str]]:
         pairs: list[tuple[Role, str | None]] = [("operate", self.operate), ("view", self.view)]
@@ -53,25 +106,30 @@ def cookie_of(token: str) -> str:
 
 
 @dataclass(slots=True)
-class FailureLimit:
-    """Slows down who guesses tokens. Used in the event loop."""
+class GuessLimit:
+    """Counts wrong tokens and cookies, by network and of all networks together. Used in one thread.
+
+    It never decides about a right token, so nobody can lock out its owner: that it cannot be guessed is due to its
+    length. Wrong ones beyond the limit are told nothing but to wait.
+    """
 
     clock_s: Callable[[], float] = time.monotonic
-    _failures: OrderedDict[str, list[float]] = field(default_factory=OrderedDict)
+    # times of the newest failures, as many as are allowed
+    _failures: OrderedDict[str, deque[float]] = field(default_factory=OrderedDict)
+    _of_all: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_FAILURES_OF_ALL))
 
-    def wait_s(self, address: str) -> float:
-        """How long this address must wait before another guess, 0 if it may try."""
-        times = self._recent(address)
-        return max(0.0, times[0] + FAILURE_WINDOW_S - self.clock_s()) if len(times) >= MAX_FAILURES else 0.0
-
-    def note(self, address: str) -> None:
-        """A wrong token came from here."""
-        times = [*self._recent(address), self.clock_s()][-MAX_FAILURES:]
-        self._failures[address] = times
-        self._failures.move_to_end(address)
-        while len(self._failures) > MAX_ADDRESSES:
+    def note(self, address: str) -> float:
+        """A wrong one came from here; how long it should wait before another, 0 while it may guess on."""
+        network = network_of(address)
+        failures = self._failures.setdefault(network, deque(maxlen=MAX_FAILURES))
+        self._failures.move_to_end(network)
+        if len(self._failures) > MAX_NETWORKS:
             self._failures.popitem(last=False)
+        wait_s = max(self._wait_s(failures), self._wait_s(self._of_all))
+        if not wait_s:
+            failures.append(self.clock_s())
+            self._of_all.append(self.clock_s())
+        return wait_s
 
-    def _recent(self, address: str) -> list[float]:
-        now_s = self.clock_s()
-        return [time_s for time_s in self._failures.get(address, ()) if now_s - time_s < FAILURE_WINDOW_S]
+    def _wait_s(self, times: deque[float]) -> float:
+        return max(0.0, times[0] + FAILURE_WINDOW_S - self.clock_s()) if len(times) == times.maxlen else 0.0

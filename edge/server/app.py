@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -12,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from edge.addresses.secrets import redacted_value
 from edge.overlay.palette import SAFE
 from edge.server.access import Access
 from edge.server.board import LiveBoard
 from edge.server.guard import Guard
+from edge.server.json_answer import JSON, JsonAnswer, json_bytes
 from edge.server.operate import Operable, OperateRoutes
 from edge.server.push import (
     BOUNDARY,
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
 WEB = Path(__file__).parents[1] / "web"
 SNAPSHOT_TIMEOUT_S = 2.0
 STATS_KEPT_S = 0.5
-MAX_FPS = 240.0
-JSON = "application/json"
+# one picture in 100 s
+MIN_FPS, MAX_FPS = 0.01, 240.0
 
 
 @dataclass(slots=True)
@@ -74,8 +73,7 @@ class Facts:
         now_s = time.monotonic()
         if now_s >= self._until_s:
             self._until_s = now_s + STATS_KEPT_S
-            # numpy numbers and paths must not break the page
-            self._text = json.dumps(redacted_value(self.now()), default=str).encode()
+            self._text = json_bytes(self.now())
         return self._text
 
 
@@ -131,13 +129,13 @@ class _Routes:
 
     async def overview(self, request: Request) -> Response:
         """This list."""
-        return JSONResponse(self._overview)
+        return JsonAnswer(self._overview)
 
     async def openapi(self, request: Request) -> Response:
         """The same as OpenAPI 3.1, for programs."""
         from edge.server.schema import openapi_of
 
-        return JSONResponse(openapi_of(self._overview, self._methods))
+        return JsonAnswer(openapi_of(self._overview, self._methods))
 
     async def mjpeg(self, request: Request) -> Response:
         """Annotated pictures as multipart/x-mixed-replace; ?fps= limits the rate."""
@@ -158,8 +156,7 @@ class _Routes:
         colours = [f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in SAFE]
         cards = [{"name": name, **self._board.info(name)} for name in self._board.streams]
         facts = {"webrtc": self._facts.peers is not None, "revision": self._board.revision}
-        text = json.dumps({"streams": cards, "colours": colours, **facts}, default=str)
-        return Response(text, media_type=JSON)
+        return JsonAnswer({"streams": cards, "colours": colours, **facts})
 
     async def stats(self, request: Request) -> Response:
         """Rates, ages, counts and stage times."""
@@ -224,6 +221,6 @@ def _max_fps(request: Request) -> float:
         fps = float(text)
     except ValueError:
         fps = -1.0
-    if not 0 <= fps <= MAX_FPS:
-        raise HTTPException(400, f"fps: expected a number from 0 (all) to {MAX_FPS:.0f}, found {text!r}")
+    if fps != 0 and not MIN_FPS <= fps <= MAX_FPS:
+        raise HTTPException(400, f"fps: expected 0 (all) or a number from {MIN_FPS:g} to {MAX_FPS:.0f}, found {text!r}")
     return fps

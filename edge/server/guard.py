@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from edge.server.access import Access, FailureLimit, cookie_of
+from edge.addresses.networks import is_loopback
+from edge.server.access import COOKIE, Access, Credentials, cookie_of
+from edge.server.answers import CLOSE, HEADERS, NO_TOKEN, OPEN_PATHS, SECURE_HEADERS
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-COOKIE = "edgeloop"
-OPEN_PATHS = frozenset({"/healthz"})
-HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; img-src 'self' blob: data:; media-src 'self'; style-src 'self'; script-src 'self'; "
-        "connect-src 'self'; manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
-    # other sites can neither read nor embed what this one shows
-    "cross-origin-resource-policy": "same-origin",
-    "cross-origin-opener-policy": "same-origin",
-    "permissions-policy": "camera=(), microphone=(), geolocation=()",
-}
 
 
 class Guard:
@@ -37,17 +22,16 @@ class Guard:
 
     The token comes as ``Authorization: Bearer``, as ``?token=``, or as the cookie that the page gets in exchange for
     ``?token=``. The cookie holds a hash, so the token itself is stored nowhere. What the token allows is left in the
-    request as ``edge.role``.
+    request as ``edge.role``. Who is refused is refused with the connection.
 
     Args:
         app: what is guarded.
-        access: without a token in it, everybody may look who can reach the port.
+        access: without a token in it, everybody on this machine may look.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
-        self._limit = FailureLimit()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +41,7 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                for name, value in {**HEADERS, **(SECURE_HEADERS if scope.get("scheme") == "https" else {})}.items():
                     headers[name] = value
                 headers.setdefault("cache-control", "no-store")
             await send(message)
@@ -67,33 +51,30 @@ class Guard:
 
     def _refuse_or_exchange(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        scope["edge.role"] = "view"
         if self._access.operate is None:
-            if is_own_name(headers.get("host", "")):
-                return None
-            # a page elsewhere can point its own name at this machine and would then count as the same origin
-            return PlainTextResponse("this name is not served without a token; use the address itself\n", 421)
+            scope["edge.role"] = "view"
+            return self._refuse_stranger(headers.get("host", ""), (scope.get("client") or ("",))[0])
         if scope["path"] in OPEN_PATHS:
             return None
-        role = self._access.role_of_cookie(_cookie(headers))
-        given = None
-        token, is_in_address = _token(headers, scope)
-        if token:
-            address = (scope.get("client") or ("",))[0]
-            wait_s = self._limit.wait_s(address)
-            if wait_s:
-                words = f"too many wrong tokens; try again in {wait_s:.0f} s\n"
-                return PlainTextResponse(words, 429, {"retry-after": f"{wait_s:.0f}"})
-            given = self._access.role_of(token)
-            if given is None:
-                self._limit.note(address)
-            role = given or role
+        query = scope["query_string"].decode("latin-1")
+        shown = Credentials.of(headers.get("authorization", ""), query, headers.get("cookie", ""))
+        role = self._access.role_of(shown)
         if role is None:
-            words = "a token is needed: open /?token=… or send Authorization: Bearer …\n"
-            return PlainTextResponse(words, 401, {"www-authenticate": "Bearer"})
-        # addresses end up in histories and logs: a token there may look, but change nothing
-        scope["edge.role"] = "view" if is_in_address else role
-        return _exchange(scope, token) if given and is_in_address and scope["path"] == "/" else None
+            return PlainTextResponse(NO_TOKEN, 401, {"www-authenticate": "Bearer", **CLOSE})
+        scope["edge.role"] = role
+        is_exchange = scope["path"] == "/" and self._access.role_of(Credentials(in_address=shown.in_address))
+        return _exchange(scope, shown.in_address) if is_exchange else None
+
+    def _refuse_stranger(self, host: str, address: str) -> Response | None:
+        """Without a token: who comes from another machine, or by a name that somebody else may point here."""
+        if not self._access.allow_anyone and not is_loopback(address):
+            words = "only this machine is served without a token; set server.token_file\n"
+            return PlainTextResponse(words, 403, CLOSE)
+        if is_own_name(host):
+            return None
+        # a page elsewhere can point its own name at this machine and would then count as the same origin
+        words = "this name is not served without a token; use the address itself\n"
+        return PlainTextResponse(words, 421, CLOSE)
 
 
 def _exchange(scope: Scope, token: str) -> Response:
@@ -104,23 +85,6 @@ def _exchange(scope: Scope, token: str) -> Response:
     is_secure = scope.get("scheme") == "https"
     answer.set_cookie(COOKIE, cookie_of(token), httponly=True, samesite="strict", secure=is_secure, max_age=30 * 86400)
     return answer
-
-
-def _token(headers: Headers, scope: Scope) -> tuple[str, bool]:
-    """The token of a request, empty if there is none, and whether it stands in the address."""
-    scheme, _, bearer = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and bearer.strip():
-        return bearer.strip(), False
-    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    return dict(query).get("token", ""), True
-
-
-def _cookie(headers: Headers) -> str:
-    try:
-        cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-    except CookieError:
-        return ""
-    return "" if cookie is None else cookie.value
 
 
 def is_own_name(host: str) -> bool:

@@ -6,7 +6,10 @@ import asyncio
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge.server.gate import Handed
 
 # how long a connection may be without a whole request
 IDLE_S = 15.0
@@ -79,17 +82,24 @@ class Connections:
 
 def limited_protocol(connections: Connections) -> Any:
     """uvicorn's HTTP protocol class with these limits, for one server."""
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
+    # not the parser that is found: only this one bounds what it keeps of a request that does not end
+    from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    protocol: Any = AutoHTTPProtocol
+    protocol: Any = H11Protocol
 
     class LimitedProtocol(protocol):  # type: ignore[misc]
+        handed: Handed | None = None
+
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             self._file_number = transport.get_extra_info("socket").fileno()
             connections.begun(self._file_number, self)
             self._busy_s = self.loop.time()
             self._check_timer = self.loop.call_later(min(CHECK_S, IDLE_S), self._check)
+            if self.handed is not None:
+                self.client = self.handed.address
+                self.scheme = "https" if self.handed.is_secure else "http"
+                self.data_received(self.handed.first)
 
         def connection_lost(self, exc: Exception | None) -> None:
             connections.ended(self._file_number, self)

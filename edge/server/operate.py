@@ -9,9 +9,10 @@ from typing import Any, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from edge.errors import EdgeError
+from edge.server.json_answer import JsonAnswer
 from edge.server.request_body import read_small
 
 MAX_BODY_BYTES = 64 * 1024
@@ -47,7 +48,7 @@ class OperateRoutes:
 
     async def models(self, request: Request) -> Response:
         """The models that run, and how their last swap went."""
-        return JSONResponse(self._operable.orders.models())
+        return JsonAnswer(self._operable.orders.models())
 
     async def swap(self, request: Request) -> Response:
         """GET: how the swap of this model goes; POST {"path": FILE, "classes": {NEW: OLD}} begins one."""
@@ -59,14 +60,14 @@ class OperateRoutes:
             _refuse_unless(request, self._operable.can_swap, "server.can_swap")
             path, classes = _swap_order(await _body(request))
             _order(lambda: orders.order_swap(name, path, classes))
-            return JSONResponse(orders.swap_state(name), 202)
-        return JSONResponse(orders.swap_state(name))
+            return JsonAnswer(orders.swap_state(name), 202)
+        return JsonAnswer(orders.swap_state(name))
 
     async def reload(self, request: Request) -> Response:
         """POST makes the daemon read its configuration file anew; /api/stats says what came of it."""
         _refuse_unless(request, self._operable.can_reload, "server.can_reload")
         _order(self._operable.orders.order_reload)
-        return JSONResponse({"ordered": "reload"}, 202)
+        return JsonAnswer({"ordered": "reload"}, 202)
 
 
 def _refuse_unless(request: Request, is_allowed: bool, key: str) -> None:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, Response
+
+from edge.server.json_answer import JsonAnswer
 
 if TYPE_CHECKING:
     from edge.recording.index import Recorded
@@ -86,7 +88,7 @@ class RecordingRoutes:
             if entry.end_ns >= start_s * NS_PER_S and entry.start_ns < end_s * NS_PER_S
         ]
         found.sort(key=lambda item: item[:2], reverse=True)
-        return JSONResponse(
+        return JsonAnswer(
             {
                 "streams": {name: _summary(shelf) for name, shelf in shelves.items()},
                 "recordings": [_listed(name, entry) for _, name, entry in found[:MAX_LISTED]],
@@ -107,7 +109,7 @@ class RecordingRoutes:
             name: {entry.file for entry in shelves[name].entries}
             for name in {event.get("stream", "") for event in events} & set(shelves)
         }
-        return JSONResponse([self._linked(event, files) for event in events])
+        return JsonAnswer([self._linked(event, files) for event in events])
 
     async def file(self, request: Request) -> Response:
         """A recorded file as MP4, whole or in ranges; ?download=1 saves it."""

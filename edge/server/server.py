@@ -10,15 +10,20 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import SinkError
 from edge.server.access import Access
 from edge.server.board import LiveBoard
+from edge.server.gate_rules import MAX_HEAD_BYTES
 from edge.server.limits import Connections, Listener, limited_protocol
 
 if TYPE_CHECKING:
+    import uvicorn
+
+    from edge.server.gate import Gate, Handed
     from edge.server.operate import Operable
     from edge.server.recordings import Archive
     from edge.server.webrtc import Peers
@@ -33,6 +38,9 @@ DEAD_PEER_MS = 20_000
 # and while nothing is, because its stream is silent, by asking: after so long, so often, so many times
 KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 MAX_PEERS = 16
+EVERYWHERE = ("0.0.0.0", "::")
+# connections that wait to be accepted: a full queue costs whoever comes next a second
+BACKLOG = 1024
 
 
 class LiveServer:
@@ -123,17 +131,17 @@ class LiveServer:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
         hub = Hub(self._board, self._loop)
-        peers = self._peers()
+        peers = self._peers(listener.getsockname()[0])
         facts = Facts(self._board, self._stats, self._not_ready, peers)
         app = build_app(hub, facts, self._access, self._operable, self._archive)
         cert, key = self._tls or (None, None)
         connections = Connections(self._loop)
-        listener.on_accept = connections.accepted
         config = uvicorn.Config(
             app,
             http=limited_protocol(connections),
             ssl_certfile=cert,
             ssl_keyfile=key,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             # addresses in an access log would carry tokens
             access_log=False,
             log_config=None,
@@ -145,24 +153,51 @@ class LiveServer:
             timeout_graceful_shutdown=STOP_TIMEOUT_S - 1,
         )
         server = uvicorn.Server(config)
-        serving = asyncio.ensure_future(server.serve([listener]))
+        listener.on_accept = connections.accepted
+        # with a token the gate listens instead
+        serving = asyncio.ensure_future(server.serve([] if self._access.operate else [listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.002)
+        gate = self._gate(listener, server, connections) if self._access.operate else None
         self._started.set()
         await asyncio.wait((serving, asyncio.ensure_future(self._stopping.wait())), return_when="FIRST_COMPLETED")
+        if gate is not None:
+            gate.stop()
         hub.close()
         if peers is not None:
             await peers.close()
         server.should_exit = True
         await serving
 
-    def _peers(self) -> Peers | None:
-        """Those who watch over WebRTC, where that is wanted and aiortc is installed."""
+    def _gate(self, listener: Listener, server: uvicorn.Server, connections: Connections) -> Gate:
+        """The process that lets only those through who have a token."""
+        from edge.server.gate import Gate
+
+        def take(handed: Handed) -> None:
+            protocol = make(config=server.config, server_state=server.server_state, app_state=server.lifespan.state)
+            protocol.handed = handed
+            connections.accepted(handed.socket)
+            tasks.add(task := loop.create_task(_connect(protocol, handed.socket)))
+            task.add_done_callback(tasks.discard)
+
+        make: Any = server.config.http_protocol_class
+        loop = asyncio.get_running_loop()
+        tasks: set[asyncio.Task[None]] = set()
+        return Gate(listener, self._access, self._tls, take)
+
+    def _peers(self, address: str) -> Peers | None:
+        """Those who watch over WebRTC at the listener's address, where that is wanted and aiortc is installed."""
         if self._max_peers == 0 or importlib.util.find_spec("aiortc") is None:
             return None
         from edge.server.webrtc import Peers
 
-        return Peers(self._board, self._max_peers)
+        return Peers(self._board, self._max_peers, None if address in EVERYWHERE else address)
+
+
+async def _connect(protocol: asyncio.Protocol, connection: socket.socket) -> None:
+    # the client may have gone already
+    with suppress(OSError):
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: protocol, connection)
 
 
 def _listen(host: str, port: int) -> Listener:
@@ -179,7 +214,7 @@ def _listen(host: str, port: int) -> Listener:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, DEAD_PEER_MS)
         listener.bind((host, port))
-        listener.listen(128)
+        listener.listen(BACKLOG)
     except OSError as error:
         listener.close()
         raise SinkError(_sentence(host, port, error)) from None

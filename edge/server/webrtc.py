@@ -57,15 +57,17 @@ class Peers:
     Args:
         board: what they watch.
         max_peers: the most of them at once.
+        host: the only address of this machine at which they are served; None: all but loopback.
 
     Attributes:
         counters: ``answered``, ``refused``, ``connected``, ``timed_out`` (never connected), ``vanished`` (went without
             a word), ``encoded`` (pictures, once per stream), ``missed`` (packets that a late viewer lost).
     """
 
-    def __init__(self, board: LiveBoard, max_peers: int) -> None:
+    def __init__(self, board: LiveBoard, max_peers: int, host: str | None = None) -> None:
         self._board = board
         self._max_peers = max_peers
+        self._host = host
         self._loop = asyncio.get_running_loop()
         self._peers: dict[str, _Peer] = {}
         self._channels: dict[str, _Channel] = {}
@@ -150,7 +152,7 @@ class Peers:
         peer.track = PacketTrack(ask_key)
         peer.connection = connection_with(peer.track, ask_key)
         peer.connection.on("connectionstatechange", lambda: self._changed(peer))
-        answer = await answer_to(peer.connection, offer)
+        answer = await answer_to(peer.connection, offer, self._host)
         if peer.id not in self._peers:
             await peer.connection.close()
             raise SinkError("the server is closing")

@@ -1,7 +1,7 @@
 // The page's frame: loads the streams, keeps the connection, shows the grid or one camera, light or dark.
 
 import { CameraView } from "./camera.js";
-import { el, say } from "./dom.js";
+import { decoded, el, say } from "./dom.js";
 import { Feed, Polling } from "./feed.js";
 import { GridView } from "./grid.js";
 import { RecordingsView } from "./recordings.js";
@@ -49,7 +49,7 @@ class App {
   }
 
   route() {
-    const name = decodeURIComponent(location.hash.match(/^#\/camera\/(.+)$/)?.[1] || "");
+    const name = decoded(location.hash.match(/^#\/camera\/(.+)$/)?.[1] || "");
     const stream = this.store.streams.get(name);
     const isPast = location.hash.startsWith("#/recordings");
     this.view?.close();

@@ -28,6 +28,15 @@ export function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** The text of a part of an address; one that is cut or mistyped is no text, and names nothing. */
+export function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return "";
+  }
+}
+
 export function number(value, digits = 0) {
   return Number.isFinite(value) ? value.toFixed(digits) : "–";
 }

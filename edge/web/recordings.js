@@ -1,7 +1,7 @@
 // The view of what was recorded: a day's files of one camera on a line of time, the player, and the events beside it.
 
 import { dayAfter, dayOf, endOf, hourOf, lengthOf, midnight, twoDigits } from "./days.js";
-import { clock, el, number, say, svg, words } from "./dom.js";
+import { clock, decoded, el, number, say, svg, words } from "./dom.js";
 
 const REFRESH_MS = 15000;
 const MAX_EVENTS = 100;
@@ -37,8 +37,10 @@ export class RecordingsView {
   constructor(store, source, hash) {
     this.store = store;
     const [, stream, query] = hash.match(/^#\/recordings(?:\/([^?]*))?(?:\?(.*))?$/) || [];
-    this.stream = decodeURIComponent(stream || "");
-    this.at = Number(new URLSearchParams(query || "").get("t")) || null;
+    this.stream = decoded(stream || "");
+    const at = Number(new URLSearchParams(query || "").get("t"));
+    // what no Date can hold, nobody has recorded
+    this.at = at > 0 && at < 1e11 ? at : null;
     this.day = dayOf(this.at ? new Date(this.at * 1000) : new Date());
     this.isDayChosen = this.at !== null;
     this.files = [];

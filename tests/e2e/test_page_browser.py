@@ -106,6 +106,17 @@ def test_the_pictures_move_and_their_numbers_rise(browser: Any) -> None:
         assert running.board.counts()["door"]["viewers"] == 1
 
 
+@pytest.mark.parametrize(
+    "place", ["#/camera/%E0%A4%A", "#/camera/%", "#/recordings/%E0%A4%A?t=1e999", "#/recordings?t=-1"]
+)
+def test_a_mistyped_address_leads_nowhere_and_breaks_nothing(place: str, browser: Any) -> None:
+    with show("door") as running, running.play():
+        browser.get(f"{running.url}/{place}")
+        wait_until(lambda: text_of(browser, "main") != "")
+        browser.execute_script("location.hash = '#/'")
+        wait_for_number(browser, 0)
+
+
 def test_a_picture_is_on_screen_soon_after_it_was_taken(browser: Any) -> None:
     with show("door", size=(1280, 720)) as running, running.play():
         browser.get(f"{running.url}/?picture=jpeg#/camera/door")

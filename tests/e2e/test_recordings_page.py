@@ -269,6 +269,13 @@ def test_a_day_ends_at_the_next_midnight_when_the_clocks_change(
         server.stop()
 
 
+@pytest.mark.parametrize("place", ["/%E0%A4%A?t=1e999", "/door?t=-1e300", "?t=x"])
+def test_a_mistyped_time_or_name_shows_today(place: str, browser: Any, url: str) -> None:  # noqa: F811
+    browser.get(f"{url}/#/recordings{place}")
+    wait_until(lambda: "Recordings" in browser.title)
+    assert browser.execute_script("return document.querySelector('.recordings') !== null")
+
+
 def test_the_page_follows_streams_that_come_and_go(browser: Any, archive: Archive) -> None:  # noqa: F811
     server, address, board = served(archive)
     try:

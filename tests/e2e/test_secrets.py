@@ -21,7 +21,7 @@ from tiny_models import tiny_model
 # characters that every encoding changes, and a middle that none does
 CANARY = "Cq7/canary0x7f@:#?%"
 CORE = "canary0x7f"
-NETWORK = ("password", "user", "raw", "query", "pwd", "token", "fragment", "srt", "rtmp")
+NETWORK = ("password", "user", "raw", "query", "pwd", "token", "fragment", "srt", "rtmp", "blank", "odd")
 
 
 def forms_of(secret: str) -> set[str]:
@@ -84,6 +84,8 @@ def addresses(port: int) -> dict[str, str]:
         "fragment": f"http://{host}/a#token={secret}",
         "srt": f"srt://{host}?passphrase={secret}&streamid={secret}",
         "rtmp": f"rtmp://admin:{secret}@{host}/app/live",
+        "blank": f"http://admin:two {CORE}@{host}/live",
+        "odd": f'http://{host}/live?password=a <b>" {CORE}&x=1',
         "gst": f"gst:rtspsrc location=rtsp://u:{secret}@{host}/1 user-pw={CORE} ! appsink",
     }
 
@@ -186,7 +188,7 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
 @pytest.mark.parametrize("form", ["", "--json"])
 def test_check_tells_no_secret(tmp_path: Path, model: Path, form: str) -> None:
     path = tmp_path / "edge.toml"
-    names = ("password", "token") if form else ("raw", "gst")
+    names = ("password", "token") if form else ("raw", "gst", "blank", "odd")
     path.write_text(config_of(model, streams_of(tmp_path, 1, names=names), with_tokens(tmp_path)))
     arguments = ["--debug", "check", *([form] if form else [])]
     done = subprocess.run([*COMMAND, *arguments, str(path)], capture_output=True, text=True, timeout=120, check=False)
@@ -195,7 +197,7 @@ def test_check_tells_no_secret(tmp_path: Path, model: Path, form: str) -> None:
     assert leaks(done.stdout + done.stderr) == []
 
 
-@pytest.mark.parametrize("slot", ["raw", "gst"])
+@pytest.mark.parametrize("slot", ["raw", "gst", "blank", "odd"])
 def test_probe_tells_no_secret(slot: str) -> None:
     uri = addresses(1)[slot]
     done = subprocess.run([*COMMAND, "--debug", "probe", uri], capture_output=True, text=True, timeout=60, check=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import socket
 import subprocess
@@ -11,11 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 from e2e.live_show import Show, mjpeg_pictures, show, wait_until
 
+from edge.addresses.secrets import register
 from edge.errors import SinkError
 from edge.server.board import LiveBoard
+from edge.server.json_answer import json_bytes
 from edge.server.server import LiveServer
 
 TOKEN = "a-canary-token-7f3a"
@@ -128,7 +133,9 @@ def test_the_page_is_complete_and_loads_nothing_from_elsewhere(door: Show) -> No
     [
         ("/stream/nobody.mjpeg", 404, "there is no stream 'nobody'; known: door"),
         ("/api/feed?streams=door,nobody", 404, "there is no stream 'nobody'"),
-        ("/stream/door.mjpeg?fps=abc", 400, "fps: expected a number from 0 (all) to 240, found 'abc'"),
+        ("/stream/door.mjpeg?fps=abc", 400, "fps: expected 0 (all) or a number from 0.01 to 240, found 'abc'"),
+        ("/stream/door.mjpeg?fps=1e-300", 400, "found '1e-300'"),
+        ("/api/feed?fps=1e-300", 400, "found '1e-300'"),
         ("/stream/door.mjpeg?fps=-1", 400, "found '-1'"),
         ("/stream/door.mjpeg?fps=nan", 400, "found 'nan'"),
         ("/../../etc/passwd", 404, ""),
@@ -146,6 +153,20 @@ def test_nothing_can_be_written(door: Show) -> None:
         for route in ROUTES:
             for method in ("POST", "PUT", "DELETE", "PATCH"):
                 assert client.request(method, route).status_code == 405
+
+
+def test_what_is_no_number_is_null_in_every_answer(door: Show) -> None:
+    odd = {"accuracy": {"fp32": {"map": math.nan, "ap": [math.inf, -math.inf, 0.5]}}, "size": np.float32(0.5)}
+    door.board.add_stream("door", {"model": odd})
+    model = json.loads(httpx.get(f"{door.url}/api/streams").text, parse_constant=pytest.fail)["streams"][0]["model"]
+    assert model["accuracy"]["fp32"] == {"map": None, "ap": [None, None, 0.5]}
+    assert json_bytes({"a": (math.nan, "x")}) == b'{"a": [null, "x"]}'
+
+
+def test_the_cards_of_streams_hold_no_secret(door: Show) -> None:
+    register("two canary words")
+    door.board.add_stream("door", {"source": "http://admin:two canary words@cam/1"})
+    assert "canary" not in httpx.get(f"{door.url}/api/streams").text
 
 
 def test_metrics_are_prometheus_text(door: Show) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -231,6 +232,15 @@ def test_a_viewer_without_h264_is_told_so(door: Show) -> None:
         offer = asyncio.run_coroutine_threadsafe(client.offer(), client._loop).result(30)
         answer = httpx.post(f"{door.url}/stream/door/whep", content=offer.replace("H264", "H269"), headers=SDP)
     assert (answer.status_code, answer.text) == (400, "the offer has no H.264 video; nothing else is sent")
+
+
+def test_a_server_of_this_machine_alone_opens_no_port_to_others(door: Show) -> None:
+    import asyncio
+
+    with closing(viewer(door)) as client:
+        offer = asyncio.run_coroutine_threadsafe(client.offer(), client._loop).result(30)
+        answer = httpx.post(f"{door.url}/stream/door/whep", content=offer, headers=SDP).text
+    assert set(re.findall(r"a=candidate:\S+ 1 udp \d+ (\S+) ", answer)) == {"127.0.0.1"}
 
 
 def test_an_unknown_stream_is_404(door: Show) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -106,6 +107,23 @@ def test_registering_an_address_registers_what_is_secret_in_it(uri: str) -> None
 )
 def test_passwords_that_break_the_rules_of_addresses_are_masked_too(uri: str) -> None:
     assert "ss" not in masked(uri).replace("password", "").replace("rtspsrc", "")
+
+
+def test_an_address_in_the_wrong_place_of_a_configuration_is_masked() -> None:
+    stream = {"name": "door", "source": "0", "isolation": "http://admin:two canary0x7f words@cam/1"}
+    with pytest.raises(ConfigError, match=r"isolation = .*: input should be") as found:
+        parse_config({"model": {"path": "m.onnx"}, "streams": [stream]}, where="x")
+    assert "canary0x7f" not in str(found.value)
+
+
+@pytest.mark.parametrize("library", ["aioice.ice", "aiortc.rtcpeerconnection", "uvicorn.error"])
+def test_libraries_do_not_log_every_viewer(library: str) -> None:
+    code = (
+        "import logging; from edge.daemon import logs; logs.set_up(logging.INFO)\n"
+        f"logging.getLogger({library!r}).info('Connection(0) Check CandidatePair(10.0.0.9)')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout + done.stderr == ""
 
 
 def test_exceptions_are_cleaned_with_their_causes(lines: io.StringIO) -> None:

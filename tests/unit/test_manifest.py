@@ -41,6 +41,10 @@ def test_somebody_elses_card_is_no_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
+        (
+            {"accuracy": {"fp32": {"map": float("nan")}}},
+            "accuracy.fp32.map: input should be a finite number, found nan",
+        ),
         ({"schema": 2}, "expected a manifest with schema 1, found 2"),
         ({"head": "yolo99"}, "head: input should be 'edgenet'"),
         ({"colour": "bgr"}, "colour: extra inputs are not permitted"),

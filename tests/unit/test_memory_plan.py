@@ -13,7 +13,7 @@ from edge.config.load import parse_config
 from edge.config.schema import Config
 from edge.errors import ConfigError
 from edge.models.manifest import Manifest
-from edge.pipeline.memory_plan import LARGEST_PX, MemoryPlan, is_isolated, plan_memory, size_of
+from edge.pipeline.memory_plan import GATE_MB, LARGEST_PX, MemoryPlan, is_isolated, plan_memory, size_of
 from edge.pipeline.pipeline import Pipeline
 from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS, RingLimit, RingReader
 
@@ -104,6 +104,13 @@ def test_pictures_of_events_and_viewers_are_in_the_plan(tmp_path: Path) -> None:
     base = plan(config(tmp_path, camera)).total_mb
     assert plan(config(tmp_path, camera, events=events)).total_mb == pytest.approx(base + 8 * FRAME_MB)
     assert plan(config(tmp_path, camera, server={"enabled": True})).total_mb > base + ENCODER
+
+
+def test_the_process_that_looks_for_tokens_is_in_the_plan(tmp_path: Path) -> None:
+    server = {"enabled": True, "token_file": "token"}
+    with_gate = plan(config(tmp_path, {"source": "rtsp://h/x"}, server=server)).total_mb
+    without = plan(config(tmp_path, {"source": "rtsp://h/x"}, server={"enabled": True})).total_mb
+    assert with_gate - without == pytest.approx(GATE_MB)
 
 
 def test_a_configuration_over_its_budget_is_refused_before_it_runs(tmp_path: Path) -> None:

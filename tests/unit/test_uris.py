@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import html
+import json
+import re
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from edge.addresses.uris import is_live, kind_of, masked, short_name, without_keys
+from edge.addresses.secrets import Redactor, secrets_in
+from edge.addresses.uris import NETWORK_SCHEMES, host_of, is_live, kind_of, masked, masked_in, short_name, without_keys
 
 SECRET = "hunter2canary"
 
@@ -41,6 +45,58 @@ def test_no_password_survives_masking_or_naming(password: str) -> None:
     assert quote(password, safe="") not in short_name(uri)
 
 
+# a password of four letters and more in which some character stands, and a host and path that hold none of it
+CORE = "hunter2canary"
+ODD = st.text(st.characters(exclude_categories=("Cs",)), max_size=4)
+PASSWORDS = st.tuples(ODD, ODD).map(lambda ends: f"{ends[0]}{CORE}{ends[1]}")
+SLOTS = [
+    "{scheme}://admin:{password}@cam.example/live",
+    "{scheme}://ad min@site:{password}@cam.example:554/live?x=1",
+    "{scheme}://:{password}@[fe80::1]:554/live",
+    "{scheme}://{password}@cam.example/live",
+    "{scheme}://cam.example/live?password={password}",
+    "{scheme}://cam.example/live?user=x&pwd={password}&channel=1",
+    "{scheme}://cam.example/user=x_password={password}_channel=1.sdp",
+    "rtmp:{scheme}://admin:{password}@cam.example/live",
+]
+
+
+def every_form(uri: str) -> list[str]:
+    """Texts in which an address is printed."""
+    texts = [uri, repr(uri), json.dumps(uri), json.dumps(uri, ensure_ascii=False), html.escape(uri), repr(uri.encode())]
+    texts += [f"cannot open {text}: 401, see \"the 'manual'\"" for text in texts]
+    return [*texts, repr(f"\"the 'manual'\" of {uri}"), quote(uri, safe="")]
+
+
+@given(PASSWORDS, st.sampled_from(SLOTS), st.sampled_from(NETWORK_SCHEMES))
+@example("two words hunter2canary", SLOTS[0], "http")
+@example("12 hunter2canary", SLOTS[0], "rtsp")
+@example("a\"b hunter2canary'<c>", SLOTS[4], "rtsp")
+@example("1/hunter2canary x", SLOTS[0], "rtsp")
+@example("a&hunter2canary", SLOTS[4], "rtsp")
+@example("a#hunter2canary", SLOTS[5], "rtsp")
+def test_a_password_of_any_characters_is_masked_in_every_slot(password: str, slot: str, scheme: str) -> None:
+    # what ends a slot by its own rules is no part of the password there
+    if "password=" in slot or "pwd=" in slot:
+        after = slot.partition("{password}")[2].partition("&")[0]
+        assume(not re.search(r"&[^&]*=", password + after))
+    elif "@" not in slot.partition("{password}")[0] and ":{password}" not in slot:
+        assume(not re.search(r"[/?#]", password))
+    uri = slot.format(scheme=scheme, password=password)
+    assert CORE not in masked(uri)
+    redactor = Redactor()
+    for value in secrets_in(uri):
+        redactor.register(value)
+    for text in every_form(uri):
+        assert CORE not in redactor(text), text
+
+
+@pytest.mark.parametrize("password", ["two words", "a\tb", 'a"b', "x<y", "1 2"])
+def test_a_password_of_any_characters_leaves_the_host_readable(password: str) -> None:
+    assert masked(f"rtsp://admin:{password}@cam:554/live") == "rtsp://***@cam:554/live"
+    assert host_of(f"rtsp://admin:{password}@cam:554/live") == "cam"
+
+
 @pytest.mark.parametrize(
     ("uri", "shown"),
     [
@@ -62,7 +118,7 @@ def test_what_is_no_secret_stays_readable() -> None:
     assert masked("rtsp://cam:554/stream?channel=2") == "rtsp://cam:554/stream?channel=2"
     assert masked("rtsp://10.0.0.5:554/live@2") == "rtsp://10.0.0.5:554/live@2"
     assert masked("http://localhost:80/a@b") == "http://localhost:80/a@b"
-    assert masked("http://cam:80/a, then me@here") == "http://cam:80/a, then me@here"
+    assert masked_in("http://cam:80/a, then me@here") == "http://cam:80/a, then me@here"
     assert masked("https://tv.example/@news/live") == "https://tv.example/@news/live"
     assert masked("videos/door.mp4") == "videos/door.mp4"
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.errors import ConfigError, SinkError, UsageError
 from edge.server.board import LiveBoard
@@ -21,7 +24,7 @@ from edge.video.webrtc.video import VideoFeed
 
 aiortc = pytest.importorskip("aiortc", reason="needs aiortc; run: pip install aiortc")
 from edge.sinks.whip import endpoint_of
-from edge.video.webrtc.track import CAPACITY, PacketTrack, offer_of
+from edge.video.webrtc.track import CAPACITY, PacketTrack, accept_answer, offer_of
 
 VIDEO = "v=0\r\nm=video 9 UDP/TLS/RTP/SAVPF 96\r\n"
 HOST = "a=candidate:1 1 udp 2113937151 9bb06f93.local 54025 typ host generation 0 network-cost 999"
@@ -71,6 +74,38 @@ def test_an_offer_cannot_make_the_device_send_to_many() -> None:
 def test_a_wrong_offer_is_one_sentence(sdp: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         checked_offer(sdp, "10.0.0.9")
+
+
+# what Python's splitlines ends a line at, besides CR and LF
+@pytest.mark.parametrize("end", ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029", "\0", "\t"])
+@pytest.mark.parametrize("smuggled", ["m=application 9 UDP/DTLS/SCTP webrtc-datachannel", "m=video 9 x", HOST])
+def test_what_one_reader_takes_for_one_line_and_another_for_two_is_refused(end: str, smuggled: str) -> None:
+    sdp = f"{VIDEO}a=x{end}{smuggled}\r\n{HOST}\r\n"
+    with pytest.raises(UsageError, match=rf"the character U\+{ord(end):04X}, which has no place"):
+        checked_offer(sdp, "10.0.0.9")
+
+
+@given(st.text(max_size=60), st.text(max_size=10))
+def test_every_reader_sees_the_same_media_in_a_checked_offer(noise: str, end: str) -> None:
+    try:
+        checked = checked_offer(f"{VIDEO}a=x{end}m=video{noise}\r\n{HOST}\r\n", "10.0.0.9")
+    except UsageError:
+        return
+    for lines in (checked.splitlines(), checked.split("\n"), re.split(r"[\r\n]+", checked)):
+        assert [line[:7] for line in lines if line.startswith("m=")] == ["m=video"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ("", "expected one video in the receiver's SDP answer, found none"),
+        (VIDEO + "m=application 9 x\r\n", "found video, application"),
+        (VIDEO + "a=x\x0cm=application 9 x\r\n", r"U\+000C, which has no place"),
+    ],
+)
+def test_a_receiver_answers_with_one_video(answer: str, message: str) -> None:
+    with pytest.raises(SinkError, match=message):
+        asyncio.run(accept_answer(None, answer))
 
 
 # a receiver's slot

@@ -26,14 +26,15 @@ def checked_offer(sdp: str, asked_from: str) -> str:
         asked_from: address of the client.
 
     Raises:
-        UsageError: it is not an offer to receive one video, or holds no candidate.
+        UsageError: it is not an offer to receive one video, holds no candidate, or a character that has no place in it.
     """
-    kinds = re.findall(r"(?m)^m=(\w+) ", sdp)
+    given = lines_of(sdp)
+    kinds = media_of(given)
     if kinds.count("video") != 1 or set(kinds) - {"video", "audio"} or len(kinds) > 2:
-        raise UsageError(f"expected an SDP offer with one video, found {', '.join(kinds[:8]) or 'no media'}")
+        raise UsageError(f"expected an SDP offer with one video, found {', '.join(kinds[:8])[:80] or 'no media'}")
     lines: list[str] = []
     num_candidates = 0
-    for line in sdp.splitlines():
+    for line in given:
         if not line.lower().startswith("a=candidate:"):
             lines.append(line)
             continue
@@ -46,6 +47,28 @@ def checked_offer(sdp: str, asked_from: str) -> str:
             "the offer holds no UDP candidate; send it when iceGatheringState is complete (trickle ICE is not spoken)"
         )
     return "\r\n".join(lines) + "\r\n"
+
+
+def lines_of(sdp: str) -> list[str]:
+    """The lines of an SDP text, whichever way it is split.
+
+    RFC 8866 ends lines with CRLF and lets LF pass. Python's ``splitlines``, with which aiortc reads, ends them also at
+    a form feed, at U+2028 and others: what is one line for one reader and several for another is refused.
+
+    Raises:
+        UsageError: there is a control character or such a line end.
+    """
+    lines = sdp.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    for line in lines:
+        if not line.isprintable():
+            odd = next(letter for letter in line if not letter.isprintable())
+            raise UsageError(f"the SDP text holds the character U+{ord(odd):04X}, which has no place in it")
+    return lines
+
+
+def media_of(lines: list[str]) -> list[str]:
+    """The kinds of media that the lines of an SDP text name, such as video."""
+    return [line[2:].partition(" ")[0] for line in lines if line[:2].lower() == "m="]
 
 
 def _reachable(line: str, asked_from: str) -> str | None:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import av
@@ -18,6 +19,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from edge.errors import SinkError, UsageError
 from edge.video.encoder import TIME_BASE, Packet
+from edge.video.webrtc.offer import lines_of, media_of
 
 # at 25 pictures a second a third of a second; what is later than that is not live
 CAPACITY = 8
@@ -104,8 +106,13 @@ def connection_with(track: PacketTrack, ask_key: Callable[[], None]) -> Any:
     return connection
 
 
-async def answer_to(connection: Any, offer: str) -> str:
+async def answer_to(connection: Any, offer: str, host: str | None = None) -> str:
     """The SDP answer of a connection, with all its candidates.
+
+    Args:
+        connection: from ``connection_with``.
+        offer: of the viewer, checked.
+        host: the only address of this machine that it may be reached at; None: all but loopback.
 
     Raises:
         UsageError: the offer cannot be answered.
@@ -113,6 +120,8 @@ async def answer_to(connection: Any, offer: str) -> str:
     """
     try:
         await connection.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        if host is not None:
+            _listen_only_at(connection, host)
         await connection.setLocalDescription(await connection.createAnswer())
     except OperationError:
         raise UsageError("the offer has no H.264 video; nothing else is sent") from None
@@ -121,6 +130,17 @@ async def answer_to(connection: Any, offer: str) -> str:
     except BROKEN_SDP as error:
         raise UsageError(f"the SDP offer cannot be read ({type(error).__name__})") from None
     return str(connection.localDescription.sdp)
+
+
+def _listen_only_at(connection: Any, host: str) -> None:
+    """aiortc opens a port at every address of the machine; it has no setting for it."""
+    for transceiver in connection.getTransceivers():
+        ice = transceiver.sender.transport.transport.iceGatherer._connection
+        ice.get_component_candidates = partial(_candidates_at, type(ice).get_component_candidates, ice, host)
+
+
+async def _candidates_at(gather: Any, ice: Any, host: str, component: int, addresses: list[str]) -> Any:
+    return await gather(ice, component=component, addresses=[host])
 
 
 async def offer_of(connection: Any) -> str:
@@ -133,7 +153,13 @@ async def offer_of(connection: Any) -> str:
 
 
 async def accept_answer(connection: Any, answer: str) -> None:
-    """Take the receiver's SDP answer. Raises: SinkError: it is none, or without H.264."""
+    """Take the receiver's SDP answer to one video. Raises: SinkError: it is none, or without H.264."""
+    try:
+        kinds = media_of(lines_of(answer))
+    except UsageError as error:
+        raise SinkError(f"the receiver's answer: {error}") from None
+    if kinds != ["video"]:
+        raise SinkError(f"expected one video in the receiver's SDP answer, found {', '.join(kinds[:8])[:80] or 'none'}")
     try:
         await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
     except OperationError:

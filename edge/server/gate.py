@@ -1,0 +1,125 @@
+"""The server's side of the gate: its process, begun anew if it ends, and the connections that it lets in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.server.access import Access
+from edge.server.gate_process import BEAT_S, MAX_MESSAGE_BYTES
+
+log = logging.getLogger(__name__)
+RESTART_S = 0.5
+STOP_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A connection that was let through.
+
+    Attributes:
+        socket: to the client, or to the gate that deciphers.
+        address: host and port of the client.
+        is_secure: whether the client speaks HTTPS.
+        first: the bytes that were read already.
+    """
+
+    socket: socket.socket
+    address: tuple[str, int]
+    is_secure: bool
+    first: bytes
+
+
+class Gate:
+    """The process before one listening socket. Used in the server's event loop.
+
+    Args:
+        listener: stays open here as well, so that no connection is lost while a new process starts.
+        access: at least one token.
+        tls: certificate and key.
+        take: called with every connection that shows a right token.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        access: Access,
+        tls: tuple[Path, Path] | None,
+        take: Callable[[Handed], None],
+    ) -> None:
+        self._listener = listener
+        cert, key = tls or ("", "")
+        facts = {"operate": access.operate, "view": access.view, "cert": str(cert), "key": str(key)}
+        self._setup = json.dumps(facts).encode()
+        self._take = take
+        self._loop = asyncio.get_running_loop()
+        self._start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def _start(self) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edge.server.gate_process", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+        self._control.setblocking(False)
+        # the tokens go this way because others can read command lines and environments
+        socket.send_fds(self._control, [self._setup], [self._listener.fileno()])
+        self._loop.add_reader(self._control, self._receive)
+        self._beat()
+
+    def stop(self) -> None:
+        """End the process, and the connections that it deciphers; waits for it. May be called twice."""
+        self._disconnect()
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _disconnect(self) -> None:
+        self._timer.cancel()
+        self._loop.remove_reader(self._control)
+        self._control.close()
+
+    def _beat(self) -> None:
+        # where the gate is too busy to take it there is one already
+        with suppress(OSError):
+            self._control.send(b".")
+        self._timer = self._loop.call_later(BEAT_S, self._beat)
+
+    def _receive(self) -> None:
+        try:
+            data, files, _, _ = socket.recv_fds(self._control, MAX_MESSAGE_BYTES, 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            data, files = b"", []
+        if not data:
+            log.warning("live server: its gate ended; it is started anew")
+            self._disconnect()
+            self._process.kill()
+            self._process.wait()
+            self._timer = self._loop.call_later(RESTART_S, self._start)
+            return
+        facts, _, first = data.partition(b"\n")
+        for number in files:
+            given = json.loads(facts)
+            connection = socket.socket(fileno=number)
+            connection.setblocking(False)
+            self._take(Handed(connection, tuple(given["address"]), given["is_secure"], first))
