@@ -30,8 +30,8 @@ _cores: list[Any] = []
 def the_core() -> Any:
     """The ``Core`` of this process: made once, and never dropped.
 
-    Its CPU plugin gives the thread that makes it a signal stack of its own and frees it when it is dropped, in whichever
-    thread that is: the next signal to the first thread then ends the process, or is written over somebody else's
+    Its CPU plugin gives the thread that makes it a signal stack of its own and frees that when it is dropped, in
+    whichever thread that is: the next signal to the first thread then ends the process, or is written over other
     memory. So it is made by a thread that ends at once, and stays.
     """
     with _core_lock:

@@ -12,7 +12,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -27,6 +26,7 @@ from edge.metrics.counters import Counters
 from edge.sinks.restream_child import LENGTH, PACKET
 from edge.threads.backoff import Backoff
 from edge.threads.drop_queue import DropQueue
+from edge.threads.python_process import child_environment, python_command
 from edge.threads.worker import Worker
 from edge.video.encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
 
@@ -97,11 +97,11 @@ class _Push:
         self._channel = ours
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge.sinks.restream_child", str(theirs.fileno()), str(os.getpid())],
+                python_command("edge.sinks.restream_child", str(theirs.fileno()), str(os.getpid())),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env=child_environment(),
             )
         self._channel.settimeout(patience.stall_s)
         order = {

@@ -1,4 +1,4 @@
-"""A signal that comes after an engine was closed is handled: no library leaves a thread with a signal stack that is gone.
+"""A signal that comes after an engine was closed is handled: no thread is left with a freed signal stack.
 
 Each case runs in a process of its own, for the kernel ends one whose signal stack is unmapped without a word.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from edge.engines.ahead import AheadEngine
 from edge.engines.openvino import OpenVinoEngine
-from edge.manifest import InputSpec
+from edge.models.manifest import InputSpec
 
 class Stack(ctypes.Structure):
     _fields_ = [("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
@@ -32,8 +32,8 @@ def thread_state():
     c, now = ctypes.CDLL(None), Stack()
     c.setlocale.restype = ctypes.c_char_p
     assert c.sigaltstack(None, ctypes.byref(now)) == 0
-    stack = now.pointer, now.flags, now.size
-    return stack, signal.pthread_sigmask(0, []), ctypes.CDLL("libm.so.6").fegetround(), os.sched_getaffinity(0), c.setlocale(6, None)
+    stack, rounding = (now.pointer, now.flags, now.size), ctypes.CDLL("libm.so.6").fegetround()
+    return stack, rounding, signal.pthread_sigmask(0, []), os.sched_getaffinity(0), c.setlocale(6, None)
 
 def opened():
     engine = OpenVinoEngine(Path(sys.argv[1]), threads=1)

@@ -10,7 +10,8 @@ import os
 import signal
 import socket
 import subprocess
-import sys
+
+from edge.threads.python_process import child_environment, python_command
 
 # between two looks at whether the pipeline stops
 POLL_S = 0.1
@@ -31,13 +32,13 @@ class ChildProcess:
         self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge.sources.isolation.child", str(theirs.fileno()), str(os.getpid())],
+                python_command("edge.sources.isolation.child", str(theirs.fileno()), str(os.getpid())),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 # FFmpeg prints addresses with their passwords
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env=child_environment({"OMP_NUM_THREADS": "1"}),
             )
         self.channel.settimeout(POLL_S)
 
