@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 READ_CHUNK_BYTES = 1 << 20
 
@@ -44,6 +46,18 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(READ_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON that somebody else may have written.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def cache_folder() -> Path:

@@ -106,6 +106,10 @@ def _check_memory(loaded: Config, manifests: Mapping[str, Manifest]) -> dict[str
         return {**row, "result": "failed", "detail": str(error)}
     parts = sorted(plan.by_owner().items(), key=lambda part: -part[1])
     named = ", ".join(f"{owner} {mb:.0f}" for owner, mb in parts)
+    if loaded.memory_budget_mb is None:
+        named += (
+            "; for pictures of up to 1920x1080: without memory_budget_mb larger ones, up to 7680x4320, come as they are"
+        )
     return {**row, "result": "ok", "detail": f"{plan.total_mb:.0f} MB at most: {named}"}
 
 
@@ -129,9 +133,10 @@ def _open(stream: StreamConfig, loaded: Config) -> CameraSource:
 
 def _print(rows: list[dict[str, str]]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("", "name", "what", "result", "detail", box=None, pad_edge=False)
     for row in rows:
         colour = "green" if row["result"] == "ok" else "red"
-        table.add_row(row["kind"], row["name"], row["what"], f"[{colour}]{row['result']}[/{colour}]", row["detail"])
+        table.add_row(row["kind"], row["name"], row["what"], Text(row["result"], colour), row["detail"])
     out.print(table)

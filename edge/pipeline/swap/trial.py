@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.errors import EngineError, ModelError
+from edge.files import parse_json
 from edge.model import Model, open_model
 from edge.models.checks import check_outputs, check_sane
 from edge.pipeline.inference import FAULTS
@@ -97,7 +98,7 @@ def _verdict(text: str, code: int, name: str) -> str:
         return f"{name}: the trial process was ended by {signal.Signals(-code).name}; the model crashes its engine"
     lines = text.strip().splitlines()
     try:
-        verdict = json.loads(lines[-1])["error"] if lines else None
+        verdict = parse_json(lines[-1])["error"] if lines else None
     except (ValueError, KeyError, TypeError):
         verdict = None
     if verdict is None:

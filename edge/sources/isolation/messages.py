@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from edge.addresses.printable import printable
 from edge.errors import SourceError
 from edge.metrics.stages import DropCause
 from edge.sources.health import HealthChange
@@ -19,12 +20,11 @@ MAX_SLOTS = 64
 MAX_CHANGES = 64
 
 
-def _printable(text: str) -> str:
-    """Without what would begin a new line in a log or move a terminal's cursor."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+def _line(text: str) -> str:
+    return " ".join(printable(text).split())
 
 
-Text = Annotated[str, Field(max_length=2000), AfterValidator(_printable)]
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_line)]
 Count = Annotated[int, Field(ge=0, le=1 << 31)]
 Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 # of a clock in nanoseconds, or of a position in a stream of bytes
@@ -45,7 +45,7 @@ class Info(_Message):
     fps: Annotated[float, Field(ge=0, le=1000)]
     is_live: bool
     num_frames: Count | None
-    decoder: Annotated[str, Field(max_length=200), AfterValidator(_printable)]
+    decoder: Annotated[str, Field(max_length=200), AfterValidator(_line)]
 
 
 class Opened(_Message):
