@@ -190,7 +190,7 @@ class CaptureWorker:
     def _wait(self, error: SourceError | MissingError, stopping: threading.Event) -> None:
         """Wait before the next attempt; a source that is not live does not come back by waiting."""
         # what has run once lacks nothing, whatever its decoder says now
-        is_lacking = isinstance(error, MissingError) and not self._stream.opened.is_set()
+        is_lacking = isinstance(error, MissingError) and not self._stream.status.opened.is_set()
         if not is_live(self._stream.config.source) or (is_lacking and self._is_alone()):
             raise error
         delay_s = self._backoff.next_delay_s()

@@ -314,11 +314,11 @@ def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
 
 
 def emitted(pipeline: Pipeline, name: str) -> int:
-    return pipeline.lanes[name].counters.snapshot().get("emitted", 0)
+    return pipeline.streams[name].metrics.counters.snapshot().get("emitted", 0)
 
 
 def attempts(pipeline: Pipeline) -> int:
-    return pipeline.lanes["evil"].counters.snapshot().get("reconnects", 0)
+    return pipeline.streams["evil"].metrics.counters.snapshot().get("reconnects", 0)
 
 
 def assert_the_other_goes_on(pipeline: Pipeline, seconds: float = 2.0) -> None:
@@ -342,7 +342,7 @@ def test_a_decoder_that_is_taken_over_is_replaced_and_disturbs_nobody(
 
 def test_a_decoder_that_floods_is_ended(two_cameras: Callable[..., Pipeline]) -> None:
     pipeline = two_cameras(evil([json.dumps(OPENED)], floods=True))
-    until(lambda: "messages within" in pipeline.lanes["evil"].state_reason)
+    until(lambda: "messages within" in pipeline.streams["evil"].status.reason)
     assert_the_other_goes_on(pipeline)
 
 
