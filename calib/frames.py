@@ -23,6 +23,7 @@ from calib.seen_pictures import picture_digest
 from edge.errors import DataError
 from edge.models.manifest import InputSpec
 from edge.models.preprocess import Preprocessor
+from edge.sources.images import load_image
 from edge.types import Array, Float32, UInt8
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def folder_candidates(folder: Path, seed: int) -> Iterator[Candidate]:
         raise DataError(f"{folder}: has no pictures ({', '.join(sorted(PICTURES))})")
     random.Random(seed).shuffle(paths)
     for path in paths:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        image = load_image(path)
         if image is not None:
             yield Candidate(str(path.relative_to(folder)), image)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.version_converter
-from google.protobuf.message import DecodeError
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
 from edge.errors import ModelError
+from edge.models.onnx_graph import load_onnx
 from edge.types import Array
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -218,10 +218,7 @@ def load_float_model(path: Path) -> ModelProto:
     Raises:
         ModelError: no ONNX file, quantized already, without layers, or of an opset that cannot be converted.
     """
-    try:
-        model = onnx.load(path)
-    except (OSError, ValueError, DecodeError) as error:
-        raise ModelError(f"{path}: cannot be read as ONNX ({error})") from None
+    model: ModelProto = load_onnx(path)
     if is_quantized(model):
         raise ModelError(f"{path}: is quantized already; calibrate and quantize the float model that it was made of")
     model = with_opset(model, max(opset_of(model), MIN_QDQ_OPSET), str(path))

@@ -13,7 +13,14 @@ Every name here is loaded when it is first used, so that ``import edge`` costs n
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime and OpenVINO tell their makers of each process that imports them, and keep an identity of this machine in
+# the home folder, unless both are told not to before their first import
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 if TYPE_CHECKING:
     from edge.config.load import load_config

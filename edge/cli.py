@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from edge.addresses.printable import printable
 from edge.addresses.secrets import redacted
 from edge.daemon import logs
 from edge.errors import EdgeError
@@ -98,7 +99,7 @@ def run_command(arguments: Sequence[str]) -> int:
     except EdgeError as error:
         if "--debug" in arguments:
             logging.exception("failed")
-        typer.echo(f"error: {redacted(str(error))}", err=True)
+        typer.echo(f"error: {printable(redacted(str(error)))}", err=True)
         return error.exit_code
     except _WRONG_ARGUMENTS as error:
         error.show()

@@ -7,12 +7,22 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
+from edge.addresses.printable import printable
 from edge.addresses.secrets import redacted_value
 
+
+class PlainConsole(Console):
+    """Prints the names of strangers as they are: no markup, and nothing that moves the cursor."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **{**options, "markup": False})
+
+
 # soft_wrap: a line stays a line when the output is read by a program
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = PlainConsole(highlight=False, soft_wrap=True)
+err = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -7,8 +7,8 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,13 +37,13 @@ def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
     Raises:
         OSError: the folder does not exist or cannot be written.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
+    # the kernel takes the umask off: asking for it would mean to change it, for all threads and for children
+    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
+    os.close(os.open(temporary, flags, 0o666 if mode is None else mode))
     try:
         yield temporary
         _sync(temporary)
-        temporary.chmod(0o666 & ~_umask() if mode is None else mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -79,6 +79,18 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def parse_json(text: str | bytes) -> Any:
+    """JSON that somebody else may have written.
+
+    Raises:
+        ValueError: it is none, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def cache_folder() -> Path:
     """Where what can be made again is kept (compiled kernels, engines): ``EDGELOOP_CACHE``, or the user's folder."""
     chosen = os.environ.get("EDGELOOP_CACHE")
@@ -90,13 +102,6 @@ def cache_folder() -> Path:
 def _sync(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
-
-
-def _umask() -> int:
-    # the mask can only be read by setting it
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def load_object(path: Path) -> dict[str, Any]:

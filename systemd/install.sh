@@ -80,7 +80,8 @@ install_program() {
         "$interpreter" -m venv $options "$root$prefix"
     fi
     say "installing ${source}[$extra]"
-    "$root$prefix/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "${source}[$extra]"
+    "$root$prefix/bin/python" -m pip install --quiet --disable-pip-version-check \
+        --upgrade --upgrade-strategy eager "${source}[$extra]"
 }
 
 # put FILE DESTINATION MODE: replace a file of ours, with the prefix in it
@@ -90,8 +91,83 @@ put() {
     mv -f "$2.new" "$2"
 }
 
+# as the service's user, who owns the state: a link that it left there leads no further than its own rights
+as_edge() { if [ $live = yes ]; then runuser -u edge -- "$@"; else "$@"; fi; }
+
+# give FILE DESTINATION: a file of ours for the service's user, where there is none and no link
+give() {
+    if [ -e "$2" ] || [ -L "$2" ]; then return 0; fi
+    as_edge sh -c 'umask 027; set -C; cat > "$1"' sh "$2" < "$1" || fail "$2 cannot be written by the user edge"
+}
+
+install_models() {
+    for folder in "$state" "$state/models" "$state/timing"; do
+        [ ! -L "$folder" ] || fail "$folder is a link; put a folder there, or mount one (mount --bind)"
+    done
+    # on a running machine systemd-tmpfiles has made them
+    [ $live = yes ] || mkdir -p "$state/models" "$state/timing"
+    for model in "$here"/../edge/models/*.onnx; do
+        [ -e "$model" ] || continue
+        name=$(basename "$model" .onnx)
+        [ ! -e "$state/models/$name.onnx" ] || continue
+        give "$model" "$state/models/$name.onnx"
+        [ ! -e "${model%.onnx}.json" ] || give "${model%.onnx}.json" "$state/models/$name.json"
+    done
+}
+
+# devices UNIT: what this machine has beyond what the unit lets in, as lines of a drop-in
+devices() {
+    for node in "$root"/dev/nvmap "$root"/dev/nvgpu/*/* "$root"/dev/host1x-fence "$root"/dev/nvhost-* "$root"/dev/nvsciipc \
+        "$root"/dev/v4l2-nv* "$root"/dev/capture-vi-channel* "$root"/dev/capture-isp-channel* "$root"/dev/dma_heap/* \
+        "$root"/dev/nvidia[0-9]* "$root"/dev/nvidiactl "$root"/dev/nvidia-* "$root"/dev/nvidia-caps/* "$root"/dev/accel/*; do
+        [ -e "$node" ] && [ ! -d "$node" ] || continue
+        name=${node#"$root"}
+        case $name in *[!A-Za-z0-9/_.-]*) continue ;; esac
+        grep -qx "DeviceAllow=$name rw" "$1" || echo "DeviceAllow=$name rw"
+    done
+}
+
+has_argus() {
+    for file in "$root"/tmp/argus_socket "$root"/etc/systemd/system/nvargus-daemon.service \
+        "$root"/lib/systemd/system/nvargus-daemon.service "$root"/usr/lib/systemd/system/nvargus-daemon.service; do
+        if [ -e "$file" ]; then return 0; fi
+    done
+    return 1
+}
+
+# dropin UNIT: what this machine's cameras and GPUs need, empty where the unit has it all
+dropin() {
+    # CSI cameras of a Jetson speak to a daemon whose socket lies in /tmp, which the unit has for itself
+    if [ "$1" = edge.service ] && has_argus; then
+        echo "[Unit]"
+        echo "After=nvargus-daemon.service"
+        echo "[Service]"
+        echo "BindReadOnlyPaths=-/tmp/argus_socket"
+    else
+        echo "[Service]"
+    fi
+    # without a screen nobody has loaded CUDA's module, and the unit may not
+    if [ -x "$root/usr/bin/nvidia-modprobe" ] && [ "$(platform)" = gpu ]; then
+        echo "ExecStartPre=+-/usr/bin/nvidia-modprobe -c 0 -u"
+    fi
+    devices "$here/$1"
+}
+
+install_devices() {
+    for unit in edge.service edge-build@.service; do
+        folder=$units/$unit.d lines=$(dropin "$unit")
+        rm -f "$folder/10-devices.conf"
+        if [ "$lines" = "[Service]" ]; then rmdir "$folder" 2>/dev/null || true; continue; fi
+        mkdir -p "$folder"
+        echo "# Made by install.sh for this machine; run it again when devices or drivers change." > "$folder/10-devices.conf"
+        echo "$lines" >> "$folder/10-devices.conf"
+        say "$unit gets for this machine, in $folder/10-devices.conf:"
+        echo "$lines" | sed -n 's/^[A-Z]/    &/p'
+    done
+}
+
 install_files() {
-    mkdir -p "$units" "$config/secrets" "$state/models" "$state/timing" "$root/usr/lib/sysusers.d" "$root/usr/lib/tmpfiles.d"
+    mkdir -p "$units" "$config/secrets" "$root/usr/lib/sysusers.d" "$root/usr/lib/tmpfiles.d"
     chmod 700 "$config/secrets"
     put "$here/edge.service" "$units/edge.service" 644
     put "$here/edge-build@.service" "$units/edge-build@.service" 644
@@ -103,21 +179,18 @@ install_files() {
         put "$here/edge.toml" "$config/edge.toml" 640
     fi
     put "$here/edge.toml" "$config/edge.toml.dist" 640
-    for model in "$here"/../edge/models/*.onnx; do
-        [ -e "$model" ] || continue
-        name=$(basename "$model")
-        if [ ! -e "$state/models/$name" ]; then
-            cp "$model" "$state/models/$name"
-            [ ! -e "${model%.onnx}.json" ] || cp "${model%.onnx}.json" "$state/models/"
-        fi
-    done
+    install_devices
+}
+
+# the user of the service, and its folders
+settle_user() {
+    [ $live = yes ] || return 0
+    systemd-sysusers /usr/lib/sysusers.d/edge.conf
+    systemd-tmpfiles --create /usr/lib/tmpfiles.d/edge.conf
 }
 
 settle() {
     [ $live = yes ] || return 0
-    systemd-sysusers /usr/lib/sysusers.d/edge.conf
-    systemd-tmpfiles --create /usr/lib/tmpfiles.d/edge.conf
-    chown -R edge:edge "$state/models" "$state/timing"
     chown root:edge "$config"/edge.toml "$config"/edge.toml.dist
     has_systemd || { say "no systemd runs here; start with: $prefix/bin/edge run /etc/edge/edge.toml"; return 0; }
     systemctl daemon-reload
@@ -133,7 +206,10 @@ settle() {
 
 uninstall() {
     if has_systemd; then systemctl disable --now edge.service 2>/dev/null || true; fi
-    rm -f "$units/edge.service" "$units/edge-build@.service"
+    for unit in edge.service edge-build@.service; do
+        rm -f "$units/$unit" "$units/$unit.d/10-devices.conf"
+        rmdir "$units/$unit.d" 2>/dev/null || true
+    done
     rm -f "$root/usr/lib/sysusers.d/edge.conf" "$root/usr/lib/tmpfiles.d/edge.conf"
     # only what this script made: an environment, never a folder that merely has its name
     if [ -e "$root$prefix/pyvenv.cfg" ]; then rm -rf "$root$prefix"; fi
@@ -152,4 +228,6 @@ source=${source:-$(dirname "$here")}
 say "Edgeloop for $extra below ${root:-/}"
 if [ $with_venv = yes ]; then install_program; fi
 install_files
+settle_user
+install_models
 settle

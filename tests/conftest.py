@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import edge  # noqa: F401 - before a test imports a library: its telemetry is off
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 # markers whose tests may be left out in CI: they are opt-in or need hardware

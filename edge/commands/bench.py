@@ -77,9 +77,9 @@ def _print(report: dict[str, Any]) -> None:
 
     bare, loop = report.get("engine"), report["loop"]
     if bare:
-        out.print(f"engine  {bare['name']}, batch {bare['batch']}: [bold]{bare['fps']:.1f}[/bold] frames/s")
+        out.print(f"engine  {bare['name']}, batch {bare['batch']}: {bare['fps']:.1f} frames/s")
         out.print(f"        median {bare['median_ms']:.2f} ms, p99 {bare['p99_ms']:.2f} ms a batch")
-    out.print(f"loop    [bold]{loop['fps']:.1f}[/bold] frames/s, {loop['cpu_ms_per_frame']:.2f} ms CPU a frame")
+    out.print(f"loop    {loop['fps']:.1f} frames/s, {loop['cpu_ms_per_frame']:.2f} ms CPU a frame")
     out.print(
         f"        age median {loop['age_median_ms']:.1f} ms, p99 {loop['age_p99_ms']:.1f} ms, {loop['dropped']} dropped"
     )
@@ -88,7 +88,7 @@ def _print(report: dict[str, Any]) -> None:
         f"memory: {loop['blocks_per_frame']:+} blocks a frame, {loop['peak_rss_mb']:.0f} MB at most"
     )
     if bare:
-        out.print(f"ratio   [bold]{report['loop_to_engine']:.2f}[/bold] of the bare engine, on {report['cores']} cores")
+        out.print(f"ratio   {report['loop_to_engine']:.2f} of the bare engine, on {report['cores']} cores")
     for name, stats in loop["streams"].items():
         table = Table("stage", "median ms", "p99 ms", title=name, box=None, title_justify="left")
         for stage, spent in stats["stages"].items():
@@ -129,19 +129,19 @@ def _print_plan(capacity: Capacity) -> None:
     from edge.bench.capacity import HEADROOM, RATES_FPS
 
     out.print(
-        f"limit    [bold]{capacity.fps:.0f}[/bold] frames/s of all cameras together on {capacity.num_cores} cores, "
+        f"limit    {capacity.fps:.0f} frames/s of all cameras together on {capacity.num_cores} cores, "
         f"{capacity.cpu_ms_per_frame:.1f} ms CPU a frame"
     )
     busy = ", ".join(f"{name} {share:.0%}" for name, share in sorted(capacity.shares.items(), key=lambda one: -one[1]))
     out.print(f"busy     {busy}")
-    out.print(f"first    [bold]{capacity.bottleneck}[/bold] is full; {capacity.advice}")
+    out.print(f"first    {capacity.bottleneck} is full; {capacity.advice}")
     if capacity.others > OTHERS:
-        out.print(f"[yellow]others   {capacity.others:.0%} of the processor went to other programs: stop them[/yellow]")
+        out.print(f"others   {capacity.others:.0%} of the processor went to other programs: stop them", style="yellow")
     out.print(f"memory   {capacity.mb_per_camera:.0f} MB a camera at most, {capacity.mb_left:.0f} MB for cameras")
     table = Table("cameras at", "this many", box=None, title=f"with {HEADROOM:.0%} headroom", title_justify="left")
     for fps in RATES_FPS:
         note = " (memory)" if capacity.is_bound_by_memory(fps) else ""
-        table.add_row(f"{fps} fps", f"[bold]{capacity.num_cameras(fps)}[/bold]{note}")
+        table.add_row(f"{fps} fps", f"{capacity.num_cameras(fps)}{note}")
     out.print(table)
     if capacity.left_out:
-        out.print(f"[dim]not measured: {', '.join(capacity.left_out)}[/dim]")
+        out.print(f"not measured: {', '.join(capacity.left_out)}", style="dim")

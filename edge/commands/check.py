@@ -98,7 +98,11 @@ def _check_memory(loaded: Config, manifests: Mapping[str, Manifest]) -> dict[str
     from edge.pipeline.memory_plan import plan_memory
 
     plan = plan_memory(loaded, manifests)
-    budget = "no budget" if loaded.memory_budget_mb is None else f"budget {loaded.memory_budget_mb:g} MB"
+    budget = (
+        "no budget: pictures above 1920x1080 take more"
+        if loaded.memory_budget_mb is None
+        else f"budget {loaded.memory_budget_mb:g} MB"
+    )
     row = {"kind": "memory", "name": "plan", "what": budget}
     try:
         plan.refuse_over(loaded.memory_budget_mb)
@@ -129,9 +133,10 @@ def _open(stream: StreamConfig, loaded: Config) -> CameraSource:
 
 def _print(rows: list[dict[str, str]]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("", "name", "what", "result", "detail", box=None, pad_edge=False)
     for row in rows:
         colour = "green" if row["result"] == "ok" else "red"
-        table.add_row(row["kind"], row["name"], row["what"], f"[{colour}]{row['result']}[/{colour}]", row["detail"])
+        table.add_row(row["kind"], row["name"], row["what"], Text(row["result"], colour), row["detail"])
     out.print(table)

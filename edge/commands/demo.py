@@ -32,7 +32,7 @@ def demo(
     )
 
     def tell(address: str) -> None:
-        err.print(f"live page: [bold]{address}[/bold]  (Ctrl-C ends the demo)")
+        err.print(f"live page: {address}  (Ctrl-C ends the demo)")
 
     summary = run_service(config, max_frames=frames, on_address=tell)
     if as_json:

@@ -12,7 +12,7 @@ NEEDED = ("numpy", "opencv", "onnxruntime", "av")
 
 def doctor(as_json: AsJson = False) -> None:
     """Report what this machine has and lacks, and how to get it."""
-    from rich.markup import escape
+    from rich.text import Text
 
     from edge.diagnose.doctor import examine
 
@@ -20,10 +20,10 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
-        marks = {"ok": "[green]ok[/green]     ", "missing": "[yellow]missing[/yellow]", "wrong": "[red]wrong[/red]  "}
+        colours = {"ok": "green", "missing": "yellow", "wrong": "red"}
         for finding in findings:
-            advice = escape(finding.advice)
-            out.print(f"{marks[finding.level]}  {finding.topic:24} {escape(finding.found)}  [dim]{advice}[/dim]")
+            mark = Text(f"{finding.level:7}", colours[finding.level])
+            out.print(mark, f" {finding.topic:24} {finding.found} ", Text(finding.advice, "dim"))
     lacking = [finding for finding in findings if finding.level != "ok" and finding.topic in NEEDED]
     if lacking:
         raise MissingError(f"{lacking[0].topic} is {lacking[0].found}; run: {lacking[0].advice}")

@@ -20,7 +20,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say where a running daemon's time goes and what it drops."""
-    from rich.markup import escape
+    from rich.text import Text
 
     from edge.commands.api_client import ApiClient
     from edge.diagnose.explain import explain as remarks_on
@@ -31,4 +31,4 @@ def explain(
         return
     for remark in remarks:
         advice = f"  → {remark.advice}" if remark.advice else ""
-        out.print(f"[{COLOURS[remark.level]}]{escape(remark.topic):12}[/] {escape(remark.text)}{escape(advice)}")
+        out.print(Text(f"{remark.topic:12}", COLOURS[remark.level]), f"{remark.text}{advice}")

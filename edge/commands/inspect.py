@@ -109,7 +109,7 @@ def _print(model: Path, facts: dict[str, Any]) -> None:
     manifest = facts["manifest"]
     spec = manifest["input"]
     cost = facts["multiply_adds"]
-    out.print(f"[bold]{model.name}[/bold]  manifest {facts['manifest_origin']}")
+    out.print(f"{model.name}  manifest {facts['manifest_origin']}")
     out.print(f"  task        {manifest['task']}, head {manifest['head']}, precision {manifest['precision']}")
     out.print(
         f"  input       {spec['name']} {spec['dtype']} {spec['layout']} {spec['width']}x{spec['height']} "

@@ -20,19 +20,14 @@ def lint(
     as_json: AsJson = False,
 ) -> None:
     """Check a Q/DQ model against TensorRT's rules, by layer."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
+    from edge.models.onnx_graph import load_onnx
     from export.lint.lint import lint as check
     from export.lint.targets import TARGETS, target_named
 
     if target and target_named(target) is None:
         known = ", ".join(item.name for item in TARGETS)
         raise UsageError(f"--target: expected one of {known}, found {target!r}")
-    try:
-        report = check(onnx.load(model))
-    except (OSError, DecodeError) as error:
-        raise ModelError(f"{model}: cannot be read as ONNX ({error})") from None
+    report = check(load_onnx(model))
     if as_json:
         print_json(report.to_dict())
     else:

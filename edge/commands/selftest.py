@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from edge.console import AsJson, err, out, print_json
 from edge.errors import EdgeError, UsageError
@@ -33,9 +34,9 @@ def selftest(
 
     def show(verdict: Verdict) -> None:
         if not as_json:
-            mark = "[green]pass[/green]" if verdict.has_passed else "[red]FAIL[/red]"
+            mark = Text("pass", "green") if verdict.has_passed else Text("FAIL", "red")
             numbers = ", ".join(str(number) for number in verdict.guarantees)
-            out.print(f"{mark}  {verdict.drill:16} guarantee {numbers:8} {_figures(verdict.figures)}")
+            out.print(mark, f" {verdict.drill:16} guarantee {numbers:8} {_figures(verdict.figures)}")
             for failure in verdict.failures:
                 out.print(f"      {failure}")
 

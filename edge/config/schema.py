@@ -96,6 +96,7 @@ class Config(Section):
     mqtt: tuple[MqttSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
     state_dir: Path | None = None
+    encoder: Literal["auto", "x264", "openh264", "hardware"] = "auto"
     memory_budget_mb: float | None = Field(default=None, gt=0)
     stop_timeout_s: float = Field(default=10, gt=0, le=300)
 

@@ -11,6 +11,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from edge.addresses.printable import printable
 from edge.addresses.secrets import redacted
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class TextFormatter(logging.Formatter):
         self._is_journal = is_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        text = redacted(super().format(record))
+        text = printable(redacted(super().format(record)))
         if not self._is_journal:
             return text
         prefix = f"<{_SYSLOG.get(record.levelno, 6)}>"
@@ -54,7 +55,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "thread": record.threadName,
             # before the encoding: JSON's own escapes must not hide what is to be found
-            "message": redacted(record.getMessage()),
+            "message": printable(redacted(record.getMessage())),
         }
         if record.exc_info:
             facts["error"] = redacted(self.formatException(record.exc_info))

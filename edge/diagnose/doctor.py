@@ -129,7 +129,7 @@ def _make_clip(path: Path) -> None:
     import av
 
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10)
+        stream = container.add_stream("mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
         for index in range(_CLIP_FRAMES):
             picture = np.full((64, 64, 3), index * 20, np.uint8)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import openvino as ov
 
-from edge.engines.openvino_cache import load_compiled
+from edge.engines.openvino_cache import load_compiled, the_core
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
 
@@ -38,7 +38,7 @@ class OpenVinoEngine:
             ModelError: no model that OpenVINO can load.
             EngineError: bfloat16 was asked for and this processor has no instructions for it.
         """
-        if (is_bfloat16 := kind == "openvino-bf16") and "BF16" not in ov.Core().get_property("CPU", CAPABILITIES):
+        if (is_bfloat16 := kind == "openvino-bf16") and "BF16" not in the_core().get_property("CPU", CAPABILITIES):
             raise EngineError("engine 'openvino-bf16': this processor does not compute in bfloat16; use 'openvino'")
         self._kind = kind
         self._threads = threads or min(4, len(os.sched_getaffinity(0)))

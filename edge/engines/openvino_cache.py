@@ -1,4 +1,4 @@
-"""What OpenVINO has compiled once, kept for the next start: a tenth of the time of compiling.
+"""The one OpenVINO of this process, and what it has compiled once, kept for the next start: a tenth of the time.
 
 OpenVINO's own cache (``CACHE_DIR``) takes a damaged file for a whole one; here a file is used only if its hash is
 right.
@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,29 @@ from edge.models.manifest import content_hash
 
 log = logging.getLogger(__name__)
 MAX_KEPT = 20
+_core_lock = threading.Lock()
+_cores: list[Any] = []
+
+
+def the_core() -> Any:
+    """The ``Core`` of this process: made once, and never dropped.
+
+    Its CPU plugin gives the thread that makes it a signal stack of its own and frees that when it is dropped, in
+    whichever thread that is: the next signal to the first thread then ends the process, or is written over other
+    memory. So it is made by a thread that ends at once, and stays.
+    """
+    with _core_lock:
+        if not _cores:
+            with ThreadPoolExecutor(1, "openvino") as maker:
+                _cores.append(maker.submit(_make_core).result())
+        return _cores[0]
+
+
+def _make_core() -> Any:
+    core = ov.Core()
+    # the plugin is made when something is asked of it
+    core.get_versions("CPU")
+    return core
 
 
 def load_compiled(
@@ -38,7 +63,7 @@ def load_compiled(
     Raises:
         RuntimeError: OpenVINO cannot load the model.
     """
-    core = ov.Core()
+    core = the_core()
     key = content_hash([sha256_of(path), ov.__version__, dict(hints), processor()])
     file = cache_folder() / "openvino" / f"{key[:32]}.blob"
     kept = _read(file)

@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from edge.addresses.printable import printable
 from edge.errors import ManifestError
-from edge.files import sha256_of, write_atomic
+from edge.files import parse_json, sha256_of, write_atomic
 
 SCHEMA = 1
+MAX_SIDE_PX = 16384
 ONNX_KEY = "edgeloop"
 
 Task = Literal["detect", "segment", "classify", "embed"]
@@ -23,6 +25,8 @@ HeadName = Literal[
     "edgenet", "yolox", "yolov8", "yolov5", "nanodet", "detr", "ssd", "semantic", "classify", "embedding"
 ]
 Precision = Literal["fp32", "fp16", "int8"]
+# a model may come from anywhere, and its names reach terminals, logs and the page
+Printable = Annotated[str, AfterValidator(printable)]
 Triple = tuple[float, float, float]
 
 
@@ -40,9 +44,9 @@ class InputSpec(_Part):
         pad: grey level of the padding before normalisation.
     """
 
-    name: str
-    width: int = Field(gt=0)
-    height: int = Field(gt=0)
+    name: Printable
+    width: int = Field(gt=0, le=MAX_SIDE_PX)
+    height: int = Field(gt=0, le=MAX_SIDE_PX)
     layout: Literal["nhwc", "nchw"]
     dtype: Literal["uint8", "float32", "float16"]
     colour: Literal["bgr", "rgb"]
@@ -131,11 +135,11 @@ class Manifest(_Part):
     """
 
     schema_number: int = Field(default=SCHEMA, alias="schema")
-    name: str
+    name: Printable
     task: Task
     head: HeadName
     input: InputSpec
-    classes: tuple[str, ...]
+    classes: tuple[Printable, ...]
     thresholds: Thresholds = Thresholds()
     needs_nms: bool = True
     has_background: bool = False
@@ -168,7 +172,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
         ManifestError: it is no JSON, of another schema, or a field is wrong.
     """
     try:
-        raw = json.loads(text)
+        raw = parse_json(text)
     except ValueError as error:
         raise ManifestError(f"{where}: no valid JSON ({error}); run: edge inspect MODEL --write") from None
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
@@ -187,7 +191,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
 def is_manifest(path: Path) -> bool:
     """Whether a JSON file claims to be a manifest (has a ``schema`` number) rather than somebody's model card."""
     try:
-        raw = json.loads(path.read_text())
+        raw = parse_json(path.read_text())
     except (OSError, ValueError):
         return False
     return isinstance(raw, dict) and "schema" in raw and "task" in raw

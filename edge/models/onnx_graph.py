@@ -45,17 +45,8 @@ def read_graph(path: Path) -> GraphFacts:
     Raises:
         ModelError: there is no such file, or it is no ONNX model.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    if not path.is_file():
-        raise ModelError(f"{path}: no such model file")
-    try:
-        model = onnx.load(str(path))
-    except DecodeError:
-        raise ModelError(
-            f"{path.name}: not an ONNX model (or a damaged one); expected the output of an exporter"
-        ) from None
+    # weights in other files are not needed, and their paths are not ours to follow
+    model = load_onnx(path, has_weights=False)
     graph = model.graph
     if not graph.node or not graph.output:
         raise ModelError(f"{path.name}: not an ONNX model (no nodes in it)")
@@ -72,6 +63,28 @@ def read_graph(path: Path) -> GraphFacts:
         multiply_adds=_multiply_adds(model),
         last_operators=tuple(makers.get(value.name, "") for value in graph.output),
     )
+
+
+def load_onnx(path: Path, *, has_weights: bool = True) -> Any:
+    """The ``ModelProto`` of a file. Args: ``has_weights``: those that lie in other files of its folder too.
+
+    Raises:
+        ModelError: there is no such file, it is no ONNX model, or names weights that lie elsewhere.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file")
+    try:
+        return onnx.load(str(path), load_external_data=has_weights)
+    except DecodeError:
+        raise ModelError(
+            f"{path.name}: cannot be read as ONNX: not an ONNX model (or a damaged one); expected the output of an "
+            "exporter"
+        ) from None
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"{path.name}: its weights cannot be read ({str(error).splitlines()[0][:200]})") from None
 
 
 def _info(value: Any) -> TensorInfo:

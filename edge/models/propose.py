@@ -5,12 +5,12 @@ Where the graph leaves a doubt about the head, nothing is guessed: a sentence sa
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
 from edge.errors import ManifestError, ModelError
+from edge.files import parse_json
 from edge.interfaces import TensorInfo
 from edge.models.card import apply_card
 from edge.models.class_names import names_for
@@ -99,7 +99,7 @@ def propose_manifest(path: Path, *, head: str | None = None) -> Proposal:
 
 def _read_card(path: Path) -> dict[str, Any]:
     try:
-        card = json.loads(manifest_path(path).read_text())
+        card = parse_json(manifest_path(path).read_text())
     except (OSError, ValueError):
         return {}
     return card if isinstance(card, dict) and "schema" not in card else {}

@@ -149,7 +149,7 @@ def preparation_of(stream: StreamConfig, config: Config) -> Preparation:
         rotate=stream.rotate,
         size=stream.size,
         # the memory plan counts on it
-        limit=None if config.memory_budget_mb is None else LARGEST_PX,
+        limit=PictureSettings().limit if config.memory_budget_mb is None else LARGEST_PX,
     )
     return Preparation(
         picture, GateSettings(**stream.motion_gate.model_dump()), HealthSettings(**stream.health.model_dump())

@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 STABLE_S = 10.0
 # their end is a fault, not the end of the film
 UNENDING = ("network", "device", "gstreamer")
+# that no camera may answer for with more than its own attempt
+FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
 
 class CaptureWorker:
@@ -87,6 +89,10 @@ class CaptureWorker:
                         return
                 except (SourceError, MissingError) as error:
                     self._wait(error, stopping)
+                except FAULTS as error:
+                    log.exception("%s: a fault of ours, or of what the camera sends", self._stream.name)
+                    fault = f"{type(error).__name__}: {redacted(str(error))}"
+                    self._wait(SourceError(f"{masked(self._stream.config.source)}: {fault}"), stopping)
                 self._epoch += 1
         except EdgeError as error:
             self._set_state("failed", str(error))
@@ -183,7 +189,9 @@ class CaptureWorker:
 
     def _wait(self, error: SourceError | MissingError, stopping: threading.Event) -> None:
         """Wait before the next attempt; a source that is not live does not come back by waiting."""
-        if not is_live(self._stream.config.source) or (isinstance(error, MissingError) and self._is_alone()):
+        # what has run once lacks nothing, whatever its decoder says now
+        is_lacking = isinstance(error, MissingError) and not self._stream.status.opened.is_set()
+        if not is_live(self._stream.config.source) or (is_lacking and self._is_alone()):
             raise error
         delay_s = self._backoff.next_delay_s()
         if self._lost_ns is None:

@@ -57,7 +57,9 @@ class Pipeline:
         from edge.pipeline.inference import InferenceWorker
         from edge.pipeline.shared_outputs import SharedOutputs
         from edge.second_stage.models import CropModels
+        from edge.video.allowed import allow_encoders
 
+        allow_encoders(config.encoder)
         self.config = config
         rows = {model.name: config.rows_at_once(model) for model in config.models}
         used = [model for model in config.models if rows[model.name]]

@@ -22,7 +22,7 @@ from edge.addresses.secrets import redacted
 from edge.addresses.uris import is_live
 from edge.config.load import parse_config
 from edge.errors import ConfigError, DataError, SourceError
-from edge.files import sha256_of, write_atomic
+from edge.files import parse_json, sha256_of, write_atomic
 from edge.metrics.clock import WallClock
 from edge.model import Model, load_model
 from edge.pipeline.build import analysis_of, deadlines_of, preparation_of, score_of
@@ -142,7 +142,7 @@ def load_recording(folder: Path) -> Recording:
     """
     path = folder / FACTS
     try:
-        facts = json.loads(path.read_text())
+        facts = parse_json(path.read_text())
         if facts["schema"] != SCHEMA:
             raise DataError(f"{path}: schema {facts['schema']}, expected {SCHEMA}; made by edge {facts['version']}")
         return Recording(parse_config(facts["config"], where=str(path)), facts["models"], facts["wall_offset_ns"])

@@ -7,7 +7,6 @@ import json
 import logging
 import socket
 import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from edge.server.access import Access
 from edge.server.gate_process import BEAT_S, MAX_MESSAGE_BYTES
+from edge.threads.python_process import child_environment, python_command
 
 log = logging.getLogger(__name__)
 RESTART_S = 0.5
@@ -71,7 +71,8 @@ class Gate:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge.server.gate_process", str(theirs.fileno())],
+                python_command("edge.server.gate_process", str(theirs.fileno())),
+                env=child_environment(),
                 pass_fds=(theirs.fileno(),),
                 cwd="/",
                 stdin=subprocess.DEVNULL,

@@ -16,6 +16,7 @@ import cv2
 
 from edge.errors import MissingError, SinkError
 from edge.files import atomic_path
+from edge.video.allowed import allowed_encoders
 
 if TYPE_CHECKING:
     from edge.types import Result, UInt8
@@ -145,7 +146,8 @@ def find_encoder() -> str:
         MissingError: it has none.
     """
     for name in ENCODERS:
-        if name in av.codecs_available:
+        # mpeg4 is FFmpeg's own, where nothing better is there
+        if name in av.codecs_available and name in (*allowed_encoders(), "mpeg4"):
             return name
     raise MissingError(f"mp4: this PyAV has none of the encoders {', '.join(ENCODERS)}; run: pip install -U av")
 

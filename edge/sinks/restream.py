@@ -12,7 +12,6 @@ import os
 import select
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -20,14 +19,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge.addresses.printable import printable
 from edge.addresses.secrets import register_pushed
 from edge.addresses.uris import masked, without_keys
 from edge.errors import SinkError
-from edge.files import sink_error
+from edge.files import parse_json, sink_error
 from edge.metrics.counters import Counters
-from edge.sinks.restream_child import LENGTH, PACKET
+from edge.sinks.restream_child import LENGTH, PACKET, UP
 from edge.threads.backoff import Backoff
 from edge.threads.drop_queue import DropQueue
+from edge.threads.python_process import child_environment, python_command
 from edge.threads.worker import Worker
 from edge.video.encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
 
@@ -41,6 +42,8 @@ IDLE_S = 0.25
 FALLBACK_FPS = 30.0
 CLOSE_TIMEOUT_S = 5.0
 NS_PER_S = 1_000_000_000
+# of what a sender says
+MAX_LINE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,11 @@ class _Push:
         self._channel = ours
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge.sinks.restream_child", str(theirs.fileno()), str(os.getpid())],
+                python_command("edge.sinks.restream_child", str(theirs.fileno()), str(os.getpid())),
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                env=child_environment(),
             )
         self._channel.settimeout(patience.stall_s)
         order = {
@@ -135,12 +138,12 @@ class _Push:
             raise SinkError(f"the sender has ended ({error.strerror})") from None
         if not said:
             raise SinkError("the receiver has closed the connection")
-        self._said += said
-        *lines, self._said = self._said.split(b"\n")
+        *lines, self._said = (self._said + said).split(b"\n")
+        if len(self._said) > MAX_LINE_BYTES:
+            raise SinkError("the sender says what it may not")
         for line in lines:
-            message = json.loads(line)
-            if message["kind"] == "error":
-                raise SinkError(message["text"])
+            if line != UP:
+                raise SinkError(_reason(line))
             self.is_up = True
 
     def close(self, timeout_s: float = 0.0) -> None:
@@ -162,6 +165,15 @@ class _Push:
         except OSError:
             self.check()
             raise SinkError("the receiver has closed the connection") from None
+
+
+def _reason(line: bytes) -> str:
+    """Why a sender gave up, in its own words; a receiver may have taken it over."""
+    try:
+        text = str(parse_json(line)["text"])
+    except (ValueError, TypeError, KeyError):
+        return "the sender says what it may not"
+    return printable(text)[:MAX_LINE_BYTES]
 
 
 class RestreamSink:

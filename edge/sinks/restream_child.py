@@ -27,6 +27,7 @@ from edge.video.srt import SrtStream
 PR_SET_PDEATHSIG = 1
 LENGTH = struct.Struct("!I")
 PACKET = struct.Struct("!qBI")
+UP = b'{"kind":"up"}'
 
 
 def receive(channel: socket.socket, num_bytes: int) -> bytes:
@@ -61,7 +62,7 @@ def push(channel: socket.socket) -> None:
     ):
         stream = copied_stream(container, form)
         container.start_encoding()
-        channel.sendall(b'{"kind":"up"}\n')
+        channel.sendall(UP + b"\n")
         first_pts = -1
         while True:
             try:

@@ -24,6 +24,8 @@ from edge.video.packets import PacketForm, PacketTaker, SourcePacket
 from edge.video.srt import SrtError, SrtStream
 
 LATE = "it does not answer in time"
+# what a decoder may take memory for; larger pictures are damage, or an attack
+MAX_PICTURE_PX = 8192 * 8192
 # a lossy network tears some pictures; so many in a row are a broken stream
 MAX_BROKEN_PACKETS = 50
 # the clock of PacketForm
@@ -132,10 +134,17 @@ class AvSource:
         if not self._container.streams.video:
             raise SourceError(f"{self._label}: there is no video in it")
         stream = self._container.streams.video[0]
+        context = stream.codec_context
+        if context.width * context.height > MAX_PICTURE_PX:
+            raise SourceError(
+                f"{self._label}: pictures of {context.width}x{context.height}; expected at most {MAX_PICTURE_PX} pixels"
+            )
+        # it may claim another size later
+        context.options = {"max_pixels": str(MAX_PICTURE_PX)}
         # decoding whole pictures on several threads costs one picture of delay each
         stream.thread_type = "AUTO" if self._is_file else "SLICE"
         if not self._is_file:
-            stream.codec_context.flags |= Flags.low_delay
+            context.flags |= Flags.low_delay
         return stream
 
     def _decoded(self) -> Iterator[Any]:

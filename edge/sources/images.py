@@ -40,9 +40,17 @@ class ImageSource:
         self._index = len(self._paths)
 
 
+def load_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> UInt8 | None:
+    """A picture as ``cv2.imread`` gives it; None too where it claims to be so large that OpenCV raises instead."""
+    try:
+        image: UInt8 | None = cv2.imread(str(path), flags)
+    except (cv2.error, MemoryError):
+        return None
+    return image
+
+
 def _load(path: Path) -> UInt8:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = load_image(path)
     if image is None:
-        raise SourceError(f"{path}: not a picture that OpenCV can read")
-    loaded: UInt8 = image
-    return loaded
+        raise SourceError(f"{path}: not a picture that OpenCV can read, or one that is far too large")
+    return image

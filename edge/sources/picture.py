@@ -15,6 +15,8 @@ import numpy as np
 from edge.types import UInt8
 
 Corner = tuple[float, float]
+# of 8K cameras: a picture that a camera claims to be larger is made smaller, whatever the configuration says
+LARGEST_PX = (7680, 4320)
 # the mask's edge is painted this wide, so that rounding leaves no pixel of it out
 EDGE_PX = 3
 _TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
@@ -38,7 +40,7 @@ class PictureSettings:
     roi: tuple[float, float, float, float] | None = None
     rotate: Literal[0, 90, 180, 270] = 0
     size: tuple[int, int] | None = None
-    limit: tuple[int, int] | None = None
+    limit: tuple[int, int] = LARGEST_PX
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> PictureSettings:
@@ -49,7 +51,7 @@ class PictureSettings:
             roi=None if facts["roi"] is None else tuple(facts["roi"]),
             rotate=facts["rotate"],
             size=None if facts["size"] is None else tuple(facts["size"]),
-            limit=None if facts["limit"] is None else tuple(facts["limit"]),
+            limit=tuple(facts["limit"]),
         )
 
 
@@ -116,10 +118,8 @@ def _cut(image: UInt8, roi: tuple[float, float, float, float]) -> UInt8:
     return image[top:bottom, left:right]
 
 
-def _within(image: UInt8, limit: tuple[int, int] | None) -> tuple[int, int] | None:
+def _within(image: UInt8, limit: tuple[int, int]) -> tuple[int, int] | None:
     """The size that keeps the picture's shape within the limit, None where it fits as it is."""
-    if limit is None:
-        return None
     scale = min(limit[0] / image.shape[1], limit[1] / image.shape[0])
     if scale >= 1:
         return None

@@ -136,7 +136,7 @@ def _described(info: SourceInfo, settings: PictureSettings) -> SourceInfo:
         width, height = height, width
     if settings.size is not None:
         width, height = settings.size
-    elif settings.limit is not None:
+    else:
         scale = min(1.0, settings.limit[0] / width, settings.limit[1] / height)
         width, height = max(1, int(width * scale)), max(1, int(height * scale))
     fps = min(info.fps, settings.max_fps) if settings.max_fps and info.fps else info.fps

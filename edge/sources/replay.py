@@ -18,6 +18,7 @@ import av.error
 import numpy as np
 
 from edge.errors import SourceError
+from edge.files import parse_json
 from edge.interfaces import SourceInfo
 from edge.types import UInt8
 
@@ -164,6 +165,6 @@ def _index(folder: Path) -> list[RecordedPicture]:
         ) from None
     try:
         # a line without its end was being written when the recording was cut off
-        return [RecordedPicture(**json.loads(line)) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
+        return [RecordedPicture(**parse_json(line)) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
     except (ValueError, TypeError) as error:
         raise SourceError(f"{path}: not an index of a recording: {error}") from None

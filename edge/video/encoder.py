@@ -15,12 +15,11 @@ import cv2
 
 from edge.errors import MissingError, SinkError
 from edge.types import UInt8
+from edge.video.allowed import HARDWARE, SOFTWARE, allowed_encoders
 
 # 90 kHz, the clock of MPEG systems: every common frame rate is a whole number of ticks or nearly so
 TICKS_PER_S = 90_000
 TIME_BASE = Fraction(1, TICKS_PER_S)
-HARDWARE = ("h264_nvenc", "h264_v4l2m2m")
-SOFTWARE = ("libx264", "libopenh264")
 # no look-ahead and no reordering: a picture that the encoder holds back is lost with the power
 OPTIONS = {
     "libx264": {"preset": "veryfast", "tune": "zerolatency", "forced-idr": "1"},
@@ -158,10 +157,13 @@ def find_encoder(*, is_hardware_wanted: bool = False) -> str:
         MissingError: there is none.
     """
     candidates = (*HARDWARE, *SOFTWARE) if is_hardware_wanted else (*SOFTWARE, *HARDWARE)
-    for name in candidates:
+    wanted = [name for name in candidates if name in allowed_encoders()]
+    for name in wanted:
         if name in av.codecs_available and _works(name):
             return name
-    raise MissingError(f"this PyAV has none of the encoders {', '.join(candidates)}; run: pip install -U av")
+    raise MissingError(
+        f"none of the encoders {', '.join(wanted)} works here; allow others by `encoder` or run: pip install -U av"
+    )
 
 
 def copied_stream(container: Any, form: VideoForm) -> Any:

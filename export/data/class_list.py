@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import DataError
+from edge.files import parse_json
 
 _TEXT_FILES = ("classes.txt", "labels.txt", "obj.names")
 _YAML_FILES = ("data.yaml", "data.yml", "dataset.yaml")
@@ -36,7 +36,7 @@ def ignore_index(folder: Path) -> int:
     for place in (folder, folder.parent):
         path = place / "classes.json"
         if path.is_file():
-            raw = json.loads(path.read_text())
+            raw = parse_json(path.read_text())
             return int(raw.get("ignore_index", 255)) if isinstance(raw, dict) else 255
     return 255
 
@@ -80,7 +80,7 @@ def _in_order(items: Sequence[str], path: Path) -> list[str]:
 
 def _from_json(path: Path) -> list[str]:
     try:
-        raw = json.loads(path.read_text())
+        raw = parse_json(path.read_text())
     except ValueError as error:
         raise DataError(f"{path}: no valid JSON ({error})") from None
     names = raw.get("names") if isinstance(raw, dict) else raw

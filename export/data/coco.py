@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edge.errors import DataError
+from edge.files import parse_json
 from export.data.checks import Problems
 from export.data.entries import Entry, Reading
 
@@ -41,7 +41,7 @@ def read_coco(path: Path, problems: Problems) -> Reading:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_bytes())
+        raw = parse_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:
@@ -59,7 +59,18 @@ def _load(path: Path) -> dict[str, Any]:
             missing = [name for name in fields if not isinstance(item, dict) or name not in item]
             if missing:
                 raise DataError(f"{path}: {key}[{number}] has no {missing[0]!r}")
+    _refuse_outside(path, raw["images"])
     return raw
+
+
+def _refuse_outside(path: Path, images: list[dict[str, Any]]) -> None:
+    """A data set names its own pictures, none of the rest of the machine."""
+    for image in images:
+        name = Path(str(image["file_name"]))
+        if name.is_absolute() or ".." in name.parts:
+            raise DataError(
+                f"{path}: {image['file_name']!r:.200} lies outside of the data set; expected names below it"
+            )
 
 
 def _image_folder(path: Path, images: list[dict[str, Any]]) -> Path:

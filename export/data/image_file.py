@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from edge.errors import DataError
+from edge.sources.images import load_image
 from edge.types import UInt8
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
@@ -44,7 +45,7 @@ def image_size(path: Path) -> tuple[int, int] | None:
         if head[:8] == b"\x89PNG\r\n\x1a\n":
             width, height = struct.unpack(">II", head[16:24]) if len(head) >= 24 else (0, 0)
             return (width, height) if width and height and _ends_with(file, b"IEND") else None
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = load_image(path)
     return None if image is None else (image.shape[1], image.shape[0])
 
 
@@ -57,7 +58,7 @@ def stored_size(path: Path) -> tuple[int, int] | None:
     with path.open("rb") as file:
         if file.read(2) == b"\xff\xd8":
             return _jpeg_size(file)[0]
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    image = load_image(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     return None if image is None else (image.shape[1], image.shape[0])
 
 
@@ -74,15 +75,14 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> UInt8:
     Raises:
         DataError: the file is missing, unreadable, or has another size.
     """
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    image = load_image(path)
     if image is None:
         raise DataError(f"{path}: cannot be read as a picture; run: edge data URI, to list all such files")
     if size is not None and (image.shape[1], image.shape[0]) != size:
-        image = cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = load_image(path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
         if image is None or (image.shape[1], image.shape[0]) != size:
             raise DataError(f"{path}: expected a picture of {size[0]}x{size[1]}, found another; the file was changed")
-    pixels: UInt8 = image
-    return pixels
+    return image
 
 
 def read_mask(path: Path) -> UInt8:
@@ -91,7 +91,7 @@ def read_mask(path: Path) -> UInt8:
     Raises:
         DataError: the file is missing, unreadable, or has colours instead of ids.
     """
-    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    mask = load_image(path, cv2.IMREAD_UNCHANGED)
     if mask is None:
         raise DataError(f"{path}: cannot be read as a mask")
     if mask.ndim != 2 or mask.dtype != np.uint8:
@@ -99,8 +99,7 @@ def read_mask(path: Path) -> UInt8:
             f"{path}: expected a mask of 8-bit class ids with one channel, found {mask.dtype} of shape {mask.shape}; "
             "convert colours to class ids first"
         )
-    ids: UInt8 = mask
-    return ids
+    return mask
 
 
 def _ends_with(file: BinaryIO, mark: bytes) -> bool:

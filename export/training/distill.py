@@ -21,6 +21,7 @@ from edge.engines.ort import RUN_FAILURES
 from edge.engines.ort_providers import session_options
 from edge.errors import ConfigError, ModelError
 from edge.model import find_manifest
+from edge.models.onnx_graph import load_onnx
 from edge.models.preprocess import Preprocessor
 from edge.types import UInt8
 from export.config import TeacherConfig
@@ -132,7 +133,8 @@ def _standard(x: Tensor) -> Tensor:
 
 def _cut(config: TeacherConfig, layout: str) -> onnx.ModelProto:
     """The teacher up to the named tensors, with every size left open."""
-    model = onnx.load(str(config.model))
+    assert config.model is not None
+    model = load_onnx(config.model)
     known = {output: output for node in model.graph.node for output in node.output}
     known |= {node.name: node.output[0] for node in model.graph.node if node.name}
     if not config.tensors:

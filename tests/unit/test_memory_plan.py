@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from edge.errors import ConfigError
 from edge.models.manifest import Manifest
 from edge.pipeline.memory_plan import GATE_MB, LARGEST_PX, MemoryPlan, is_isolated, plan_memory, size_of
 from edge.pipeline.pipeline import Pipeline
-from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS, RingLimit, RingReader
+from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS, RingLimit, RingReader, sealed_memory
 
 SPEC = {"name": "frames", "width": 64, "height": 64, "layout": "nhwc", "dtype": "uint8", "colour": "bgr"}
 FACTS = {"schema": 1, "name": "null", "task": "detect", "head": "edgenet", "classes": ["x"], "input": SPEC}
@@ -122,9 +121,7 @@ def test_a_configuration_over_its_budget_is_refused_before_it_runs(tmp_path: Pat
 
 
 def reader(limit: RingLimit) -> RingReader:
-    fd = os.memfd_create("test")
-    os.ftruncate(fd, 2 * 4 * 4 * 3)
-    return RingReader(fd, 4, 4, 2, lambda _: None, limit)
+    return RingReader(sealed_memory("test", 2 * 4 * 4 * 3), 4, 4, 2, lambda _: None, limit)
 
 
 def test_no_more_rings_live_than_planned_however_long_pictures_are_held() -> None:

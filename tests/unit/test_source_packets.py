@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edge.config.load import parse_config
 from edge.errors import ConfigError
+from edge.sources.isolation.messages import CodedPicture, PacketRing, parse_message
 from edge.sources.isolation.packet_wire import PacketReceiver, PacketSender
 from edge.video.packets import ITEM_BYTES, Mark, PacketForm, PacketQueue, SourcePacket
 from edge.video.parameter_sets import parameter_sets
@@ -83,7 +84,7 @@ class Wire:
     """A sender and its receiver; ``pump`` delivers what is under way."""
 
     def __init__(self, ring_bytes: int) -> None:
-        from edge.sources.isolation.ring import receive
+        from edge.sources.isolation.ring import receive_bytes
 
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.settimeout(0.0)
@@ -91,7 +92,7 @@ class Wire:
         self.sender = PacketSender(theirs, ring_bytes=ring_bytes)
         self.found = Collector()
         self._receiver = PacketReceiver(self.found)
-        self._receive = receive
+        self._receive = receive_bytes
         self.sender.begin(FORM)
 
     def pump(self) -> None:
@@ -101,10 +102,11 @@ class Wire:
             except BlockingIOError:
                 return
             assert received is not None
-            message, fds = received
-            if message["kind"] == "packets":
-                self._receiver.begin(message, fds[0])
+            message = parse_message(received[0])
+            if isinstance(message, PacketRing):
+                self._receiver.begin(message, received[1][0])
             else:
+                assert isinstance(message, CodedPicture)
                 self._receiver.take(message)
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ class Bench:
                 setattr(self.world, name, options.pop(name))
         self.driver = FAKE["FakeDriver"](is_integrated=is_integrated)
         api = TensorRt(self.world.module, FAKE["flavour_of"](release))
-        path, manifest = write_engine(folder, api)
+        path, manifest = write_engine(folder, api, options.pop("flags", ()))
         here = Environment({api.flavour: api.version}, {}, "8.9", True)
         options.setdefault("find_kernels", lambda capability: folder / f"{capability}.cubin")
         self.engine = TrtEngine(path, manifest, environment=here, driver=self.driver, api=api, **options)
@@ -47,7 +47,7 @@ class Bench:
         return [entry for entry in self.driver.log if entry[0] == kind]
 
 
-def write_engine(folder: Path, api: TensorRt) -> tuple[Path, Manifest]:
+def write_engine(folder: Path, api: TensorRt, flags: tuple[str, ...] = ()) -> tuple[Path, Manifest]:
     numbers = bytes((*api.release, 0, 0)[:4])
     size = (28).to_bytes(8, "little")
     data = (b"vtrt" if api.is_rtx else b"ftrt") + bytes(12) + size + numbers
@@ -60,6 +60,7 @@ def write_engine(folder: Path, api: TensorRt) -> tuple[Path, Manifest]:
         profiles=(Profile(min_batch=1, opt_batch=2, max_batch=4),),
         inputs_sha256="0",
         onnx_sha256="1",
+        flags=flags,
     )
     manifest = Manifest(
         name="door",
@@ -90,6 +91,15 @@ def test_every_release_runs(tmp_path: Path, release: str) -> None:
     assert bench.driver.is_closed
     assert not bench.driver.live_graphs
     assert (tmp_path / "door.sm89.rtxcache").exists() == release.startswith("rtx")
+
+
+@pytest.mark.parametrize(("flags", "is_code"), [((), False), (("FP16",), False), (("version_compatible",), True)])
+def test_only_a_plan_for_later_releases_may_bring_code_for_the_processor(
+    flags: tuple[str, ...], is_code: bool, tmp_path: Path
+) -> None:
+    engine = Bench(tmp_path, RELEASES[0], flags=flags).engine
+    assert engine._plan._runtime.engine_host_code_allowed is is_code
+    engine.close()
 
 
 def test_nothing_is_allocated_per_frame(tmp_path: Path) -> None:

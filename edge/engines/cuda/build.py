@@ -18,6 +18,7 @@ from pathlib import Path
 from edge.engines.cuda.capability import find_compute_capability
 from edge.errors import EdgeError, MissingError
 from edge.files import atomic_path, cache_folder, sha256_of
+from edge.threads.python_process import child_environment
 
 log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("kernels.cu")
@@ -79,7 +80,9 @@ def _compile(nvcc: Path, arch: str, out: Path) -> None:
     log.info("compiling the CUDA kernels with %s %s, once", nvcc, arch)
     command = [str(nvcc), "-std=c++17", "-O3", "-cubin", arch, "-o", str(out), str(SOURCE)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S, check=False, env=child_environment()
+        )
     except subprocess.TimeoutExpired:
         raise MissingError(
             f"{nvcc} {arch} did not compile the kernels within {COMPILE_TIMEOUT_S} s; end what else runs, then run: "

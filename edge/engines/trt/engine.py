@@ -66,7 +66,10 @@ class TrtEngine:
         self._api = api or load(header.flavour)
         self._driver = driver or PycudaDriver()
         cache = path.with_name(f"{path.stem}.sm{self._driver.compute_capability.replace('.', '')}.rtxcache")
-        self._plan = LoadedPlan(self._api, read_plan(path, header), path.name, cache)
+        flags = manifest.engine.flags if manifest.engine is not None else ()
+        # every other plan is data: TensorRT refuses one that brings machine code
+        is_code = "version_compatible" in flags
+        self._plan = LoadedPlan(self._api, read_plan(path, header), path.name, cache, has_host_code=is_code)
         self.inputs: Sequence[TensorInfo]
         self.outputs: Sequence[TensorInfo]
         self.inputs, self.outputs = self._plan.tensors()

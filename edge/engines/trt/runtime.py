@@ -30,11 +30,14 @@ DTYPES = {
 class LoadedPlan:
     """A deserialised engine. The GPU's context must be current in the calling thread."""
 
-    def __init__(self, api: TensorRt, plan: bytes, name: str, cache: Path | None = None) -> None:
+    def __init__(
+        self, api: TensorRt, plan: bytes, name: str, cache: Path | None = None, *, has_host_code: bool = False
+    ) -> None:
         """Load a plan.
 
         Args:
             name: of the file, for messages.
+            has_host_code: let the plan bring machine code for this processor, as plans do that run on later releases.
             cache: file for the kernels that TensorRT for RTX compiles on this GPU; read now, written by ``save_cache``.
 
         Raises:
@@ -44,8 +47,7 @@ class LoadedPlan:
         self._name = name
         self._cache = cache
         self._runtime = api.trt.Runtime(api.logger)
-        # plans that run on other versions carry host code of their own
-        self._runtime.engine_host_code_allowed = True
+        self._runtime.engine_host_code_allowed = has_host_code
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise EngineError(f"{name}: {api.title} refuses the engine ({api.last_message()}); run: edge build")

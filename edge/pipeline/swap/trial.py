@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edge.errors import EngineError, ModelError
+from edge.files import parse_json
 from edge.model import Model, open_model
 from edge.models.checks import check_outputs, check_sane
 from edge.pipeline.inference import FAULTS
 from edge.pipeline.swap.agreement import same_outputs
+from edge.threads.python_process import child_environment, python_command
 
 if TYPE_CHECKING:
     from edge.types import UInt8
@@ -73,11 +75,12 @@ def try_model(path: Path, *, manifest: Path | None, engine: str, threads: int | 
     """
     request = {"path": str(path), "manifest": manifest and str(manifest), "engine": engine, "threads": threads}
     with subprocess.Popen(
-        [sys.executable, "-m", "edge.pipeline.swap.trial"],
+        python_command("edge.pipeline.swap.trial"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env=child_environment(),
     ) as process:
         try:
             text, _ = process.communicate(json.dumps(request), timeout_s)
@@ -95,7 +98,7 @@ def _verdict(text: str, code: int, name: str) -> str:
         return f"{name}: the trial process was ended by {signal.Signals(-code).name}; the model crashes its engine"
     lines = text.strip().splitlines()
     try:
-        verdict = json.loads(lines[-1])["error"] if lines else None
+        verdict = parse_json(lines[-1])["error"] if lines else None
     except (ValueError, KeyError, TypeError):
         verdict = None
     if verdict is None:

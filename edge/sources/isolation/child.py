@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -159,6 +160,9 @@ def main() -> None:
     # if the parent is killed, nobody is left to end a decoder that hangs
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # if memory runs out, this process goes before the daemon: it is replaced
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")
     # it may have been killed before that; its own number may be 1, in a container
     if os.getppid() != int(sys.argv[2]):
         sys.exit(0)

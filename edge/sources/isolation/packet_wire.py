@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 import mmap
-import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
-from edge.sources.isolation.ring import send
+from edge.errors import SourceError
+from edge.sources.isolation.ring import map_sealed, sealed_memory, send
 from edge.video.packets import PacketForm, PacketTaker, SourcePacket
+
+if TYPE_CHECKING:
+    from edge.sources.isolation.messages import CodedPicture, PacketRing
 
 # the largest key pictures of 4K cameras are 2 MB
 RING_BYTES = 4 << 20
@@ -37,8 +40,7 @@ class PacketSender:
         self._channel = channel
         self._wait = wait
         self._size = ring_bytes
-        self._fd = os.memfd_create("edge-packets", os.MFD_CLOEXEC)
-        os.ftruncate(self._fd, HEAD_BYTES + ring_bytes)
+        self._fd = sealed_memory("edge-packets", HEAD_BYTES + ring_bytes)
         self._memory = memoryview(mmap.mmap(self._fd, HEAD_BYTES + ring_bytes))
         self._taken = self._memory[:8].cast("Q")
         self._at = 0
@@ -85,22 +87,30 @@ class PacketReceiver:
         self._memory: memoryview | None = None
         self._size = 0
 
-    def begin(self, message: dict[str, Any], fd: int) -> None:
-        """A ring (closed here) and what its packets are."""
-        self._size = message["bytes"]
-        self._memory = memoryview(mmap.mmap(fd, HEAD_BYTES + self._size))
-        os.close(fd)
-        form = message["form"]
-        self._taker.begin(PacketForm(form["codec"], form["width"], form["height"], bytes.fromhex(form["header"])))
+    def begin(self, message: PacketRing, fd: int) -> None:
+        """A ring (closed here) and what its packets are.
 
-    def take(self, message: dict[str, Any]) -> None:
-        """Copy a packet out of the ring, and give its place back."""
+        Raises:
+            SourceError: it is too small, or could become so.
+        """
+        self._size = message.size
+        self._memory = memoryview(map_sealed(fd, HEAD_BYTES + self._size))
+        form = message.form
+        self._taker.begin(PacketForm(form.codec, form.width, form.height, bytes.fromhex(form.header)))
+
+    def take(self, message: CodedPicture) -> None:
+        """Copy a packet out of the ring, and give its place back.
+
+        Raises:
+            SourceError: it is larger than the ring.
+        """
         if self._memory is None:
             return
-        start, size = message["at"] % self._size, message["size"]
+        start, size = message.at % self._size, message.size
+        if size > self._size:
+            raise SourceError(f"the decoder process sent a packet of {size} bytes in a ring of {self._size}")
         data = self._memory[HEAD_BYTES:]
         first = min(size, self._size - start)
         copy = bytes(data[start : start + first]) + bytes(data[: size - first])
-        self._memory[:8].cast("Q")[0] = message["at"] + size
-        pts, dts, is_key, time_ns, arrived_ns, num_lost = message["facts"]
-        self._taker.take(SourcePacket(copy, pts, dts, is_key, time_ns, arrived_ns, num_lost))
+        self._memory[:8].cast("Q")[0] = message.at + size
+        self._taker.take(SourcePacket(copy, *message.facts))

@@ -10,7 +10,9 @@ import os
 import signal
 import socket
 import subprocess
-import sys
+from contextlib import ExitStack
+
+from edge.threads.python_process import child_environment, python_command
 
 # between two looks at whether the pipeline stops
 POLL_S = 0.1
@@ -27,18 +29,14 @@ class ChildProcess:
     """
 
     def __init__(self) -> None:
+        """Raises: OSError: there are too many files or processes, or too little memory."""
         self.num_openings = 0
-        self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "edge.sources.isolation.child", str(theirs.fileno()), str(os.getpid())],
-                pass_fds=(theirs.fileno(),),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                # FFmpeg prints addresses with their passwords
-                stderr=subprocess.DEVNULL,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+        with ExitStack() as undo:
+            self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            undo.enter_context(self.channel)
+            with theirs:
+                self._process = _start(theirs)
+            undo.pop_all()
         self.channel.settimeout(POLL_S)
 
     @property
@@ -66,6 +64,18 @@ class ChildProcess:
         return f"the decoder process ended with code {code}"
 
 
+def _start(channel: socket.socket) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        python_command("edge.sources.isolation.child", str(channel.fileno()), str(os.getpid())),
+        pass_fds=(channel.fileno(),),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        # FFmpeg prints addresses with their passwords
+        stderr=subprocess.DEVNULL,
+        env=child_environment({"OMP_NUM_THREADS": "1"}),
+    )
+
+
 class SpareChild:
     """Keeps at most one child between two attempts at one stream. Used by one thread."""
 
@@ -73,7 +83,7 @@ class SpareChild:
         self._child: ChildProcess | None = None
 
     def take(self) -> ChildProcess:
-        """The child that was kept, if it lives, else a new one."""
+        """The child that was kept, if it lives, else a new one. Raises: OSError: it cannot be started."""
         child, self._child = self._child, None
         if child is None or not child.is_alive:
             if child is not None:

@@ -8,23 +8,39 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from edge.addresses.uris import kind_of, masked
+from edge.addresses.uris import is_live, kind_of, masked
 from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
 from edge.metrics.stages import DropCause
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.health import HealthChange
+from edge.sources.isolation.messages import (
+    Alive,
+    CodedPicture,
+    End,
+    Failure,
+    Message,
+    Opened,
+    PacketRing,
+    Picture,
+    Ring,
+    parse_message,
+)
 from edge.sources.isolation.packet_wire import PacketReceiver
-from edge.sources.isolation.process import SpareChild
-from edge.sources.isolation.ring import RingLimit, RingReader, receive, send
+from edge.sources.isolation.process import ChildProcess, SpareChild
+from edge.sources.isolation.ring import RingLimit, RingReader, close_files, receive_bytes, send
 from edge.types import UInt8
 from edge.video.packets import PacketTaker
 
+Wanted = TypeVar("Wanted", Opened, Picture)
 WEIGH_EVERY_S = 1.0
+# of a live source, between two weighings: a camera of 1000 pictures a second sends each twice, coded and decoded
+MAX_MESSAGES = 2500
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -69,31 +85,38 @@ class IsolatedSource:
         self._is_ended = False
         self._weigh_at_s = 0.0
         self._can_ask_again = False
-        self._child = spare.take() if spare else SpareChild().take()
+        self._is_live = is_live(uri)
+        self._num_messages = 0
+        self._child = self._started(spare or SpareChild())
         self._channel = self._child.channel
         self._send_lock = threading.Lock()
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             wants: dict[str, Any] = {"deadlines": asdict(deadlines.of_child())}
             wants |= {} if packets is None else {"packets": kind_of(uri) != "file"}
-            opened = self._ask({"uri": uri, "options": {**(options or {}), **wants}})
-        except (SourceError, MissingError):
-            if spare is not None and self._can_ask_again:
-                spare.keep(self._child)
-            else:
-                self.close()
-            raise
-        if opened is None:
-            self.close()
-            raise SourceError(f"{self._label}: stopped while connecting")
-        self.info = SourceInfo(**opened["info"])
+            try:
+                opened = self._ask({"uri": uri, "options": {**(options or {}), **wants}})
+            except SourceError:
+                if spare is not None and self._can_ask_again:
+                    spare.keep(self._child)
+                    undo.pop_all()
+                raise
+            if opened is None:
+                raise SourceError(f"{self._label}: stopped while connecting")
+            undo.pop_all()
+        self.info = SourceInfo(**opened.info.model_dump())
 
     def read(self) -> tuple[UInt8, int | None] | None:
-        message = None if self._is_ended else self._next({"frame", "end"}, self._deadlines.stall_s)
-        if message is None or message["kind"] == "end" or self._ring is None:
+        picture = None if self._is_ended else self._next(Picture, self._deadlines.stall_s)
+        if picture is None:
             self._is_ended = True
             return None
-        self.captured_ns = message["captured_ns"]
-        return self._ring.picture(message["slot"]), message["pts_ns"]
+        if self._ring is None:
+            raise SourceError(f"{self._label}: the decoder process sent a picture without its memory")
+        if not self.captured_ns <= picture.captured_ns <= time.monotonic_ns():
+            raise SourceError(f"{self._label}: the decoder process sent a picture of another time")
+        self.captured_ns = picture.captured_ns
+        return self._ring.picture(picture.slot), picture.pts_ns
 
     def take_drops(self) -> dict[DropCause, int]:
         """Cause → pictures that the child took but did not give, since the last call."""
@@ -117,55 +140,92 @@ class IsolatedSource:
         """Of the child."""
         return self._child.pid
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _started(self, spare: SpareChild) -> ChildProcess:
+        try:
+            return spare.take()
+        except OSError as error:
+            raise SourceError(
+                f"{self._label}: no decoder process can be started ({error.strerror}); are there too many files, "
+                "processes or too little memory?"
+            ) from None
+
+    def _ask(self, request: dict[str, Any]) -> Opened | None:
         """Have the child open the source; its answer, None when stopping."""
         try:
             send(self._channel, request)
         except OSError:
             raise SourceError(f"{self._label}: {self._child.death()}") from None
-        return self._next({"opened"}, self._deadlines.open_s)
+        return self._next(Opened, self._deadlines.open_s)
 
-    def _next(self, kinds: set[str], limit_s: float) -> dict[str, Any] | None:
-        """The next message of these kinds; None when stopping."""
+    def _next(self, wanted: type[Wanted], limit_s: float) -> Wanted | None:
+        """The next message of this kind; None at the source's end, and when stopping."""
         deadline = time.monotonic() + limit_s
         while not self._is_stopping():
             now_s = time.monotonic()
             if now_s > deadline:
                 raise SourceError(f"{self._label}: no picture for {limit_s:g} s; the decoder was ended")
             if now_s > self._weigh_at_s:
-                self._weigh_at_s = now_s + WEIGH_EVERY_S
+                self._weigh_at_s, self._num_messages = now_s + WEIGH_EVERY_S, 0
                 self._refuse_overweight()
             message = self._receive()
-            if message["kind"] in kinds:
+            if isinstance(message, wanted):
                 return message
-            if message["kind"] == "alive":
+            if isinstance(message, End):
+                return None
+            if isinstance(message, Alive) and wanted is Picture:
                 # pictures come, but none is let through: the camera is not silent
                 deadline = time.monotonic() + limit_s
         return None
 
-    def _receive(self) -> dict[str, Any]:
-        """One message, its ring, drops and changes noted; of the kind ``nothing`` where none came."""
+    def _receive(self) -> Message | None:
+        """One message, what it brings noted; None where none came."""
         try:
-            received = receive(self._channel)
+            received = receive_bytes(self._channel)
         except (TimeoutError, ConnectionResetError):
             # a child that ends while slots are on their way back resets the connection once; its last words still wait
-            return {"kind": "nothing"}
+            return None
         if received is None:
             raise SourceError(f"{self._label}: {self._child.death()}")
-        message, fds = received
-        if message["kind"] == "error":
-            self._can_ask_again = message.get("can_ask_again", False)
-            # what the machine lacks does not come by trying again
-            raise MissingError(message["text"]) if message.get("is_lacking") else SourceError(message["text"])
-        if message["kind"] == "ring":
-            self._ring = self._map(fds[0], message)
-        elif message["kind"] == "packets" and self._packets is not None:
-            self._packets.begin(message, fds[0])
-        elif message["kind"] == "packet" and self._packets is not None:
-            self._packets.take(message)
-        self._drops.update(message.get("drops", {}))
-        self._changes += [HealthChange(kind, data) for kind, data in message.get("changes", ())]
+        data, fds = received
+        try:
+            self._refuse_flood()
+            message = parse_message(data)
+            self._note(message, fds)
+        except SourceError as error:
+            raise SourceError(f"{self._label}: {error}; it was ended") from None
+        finally:
+            close_files(fds)
+        self._refuse_failure(message)
         return message
+
+    def _note(self, message: Message, fds: list[int]) -> None:
+        """Take what a message brings; the files that it needs are taken out of the list.
+
+        Raises:
+            SourceError: what it brings cannot be used.
+        """
+        match message:
+            case Ring():
+                self._ring = self._map(_pop(fds), message)
+            case PacketRing() if self._packets is not None:
+                self._packets.begin(message, _pop(fds))
+            case CodedPicture() if self._packets is not None:
+                self._packets.take(message)
+            case Picture():
+                self._drops.update(message.drops)
+                self._changes += message.health_changes()
+
+    def _refuse_failure(self, message: Message) -> None:
+        """Raise what the child says of its source."""
+        if isinstance(message, Failure):
+            self._can_ask_again = message.can_ask_again
+            # what the machine lacks does not come by trying again
+            raise MissingError(message.text) if message.is_lacking else SourceError(message.text)
+
+    def _refuse_flood(self) -> None:
+        self._num_messages += 1
+        if self._is_live and self._num_messages > MAX_MESSAGES:
+            raise SourceError(f"the decoder process sent {self._num_messages} messages within {WEIGH_EVERY_S:g} s")
 
     def _refuse_overweight(self) -> None:
         try:
@@ -178,13 +238,15 @@ class IsolatedSource:
             limit = f"{self._deadlines.memory_mb:.0f} MB"
             raise SourceError(f"{self._label}: the decoder grew to {private_mb:.0f} MB, over its {limit}; it was ended")
 
-    def _map(self, fd: int, message: dict[str, Any]) -> RingReader:
+    def _map(self, fd: int, ring: Ring) -> RingReader:
         self._ring = None
         if not self._rings.wait_for_room(self._is_stopping, self._deadlines.stall_s):
             os.close(fd)
-            raise SourceError(f"{self._label}: pictures of its former openings are still in use; its outputs are stuck")
-        generation, size = message["generation"], (message["height"], message["width"])
-        return RingReader(fd, *size, message["num_slots"], lambda slot: self._release(generation, slot), self._rings)
+            raise SourceError("pictures of its former openings are still in use, its outputs are stuck")
+        generation = ring.generation
+        return RingReader(
+            fd, ring.height, ring.width, ring.num_slots, lambda slot: self._release(generation, slot), self._rings
+        )
 
     def _release(self, generation: int, slot: int) -> None:
         """Give a slot back; runs in whichever thread drops the last reference to a picture."""
@@ -196,3 +258,14 @@ class IsolatedSource:
             except OSError:
                 # the child is gone or hangs; the capture thread notices by itself and replaces it
                 return
+
+
+def _pop(fds: list[int]) -> int:
+    """The file that came with a message.
+
+    Raises:
+        SourceError: none came.
+    """
+    if not fds:
+        raise SourceError("the decoder process sent a message without its file")
+    return fds.pop(0)

@@ -1,0 +1,13 @@
+"""Text of strangers (names in a model, what a camera says) as it may stand in a terminal and in a log."""
+
+from __future__ import annotations
+
+# a line's end and a tab stay; what moves the cursor, ends a line elsewhere or turns the direction of writing goes
+KEPT = "\n\t"
+
+
+def printable(text: str) -> str:
+    """The text with a space in place of each control character, and of what only looks like nothing."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in KEPT else " " for letter in text)
