@@ -16,7 +16,7 @@ from edge.addresses.uris import kind_of
 from edge.config.recording import RecordSettings
 from edge.errors import ConfigError
 from edge.events.writer import MAX_PICTURES
-from edge.recording.recorder import SHOT_CAPACITY
+from edge.recording.shots import SHOT_CAPACITY
 from edge.second_stage.classifier import MAX_WAITING
 from edge.sinks.restream import CAPACITY as RESTREAM_CAPACITY
 from edge.sources.isolation.packet_wire import RING_BYTES

@@ -17,7 +17,7 @@ from edge.metrics.counters import Counters
 from edge.recording.fragments import FragmentFile
 from edge.recording.recording import RecordingFolder
 from edge.video.encoder import TICKS_PER_S, Packet, VideoForm
-from edge.video.packets import Mark
+from edge.video.packets import EventMark
 
 log = logging.getLogger(__name__)
 # a fragment is written when the next one begins: the rest of fragment_s is for that picture, the encoder and the disk
@@ -128,7 +128,7 @@ class Cutter:
         self._last_ns = 0
         self._offset_ns = 0
         self._until_ns = 0
-        self._wanted: Mark | None = None
+        self._wanted: EventMark | None = None
         self._events: list[tuple[int, str]] = []
         self._paused_until_s = float("-inf")
         self.counters: Counters[str] = Counters()
@@ -150,7 +150,7 @@ class Cutter:
         self._end_file()
         self._pre_roll.clear()
 
-    def mark(self, mark: Mark) -> None:
+    def mark(self, mark: EventMark) -> None:
         """Note what a result has shown."""
         self.seen_ns = max(self.seen_ns, mark.time_ns)
         if mark.clip is not None and not self._has_shown(mark):
@@ -204,7 +204,7 @@ class Cutter:
         for earlier in before:
             self._write(earlier)
 
-    def _has_shown(self, mark: Mark) -> bool:
+    def _has_shown(self, mark: EventMark) -> bool:
         """Whether a result comes so late that its clip is a finished file, and shows it."""
         return self.ended is not None and mark.clip == self.ended.clip and mark.time_ns <= self.ended.last_ns
 

@@ -14,7 +14,7 @@ from edge.metrics.counters import Counters
 from edge.recording.cutter import GAP_S, KEY_SHARE, Coded, Cutter, Ended
 from edge.recording.recording import RecordingFolder
 from edge.video.encoder import TICKS_PER_S, Packet, VideoForm
-from edge.video.packets import Item, Mark, PacketForm, SourcePacket
+from edge.video.packets import EventMark, Item, PacketForm, SourcePacket
 from edge.video.parameter_sets import parameter_sets
 
 CODECS = ("h264", "hevc")
@@ -70,7 +70,7 @@ class SourceRecorder:
     def take(self, item: Item) -> None:
         """The next packet, the form of those that follow, or what a result has shown."""
         match item:
-            case Mark():
+            case EventMark():
                 self._cutter.mark(item)
             case PacketForm():
                 self._cutter.end()

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from edge.errors import SinkError
 from edge.recording.clips import ClipNames
 from edge.recording.clock import RecordingClock
-from edge.recording.recorder import SHOT_CAPACITY, Recorder, ShotQueue
+from edge.recording.recorder import Recorder
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import keep_of
+from edge.recording.shots import SHOT_CAPACITY, ShotQueue
 from edge.recording.source_recorder import SourceRecorder
 from edge.threads.worker import Worker
 from edge.video.encoder import find_encoder
-from edge.video.packets import Mark, PacketQueue
+from edge.video.packets import EventMark, PacketQueue
 
 if TYPE_CHECKING:
     from edge.config.recording import RecordSettings
@@ -106,7 +107,7 @@ class RecordSink:
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         frame, kinds = result.frame, tuple(event.kind for event in result.events)
-        mark = Mark(frame.time_ns, frame.captured_ns, kinds, self._clips.clip_for(result))
+        mark = EventMark(frame.time_ns, frame.captured_ns, kinds, self._clips.clip_for(result))
         if isinstance(self._queue, PacketQueue):
             self._queue.mark(mark)
         else:

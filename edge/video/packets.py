@@ -62,7 +62,7 @@ class SourcePacket:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class EventMark:
     """What a result says to the recording.
 
     Attributes:
@@ -78,7 +78,7 @@ class Mark:
     clip: Path | None = None
 
 
-Item: TypeAlias = PacketForm | SourcePacket | Mark
+Item: TypeAlias = PacketForm | SourcePacket | EventMark
 
 
 class PacketTaker(Protocol):
@@ -131,11 +131,11 @@ class PacketQueue(HandOver[Item]):
             self.counters.add("packets")
             self._append(replace(packet, lost_before=packet.lost_before + lost) if lost else packet)
 
-    def mark(self, mark: Mark) -> None:
+    def mark(self, mark: EventMark) -> None:
         """Say what a result has shown."""
         with self._changed:
             last = self._items[-1] if self._items else None
-            if isinstance(last, Mark) and not last.events:
+            if isinstance(last, EventMark) and not last.events:
                 # only the newest time matters, and the last one is still the newest
                 self._num_bytes -= _cost(self._items.pop())
             if self._has_room(mark):

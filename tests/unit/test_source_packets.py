@@ -15,7 +15,7 @@ from edge.config.load import parse_config
 from edge.errors import ConfigError
 from edge.sources.isolation.messages import CodedPicture, PacketRing, parse_message
 from edge.sources.isolation.packet_wire import PacketReceiver, PacketSender
-from edge.video.packets import ITEM_BYTES, Mark, PacketForm, PacketQueue, SourcePacket
+from edge.video.packets import ITEM_BYTES, EventMark, PacketForm, PacketQueue, SourcePacket
 from edge.video.parameter_sets import parameter_sets
 
 FORM = PacketForm("h264", 64, 48, b"header")
@@ -52,7 +52,7 @@ def test_forms_without_packets_do_not_pile_up() -> None:
 
 def test_marks_without_events_are_replaced_and_those_with_events_stay() -> None:
     queue = PacketQueue()
-    marks = [Mark(1, 1), Mark(2, 2), Mark(3, 3, ("tick",)), Mark(4, 4), Mark(5, 5)]
+    marks = [EventMark(1, 1), EventMark(2, 2), EventMark(3, 3, ("tick",)), EventMark(4, 4), EventMark(5, 5)]
     for mark in marks:
         queue.mark(mark)
     assert [mark.time_ns for mark in drained(queue)] == [3, 5]
@@ -63,7 +63,7 @@ def test_after_its_close_a_queue_takes_nothing() -> None:
     queue.close()
     queue.take(packet(0))
     queue.begin(FORM)
-    queue.mark(Mark(1, 1, ("tick",)))
+    queue.mark(EventMark(1, 1, ("tick",)))
     assert queue.is_finished
     assert queue.num_bytes == 0
 
