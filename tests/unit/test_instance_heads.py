@@ -1,6 +1,6 @@
 """Masks, key points and oriented boxes: made-up outputs whose meaning is known, and the peers' own answers.
 
-The golden files in tests/golden hold the outputs of real exports and what their project's predictor made of them.
+The golden files in tests/golden/instances hold the outputs of real exports and what their project's predictor made of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from edge.models.manifest import HeadName, InputSpec, Manifest, Thresholds, pars
 from edge.models.preprocess import fit
 from edge.types import Array, Detections
 
-GOLDEN = sorted((Path(__file__).parents[1] / "golden").glob("*_*.npz"))
+GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "instances").glob("*.npz"))
 SIDE = 64
 ANCHORS = 84
 INSTANCES: list[HeadName] = [name for name in HEADS if name.endswith(("-seg", "-pose", "-obb"))]
