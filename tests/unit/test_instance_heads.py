@@ -1,6 +1,6 @@
 """Masks, key points and oriented boxes: made-up outputs whose meaning is known, and the peers' own answers.
 
-The golden files in tests/golden/instances hold the outputs of real exports and what their project's predictor made of them.
+The golden files hold the outputs of real exports and what their project's own predictor made of them.
 """
 
 from __future__ import annotations
