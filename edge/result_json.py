@@ -11,8 +11,9 @@ from math import isfinite
 
 import numpy as np
 
+from edge.masks import Masks, encode_rle, mask_of
 from edge.metrics.clock import WallClock
-from edge.types import Classification, Detections, Event, Float32, Int32, Label, Result, Segmentation, Tracks
+from edge.types import Classification, Detections, Event, Float32, Int32, Int64, Label, Result, Segmentation, Tracks
 
 DEFAULT_SCORE = 0.35
 TOP_CLASSES = 5
@@ -27,10 +28,19 @@ class ResultEncoder:
         classes: names by class id; an id beyond them is written as ``class 7``.
         score: detections that belong to no track are listed from this score on.
         clock: for ``captured`` and ``age_ms``.
+        has_masks: whether the masks of objects are written, which takes time; key points and corners always are.
     """
 
-    def __init__(self, classes: Sequence[str], *, score: float = DEFAULT_SCORE, clock: WallClock | None = None) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        *,
+        score: float = DEFAULT_SCORE,
+        clock: WallClock | None = None,
+        has_masks: bool = True,
+    ) -> None:
         self._score = score
+        self._has_masks = has_masks
         self._clock = clock or WallClock()
         self._classes = [json.dumps(name) for name in classes]
 
@@ -65,15 +75,42 @@ class ResultEncoder:
         if tracks is not None and len(tracks):
             ids: list[int] = tracks.track_id.tolist()
             known = [_labels_json(labels.get(track_id, ())) for track_id in ids] if labels else [""] * len(ids)
+            self._add_beside(known, detections, tracks.detection, tracks.keypoints, tracks.corners)
             rows = self._rows(ids, known, tracks.class_id, tracks.score, tracks.xyxy)
             free[tracks.detection[tracks.detection >= 0]] = False
         if free.any():
             index = np.flatnonzero(free)
             nobody, nothing = ["null"] * len(index), [""] * len(index)
-            # not detections[index]: it would copy their masks
+            points = None if detections.keypoints is None else detections.keypoints[index]
+            corners = None if detections.corners is None else detections.corners[index]
+            self._add_beside(nothing, detections, index, points, corners)
             score, xyxy = detections.score[index], detections.xyxy[index]
             rows += self._rows(nobody, nothing, detections.class_id[index], score, xyxy)
         return ",".join(rows)
+
+    def _add_beside(
+        self,
+        known: list[str],
+        detections: Detections,
+        index: Int32 | Int64,
+        keypoints: Float32 | None,
+        corners: Float32 | None,
+    ) -> None:
+        """Append to each of the N objects, in place, what it has beside its box.
+
+        Args:
+            known: what follows in the object of each.
+            detections: of the frame.
+            index: (N,) the detection of each, -1 where it has none and so no mask.
+            keypoints, corners: of the N objects.
+        """
+        for number, row in enumerate(index.tolist()):
+            if keypoints is not None:
+                known[number] += f',"keypoints":{_points_json(keypoints[number], "[%.1f,%.1f,%.2f]")}'
+            if corners is not None:
+                known[number] += f',"corners":{_points_json(corners[number], "[%.1f,%.1f]")}'
+            if self._has_masks and detections.masks is not None and row >= 0:
+                known[number] += f',"mask":{_mask_json(detections.masks, row)}'
 
     def _rows(
         self, ids: Sequence[int | str], known: Sequence[str], class_id: Int32, score: Float32, xyxy: Float32
@@ -103,6 +140,21 @@ class ResultEncoder:
         known = np.where(np.isfinite(score), score, 0.0)
         order = np.argsort(-known, kind="stable")[:TOP_CLASSES]
         return ",".join(f'{{"class":{self._class_json(int(i))},"score":{known[i]:.3f}}}' for i in order)
+
+
+def _points_json(points: Float32, form: str) -> str:
+    """A list of points, each in this form; what is no number is written as 0, a point's score with it."""
+    if not np.isfinite(points).all():
+        points = np.where(np.isfinite(points).all(axis=1, keepdims=True), points, np.float32(0))
+    return "[" + ",".join(form % tuple(point) for point in points.tolist()) + "]"
+
+
+def _mask_json(masks: Masks, row: int) -> str:
+    """A mask as COCO's compressed RLE: height and width of the frame, and the runs."""
+    mask, place = mask_of(masks, row)
+    # of the characters that it is written with, JSON gives one a meaning
+    counts = encode_rle(mask, place, masks.size).replace("\\", "\\\\")
+    return f'{{"size":[{masks.size[1]},{masks.size[0]}],"counts":"{counts}"}}'
 
 
 def _labels_json(labels: Sequence[Label]) -> str:

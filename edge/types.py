@@ -1,6 +1,7 @@
 """What travels through the pipeline: frozen dataclasses of numpy arrays.
 
-Shape letters: B batch, N objects, H W frame pixels, h w model pixels, C classes, E embedding size.
+Shape letters: B batch, N objects, H W frame pixels, h w model pixels, C classes, E embedding size, K key points of an
+object, P prototypes.
 Boxes are float32 ``x1 y1 x2 y2`` in pixels of the frame, right and bottom edge exclusive. Times are nanoseconds.
 """
 
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edge.masks import Masks, whole_masks
 
 if TYPE_CHECKING:
     import supervision
@@ -90,6 +93,12 @@ class Letterbox:
         boxes: Float32 = np.clip((xyxy - pad) / scale, 0, limit)
         return boxes
 
+    def points_to_frame(self, points: Float32) -> Float32:
+        """Map (..., 2) points from model pixels to frame pixels; those beyond the frame's edges stay there."""
+        scale = np.array([self.scale_x, self.scale_y], np.float32)
+        placed: Float32 = (points - np.array([self.pad_x, self.pad_y], np.float32)) / scale
+        return placed
+
     def to_model(self, xyxy: Float32) -> Float32:
         """Map (N, 4) boxes from frame pixels to model pixels."""
         scale = np.array([self.scale_x, self.scale_y] * 2, np.float32)
@@ -106,13 +115,20 @@ class Detections:
         xyxy: (N, 4) float32 frame pixels.
         score: (N,) float32 in [0, 1].
         class_id: (N,) int32.
-        masks: (N, H, W) bool, or None where the model gives none.
+        masks: N instance masks, None where the model gives none.
+        keypoints: (N, K, 3) float32: x and y in frame pixels and the point's own score in [0, 1]; None without any.
+        corners: (N, 4, 2) float32 frame pixels, the corners of oriented boxes in turn, of which ``xyxy`` is the
+            bounding box inside the frame; None where boxes stand upright.
+        classes: names by class id; empty where they are not known.
     """
 
     xyxy: Float32
     score: Float32
     class_id: Int32
-    masks: Bool | None = None
+    masks: Masks | None = None
+    keypoints: Float32 | None = None
+    corners: Float32 | None = None
+    classes: tuple[str, ...] = ()
 
     @classmethod
     def empty(cls) -> Detections:
@@ -122,15 +138,74 @@ class Detections:
         return len(self.score)
 
     def __getitem__(self, index: Bool | Int64 | slice) -> Detections:
-        masks = None if self.masks is None else self.masks[index]
-        return Detections(self.xyxy[index], self.score[index], self.class_id[index], masks)
+        return Detections(
+            self.xyxy[index],
+            self.score[index],
+            self.class_id[index],
+            None if self.masks is None else self.masks[index],
+            None if self.keypoints is None else self.keypoints[index],
+            None if self.corners is None else self.corners[index],
+            self.classes,
+        )
+
+    @property
+    def class_names(self) -> list[str]:
+        """The N names; a class without one is called by its number, ``class 7``."""
+        known = dict(enumerate(self.classes))
+        return [known.get(number, f"class {number}") for number in self.class_id.tolist()]
+
+    def moved(self, x: int, y: int, size: tuple[int, int]) -> Detections:
+        """The same objects in a picture of this width and height, of which theirs is the part from ``x``, ``y`` on."""
+        step = np.array([x, y, x, y], np.float32)
+        return replace(
+            self,
+            xyxy=self.xyxy + step,
+            masks=None if self.masks is None else self.masks.moved(x, y, size),
+            keypoints=None if self.keypoints is None else self.keypoints + np.array([x, y, 0], np.float32),
+            corners=None if self.corners is None else self.corners + step[:2],
+        )
+
+    def scaled(self, factor: float, size: tuple[int, int]) -> Detections:
+        """The same objects in the picture made this much larger, to this width and height."""
+        by = np.float32(factor)
+        return replace(
+            self,
+            xyxy=self.xyxy * by,
+            masks=None if self.masks is None else self.masks.scaled(factor, size),
+            keypoints=None if self.keypoints is None else self.keypoints * np.array([by, by, 1], np.float32),
+            corners=None if self.corners is None else self.corners * by,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Detections]) -> Detections:
+        """All objects of these parts, found by one model in one frame; a part without objects may lack masks."""
+        parts = [part for part in parts if len(part)]
+        if len(parts) < 2:
+            return parts[0] if parts else Detections.empty()
+        masks = [part.masks for part in parts if part.masks is not None]
+        points = [part.keypoints for part in parts if part.keypoints is not None]
+        corners = [part.corners for part in parts if part.corners is not None]
+        return Detections(
+            np.concatenate([part.xyxy for part in parts]),
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.class_id for part in parts]),
+            Masks.concatenate(masks) if masks else None,
+            np.concatenate(points) if points else None,
+            np.concatenate(corners) if corners else None,
+            parts[0].classes,
+        )
 
     def to_supervision(self) -> supervision.Detections:
         """The same objects as ``supervision.Detections``, for its annotators and metrics."""
         from supervision import Detections as SupervisionDetections
 
+        more = {"xyxyxyxy": self.corners, "keypoints": self.keypoints, "class_name": np.array(self.class_names)}
         return SupervisionDetections(
-            xyxy=self.xyxy, mask=self.masks, confidence=self.score, class_id=self.class_id.astype(int)
+            xyxy=self.xyxy,
+            mask=None if self.masks is None else whole_masks(self.masks),
+            confidence=self.score,
+            class_id=self.class_id.astype(int),
+            data={name: value for name, value in more.items() if value is not None},
         )
 
 
@@ -176,6 +251,10 @@ class Tracks:
         age: (N,) float32 seconds since the track began.
         velocity: (N, 2) float32 pixels per second of the box centre.
         detection: (N,) int32 index of the detection in this frame, -1 where the position is predicted.
+        keypoints: (N, K, 3) float32 as in ``Detections``, smoothed over time; a point that is not seen well keeps its
+            place in the box. None where the model gives none.
+        corners: (N, 4, 2) float32 as in ``Detections``, None where boxes stand upright.
+        feet: (N, 2) float32 frame pixels, where the masks stand; None where no line or zone asks.
     """
 
     track_id: Int64
@@ -185,6 +264,9 @@ class Tracks:
     age: Float32
     velocity: Float32
     detection: Int32
+    keypoints: Float32 | None = None
+    corners: Float32 | None = None
+    feet: Float32 | None = None
 
     @classmethod
     def empty(cls) -> Tracks:
@@ -210,6 +292,9 @@ class Tracks:
             self.age[index],
             self.velocity[index],
             self.detection[index],
+            None if self.keypoints is None else self.keypoints[index],
+            None if self.corners is None else self.corners[index],
+            None if self.feet is None else self.feet[index],
         )
 
 

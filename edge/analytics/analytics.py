@@ -52,6 +52,7 @@ class StreamAnalytics:
         classes: Sequence[str],
         width: int,
         height: int,
+        model_anchors: Sequence[str] = (),
         state: Mapping[str, Any] | None = None,
         clock: WallClock = wall_clock,
     ) -> None:
@@ -62,6 +63,7 @@ class StreamAnalytics:
             stream: name of the stream, for events and messages.
             classes: class names of the detector, in the order of their ids.
             width, height: pixels of the frame.
+            model_anchors: points of an object that the model gives, see ``Manifest.anchors``.
             state: what ``state()`` gave before a restart.
             clock: the time of day at a ``time_ns``, for the schedules.
 
@@ -69,11 +71,15 @@ class StreamAnalytics:
             ConfigError: impossible geometry, or an unknown class or time zone.
             DataError: the state is not one of ours.
         """
-        check_settings(settings, stream=stream, classes=classes, width=width, height=height)
+        check_settings(
+            settings, stream=stream, classes=classes, width=width, height=height, model_anchors=model_anchors
+        )
         self._stream, self._classes, self._clock = stream, tuple(classes), clock
-        self._lines = LineCounter(settings.lines, classes, width, height)
-        self._zones = ZoneWatcher(settings.zones, width, height)
-        self._table = TrackTable(len(settings.lines), len(settings.zones))
+        self._lines = LineCounter(settings.lines, classes, width, height, model_anchors)
+        self._zones = ZoneWatcher(settings.zones, width, height, model_anchors)
+        kept = (self._lines.anchors, self._zones.anchors)
+        points = [anchors.field for anchors in kept if anchors.has_own]
+        self._table = TrackTable(len(settings.lines), len(settings.zones), points)
         self._ground = Ground(settings.ground, f"{stream}: ground", width, height) if settings.ground else None
         self._heatmap = Heatmap(settings.heatmap, width, height) if settings.heatmap else None
         self._events = EventMaker(stream, self._classes, self._lines, self._zones, self._ground)
@@ -180,8 +186,8 @@ class StreamAnalytics:
         vote(rows, slot, tracks.class_id)
         wanted = self._wants(rows["class_id"][slot])
         num_lines = len(self._lines.names)
-        crossings = self._lines.update(rows, slot, tracks.xyxy, wanted[:, :num_lines], time_ns)
-        changes = self._zones.update(rows, slot, tracks.xyxy, wanted[:, num_lines:], time_ns)
+        crossings = self._lines.update(rows, slot, tracks, wanted[:, :num_lines], time_ns)
+        changes = self._zones.update(rows, slot, tracks, wanted[:, num_lines:], time_ns)
         if is_sweep:
             changes += self._zones.linger(rows, slot, tracks.xyxy, time_ns)
         rows["seen_ns"][slot], rows["xyxy"][slot] = time_ns, tracks.xyxy

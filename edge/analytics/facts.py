@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from edge.analytics.anchors import Anchors
 from edge.analytics.classes import class_name
-from edge.analytics.geometry import anchors
 from edge.analytics.lines import Crossing, LineCounter
 from edge.analytics.speed import Ground
 from edge.analytics.zones import NOBODY_ROW, ZoneChange, ZoneWatcher
-from edge.types import Array, Event, Float64
+from edge.types import Array, Event
 
 
 class EventMaker:
@@ -29,7 +29,7 @@ class EventMaker:
         events = []
         for slot, line, direction in crossings:
             data = {"line": self._lines.names[line], "direction": direction}
-            events.append(self._event("line_crossed", rows, slot, time_ns, data, self._lines.shares[line]))
+            events.append(self._event("line_crossed", rows, slot, time_ns, data, self._lines.anchors, line))
         return events
 
     def changed(self, rows: Array, changes: Sequence[ZoneChange], time_ns: int) -> list[Event]:
@@ -37,22 +37,23 @@ class EventMaker:
         events = []
         for change in changes:
             data = {"zone": self._zones.names[change.zone], **change.data}
-            share = self._zones.shares[change.zone]
-            events.append(self._event(change.kind, rows, change.slot, time_ns, data, share))
+            events.append(self._event(change.kind, rows, change.slot, time_ns, data, self._zones.anchors, change.zone))
         return events
 
-    def _event(self, kind: str, rows: Array, slot: int, time_ns: int, data: dict[str, Any], share: Float64) -> Event:
+    def _event(
+        self, kind: str, rows: Array, slot: int, time_ns: int, data: dict[str, Any], anchors: Anchors, part: int
+    ) -> Event:
         if slot == NOBODY_ROW:
             return Event(kind, self._stream, time_ns, None, data)
         row = rows[slot : slot + 1]
-        return Event(kind, self._stream, time_ns, int(row["id"][0]), data | self._facts(row, share))
+        return Event(kind, self._stream, time_ns, int(row["id"][0]), data | self._facts(row, anchors, part))
 
-    def _facts(self, row: Array, share: Float64) -> dict[str, Any]:
-        """Class, position of the anchor and speed of the track in a (1,) row."""
+    def _facts(self, row: Array, anchors: Anchors, part: int) -> dict[str, Any]:
+        """Class, position of the anchor that the drawn part has, and speed of the track in a (1,) row."""
         box, velocity = row["xyxy"], np.nan_to_num(row["velocity"])
         facts: dict[str, Any] = {
             "class": class_name(self._classes, int(row["class_id"][0])),
-            "position_px": [round(float(value), 1) for value in anchors(box, share[None])[0, 0]],
+            "position_px": [round(float(value), 1) for value in anchors.remembered(row)[0, part]],
             "speed_px_s": round(float(np.hypot(*velocity[0])), 1),
         }
         if self._ground is not None:

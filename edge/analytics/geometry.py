@@ -40,7 +40,9 @@ def box_size(xyxy: Float32) -> Float32:
 
 
 def reach(anchor: str, min_box_px: float, width: int, height: int) -> tuple[float, float, float, float]:
-    """Where the anchor of a box of at least this size can lie: x0, y0, x1, y1."""
+    """Where the anchor of a box of at least this size can lie: x0, y0, x1, y1. The model's own can lie anywhere."""
+    if anchor not in ANCHOR_SHARES:
+        return 0.0, 0.0, float(width), float(height)
     share_x, share_y = ANCHOR_SHARES[anchor]
     size = min(min_box_px, width, height)
     return share_x * size, share_y * size, width - (1 - share_x) * size, height - (1 - share_y) * size

@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from edge.analytics.anchors import Anchors
 from edge.analytics.classes import class_name
-from edge.analytics.geometry import ANCHOR_SHARES, anchors, box_size, reach, room_beside
+from edge.analytics.geometry import box_size, reach, room_beside
 from edge.analytics.state import NEVER, settle
 from edge.config.analytics import LineSettings
 from edge.errors import ConfigError
-from edge.types import Array, Bool, Float32, Float64, Int64
+from edge.types import Array, Bool, Float32, Float64, Int64, Tracks
 
 DIRECTIONS = ("out", "in")
 Crossing = tuple[int, int, str]
@@ -26,11 +27,18 @@ Crossing = tuple[int, int, str]
 class LineCounter:
     """The lines of one stream and their counts. What it knows of single tracks stands in the rows it is given."""
 
-    def __init__(self, lines: Sequence[LineSettings], classes: Sequence[str], width: int, height: int) -> None:
+    def __init__(
+        self,
+        lines: Sequence[LineSettings],
+        classes: Sequence[str],
+        width: int,
+        height: int,
+        model_anchors: Sequence[str] = (),
+    ) -> None:
         self.names = [line.name for line in lines]
         self.points = np.array([line.pixels(width, height) for line in lines], np.float64).reshape(-1, 2, 2)
         self._classes = tuple(classes)
-        self.shares = np.array([ANCHOR_SHARES[line.anchor] for line in lines], np.float64).reshape(-1, 2)
+        self.anchors = Anchors([line.anchor for line in lines], model_anchors, "line_at")
         self._start = self.points[:, 0]
         self._along = self.points[:, 1] - self._start
         self._length = np.hypot(self._along[:, 0], self._along[:, 1])
@@ -44,13 +52,13 @@ class LineCounter:
         self._cap = np.array(rooms, np.float64).reshape(-1, 2).T / 2
         self._counts: list[dict[str, dict[str, int]]] = [{"in": {}, "out": {}} for _ in lines]
 
-    def update(self, rows: Array, slot: Int64, xyxy: Float32, wanted: Bool, now_ns: int) -> list[Crossing]:
-        """Take the boxes of this frame, before ``rows`` learns them.
+    def update(self, rows: Array, slot: Int64, tracks: Tracks, wanted: Bool, now_ns: int) -> list[Crossing]:
+        """Take the tracks of this frame, before ``rows`` learns them.
 
         Args:
             rows: the table's rows, whose line fields are changed.
             slot: (N,) row of each track.
-            xyxy: (N, 4) boxes.
+            tracks: N of them.
             wanted: (N, L) whether the track's class and the schedule let it count.
             now_ns: time of the frame.
 
@@ -59,9 +67,9 @@ class LineCounter:
         """
         if not self.names or len(slot) == 0:
             return []
-        at = anchors(xyxy, self.shares)
+        at = self.anchors.of(tracks)
         distance = self._distance(at)
-        size = box_size(xyxy)
+        size = box_size(tracks.xyxy)
         seen = self._sides(distance, size)
         side, net = rows["line_side"][slot], rows["line_net"][slot]
         net = net + self._passes(rows, slot, at, distance)
@@ -75,6 +83,7 @@ class LineCounter:
             side, pending[accepted], net[accepted] = np.where(accepted, seen, side), NEVER, 0
         self._settle_new(side, net, distance, size)
         rows["line_side"][slot], rows["line_pending_ns"][slot], rows["line_net"][slot] = side, pending, net
+        self.anchors.remember(rows, slot, at)
         return crossings
 
     def lose(self, rows: Array, slot: Int64, wanted: Bool) -> list[Crossing]:
@@ -140,7 +149,7 @@ class LineCounter:
         passes = np.zeros(changed.shape, np.int32)
         if not changed.any():
             return passes
-        was = anchors(rows["xyxy"][slot], self.shares)
+        was = self.anchors.remembered(rows[slot])
         before = self._distance(was)
         fraction = before / np.where(changed, before - distance, 1)
         point = was + fraction[..., None] * (at - was) - self._start

@@ -5,6 +5,7 @@ N tracks of this frame, T remembered tracks, L lines, Z zones. Times are ``time_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,13 @@ BIRTH_TOLERANCE_NS = 100_000_000
 MAX_VOTES = 30
 
 
-def row_dtype(num_lines: int, num_zones: int) -> np.dtype[Any]:
-    """The fields of one track; those of lines and zones are sub-arrays."""
+def row_dtype(num_lines: int, num_zones: int, points: Sequence[str] = ()) -> np.dtype[Any]:
+    """The fields of one track; those of lines and zones are sub-arrays.
+
+    ``points`` names fields that keep where the anchors of lines (``line_at``) and zones (``zone_at``) were seen last: a
+    box does not tell it of a key point.
+    """
+    shapes = {"line_at": (num_lines, 2), "zone_at": (num_zones, 2)}
     return np.dtype(
         [
             ("id", "i8"),
@@ -45,6 +51,7 @@ def row_dtype(num_lines: int, num_zones: int) -> np.dtype[Any]:
             ("still_ns", "i8", (num_zones,)),
             ("still_x", "f4", (num_zones,)),
             ("still_y", "f4", (num_zones,)),
+            *((name, "f8", shapes[name]) for name in points),
         ]
     )
 
@@ -52,8 +59,8 @@ def row_dtype(num_lines: int, num_zones: int) -> np.dtype[Any]:
 class TrackTable:
     """The remembered tracks of one stream. ``rows`` is a view: valid until the next ``admit`` or ``keep``."""
 
-    def __init__(self, num_lines: int, num_zones: int) -> None:
-        self._buffer: Array = np.zeros(64, row_dtype(num_lines, num_zones))
+    def __init__(self, num_lines: int, num_zones: int, points: Sequence[str] = ()) -> None:
+        self._buffer: Array = np.zeros(64, row_dtype(num_lines, num_zones, points))
         self._num = 0
 
     def __len__(self) -> int:

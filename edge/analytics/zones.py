@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from edge.analytics.geometry import ANCHOR_SHARES, Polygons, anchors, area_of, box_size, crosses_itself, reach
+from edge.analytics.anchors import Anchors
+from edge.analytics.geometry import Polygons, area_of, box_size, crosses_itself, reach
 from edge.analytics.state import NEVER, settle
 from edge.config.analytics import ZoneSettings
 from edge.errors import ConfigError
-from edge.types import Array, Bool, Float32, Float64, Int64
+from edge.types import Array, Bool, Float32, Float64, Int64, Tracks
 
 FAR_NS = np.iinfo(np.int64).max
 NOBODY_ROW = -1
@@ -38,10 +39,12 @@ class ZoneChange:
 class ZoneWatcher:
     """The zones of one stream. What it knows of single tracks stands in the rows it is given."""
 
-    def __init__(self, zones: Sequence[ZoneSettings], width: int, height: int) -> None:
+    def __init__(
+        self, zones: Sequence[ZoneSettings], width: int, height: int, model_anchors: Sequence[str] = ()
+    ) -> None:
         self.names = [zone.name for zone in zones]
         self.points = [np.array(zone.pixels(width, height), np.float64) for zone in zones]
-        self.shares = np.array([ANCHOR_SHARES[zone.anchor] for zone in zones], np.float64).reshape(-1, 2)
+        self.anchors = Anchors([zone.anchor for zone in zones], model_anchors, "zone_at")
         self._polygons = Polygons(self.points, width, height) if zones else None
         self._band_share = np.array([zone.band_box_share for zone in zones], np.float64)
         self._band_px = np.array([zone.band_px for zone in zones], np.float64)
@@ -61,13 +64,13 @@ class ZoneWatcher:
         self._crowded = np.full(len(zones), -1, np.int8)
         self._crowd_pending_ns = np.full(len(zones), NEVER, np.int64)
 
-    def update(self, rows: Array, slot: Int64, xyxy: Float32, wanted: Bool, now_ns: int) -> list[ZoneChange]:
-        """Take the boxes of this frame.
+    def update(self, rows: Array, slot: Int64, tracks: Tracks, wanted: Bool, now_ns: int) -> list[ZoneChange]:
+        """Take the tracks of this frame.
 
         Args:
             rows: the table's rows, whose zone fields are changed.
             slot: (N,) row of each track.
-            xyxy: (N, 4) boxes.
+            tracks: N of them.
             wanted: (N, Z) whether the track's class and the schedule let it be in the zone.
             now_ns: time of the frame.
         """
@@ -75,7 +78,10 @@ class ZoneWatcher:
             return []
         side, pending = rows["zone_side"][slot], rows["zone_pending_ns"][slot]
         since_ns: Int64 | int = now_ns
-        accepted, _ = settle(side, pending, self._sides(self._polygons, xyxy), now_ns, self._settle_ns)
+        at = self.anchors.of(tracks)
+        self.anchors.remember(rows, slot, at)
+        sides = self._sides(self._polygons, at, tracks.xyxy)
+        accepted, _ = settle(side, pending, sides, now_ns, self._settle_ns)
         if accepted.any():
             since_ns = np.where(accepted, pending, now_ns)
             side, pending[accepted] = np.where(accepted, -side, side), NEVER
@@ -162,9 +168,9 @@ class ZoneWatcher:
         assert self._polygons is not None
         return self._polygons.deepest(index, reach(zone.anchor, zone.min_box_px, width, height))
 
-    def _sides(self, polygons: Polygons, xyxy: Float32) -> Array:
+    def _sides(self, polygons: Polygons, at: Float64, xyxy: Float32) -> Array:
         """(N, Z) int8: inside (1) or outside (-1) beyond the band, or within it (0)."""
-        distance = polygons.signed_distance(anchors(xyxy, self.shares))
+        distance = polygons.signed_distance(at)
         band = np.maximum(self._band_share * box_size(xyxy), self._band_px)
         band = np.minimum(band, self._cap)
         return (distance > band).view(np.int8) - (distance < -band).view(np.int8)

@@ -85,8 +85,14 @@ def _check_stream(stream: StreamConfig, loaded: Config, manifest: Manifest | Non
             source.close()
         info = source.info
         if manifest is not None:
-            size = {"width": info.width, "height": info.height}
-            check_settings(stream.analytics, stream=stream.name, classes=manifest.classes, **size)
+            check_settings(
+                stream.analytics,
+                stream=stream.name,
+                classes=manifest.classes,
+                width=info.width,
+                height=info.height,
+                model_anchors=manifest.anchors,
+            )
     except EdgeError as error:
         return {**row, "result": "failed", "detail": redacted(str(error))}
     mode = "every frame" if stream.is_lossless else f"newest frame, at most {stream.max_age_ms:g} ms old"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import time
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Point = tuple[float, float]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -23,6 +23,19 @@ AnchorName = Literal[
     "top-left",
     "top-right",
 ]
+
+
+def _known_anchor(anchor: str) -> str:
+    """A point of the box, or one that the model gives: whether it does is seen when the model is known."""
+    own = anchor == "mask-foot" or (anchor.startswith("keypoint:") and len(anchor) > len("keypoint:"))
+    if not own and anchor not in get_args(AnchorName):
+        choices = ", ".join((*get_args(AnchorName), "mask-foot"))
+        raise ValueError(f"expected one of {choices}, or keypoint:NAME with a key point of the model")
+    return anchor
+
+
+# lines and zones may also follow what the model gives beside the box
+Anchor = Annotated[str, Field(max_length=80), AfterValidator(_known_anchor)]
 
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -55,7 +68,8 @@ class _Drawn(_Part):
     Attributes:
         points_px: corners in pixels of the frame.
         points_share: corners as shares of the frame's width and height; exactly one of the two is given.
-        anchor: the point of the box that stands for the object.
+        anchor: the point that stands for the object: one of its box; ``keypoint:NAME``, a key point of the model; or
+            ``mask-foot``, the lowest point of its mask.
         classes: names of the classes that matter; empty for all.
         band_box_share, band_px: half width of the band around the drawn edge in which an object keeps its side: this
             share of the box size (mean of width and height), and at least these pixels.
@@ -67,7 +81,7 @@ class _Drawn(_Part):
     name: str = Field(min_length=1, max_length=64)
     points_px: tuple[Point, ...] | None = None
     points_share: tuple[tuple[Share, Share], ...] | None = None
-    anchor: AnchorName = "bottom-centre"
+    anchor: Anchor = "bottom-centre"
     classes: tuple[str, ...] = ()
     band_box_share: Share = 0.1
     band_px: float = Field(default=2.0, gt=0)

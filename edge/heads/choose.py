@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from edge.heads.edgenet import EdgenetHead
+from edge.heads.instances import InstanceHead
 from edge.heads.nanodet import NanodetHead
 from edge.heads.normalised import DetrHead, SsdHead
 from edge.heads.whole_frame import ClassifyHead, EmbeddingHead, SemanticHead
@@ -27,6 +28,12 @@ HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
     "semantic": SemanticHead,
     "classify": ClassifyHead,
     "embedding": EmbeddingHead,
+    "yolov8-seg": InstanceHead,
+    "yolov8-pose": InstanceHead,
+    "yolov8-obb": InstanceHead,
+    "end2end-seg": InstanceHead,
+    "end2end-pose": InstanceHead,
+    "end2end-obb": InstanceHead,
 }
 
 

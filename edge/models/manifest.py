@@ -10,11 +10,12 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edge.addresses.printable import printable
 from edge.errors import ManifestError
 from edge.files import parse_json, sha256_of, write_atomic
+from edge.models.keypoints import keypoint_names
 
 SCHEMA = 1
 MAX_SIDE_PX = 16384
@@ -22,8 +23,10 @@ ONNX_KEY = "edgeloop"
 
 Task = Literal["detect", "segment", "classify", "embed"]
 HeadName = Literal[
-    "edgenet", "yolox", "yolov8", "yolov5", "nanodet", "detr", "ssd", "semantic", "classify", "embedding"
-]
+    "edgenet", "yolox", "yolov8", "yolov5", "nanodet", "detr", "ssd", "semantic", "classify", "embedding",
+    "yolov8-seg", "yolov8-pose", "yolov8-obb", "end2end-seg", "end2end-pose", "end2end-obb",
+]  # fmt: skip
+MASK_HEADS: tuple[HeadName, ...] = ("yolov8-seg", "end2end-seg")
 Precision = Literal["fp32", "fp16", "int8"]
 # a model may come from anywhere, and its names reach terminals, logs and the page
 Printable = Annotated[str, AfterValidator(printable)]
@@ -130,6 +133,8 @@ class Manifest(_Part):
     Attributes:
         needs_nms: whether overlapping boxes of one object come out of the model.
         has_background: whether the model's first class is "none of them" (not listed in ``classes``).
+        kpt_shape: key points of an object and numbers of each (x y, or x y score), where the model has them.
+        keypoints: their names, where they are known; see ``keypoint_names``.
         accuracy: precision → metric → value, as measured by ``edge eval``.
         sha256: of the model file.
     """
@@ -143,6 +148,8 @@ class Manifest(_Part):
     thresholds: Thresholds = Thresholds()
     needs_nms: bool = True
     has_background: bool = False
+    kpt_shape: tuple[Annotated[int, Field(gt=0, le=1000)], Literal[2, 3]] | None = None
+    keypoints: tuple[Printable, ...] | None = None
     precision: Precision = "fp32"
     accuracy: dict[str, dict[str, float]] = Field(default_factory=dict)
     calibration: Calibration | None = None
@@ -151,6 +158,29 @@ class Manifest(_Part):
     sha256: str = ""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True)
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether every object has a mask."""
+        return self.head in MASK_HEADS
+
+    @property
+    def keypoint_names(self) -> tuple[str, ...]:
+        """A name for every key point; empty where the model gives none."""
+        return keypoint_names(self.kpt_shape[0], self.keypoints, self.classes) if self.kpt_shape else ()
+
+    @property
+    def anchors(self) -> tuple[str, ...]:
+        """Points of an object, beside those of its box, that lines and zones can follow: key points first, in order."""
+        return (*(f"keypoint:{name}" for name in self.keypoint_names), *(["mask-foot"] if self.has_masks else []))
+
+    @model_validator(mode="after")
+    def _points_fit(self) -> Manifest:
+        if self.head.endswith("-pose") and self.kpt_shape is None:
+            raise ValueError(f"head {self.head} needs kpt_shape, as in [17, 3]: key points and numbers of each")
+        if self.keypoints and (self.kpt_shape is None or len(self.keypoints) != self.kpt_shape[0]):
+            raise ValueError(f"{len(self.keypoints)} names of key points do not fit kpt_shape {self.kpt_shape}")
+        return self
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n"

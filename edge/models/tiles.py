@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge.boxes import area, nms_per_class
+from edge.boxes import area, distinct
 from edge.types import Bool, Detections, Float32, UInt8
 
 # a box that ends so near an inner edge of its tile is a part of something
@@ -61,23 +61,21 @@ class TileGrid:
             iou_threshold: overlap from which two boxes of a class are the same object.
         """
         places = self.places(width, height)
-        offset = [np.tile(np.array(place[:2], np.float32), 2) for place in places]
-        xyxy = np.concatenate([part.xyxy + shift for part, shift in zip(parts, offset, strict=True)])
-        score = np.concatenate([part.score for part in parts])
-        class_id = np.concatenate([part.class_id for part in parts])
+        size = (width, height)
+        placed = [part.moved(*place[:2], size) for part, place in zip(parts, places, strict=True)]
         is_part = np.concatenate(
             [_is_cut(found.xyxy, place, width, height) for found, place in zip(parts, places, strict=True)]
         )
+        found = Detections.concatenate(placed)
         whole = np.flatnonzero(~is_part)
-        whole = whole[nms_per_class(xyxy[whole], score[whole], class_id[whole], iou_threshold)]
+        whole = whole[distinct(found[whole], iou_threshold, per_class=True)]
         rest = np.flatnonzero(is_part)
-        same = class_id[rest][:, None] == class_id[whole][None, :]
-        covered = (_covered(xyxy[rest], xyxy[whole]) * same).max(axis=1, initial=0.0)
+        same = found.class_id[rest][:, None] == found.class_id[whole][None, :]
+        covered = (_covered(found.xyxy[rest], found.xyxy[whole]) * same).max(axis=1, initial=0.0)
         rest = rest[covered < MOST_COVERED]
-        rest = rest[nms_per_class(xyxy[rest], score[rest], class_id[rest], iou_threshold)]
+        rest = rest[distinct(found[rest], iou_threshold, per_class=True)]
         kept = np.concatenate((whole, rest))
-        kept = kept[np.argsort(-score[kept], kind="stable")]
-        return Detections(xyxy[kept], score[kept], class_id[kept])
+        return found[kept[np.argsort(-found.score[kept], kind="stable")]]
 
 
 def _spans(length: int, count: int, overlap: float) -> list[tuple[int, int]]:

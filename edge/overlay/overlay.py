@@ -14,8 +14,18 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from edge.masks import mask_of
 from edge.overlay.palette import PANEL, SAFE, STATE_COLOURS, Colour
-from edge.overlay.shapes import MASK_OPACITY, draw_box, draw_shape, draw_trail, tint_classes, tint_mask
+from edge.overlay.shapes import (
+    MASK_OPACITY,
+    draw_box,
+    draw_figure,
+    draw_oriented,
+    draw_shape,
+    draw_trail,
+    tint_classes,
+    tint_mask,
+)
 from edge.overlay.text import Plate, PlateStyle, blend, draw_rows, draw_text, make_plate
 from edge.result_json import picture_part
 from edge.types import Classification, Detections, Float32, Label, Result, Segmentation, Tracks, UInt8
@@ -84,13 +94,21 @@ DEFAULT_THEME = Theme()
 
 
 class _Object(NamedTuple):
-    """One thing to draw: its box in whole pixels inside the frame, its class, its colour."""
+    """One thing to draw: its box in whole pixels inside the frame, its class, its colour, and what it has beside.
+
+    Attributes:
+        row: of the detection, -1 where there is none in this frame.
+        corners: (4, 2) of an oriented box. keypoints: (K, 3).
+    """
 
     box: tuple[int, int, int, int]
     name: str
     score: float
     colour: Colour
     track_id: int | None
+    row: int
+    corners: Float32 | None = None
+    keypoints: Float32 | None = None
 
 
 @dataclass(slots=True)
@@ -131,12 +149,20 @@ class Overlay:
         classes: names by class id.
         theme: colours and what to draw.
         shapes: zones and lines; may be replaced between two frames.
+        limbs: pairs of key points that are joined.
     """
 
-    def __init__(self, classes: Sequence[str], theme: Theme = DEFAULT_THEME, shapes: Sequence[Shape] = ()) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        theme: Theme = DEFAULT_THEME,
+        shapes: Sequence[Shape] = (),
+        limbs: Sequence[tuple[int, int]] = (),
+    ) -> None:
         self.shapes: Sequence[Shape] = shapes
         self._classes = tuple(classes)
         self._theme = theme
+        self._limbs = limbs
         self._trails = _Trails()
         self._plate = lru_cache(maxsize=NUM_PLATES)(_plate)
         self._class_colours = np.array([self._colour(i) for i in range(256)], np.uint8)
@@ -160,7 +186,7 @@ class Overlay:
             objects = self._objects(prediction, result.tracks, image.shape[:2])
             counts.update(thing.name for thing in objects)
             objects = [_labelled(thing, result.labels) for thing in objects]
-            self._draw_masks(image, prediction)
+            self._draw_masks(image, prediction, objects)
             self._draw_trails(image, result, objects, line_px, unit)
             self._draw_objects(image, objects, line_px, text_px)
         elif isinstance(prediction, Classification):
@@ -183,32 +209,35 @@ class Overlay:
         found: list[_Object] = []
         if tracks is not None:
             free[tracks.detection[tracks.detection >= 0]] = False
-            found = self._visible(tracks, tracks.track_id.tolist(), size)
-        rest = Detections(detections.xyxy, detections.score, detections.class_id)[free]
-        found += self._visible(rest, [None] * len(rest), size)
+            found = self._visible(tracks, tracks.track_id.tolist(), tracks.detection.tolist(), size)
+        rows = np.flatnonzero(free)
+        found += self._visible(detections[rows], [None] * len(rows), rows.tolist(), size)
         return sorted(found, key=lambda thing: thing.box[3])
 
-    def _visible(self, things: Detections | Tracks, ids: Sequence[int | None], size: tuple[int, int]) -> list[_Object]:
+    def _visible(
+        self, things: Detections | Tracks, ids: Sequence[int | None], places: Sequence[int], size: tuple[int, int]
+    ) -> list[_Object]:
+        """``places`` are the rows of the detections, see ``_Object``."""
         height, width = size
         # NaN becomes an empty box and is not drawn
         whole = np.nan_to_num(np.round(things.xyxy)).clip(0, (width, height, width, height)).astype(np.int32)
-        rows = zip(whole.tolist(), things.score.tolist(), things.class_id.tolist(), ids, strict=True)
+        rows = zip(whole.tolist(), things.score.tolist(), things.class_id.tolist(), ids, places, strict=True)
         found = []
-        for (x1, y1, x2, y2), score, label, track in rows:
+        for number, ((x1, y1, x2, y2), score, label, track, row) in enumerate(rows):
             if x2 - x1 < 2 or y2 - y1 < 2:
                 continue
             colour = self._colour(track if track is not None and self._theme.colour_by == "track" else label)
-            found.append(_Object((x1, y1, x2, y2), self._name(label), score, colour, track))
+            corners = None if things.corners is None else things.corners[number]
+            points = None if things.keypoints is None else things.keypoints[number]
+            found.append(_Object((x1, y1, x2, y2), self._name(label), score, colour, track, row, corners, points))
         return found
 
-    def _draw_masks(self, image: UInt8, detections: Detections) -> None:
+    def _draw_masks(self, image: UInt8, detections: Detections, objects: list[_Object]) -> None:
         if detections.masks is None:
             return
-        limit = [image.shape[1], image.shape[0]] * 2
-        boxes = np.clip(np.round(detections.xyxy), 0, limit).astype(int).tolist()
-        for row in np.flatnonzero(detections.score >= self._theme.score).tolist():
-            x1, y1, x2, y2 = boxes[row]
-            tint_mask(image, detections.masks[row], (x1, y1, x2, y2), self._colour(int(detections.class_id[row])))
+        for thing in objects:
+            if thing.row >= 0:
+                tint_mask(image, *mask_of(detections.masks, thing.row), thing.colour)
 
     def _draw_trails(self, image: UInt8, result: Result, objects: list[_Object], line_px: int, unit: float) -> None:
         if result.tracks is None or self._theme.trail_s <= 0:
@@ -222,7 +251,12 @@ class Overlay:
 
     def _draw_objects(self, image: UInt8, objects: list[_Object], line_px: int, text_px: int) -> None:
         for thing in objects:
-            draw_box(image, thing.box, thing.colour, line_px, text_px // 2)
+            if thing.corners is None:
+                draw_box(image, thing.box, thing.colour, line_px, text_px // 2)
+            elif np.isfinite(thing.corners).all():
+                draw_oriented(image, thing.corners, thing.colour, line_px)
+            if thing.keypoints is not None:
+                draw_figure(image, thing.keypoints, self._limbs, thing.colour, line_px)
         for thing in objects:
             self._draw_label(image, thing, text_px)
 

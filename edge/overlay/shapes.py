@@ -5,6 +5,7 @@ Shape letters: H W frame pixels, K points. Every function changes the ``image (H
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -12,7 +13,7 @@ import cv2
 import numpy as np
 
 from edge.overlay.palette import Colour
-from edge.types import Bool, Float32, Int32, UInt8
+from edge.types import Float32, Int32, UInt8
 
 # drawing functions take coordinates in 1/16 pixel
 SHIFT = 4
@@ -20,6 +21,8 @@ ONE = 1 << SHIFT
 SEAM: Colour = (22, 18, 16)
 ZONE_OPACITY = 0.16
 MASK_OPACITY = 0.45
+# a key point that the model is less sure of is not drawn
+LEAST_POINT_SCORE = 0.3
 
 
 def draw_box(image: UInt8, box: tuple[int, int, int, int], colour: Colour, thickness: int, radius: int) -> None:
@@ -131,14 +134,34 @@ def draw_shape(image: UInt8, kind: Literal["zone", "line"], points: Float32, col
         draw_line(image, points, colour, thickness)
 
 
-def tint_mask(image: UInt8, mask: Bool, box: tuple[int, int, int, int], colour: Colour) -> None:
-    """Tint the pixels of an (H, W) mask inside a box."""
-    x1, y1, x2, y2 = box
+def tint_mask(image: UInt8, mask: UInt8, place: tuple[int, int, int, int], colour: Colour) -> None:
+    """Tint the pixels of an (h, w) mask of 0 and 1 that lies at ``x1 y1 x2 y2`` of the picture."""
+    x1, y1, x2, y2 = place
     target = image[y1:y2, x1:x2]
     if target.size:
-        flat = np.full_like(target, colour)
-        tinted = cv2.addWeighted(flat, MASK_OPACITY, target, 1 - MASK_OPACITY, 0)
-        cv2.copyTo(tinted, mask[y1:y2, x1:x2].astype(np.uint8), target)
+        # a scalar of four, or OpenCV takes it for an array
+        tinted = cv2.addWeighted(target, 1 - MASK_OPACITY, (*map(float, colour), 0.0), MASK_OPACITY, 0)
+        cv2.copyTo(tinted, mask, target)
+
+
+def draw_oriented(image: UInt8, corners: Float32, colour: Colour, thickness: int) -> None:
+    """Draw the frame of an oriented box of (4, 2) corners with a dark seam outside."""
+    fixed = np.round(corners * ONE).astype(np.int32)
+    cv2.polylines(image, [fixed], True, SEAM, thickness + 2, cv2.LINE_AA, SHIFT)
+    cv2.polylines(image, [fixed], True, colour, thickness, cv2.LINE_AA, SHIFT)
+
+
+def draw_figure(
+    image: UInt8, points: Float32, limbs: Sequence[tuple[int, int]], colour: Colour, thickness: int
+) -> None:
+    """Draw the (K, 3) key points that are seen well, and the limbs between them."""
+    seen = (points[:, 2] >= LEAST_POINT_SCORE) & np.isfinite(points).all(axis=1)
+    fixed = np.round(np.where(seen[:, None], points[:, :2], 0) * ONE).astype(np.int32)
+    lines = [fixed[[first, second]] for first, second in limbs if seen[first] and seen[second]]
+    cv2.polylines(image, lines, False, colour, thickness, cv2.LINE_AA, SHIFT)
+    for x, y in fixed[seen].tolist():
+        cv2.circle(image, (x, y), (thickness + 1) * ONE, SEAM, cv2.FILLED, cv2.LINE_AA, SHIFT)
+        cv2.circle(image, (x, y), thickness * ONE, colour, cv2.FILLED, cv2.LINE_AA, SHIFT)
 
 
 def tint_classes(image: UInt8, class_map: UInt8, colours: UInt8, opacity: Float32) -> None:

@@ -11,13 +11,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edge.analytics.analytics import StreamAnalytics, WallClock, wall_clock
+from edge.analytics.anchors import MASK_FOOT, anchors_of
 from edge.analytics.checks import check_names
-from edge.boxes import without_doubles
+from edge.boxes import distinct
 from edge.config.analytics import DUPLICATE_IOU, AnalyticsSettings
 from edge.errors import ConfigError, DataError
 from edge.files import load_object, set_aside, sync_folder, write_atomic
-from edge.types import Detections, Event, Frame, Prediction, Result, Tracks
+from edge.masks import Masks, feet_of
+from edge.trackers.figures import Figures
+from edge.types import Detections, Event, Float32, Frame, Prediction, Result, Tracks
 
 if TYPE_CHECKING:
     from edge.interfaces import Tracker
@@ -56,6 +61,7 @@ class StreamAnalysis:
         camera: CameraMotion | None = None,
         embedder: CropEmbedder | None = None,
         second_stage: StreamView | None = None,
+        model_anchors: Sequence[str] = (),
     ) -> None:
         """Prepare to follow.
 
@@ -68,11 +74,12 @@ class StreamAnalysis:
             camera: measures the camera's motion by the pictures; None leaves it to the boxes.
             embedder: tells the tracker what objects look like.
             second_stage: what a classifier says of the tracks.
+            model_anchors: points of an object that the model gives, see ``Manifest.anchors``.
 
         Raises:
-            ConfigError: the settings name an unknown class or time zone.
+            ConfigError: the settings name an unknown class, key point or time zone.
         """
-        check_names(settings, stream=stream, classes=classes)
+        check_names(settings, stream=stream, classes=classes, model_anchors=model_anchors)
         self._stream = stream
         self._classes = classes
         self._tracker = tracker
@@ -82,6 +89,9 @@ class StreamAnalysis:
         self._camera = camera
         self._embedder = embedder
         self._second_stage = second_stage
+        self._figures = Figures()
+        self._model_anchors = model_anchors
+        self._needs_feet = MASK_FOOT in anchors_of(settings)
         # the last that could work, with all counts; not in use while ``fault`` is set
         self._analytics: StreamAnalytics | None = None
         self._size = (0, 0)
@@ -108,7 +118,7 @@ class StreamAnalysis:
             return Result(frame, prediction, stage_ns=spent_ns)
         started_ns = time.monotonic_ns()
         if len(prediction) > 1:
-            prediction = prediction[without_doubles(prediction.xyxy, prediction.score, self._duplicate_iou)]
+            prediction = prediction[np.sort(distinct(prediction, self._duplicate_iou, per_class=False))]
         tracks = self._track(frame, prediction)
         tracked_ns = time.monotonic_ns()
         spent: dict[Stage, int] = {**spent_ns, "track": tracked_ns - started_ns}
@@ -131,7 +141,11 @@ class StreamAnalysis:
         motion = None if self._camera is None else self._camera.update(frame.image, detections.xyxy)
         look = None if self._embedder is None else self._embedder.look_at(frame, detections.xyxy)
         assert self._tracker is not None
-        return self._tracker.update(detections, frame.time_ns, motion, look)
+        tracks = self._tracker.update(detections, frame.time_ns, motion, look)
+        tracks = self._figures.update(tracks, detections, frame.time_ns)
+        if self._needs_feet and detections.masks is not None:
+            tracks = replace(tracks, feet=_feet(tracks, detections.masks))
+        return tracks
 
     def _show(self, analytics: StreamAnalytics) -> None:
         self.shapes, self.shown_counts = analytics.shapes(), analytics.counts()
@@ -223,6 +237,7 @@ class StreamAnalysis:
             classes=self._classes,
             width=size[0],
             height=size[1],
+            model_anchors=self._model_anchors,
             state=state,
             clock=self.clock,
         )
@@ -233,6 +248,14 @@ class StreamAnalysis:
         self._refused_sizes.add(size)
         words = "%s: nothing is counted in frames of %dx%d, the counts so far are kept: %s; then restart"
         log.error(words, self._stream, *size, self.fault)
+
+
+def _feet(tracks: Tracks, masks: Masks) -> Float32:
+    """(N, 2) where the masks of the tracks stand; of those not seen now, the middle of the box's lower edge."""
+    feet = np.stack([(tracks.xyxy[:, 0] + tracks.xyxy[:, 2]) / 2, tracks.xyxy[:, 3]], axis=1)
+    seen = np.flatnonzero(tracks.detection >= 0)
+    feet[seen] = feet_of(masks, tracks.detection[seen])
+    return feet
 
 
 def labelled(events: Sequence[Event], labels: Labels) -> tuple[Event, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from edge.addresses.uris import is_live
 from edge.errors import ConfigError, EdgeError
+from edge.models.keypoints import limbs_of
 from edge.overlay.overlay import Overlay, Theme
 from edge.pipeline.analysis import StreamAnalysis
 from edge.pipeline.capture import CaptureWorker
@@ -136,6 +137,7 @@ def analysis_of(
         camera=CameraMotion() if stream.track.camera_motion == "pictures" else None,
         embedder=crops.embedder_of(stream),
         second_stage=crops.view_of(stream, manifest.classes),
+        model_anchors=manifest.anchors,
         state_file=state_file,
     )
 
@@ -218,7 +220,9 @@ def _output(stream: Stream, shared: Shared) -> OutputWorker:
             undo.callback(close_sink, sink)
             sinks.append(sink)
         undo.pop_all()
-    return OutputWorker(stream, sinks, Overlay(stream.manifest.classes, Theme(score=score)), shared.latest.wake)
+    limbs = limbs_of(stream.manifest.keypoint_names)
+    overlay = Overlay(stream.manifest.classes, Theme(score=score), limbs=limbs)
+    return OutputWorker(stream, sinks, overlay, shared.latest.wake)
 
 
 def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:

@@ -53,6 +53,8 @@ RECORD_SINK = RecordSettings(folder=Path())
 # weights and arena of an engine, relative to the model file
 ENGINE_TIMES_FILE = 4.0
 ENGINE_MB = 60.0
+# 32 maps of float32 with a cell for 4 x 4 pixels of the model's input
+MAP_BYTES_PER_PX = 32 * 4 / 16
 DTYPE_BYTES = {"uint8": 1, "float16": 2, "float32": 4}
 STEP_MB = 1e6
 
@@ -118,6 +120,9 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest]) -> MemoryPlan
         rows.append(MemoryRow(name, f"{MAX_WAITING} crops that wait", MAX_WAITING * side * side * 3 / STEP_MB))
     for stream in config.streams:
         rows += [*_stream_rows(stream), *_outlet_rows(stream, is_shown=config.server.enabled)]
+        manifest = manifests.get(config.model_of(stream).name)
+        if manifest is not None and manifest.has_masks:
+            rows.append(_mask_row(stream, manifest.input))
     if config.events is not None and config.events.snapshots is not None:
         largest_mb = max(_frame_mb(stream) for stream in config.streams)
         rows.append(MemoryRow("events", f"{MAX_PICTURES} pictures of events", MAX_PICTURES * largest_mb))
@@ -150,6 +155,13 @@ def _stream_rows(stream: StreamConfig) -> list[MemoryRow]:
         # each overlaps its neighbours by at most a half, in both directions
         rows.append(MemoryRow(stream.name, "tiles", 4 * frame_mb))
     return [*rows, *_record_rows(stream)]
+
+
+def _mask_row(stream: StreamConfig, spec: InputSpec) -> MemoryRow:
+    """The prototypes of the results that are under way, one set per tile; pixels are made one object at a time."""
+    pictures = 1 if stream.tiles is None else stream.tiles[0] * stream.tiles[1] + 1
+    maps_mb = spec.width * spec.height * MAP_BYTES_PER_PX / STEP_MB
+    return MemoryRow(stream.name, "maps of masks under way", THREAD_FRAMES * pictures * maps_mb)
 
 
 def _record_rows(stream: StreamConfig) -> list[MemoryRow]:

@@ -37,7 +37,8 @@ class LiveSink:
         self._board = board
         self._stream = stream
         self._clock = clock or WallClock()
-        self._encoder = ResultEncoder(classes, score=score, clock=self._clock)
+        # the page shows the masks in its pictures; in the feed they would cost every frame, watched or not
+        self._encoder = ResultEncoder(classes, score=score, clock=self._clock, has_masks=False)
 
     def wants_picture(self) -> bool:
         return self._board.wants_picture(self._stream)

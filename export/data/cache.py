@@ -148,7 +148,7 @@ def fit_sample(sample: Sample, size: Size) -> Sample:
     if sample.mask is not None:
         mask = np.empty((new_height, new_width), np.uint8)
         paint_mask(sample.mask, mask, at_origin, Window(0, 0, new_width, new_height))
-    return replace(sample, image=image, mask=mask, boxes=at_origin.boxes(sample.boxes))
+    return replace(sample, image=image, mask=mask, boxes=at_origin.boxes(sample.boxes), outlines=None)
 
 
 def _pack(sample: Sample) -> tuple[bytes, bytes]:

@@ -160,6 +160,7 @@ def _check_boxes(entry: Entry, reading: Reading, problems: Problems) -> Entry:
         labels=entry.labels[keep],
         ignore=entry.ignore[keep],
         weight=entry.weight[keep],
+        outlines=None if entry.outlines is None else entry.outlines[keep],
     )
 
 

@@ -54,4 +54,5 @@ def _chosen(entry: Entry, table: Int32) -> Entry:
         labels=labels[keep].astype(np.int32),
         ignore=entry.ignore[keep],
         weight=entry.weight[keep],
+        outlines=None if entry.outlines is None else entry.outlines[keep],
     )

@@ -11,12 +11,15 @@ from edge.errors import DataError
 from edge.files import parse_json
 from export.data.checks import Problems
 from export.data.entries import Entry, Reading
+from export.data.sample import Outlines
 
 Annotation = dict[str, Any]
 
 
 def read_coco(path: Path, problems: Problems) -> Reading:
-    """Read a COCO JSON. File names are relative to its folder (or to ``images/`` or ``../`` beside it).
+    """Read a COCO JSON, with the masks and key points that it has.
+
+    File names are relative to its folder (or to ``images/`` or ``../`` beside it).
 
     ``iscrowd``, ``ignore`` and ``difficult`` mark boxes that are neither learned nor counted; ``score`` is taken as
     the label's weight. Classes keep the order of their category ids.
@@ -122,4 +125,17 @@ def _entry(folder: Path, image: dict[str, Any], rows: list[Annotation], class_of
         ignore=np.array([any(row.get(key) for key in ("iscrowd", "ignore", "difficult")) for row in rows], np.bool_),
         weight=np.clip(np.array([row.get("score", 1.0) for row in rows], np.float32), 0, 1),
         size=size,
+        outlines=_outlines(rows),
     )
+
+
+def _outlines(rows: list[Annotation]) -> Outlines | None:
+    """Masks and key points, None where no object of the picture has any."""
+    shapes = tuple(row.get("segmentation") or None for row in rows)
+    points = [row.get("keypoints") for row in rows]
+    counts = {len(numbers) for numbers in points if numbers}
+    keypoints = None
+    if len(counts) == 1 and not (count := counts.pop()) % 3:
+        # a crowd has none of its own
+        keypoints = np.array([numbers or [0] * count for numbers in points], np.float32).reshape(len(rows), -1, 3)
+    return Outlines(shapes, keypoints) if keypoints is not None or any(shapes) else None

@@ -13,7 +13,7 @@ import numpy as np
 from edge.errors import DataError
 from edge.types import Bool, Float32, Int32, UInt8
 from export.data.image_file import read_image, read_mask
-from export.data.sample import IGNORE_LABEL, DataTask, Sample
+from export.data.sample import IGNORE_LABEL, DataTask, Outlines, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Entry:
     Attributes:
         path: the picture.
         image_id: its name within the data set, unique.
-        boxes, labels, ignore, weight: as in ``Sample``.
+        boxes, labels, ignore, weight, outlines: as in ``Sample``.
         mask_path: its mask; segmentation only.
         label: its class; classification only.
         size: width and height that the labels speak of; None where the format does not tell.
@@ -40,6 +40,7 @@ class Entry:
     label: int | None = None
     size: tuple[int, int] | None = None
     num_bytes: int = 0
+    outlines: Outlines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,15 @@ class FileDataset:
         image = read_image(entry.path, entry.size)
         mask = None if entry.mask_path is None else self._mask(entry.mask_path, image.shape[:2])
         return Sample(
-            image, entry.image_id, entry.boxes, entry.labels, entry.ignore, entry.weight, mask=mask, label=entry.label
+            image,
+            entry.image_id,
+            entry.boxes,
+            entry.labels,
+            entry.ignore,
+            entry.weight,
+            mask=mask,
+            label=entry.label,
+            outlines=entry.outlines,
         )
 
     def _mask(self, path: Path, size: tuple[int, int]) -> UInt8:

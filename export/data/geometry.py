@@ -82,7 +82,7 @@ def turned(sample: Sample, quarters: int) -> Sample:
         width, height = height, width
     image: UInt8 = np.ascontiguousarray(np.rot90(sample.image, quarters))
     mask = None if sample.mask is None else np.ascontiguousarray(np.rot90(sample.mask, quarters))
-    return replace(sample, image=image, boxes=boxes.astype(np.float32), mask=mask)
+    return replace(sample, image=image, boxes=boxes.astype(np.float32), mask=mask, outlines=None)
 
 
 def paint(image: UInt8, target: UInt8, placement: Placement, window: Window) -> None:

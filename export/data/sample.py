@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -11,6 +11,25 @@ from edge.types import Bool, Float32, Int32, UInt8
 
 DataTask = Literal["detect", "segment", "classify"]
 IGNORE_LABEL = 255
+
+
+@dataclass(frozen=True, slots=True)
+class Outlines:
+    """What is known of N objects beside their boxes. Index with a boolean mask.
+
+    Attributes:
+        segmentations: N of COCO's form: polygons ``[[x1, y1, x2, y2, …], …]`` in pixels or run lengths (a table with
+            ``counts`` and ``size``); None where an object has none.
+        keypoints: (N, K, 3) float32: x, y in pixels, and 0 where a point is not labelled, 1 hidden, 2 visible; None
+            where the data set has none.
+    """
+
+    segmentations: tuple[Any, ...]
+    keypoints: Float32 | None = None
+
+    def __getitem__(self, index: Bool) -> Outlines:
+        kept = tuple(self.segmentations[row] for row in np.flatnonzero(index))
+        return Outlines(kept, None if self.keypoints is None else self.keypoints[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +43,8 @@ class Sample:
         labels: (N,) int32 class ids.
         ignore: (N,) bool; neither learned nor counted (difficult, crowd, hidden).
         weight: (N,) float32 in [0, 1]; 1 for labels made by people, the teacher's confidence otherwise.
+        outlines: masks and key points of the objects, to judge models by; None where the data set has none, and after
+            any change of the picture.
         mask: (H, W) uint8 class ids, 255 = unlabelled; segmentation only.
         label: class id; classification only.
         second_label: class id of what was mixed in, None if nothing was.
@@ -40,6 +61,7 @@ class Sample:
     label: int | None = None
     second_label: int | None = None
     label_share: float = 1.0
+    outlines: Outlines | None = None
 
 
 class Dataset(Protocol):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from edge.boxes import area, best_pairs, iou
-from edge.errors import MissingError
 from edge.types import Detections, Float32, Float64, Int64
 from export.data.sample import Sample
+from export.evaluate.coco_eval import known, run_coco, xywh
+from export.evaluate.instances import InstanceJudge
 from export.evaluate.names import ClassMatch
 from export.evaluate.report import finite
 
@@ -39,22 +38,27 @@ class DetectJudge:
     found: list[dict[str, Any]] = field(default_factory=list)
     num_images: int = 0
     confusion: Int64 = field(init=False)
+    beside: InstanceJudge = field(init=False)
 
     def __post_init__(self) -> None:
+        self.beside = InstanceJudge(self.match)
         self.confusion = np.zeros((len(self.match.judged) + 1,) * 2, np.int64)
 
     def add(self, sample: Sample, found: Detections) -> None:
         """Take one picture."""
         self.num_images += 1
-        known = np.isin(sample.labels, self.match.judged)
+        is_judged = np.isin(sample.labels, self.match.judged)
         labels = self.match.labels(found.class_id)
         # COCOeval takes a box that is no number for a perfect match
         mine = (labels >= 0) & np.isfinite(found.xyxy).all(axis=1) & np.isfinite(found.score)
-        self._add_truth(sample.boxes[known], sample.labels[known], sample.ignore[known])
+        self._add_truth(sample.boxes[is_judged], sample.labels[is_judged], sample.ignore[is_judged])
         self._add_found(found.xyxy[mine], labels[mine], found.score[mine])
+        self.beside.add(sample, is_judged, found[mine], labels[mine])
         sure = mine & (found.score >= _CONFUSION_SCORE)
         # what is ignored stays among the truth, so that a detection of it is not called a false alarm
-        self._count(sample.boxes[known], sample.labels[known], sample.ignore[known], found.xyxy[sure], labels[sure])
+        self._count(
+            sample.boxes[is_judged], sample.labels[is_judged], sample.ignore[is_judged], found.xyxy[sure], labels[sure]
+        )
 
     def _add_truth(self, boxes: Float32, labels: Any, ignore: Any) -> None:
         for box, size, label, is_ignored in zip(boxes, area(boxes), labels, ignore, strict=True):
@@ -63,7 +67,7 @@ class DetectJudge:
                     "id": len(self.truth) + 1,
                     "image_id": self.num_images,
                     "category_id": int(label),
-                    "bbox": _xywh(box),
+                    "bbox": xywh(box),
                     "area": float(size),
                     "iscrowd": int(is_ignored),
                 }
@@ -75,7 +79,7 @@ class DetectJudge:
                 {
                     "image_id": self.num_images,
                     "category_id": int(label),
-                    "bbox": _xywh(box),
+                    "bbox": xywh(box),
                     "score": float(score),
                 }
             )
@@ -98,7 +102,8 @@ class DetectJudge:
     def finish(self) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, Float64]]:
         """Metrics, metrics per class, and precision-recall curves at IoU 0.5."""
         judged = _run_coco(self.truth, self.found, self.num_images, self.match.judged)
-        metrics = finite({name: _known(value) for name, value in zip(_COCO_STATS, judged.stats, strict=True)})
+        metrics = finite({name: known(value) for name, value in zip(_COCO_STATS, judged.stats, strict=True)})
+        metrics |= finite(self.beside.finish())
         # (IoU thresholds, recalls, K, area ranges, detection limits): all areas, 100 detections
         precision = judged.eval["precision"][:, :, :, 0, -1]
         recall = judged.eval["recall"][:, :, 0, -1]
@@ -106,7 +111,7 @@ class DetectJudge:
         for column, label in enumerate(self.match.judged):
             name = self.classes[label]
             values = {"ap": _mean(precision[:, :, column]), "ap50": _mean(precision[0, :, column])}
-            values |= {"recall50": _known(recall[0, column]), "num_truth": float(self._num_truth(label))}
+            values |= {"recall50": known(recall[0, column]), "num_truth": float(self._num_truth(label))}
             per_class[name] = finite(values)
             if (precision[0, :, column] > -1).all():
                 curves[name] = np.asarray(precision[0, :, column], np.float64)
@@ -117,39 +122,10 @@ class DetectJudge:
 
 
 def _run_coco(truth: list[dict[str, Any]], found: list[dict[str, Any]], num_images: int, judged: Sequence[int]) -> Any:
-    """A finished ``COCOeval``; it prints, which is silenced."""
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError:
-        raise MissingError("judging a detector needs pycocotools; run: pip install 'edgeloop[train]'") from None
+    """A finished ``COCOeval`` of boxes."""
     images = [{"id": number + 1} for number in range(num_images)]
-    categories = [{"id": label} for label in judged]
-    with contextlib.redirect_stdout(io.StringIO()):
-        expected, actual = COCO(), COCO()
-        expected.dataset = {"images": images, "categories": categories, "annotations": truth}
-        expected.createIndex()
-        rows = [
-            {**row, "id": number, "area": row["bbox"][2] * row["bbox"][3], "iscrowd": 0}
-            for number, row in enumerate(found, start=1)
-        ]
-        actual.dataset = {"images": images, "categories": categories, "annotations": rows}
-        actual.createIndex()
-        judge = COCOeval(expected, actual, "bbox")
-        judge.evaluate()
-        judge.accumulate()
-        judge.summarize()
-    return judge
-
-
-def _xywh(box: Float32) -> list[float]:
-    x1, y1, x2, y2 = (float(value) for value in box)
-    return [x1, y1, x2 - x1, y2 - y1]
-
-
-def _known(value: float) -> float:
-    """COCOeval writes -1 where there was nothing to measure."""
-    return float(value) if value > -1 else float("nan")
+    rows = [{**row, "area": row["bbox"][2] * row["bbox"][3]} for row in found]
+    return run_coco("bbox", truth, rows, images, judged)
 
 
 def _mean(values: Any) -> float:

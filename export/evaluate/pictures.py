@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,9 +60,7 @@ class SampleSheet:
     def _renamed(self, prediction: Prediction) -> Prediction:
         """The prediction in classes of the joint list."""
         if isinstance(prediction, Detections):
-            return Detections(
-                prediction.xyxy, prediction.score, self._joint[np.minimum(prediction.class_id, len(self._joint) - 1)]
-            )
+            return replace(prediction, class_id=self._joint[np.minimum(prediction.class_id, len(self._joint) - 1)])
         if isinstance(prediction, Segmentation):
             table = np.full(256, IGNORE_LABEL, np.uint8)
             table[: len(self._joint)] = self._joint
@@ -145,7 +144,7 @@ def _tile(overlay: Overlay, image: UInt8, prediction: Prediction, text: str) -> 
 
 def _scaled(prediction: Prediction, scale: float, large: UInt8) -> Prediction:
     if isinstance(prediction, Detections):
-        return Detections(prediction.xyxy * np.float32(scale), prediction.score, prediction.class_id)
+        return prediction.scaled(scale, (large.shape[1], large.shape[0]))
     if isinstance(prediction, Segmentation):
         box = prediction.letterbox
         moved = Letterbox(

@@ -14,6 +14,8 @@ from edge.types import Float64, Int64
 
 # the metric that a task is judged by
 MAIN_METRIC = {"detect": "map", "segment": "miou", "classify": "top1"}
+# what a model is for that gives more than boxes
+BESIDE_BOXES = ("mask_map", "keypoint_map", "oriented_map")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,8 @@ class Report:
         dataset: its name.
         dataset_sha256: its fingerprint.
         task: ``detect``, ``segment`` or ``classify``.
-        metrics: ``map``, ``map50``, ``map75``, ``map_small`` …; ``miou``, ``pixel_accuracy``; ``top1``, ``top5``.
+        metrics: ``map``, ``map50``, ``map75``, ``map_small`` …; with masks ``mask_map`` …, with key points
+            ``keypoint_map`` …, with oriented boxes ``oriented_map`` …; ``miou``, ``pixel_accuracy``; ``top1`` ….
         per_class: class name → metric → value. NaN never occurs: what cannot be measured is left out.
         classes: names of the rows and columns of ``confusion``.
         confusion: (R, R) counts, truth by prediction; detection adds a last row and column for "nothing".
@@ -49,8 +52,8 @@ class Report:
 
     @property
     def main_metric(self) -> str:
-        """The one figure by which models are compared."""
-        return MAIN_METRIC[self.task]
+        """The one figure by which models are compared: of what a model says beside its boxes, where it says that."""
+        return next((name for name in BESIDE_BOXES if name in self.metrics), MAIN_METRIC[self.task])
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only; curves are left out."""

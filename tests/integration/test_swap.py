@@ -19,11 +19,11 @@ from edge.config.load import parse_config
 from edge.errors import ConfigError, EdgeError, EngineError, ModelError
 from edge.model import Model, open_model
 from edge.models.checks import check_outputs, check_sane
-from edge.models.manifest import write_sidecar
+from edge.models.manifest import InputSpec, Manifest, write_sidecar
 from edge.pipeline.inference import Tap
 from edge.pipeline.pipeline import Pipeline
 from edge.pipeline.swap.agreement import Comparison
-from edge.pipeline.swap.class_mapping import MappedHead, mapping_table
+from edge.pipeline.swap.class_mapping import MappedHead, check_points, mapping_table
 from edge.pipeline.swap.swap import Order, Probation, Swap
 from edge.types import Array, Classification, Detections, Frame, Prediction, Segmentation
 
@@ -521,3 +521,17 @@ def test_the_line_needs_no_more_than_the_protocol(good: Path) -> None:
             {},
         )
     ).has_trial
+
+
+def test_a_model_without_the_points_of_the_one_that_runs_is_refused() -> None:
+    spec = InputSpec(name="x", width=64, height=64, layout="nchw", dtype="float32", colour="rgb")
+    box = Manifest(name="b", task="detect", head="yolov8", input=spec, classes=("person",))
+    pose = box.model_copy(update={"head": "yolov8-pose", "kpt_shape": (17, 3)})
+    other = pose.model_copy(update={"keypoints": tuple(reversed(pose.keypoint_names))})
+    check_points(box, pose)
+    check_points(pose, pose)
+    for new in (box, other):
+        with pytest.raises(ModelError, match="has the key points nose, left_eye"):
+            check_points(pose, new)
+    with pytest.raises(ModelError, match="the new one has none"):
+        check_points(box.model_copy(update={"head": "end2end-seg"}), box)

@@ -96,7 +96,9 @@ def test_rows_beyond_the_frames_are_padding(name: HeadName) -> None:
 
 
 def test_every_head_has_a_test_here() -> None:
-    assert set(HEADS) == {*DETECTORS, "semantic", "classify", "embedding"}
+    # those with masks, key points and angles have tests in test_instance_heads.py
+    instances = {name for name in HEADS if name.endswith(("-seg", "-pose", "-obb"))}
+    assert set(HEADS) - instances == {*DETECTORS, "semantic", "classify", "embedding"}
 
 
 @pytest.mark.parametrize("layout", ["map", "nchw", "nhwc"])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.masks import masks_from_whole, whole_masks
 from edge.metrics.clock import WallClock
 from edge.result_json import ResultEncoder, picture_part
 from edge.types import (
@@ -168,3 +170,52 @@ def test_every_line_is_json_without_nan(rows: list[tuple[float, float, float, fl
 
     parsed = json.loads(line, parse_constant=refuse)
     assert len(parsed["objects"]) <= len(rows)
+
+
+# of a mask in rows 100 to 200 and columns 50 to 70 of 1280x720, by pycocotools
+COUNTS = b"TXS1T3\\c00000000000000000000000000000000000000lebj0"
+
+
+def beside_boxes() -> Detections:
+    whole = np.zeros((2, 720, 1280), np.bool_)
+    whole[0, 100:200, 50:70] = True
+    boxes = np.array([[50, 100, 70, 200], [5, 5, 9, 9]], np.float32)
+    points = np.array([[[60, 110.04, 0.9], [61, 190, 0.123]], [[1, 2, 0.5], [np.nan, 4, 0.5]]], np.float32)
+    corners = np.array([[[50, 100], [70, 100], [70, 200], [50, 200]]] * 2, np.float32)
+    score, kind = np.array([0.9, 0.8], np.float32), np.zeros(2, np.int32)
+    return Detections(boxes, score, kind, masks_from_whole(whole, boxes), points, corners)
+
+
+def test_what_stands_beside_a_box_follows_it() -> None:
+    line = ResultEncoder(["person"], clock=clock()).encode(result(beside_boxes()[:1]))
+    # 50 columns and 100 rows of nothing, then 20 columns of 100 rows and 620 between them
+    counts = COUNTS.replace(b"\\", b"\\\\")
+    assert line.endswith(
+        b'"objects":[{"track_id":null,"class":"person","score":0.900,"xyxy":[50.0,100.0,70.0,200.0],'
+        b'"keypoints":[[60.0,110.0,0.90],[61.0,190.0,0.12]],"corners":[[50.0,100.0],[70.0,100.0],[70.0,200.0],'
+        b'[50.0,200.0]],"mask":{"size":[720,1280],"counts":"' + counts + b'"}}],"events":[]}'
+    )
+
+
+def test_masks_are_those_that_pycocotools_reads() -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    found = beside_boxes()
+    first, second = json.loads(ResultEncoder(["person"], clock=clock()).encode(result(found)))["objects"]
+    assert found.masks is not None
+    assert (coco.decode(first["mask"]) == whole_masks(found.masks)[0]).all()
+    assert coco.area(second["mask"]) == 0
+    # a point that is no number
+    assert second["keypoints"][1] == [0, 0, 0]
+
+
+def test_tracks_have_their_own_points_and_the_mask_of_their_detection() -> None:
+    found, followed = beside_boxes(), tracks([4, 5], [[0, 0, 9, 9], [50, 100, 70, 200]], [-1, 0])
+    followed = replace(followed, keypoints=np.full((2, 2, 3), 7, np.float32))
+    lost, seen, free = json.loads(ResultEncoder(["person"], clock=clock()).encode(result(found, followed)))["objects"]
+    assert "mask" not in lost and lost["keypoints"] == seen["keypoints"] == [[7, 7, 7]] * 2
+    assert seen["mask"]["size"] == [720, 1280] and free["track_id"] is None and "mask" in free
+
+
+def test_masks_can_be_left_out() -> None:
+    line = ResultEncoder(["person"], clock=clock(), has_masks=False).encode(result(beside_boxes()))
+    assert b'"mask"' not in line and b'"corners"' in line

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # lowest first: a folder (or a file at edge/) imports from itself and from those before it
 ORDER = (
-    *("errors", "metrics", "types", "files", "addresses", "net", "interfaces", "boxes", "config", "models", "threads"),
+    *("errors", "metrics", "masks", "types", "files", "addresses", "net", "interfaces", "boxes", "config", "models"),
+    "threads",
     *("trackers", "analytics", "engines", "heads", "model", "second_stage", "scene", "video", "sources", "result_json"),
     *("overlay", "recording", "events", "server", "sinks", "pipeline", "diagnose", "daemon", "chaos", "bench"),
     *("tracking", "console", "commands", "cli"),

@@ -134,3 +134,12 @@ def test_no_more_rings_live_than_planned_however_long_pictures_are_held() -> Non
     assert not limit.wait_for_room(lambda: False, 0.05)
     held.pop()
     assert limit.wait_for_room(lambda: False, 0.05)
+
+
+def test_a_model_with_masks_costs_its_maps_in_every_stream_and_tile(tmp_path: Path) -> None:
+    loaded = config(tmp_path, {"source": "rtsp://h/x"}, {"source": "rtsp://h/y", "tiles": (2, 2)})
+    masks = Manifest.model_validate({**FACTS, "head": "yolov8-seg", "input": {**SPEC, "width": 640, "height": 640}})
+    rows = [row for row in plan_memory(loaded, {"model": masks}).rows if "masks" in row.what]
+    assert [row.owner for row in rows] == ["cam0", "cam1"]
+    assert [row.mb for row in rows] == pytest.approx([9 * 32 * 160 * 160 * 4 / 1e6, 5 * 9 * 32 * 160 * 160 * 4 / 1e6])
+    assert not [row for row in plan(loaded).rows if "masks" in row.what]

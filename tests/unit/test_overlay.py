@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.masks import masks_from_whole
 from edge.overlay.overlay import Overlay, StreamState, Theme
 from edge.overlay.palette import SAFE, ink_on
 from edge.overlay.shapes import draw_box
@@ -149,7 +150,7 @@ def test_masks_tint_only_their_pixels() -> None:
     found = detections((100, 100, 200, 300))
     mask = np.zeros((1, 360, 640), np.bool_)
     mask[0, 150:250, 120:180] = True
-    masked = Detections(found.xyxy, found.score, found.class_id, mask)
+    masked = Detections(found.xyxy, found.score, found.class_id, masks_from_whole(mask, found.xyxy))
     difference = changed(Overlay(["person"], NO_STATUS).draw(Result(frame(), masked), StreamState()))
     assert difference[160:240, 125:175].all()
     assert not difference[260:290, 110:190].any()
@@ -236,3 +237,38 @@ def test_label_text_is_readable_on_every_colour(colour: tuple[int, int, int]) ->
 
     low, high = sorted((luminance(colour), luminance(ink_on(colour))))
     assert (high + 0.05) / (low + 0.05) >= 4.0
+
+
+def test_an_oriented_box_is_drawn_as_it_lies() -> None:
+    found = detections((100, 100, 300, 300))
+    corners = np.array([[[200, 100], [300, 200], [200, 300], [100, 200]]], np.float32)
+    turned = Detections(found.xyxy, found.score, found.class_id, corners=corners)
+    difference = changed(Overlay(["person"], NO_STATUS).draw(Result(frame(), turned), StreamState()))
+    assert difference[248:253, 248:253].any() and difference[198:203, 98:103].any()
+    # the upright box around it is not drawn
+    assert not difference[290:300, 101:140].any()
+
+
+def test_key_points_seen_well_are_drawn_and_joined() -> None:
+    found = detections((100, 100, 300, 300))
+    points = np.array([[[120, 150, 0.9], [120, 250, 0.9], [250, 250, 0.1], [np.nan, 200, 0.9]]], np.float32)
+    figure = Detections(found.xyxy, found.score, found.class_id, keypoints=points)
+    overlay = Overlay(["person"], NO_STATUS, limbs=((0, 1), (1, 2), (0, 3)))
+    difference = changed(overlay.draw(Result(frame(), figure), StreamState()))
+    assert difference[150:250, 119:122].any(axis=1).all()
+    assert not difference[240:260, 130:290].any()
+
+
+def test_a_track_is_tinted_in_its_own_colour_and_without_a_detection_not_at_all() -> None:
+    whole = np.zeros((1, 360, 640), np.bool_)
+    whole[0, 100:300, 100:200] = True
+    found = detections((100, 100, 200, 300))
+    masked = Detections(found.xyxy, found.score, found.class_id, masks_from_whole(whole, found.xyxy))
+    for row, is_tinted in ((0, True), (-1, False)):
+        followed = Tracks(
+            np.array([3], np.int64), found.xyxy, found.score, found.class_id, np.ones(1, np.float32),
+            np.zeros((1, 2), np.float32), np.array([row], np.int32),
+        )  # fmt: skip
+        theme = Theme(has_status=False, score=0.99, trail_s=0)
+        difference = changed(Overlay(["person"], theme).draw(Result(frame(), masked, followed), StreamState()))
+        assert difference[150:250, 120:180].all() == is_tinted

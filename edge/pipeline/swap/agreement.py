@@ -11,10 +11,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edge.boxes import best_pairs, iou
-from edge.types import Classification, Detections, Embedding, Prediction, Segmentation
+from edge.boxes import best_pairs, iou, oriented_iou
+from edge.masks import mask_iou
+from edge.types import Classification, Detections, Embedding, Float32, Prediction, Segmentation
 
 MATCH_IOU = 0.5
+# of a pair, the key points that lie as near as people who set them would differ count as the same
+POINT_SHARE = 0.1
+LEAST_POINT_SCORE = 0.3
+# masks that overlap so far show the same object as well as two people would draw it
+MASK_ENOUGH = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +88,43 @@ class Comparison:
         self._num_new += len(new)
         self._total += len(old) + len(new)
         pairs = matched(old, new)
-        self._agreed += 2 * len(pairs)
+        self._agreed += 2 * sum(_alike(old, new, *pair) for pair in pairs)
         self._num_matched += len(pairs)
         self._delta += float(sum(new.score[second] - old.score[first] for first, second in pairs))
 
 
 def matched(old: Detections, new: Detections) -> list[tuple[int, int]]:
     """Pairs of objects of the same class that overlap by at least half, the best overlap first, each object once."""
-    overlap = iou(old.xyxy, new.xyxy)
+    overlap = _overlap(old, new)
     overlap[old.class_id[:, None] != new.class_id[None, :]] = 0
     return best_pairs(overlap, MATCH_IOU)
+
+
+def _overlap(old: Detections, new: Detections) -> Float32:
+    """(N, M) of boxes, oriented ones as they lie."""
+    if old.corners is None or new.corners is None:
+        return iou(old.xyxy, new.xyxy)
+    return oriented_iou(old.corners, new.corners)
+
+
+def _alike(old: Detections, new: Detections, first: int, second: int) -> float:
+    """How far a pair agrees beside its boxes, in [0, 1]: the overlap of the masks, the share of key points together."""
+    shares = []
+    if old.masks is not None and new.masks is not None:
+        # the masks may agree no better than this for the pair to count fully
+        shares.append(min(1.0, mask_iou(old.masks, first, new.masks, second) / MASK_ENOUGH))
+    if old.keypoints is not None and new.keypoints is not None and old.keypoints.shape == new.keypoints.shape:
+        shares.append(_same_points(old.keypoints[first], new.keypoints[second], old.xyxy[first]))
+    return min(shares, default=1.0)
+
+
+def _same_points(one: Float32, other: Float32, box: Float32) -> float:
+    """Share of the (K, 3) key points, among those that either sees, that lie together."""
+    seen = np.maximum(one[:, 2], other[:, 2]) >= LEAST_POINT_SCORE
+    if not seen.any():
+        return 1.0
+    reach = POINT_SHARE * float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 1.0)))
+    return float((np.hypot(*(one[seen, :2] - other[seen, :2]).T) <= reach).mean())
 
 
 def same_outputs(first: Iterable[Prediction], second: Iterable[Prediction]) -> bool:
@@ -102,7 +135,7 @@ def same_outputs(first: Iterable[Prediction], second: Iterable[Prediction]) -> b
 def _is_same(one: Prediction, other: Prediction) -> bool:
     match one, other:
         case Detections(), Detections():
-            return len(one) == len(other) and bool(np.allclose(one.xyxy, other.xyxy, atol=0.5))
+            return len(one) == len(other) and _is_same_objects(one, other)
         case Segmentation(), Segmentation():
             return _equal_cells(one, other) > 0.99
         case Classification(), Classification():
@@ -110,6 +143,18 @@ def _is_same(one: Prediction, other: Prediction) -> bool:
         case Embedding(), Embedding():
             return bool(np.allclose(one.vector, other.vector, atol=1e-2))
     return False
+
+
+def _is_same_objects(one: Detections, other: Detections) -> bool:
+    """Whether equally many objects lie at the same places, their key points and corners too."""
+    pairs = [(one.xyxy, other.xyxy), (one.corners, other.corners)]
+    if one.keypoints is not None and other.keypoints is not None:
+        pairs.append((one.keypoints[..., :2], other.keypoints[..., :2]))
+    if one.masks is not None and other.masks is not None:
+        alike = [mask_iou(one.masks, row, other.masks, row) for row in range(len(one))]
+        if min(alike, default=1.0) < 0.95:
+            return False
+    return all(np.allclose(a, b, atol=0.5) for a, b in pairs if a is not None and b is not None)
 
 
 def _share(agreed: float, total: float) -> float:

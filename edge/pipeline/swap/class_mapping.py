@@ -16,6 +16,7 @@ from edge.types import Array, Classification, Detections, Int32, Letterbox, Pred
 
 if TYPE_CHECKING:
     from edge.interfaces import Head
+    from edge.models.manifest import Manifest
 
 
 class MappedHead:
@@ -43,6 +44,21 @@ class MappedHead:
                 np.add.at(score, self._table[shown], prediction.score[shown])
                 return Classification(score)
         return prediction
+
+
+def check_points(old: Manifest, new: Manifest) -> None:
+    """See that a new model gives the masks and key points of the one that runs: lines and zones may follow them.
+
+    Raises:
+        ModelError: it lacks masks, or has other key points.
+    """
+    if old.keypoint_names and old.keypoint_names != new.keypoint_names:
+        raise ModelError(
+            f"the model that runs has the key points {', '.join(old.keypoint_names)[:200]}; the new one has "
+            f"{', '.join(new.keypoint_names)[:200] or 'none'}, expected the same in the same order"
+        )
+    if old.has_masks and not new.has_masks:
+        raise ModelError("the model that runs has masks, the new one has none; expected a model with masks")
 
 
 def mapping_table(old: Sequence[str], new: Sequence[str], renamed: Mapping[str, str]) -> Int32 | None:

@@ -21,7 +21,7 @@ from edge.model import Model, load_model
 from edge.models.checks import check_outputs, check_sane
 from edge.pipeline.inference import FAULTS, Probation, Tap
 from edge.pipeline.swap.agreement import Agreement, Comparison
-from edge.pipeline.swap.class_mapping import MappedHead, mapping_table
+from edge.pipeline.swap.class_mapping import MappedHead, check_points, mapping_table
 from edge.pipeline.swap.report import Outcome, Phase, SwapReport
 from edge.pipeline.swap.shadow import Judge, ShadowBatch, ShadowTap
 from edge.pipeline.swap.trial import check_golden, golden_frames, try_model
@@ -146,6 +146,7 @@ class Swap:
         self._new = new
         if new.manifest.task != self._old.manifest.task:
             raise ModelError(f"{path.name} is made to {new.manifest.task}, expected {self._old.manifest.task}")
+        check_points(self._old.manifest, new.manifest)
         table = mapping_table(self._old.manifest.classes, new.manifest.classes, self._order.renamed)
         self._enter("golden")
         check_golden(new, golden_frames())
