@@ -39,11 +39,22 @@ if TYPE_CHECKING:
     )
     from edge.model import Model, open_model
     from edge.pipeline.pipeline import Pipeline
+    from edge.pipeline.track import track
     from edge.sinks.choose import open_sink
     from edge.sources.reader import SourceReader, open_source
     from edge.trackers.choose import open_tracker
-    from edge.tracking import track
-    from edge.types import Classification, Detections, Embedding, Event, Frame, Label, Result, Segmentation, Tracks
+    from edge.types import (
+        Classification,
+        Detection,
+        Detections,
+        Embedding,
+        Event,
+        Frame,
+        Label,
+        Result,
+        Segmentation,
+        Tracks,
+    )
 
     __version__: str
 
@@ -58,10 +69,21 @@ _HOME = {
     "edge.pipeline.pipeline": ("Pipeline",),
     "edge.sinks.choose": ("open_sink",),
     "edge.sources.reader": ("SourceReader", "open_source"),
-    "edge.tracking": ("track",),
+    "edge.pipeline.track": ("track",),
     "edge.trackers.choose": ("open_tracker",),
     "edge.types": (
-        *("Classification", "Detections", "Embedding", "Event", "Frame", "Label", "Result", "Segmentation", "Tracks"),
+        *(
+            "Classification",
+            "Detection",
+            "Detections",
+            "Embedding",
+            "Event",
+            "Frame",
+            "Label",
+            "Result",
+            "Segmentation",
+            "Tracks",
+        ),
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -71,6 +93,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "DataError",
+    "Detection",
     "Detections",
     "EdgeError",
     "Embedding",

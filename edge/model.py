@@ -7,7 +7,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
@@ -99,7 +99,7 @@ class Batch:
         self._spent_ns["infer"] += landed_ns - part.left_ns
         if self._check is not None:
             self._check({name: values[: len(part.letterboxes)] for name, values in outputs.items()})
-        self._found += self._model.head.decode(outputs, part.letterboxes)
+        self._found += [self._model.named(one) for one in self._model.head.decode(outputs, part.letterboxes)]
         self._spent_ns["head"] += time.monotonic_ns() - landed_ns
 
     def _merged(self) -> list[Prediction]:
@@ -185,6 +185,12 @@ class Model:
     def predict(self, images: Sequence[UInt8], check: OutputCheck | None = None) -> list[Prediction]:
         """One prediction per (H, W, 3) uint8 BGR picture, any number of pictures; raises as ``submit`` does."""
         return self.submit(images, check=check).wait()[0]
+
+    def named(self, prediction: Prediction) -> Prediction:
+        """The prediction with the names of the model's classes."""
+        if not isinstance(prediction, Detections) or prediction.classes:
+            return prediction
+        return replace(prediction, classes=tuple(self.manifest.classes))
 
     def fit_in(self, images: Sequence[UInt8]) -> tuple[Sequence[Letterbox], Array | None]:
         """Fit pictures into the input: how each was, and the tensor, None where the engine has it already."""

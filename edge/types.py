@@ -7,10 +7,11 @@ Boxes are float32 ``x1 y1 x2 y2`` in pixels of the frame, right and bottom edge 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,9 +108,27 @@ class Letterbox:
         return boxes
 
 
-@dataclass(frozen=True, slots=True)
+class Detection(NamedTuple):
+    """One object of ``Detections``, as plain numbers.
+
+    Attributes:
+        name: of its class; ``class 7`` where names are not known.
+        score: in [0, 1].
+        xyxy: frame pixels, right and bottom edge exclusive.
+        class_id: index of its class.
+    """
+
+    name: str
+    score: float
+    xyxy: tuple[float, float, float, float]
+    class_id: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Detections:
-    """Objects found in one frame: parallel arrays, empty ones included. Index with a boolean mask or indices.
+    """Objects found in one frame: parallel arrays, empty ones included.
+
+    A boolean mask, indices or a slice choose objects; a number, or a loop, gives them one by one as ``Detection``.
 
     Attributes:
         xyxy: (N, 4) float32 frame pixels.
@@ -137,7 +156,25 @@ class Detections:
     def __len__(self) -> int:
         return len(self.score)
 
-    def __getitem__(self, index: Bool | Int64 | slice) -> Detections:
+    def __iter__(self) -> Iterator[Detection]:
+        rows = zip(self.class_names, self.score.tolist(), self.xyxy.tolist(), self.class_id.tolist(), strict=True)
+        return (Detection(name, score, tuple(box), class_id) for name, score, box, class_id in rows)
+
+    def __repr__(self) -> str:
+        """How many objects of which class: ``Detections(3: 2 person, 1 car)``."""
+        counts = ", ".join(f"{count} {name}" for name, count in Counter(self.class_names).most_common())
+        return f"Detections({len(self)}{': ' * bool(counts)}{counts})"
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+
+    @overload
+    def __getitem__(self, index: Bool | Int64 | slice) -> Detections: ...
+
+    def __getitem__(self, index: int | Bool | Int64 | slice) -> Detection | Detections:
+        if isinstance(index, (int, np.integer)):
+            row = range(len(self))[index]
+            return next(iter(self[row : row + 1]))
         return Detections(
             self.xyxy[index],
             self.score[index],
@@ -195,6 +232,22 @@ class Detections:
             parts[0].classes,
         )
 
+    @classmethod
+    def from_supervision(cls, found: supervision.Detections) -> Detections:
+        """The inverse of ``to_supervision``, without masks and key points; what has no score gets 1, no class 0."""
+        count = len(found.xyxy)
+        score = np.ones(count) if found.confidence is None else found.confidence
+        class_id = np.zeros(count) if found.class_id is None else found.class_id
+        corners = found.data.get("xyxyxyxy")
+        classes = _names_by_id(class_id, found.data.get("class_name", ()))
+        return cls(
+            np.asarray(found.xyxy, np.float32).reshape(-1, 4),
+            np.asarray(score, np.float32),
+            np.asarray(class_id, np.int32),
+            corners=None if corners is None else np.asarray(corners, np.float32),
+            classes=classes,
+        )
+
     def to_supervision(self) -> supervision.Detections:
         """The same objects as ``supervision.Detections``, for its annotators and metrics."""
         from supervision import Detections as SupervisionDetections
@@ -207,6 +260,12 @@ class Detections:
             class_id=self.class_id.astype(int),
             data={name: value for name, value in more.items() if value is not None},
         )
+
+
+def _names_by_id(class_id: Any, names: Any) -> tuple[str, ...]:
+    """Names by class id, of (N,) ids and the N names of their classes; empty without names."""
+    known = {int(number): str(name) for number, name in zip(class_id, names, strict=False)}
+    return tuple(known.get(number, f"class {number}") for number in range(max(known) + 1)) if known else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +21,11 @@ from edge.analytics.schedule import Schedule
 from edge.analytics.speed import Ground, Motion, motion_of
 from edge.analytics.state import MAX_TRACKS, NEVER, TrackTable, usable, vote
 from edge.analytics.zones import ZoneWatcher
-from edge.config.analytics import AnalyticsSettings
 from edge.errors import DataError
 from edge.types import Bool, Event, Int32, Int64, Shape, Tracks
+
+if TYPE_CHECKING:
+    from edge.config.analytics import AnalyticsSettings
 
 SCHEMA = 1
 # a step back by more than this is a clock that began anew; by less, a frame out of order

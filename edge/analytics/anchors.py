@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge.analytics.geometry import ANCHOR_SHARES, anchors
-from edge.config.analytics import AnalyticsSettings
 from edge.errors import ConfigError
-from edge.types import Array, Float64, Int64, Tracks
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.types import Array, Float64, Int64, Tracks
+    from edge.config.analytics import AnalyticsSettings
 
 MASK_FOOT = "mask-foot"
 # where the model has nothing better to say

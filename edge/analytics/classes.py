@@ -8,7 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge.errors import ConfigError
-from edge.types import Bool, Int32
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.types import Bool, Int32
 
 UNKNOWN = "unknown"
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from edge.analytics.anchors import Anchors
 from edge.analytics.classes import class_name
-from edge.analytics.lines import Crossing, LineCounter
-from edge.analytics.speed import Ground
 from edge.analytics.zones import NOBODY_ROW, ZoneChange, ZoneWatcher
 from edge.types import Array, Event
+
+if TYPE_CHECKING:
+    from edge.analytics.anchors import Anchors
+    from edge.analytics.speed import Ground
+    from edge.analytics.lines import Crossing, LineCounter
 
 
 class EventMaker:

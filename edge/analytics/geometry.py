@@ -7,7 +7,10 @@ from itertools import combinations
 
 import numpy as np
 
-from edge.types import Bool, Float32, Float64
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.types import Bool, Float32, Float64
 
 # share of the box's width and height at which each anchor lies
 ANCHOR_SHARES = {

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import zlib
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from edge.analytics.geometry import ANCHOR_SHARES, anchors
-from edge.config.analytics import HeatmapSettings
-from edge.types import Bool, Float32, UInt8
+
+if TYPE_CHECKING:
+    from edge.config.analytics import HeatmapSettings
+    from edge.types import Bool, Float32, UInt8
 
 # a longer gap between frames says nothing about where objects were meanwhile
 MAX_STEP_S = 1.0

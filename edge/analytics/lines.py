@@ -8,7 +8,7 @@ within the band, beyond the ends, for one frame or while the track is lost canno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
@@ -16,9 +16,11 @@ from edge.analytics.anchors import Anchors
 from edge.analytics.classes import class_name
 from edge.analytics.geometry import box_size, reach, room_beside
 from edge.analytics.state import NEVER, settle
-from edge.config.analytics import LineSettings
 from edge.errors import ConfigError
-from edge.types import Array, Bool, Float32, Float64, Int64, Tracks
+
+if TYPE_CHECKING:
+    from edge.config.analytics import LineSettings
+    from edge.types import Array, Bool, Float32, Float64, Int64, Tracks
 
 DIRECTIONS = ("out", "in")
 Crossing = tuple[int, int, str]

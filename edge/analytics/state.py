@@ -6,11 +6,13 @@ N tracks of this frame, T remembered tracks, L lines, Z zones. Times are ``time_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from edge.types import Array, Bool, Int64, Tracks
+
+if TYPE_CHECKING:
+    from edge.types import Array, Bool, Int64, Tracks
 
 NEVER = int(np.iinfo(np.int64).min)
 # rows beyond this are dropped, those unseen longest first

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
 from edge.analytics.anchors import Anchors
 from edge.analytics.geometry import Polygons, area_of, box_size, crosses_itself, reach
 from edge.analytics.state import NEVER, settle
-from edge.config.analytics import ZoneSettings
 from edge.errors import ConfigError
-from edge.types import Array, Bool, Float32, Float64, Int64, Tracks
+
+if TYPE_CHECKING:
+    from edge.config.analytics import ZoneSettings
+    from edge.types import Array, Bool, Float32, Float64, Int64, Tracks
 
 FAR_NS = np.iinfo(np.int64).max
 NOBODY_ROW = -1

@@ -6,7 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from edge.pipeline.analysis import StreamAnalysis
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.pipeline.analysis import StreamAnalysis
 
 SAVE_EVERY_S = 3.0
 

@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edge.boxes import iou
-from edge.interfaces import Look
 from edge.types import Bool, Embedding, Float32, Float64, Frame, Int64, Prediction, UInt8
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.interfaces import Look
 
 # crops per frame that settle doubts, and crops per frame that keep what tracks look like
 MOST_DOUBTS = 16

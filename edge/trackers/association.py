@@ -6,11 +6,13 @@ Shape letters: T tracks, N detections, P pairs. Boxes are float64 ``x1 y1 x2 y2`
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
 
-from edge.types import Bool, Float64, Int64
+
+if TYPE_CHECKING:
+    from edge.types import Bool, Float64, Int64
 
 
 @cache

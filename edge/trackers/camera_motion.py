@@ -8,7 +8,10 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge.types import Float32, Float64, UInt8
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.types import Float32, Float64, UInt8
 
 SMALL_PX = 320
 # in pixels of the small picture: below it, the noise of the flow is as large as the motion

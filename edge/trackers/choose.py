@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from edge.errors import ConfigError
-from edge.interfaces import Tracker
 from edge.trackers.settings import BYTETRACK, OCSORT, SORT, TrackerSettings
 from edge.trackers.tracker import MotionTracker
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.interfaces import Tracker
 
 NAMES = ("edge", "bytetrack", "ocsort", "sort")
 

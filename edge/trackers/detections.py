@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.trackers.motion import to_centre
-from edge.types import Detections, Float64, Int32, Int64
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.types import Detections, Float64, Int32, Int64
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge.types import Array, Detections, Float32, Float64, Tracks
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.types import Array, Detections, Float32, Float64, Tracks
 
 # the One Euro filter (Casiez et al. 2012): a still point is smoothed below this frequency, a moving one less
 LEAST_CUTOFF_HZ = 2.0

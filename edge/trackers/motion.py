@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.types import Bool, Float64
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.types import Bool, Float64
 
 VALUE, SPEED, VAR, COV, SPEED_VAR = range(5)
 LEAST_SIZE_PX = 1.0

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.interfaces import Look
 from edge.trackers import association, camera_motion
 from edge.trackers import motion as kalman
 from edge.trackers import tracks as book
@@ -15,6 +14,10 @@ from edge.trackers.appearance import Gallery, is_clear
 from edge.trackers.detections import Pairs, Seen, usable
 from edge.trackers.settings import TrackerSettings
 from edge.types import Array, Bool, Detections, Float64, Int64, Tracks
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.interfaces import Look
 
 MOST_GROWTH = 0.5
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.types import Array, Float64, Int32, Int64
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.types import Array, Float64, Int32, Int64
 
 PAST = 3  # observations that a direction of travel is taken over, as in OC-SORT
 

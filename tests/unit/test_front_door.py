@@ -13,7 +13,17 @@ import edge
 
 ROOT = Path(__file__).parents[2]
 NAMES = [
-    *("Classification", "Config", "ConfigError", "DataError", "Detections", "EdgeError", "Embedding", "EngineError"),
+    *(
+        "Classification",
+        "Config",
+        "ConfigError",
+        "DataError",
+        "Detection",
+        "Detections",
+        "EdgeError",
+        "Embedding",
+        "EngineError",
+    ),
     *("Event", "Frame", "Label", "ManifestError", "MissingError", "Model", "ModelError", "Pipeline", "Result"),
     *("Segmentation", "SinkError", "SourceError", "SourceReader", "Tracks", "UsageError", "__version__"),
     *("load_config", "open_model", "open_sink", "open_source", "open_tracker", "track"),

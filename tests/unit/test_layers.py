@@ -16,7 +16,7 @@ ORDER = (
     "threads",
     *("trackers", "analytics", "engines", "heads", "model", "second_stage", "scene", "video", "sources", "result_json"),
     *("overlay", "recording", "events", "server", "sinks", "pipeline", "diagnose", "daemon", "chaos", "bench"),
-    *("tracking", "console", "commands", "cli"),
+    *("console", "commands", "cli"),
 )
 # each is one way among others to do a thing, and knows none of the others
 IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sinks", "scene")
