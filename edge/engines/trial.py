@@ -43,7 +43,12 @@ def is_wanted() -> bool:
 
 
 def fastest(
-    path: Path, names: Sequence[str], versions: Sequence[str], threads: int | None, load: Callable[[str], Engine]
+    path: Path,
+    names: Sequence[str],
+    versions: Sequence[str],
+    threads: int | None,
+    load: Callable[[str], Engine],
+    clock_s: Callable[[], float] = time.perf_counter,
 ) -> str:
     """The name of the engine that runs a model fastest, one frame at a time.
 
@@ -53,12 +58,13 @@ def fastest(
         versions: of their libraries.
         threads: that they may use, None for their own choice.
         load: gives an engine by name.
+        clock_s: what the speed is measured by.
     """
     key = _key(path, names, versions, threads)
     known = _remembered().get(key)
     if known in names:
         return str(known)
-    rates = {name: _rate_of(name, load) for name in names}
+    rates = {name: _rate_of(name, load, clock_s) for name in names}
     best = names[0]
     for name in names[1:]:
         if rates[name] > rates[best] * MARGIN:
@@ -69,7 +75,12 @@ def fastest(
 
 
 def best_batch(
-    path: Path, name: str, versions: Sequence[str], threads: int | None, load: Callable[[], Engine]
+    path: Path,
+    name: str,
+    versions: Sequence[str],
+    threads: int | None,
+    load: Callable[[], Engine],
+    clock_s: Callable[[], float] = time.perf_counter,
 ) -> int | None:
     """The smallest batch with nearly the highest frame rate; None where the model or the engine leaves no choice.
 
@@ -77,6 +88,7 @@ def best_batch(
         path, versions, threads: as for ``fastest``.
         name: of the engine.
         load: gives the engine.
+        clock_s: what the speed is measured by.
 
     Raises:
         EdgeError: the engine cannot be loaded.
@@ -89,7 +101,7 @@ def best_batch(
     try:
         if engine.is_fixed_batch:
             return None
-        rates = _batch_rates(engine)
+        rates = _batch_rates(engine, clock_s)
     finally:
         engine.close()
     enough = max(rates.values()) / BATCH_MARGIN
@@ -101,19 +113,19 @@ def best_batch(
     return best
 
 
-def _batch_rates(engine: Engine) -> dict[int, float]:
+def _batch_rates(engine: Engine, clock_s: Callable[[], float]) -> dict[int, float]:
     """Frames per second by size of the batch, up to the first that takes too long or fails."""
     rates: dict[int, float] = {}
     for batch in BATCHES:
         if batch > engine.max_batch:
             break
-        rates[batch] = _rate(engine, batch)
+        rates[batch] = _rate(engine, batch, clock_s)
         if rates[batch] * LONGEST_BATCH_S < 2 * batch:
             break
     return rates
 
 
-def _rate_of(name: str, load: Callable[[str], Engine]) -> float:
+def _rate_of(name: str, load: Callable[[str], Engine], clock_s: Callable[[], float]) -> float:
     """Frames per second, 0 where the engine cannot run the model."""
     try:
         engine = load(name)
@@ -121,23 +133,23 @@ def _rate_of(name: str, load: Callable[[str], Engine]) -> float:
         log.info("%s is no choice: %s", name, error)
         return 0.0
     try:
-        return _rate(engine, engine.max_batch if engine.is_fixed_batch else 1)
+        return _rate(engine, engine.max_batch if engine.is_fixed_batch else 1, clock_s)
     finally:
         engine.close()
 
 
-def _rate(engine: Engine, batch: int) -> float:
+def _rate(engine: Engine, batch: int, clock_s: Callable[[], float]) -> float:
     """Frames per second in batches of this size, 0 where the engine fails."""
     try:
         shape = (batch, *(length or 1 for length in engine.inputs[0].shape[1:]))
         picture = np.random.default_rng(0).integers(0, 256, shape).astype(engine.inputs[0].dtype)
         for _ in range(WARMUP):
             engine.infer(picture)
-        started, count = time.perf_counter(), 0
-        while time.perf_counter() - started < TRIAL_S:
+        started, count = clock_s(), 0
+        while clock_s() - started < TRIAL_S:
             engine.infer(picture)
             count += batch
-        return count / (time.perf_counter() - started)
+        return count / (clock_s() - started)
     except EdgeError as error:
         log.info("%s is no choice in batches of %d: %s", engine.name, batch, error)
         return 0.0
