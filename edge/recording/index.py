@@ -14,7 +14,8 @@ from pathlib import Path
 
 import av
 
-from edge.files import read_regular, set_aside, sink_error, write_atomic
+from edge.errors import sink_error
+from edge.files import read_regular, set_aside, write_atomic
 from edge.recording.names import NS_PER_S, start_in
 from edge.recording.retention import Kept
 
