@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -48,8 +47,8 @@ def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
     """
     try:
         return _connect(path, max_bytes)
-    except (sqlite3.DatabaseError, OSError) as error:
-        if isinstance(error, sqlite3.Error) and not is_damage(error):
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
             raise
         set_database_aside(path, str(error))
         return _connect(path, max_bytes)
@@ -103,7 +102,7 @@ def _connect(path: Path | None, max_bytes: int) -> sqlite3.Connection:
 
     Raises:
         sqlite3.Error: it cannot be opened or written; see ``is_damage``.
-        OSError: something that is no file has its name.
+        OSError: it cannot be read.
     """
     if path is not None:
         _check_header(path)
@@ -135,7 +134,7 @@ def _check_header(path: Path) -> None:
     if not path.exists():
         return
     if not path.is_file():
-        raise OSError(errno.EINVAL, "no ordinary file")
+        raise sqlite3.DatabaseError("it is no ordinary file")
     with path.open("rb") as file:
         versions = file.read(_VERSIONS.stop)[_VERSIONS]
     if any(version not in (1, 2) for version in versions):
