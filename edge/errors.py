@@ -17,6 +17,11 @@ A message is one sentence: what, where, what was expected, what was found, what 
 arguments inside the program, ``assert`` for our own mistakes.
 """
 
+import errno
+
+# of the disk, not of the path: full, over quota, read-only (what ext4 becomes after an error), broken
+DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
+
 
 class EdgeError(Exception):
     """The outside world is not as it should be; the message is for the person who can fix it."""
@@ -70,3 +75,8 @@ class DataError(EdgeError):
 
 class AccuracyError(DataError):
     """A measured accuracy lies outside the budget that was asked for."""
+
+
+def sink_error(message: str, error: OSError) -> SinkError:
+    """What to raise where something cannot be written: a ``DiskError`` if the disk is to blame."""
+    return (DiskError if error.errno in DISK_FAULTS else SinkError)(message)

@@ -14,15 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge.errors import DiskError, SinkError
-
 log = logging.getLogger(__name__)
 MAX_STATE_BYTES = 64 << 20
 BROKEN_SUFFIX = ".broken"
 # they say nothing about the file: it may be whole
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
-# of the disk, not of the path: full, over quota, read-only (what ext4 becomes after an error), broken
-DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 READ_CHUNK_BYTES = 1 << 20
 
 
@@ -54,11 +50,6 @@ def write_atomic(path: Path, data: bytes | str, mode: int | None = None) -> None
     content = data.encode() if isinstance(data, str) else data
     with atomic_path(path, mode) as temporary:
         temporary.write_bytes(content)
-
-
-def sink_error(message: str, error: OSError) -> SinkError:
-    """What to raise where something cannot be written: a ``DiskError`` if the disk is to blame."""
-    return (DiskError if error.errno in DISK_FAULTS else SinkError)(message)
 
 
 def sync_folder(folder: Path) -> None:

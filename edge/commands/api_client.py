@@ -10,6 +10,7 @@ from typing import Any
 from edge.addresses.secrets import read_secret
 from edge.addresses.uris import masked
 from edge.errors import EdgeError, UsageError
+from edge.files import parse_json
 from edge.net.timed_http import FAULTS, TimedHttp, target_of
 
 TIMEOUT_S = 10.0
@@ -57,6 +58,6 @@ class ApiClient:
             text = answer.body[:500].decode("utf-8", "replace").strip().replace("\n", " ")
             raise EdgeError(f"{where} answered {answer.status}: {text}")
         try:
-            return json.loads(answer.body)
-        except (ValueError, RecursionError):
+            return parse_json(answer.body)
+        except ValueError:
             raise EdgeError(f"{where} answered what is no JSON; is it an edge?") from None

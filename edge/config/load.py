@@ -40,7 +40,7 @@ def load_config(path: str | Path) -> Config:
         ) from None
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
     return parse_config(overridden(raw, os.environ), where=path.name, text=text)
 

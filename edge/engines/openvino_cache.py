@@ -18,7 +18,7 @@ from typing import Any
 import openvino as ov
 
 from edge.engines.trial import processor
-from edge.files import cache_folder, sha256_of, write_atomic
+from edge.files import cache_folder, parse_json, sha256_of, write_atomic
 from edge.models.manifest import content_hash
 
 log = logging.getLogger(__name__)
@@ -97,8 +97,8 @@ def _read(file: Path) -> tuple[list[str], bytes] | None:
     """Output names and model of a whole file."""
     try:
         head, _, blob = file.read_bytes().partition(b"\n")
-        header = json.loads(head)
+        header = parse_json(head)
         is_whole = header["sha256"] == hashlib.sha256(blob).hexdigest()
         return ([str(name) for name in header["outputs"]], blob) if is_whole else None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None

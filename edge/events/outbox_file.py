@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import logging
 import os
@@ -18,6 +17,9 @@ MIN_PAGES = 64
 # sqlite3.SQLITE_FULL of Python 3.11: the limit of the file, or no space on the disk
 SQLITE_FULL = 13
 MAX_CHECK_S = 2.0
+_NOT_OURS = ("no such ", "table ", "unsupported file format")
+# where a file says which versions may write and read it: 1, or 2 with a write-ahead log
+_VERSIONS = slice(18, 20)
 # of an event; half of what SQLite can count to, so that there is always a next one
 MAX_NUMBER = 2**62
 _TABLES = """
@@ -45,8 +47,8 @@ def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
     """
     try:
         return _connect(path, max_bytes)
-    except (sqlite3.DatabaseError, OSError) as error:
-        if isinstance(error, sqlite3.Error) and not is_damage(error):
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
             raise
         set_database_aside(path, str(error))
         return _connect(path, max_bytes)
@@ -68,8 +70,8 @@ def set_database_aside(path: Path, reason: str) -> None:
 
 def is_damage(error: sqlite3.Error) -> bool:
     """Whether an error speaks of the file's content, and not of the disk, a lock or a limit."""
-    # SQLite's codes CORRUPT and NOTADB; all others have a class of their own
-    return type(error) is sqlite3.DatabaseError
+    # SQLite's codes CORRUPT and NOTADB have no class of their own; tables that are not ours have no code of their own
+    return type(error) in (sqlite3.DatabaseError, sqlite3.IntegrityError) or str(error).startswith(_NOT_OURS)
 
 
 def is_file_full(error: sqlite3.Error) -> bool:
@@ -100,10 +102,10 @@ def _connect(path: Path | None, max_bytes: int) -> sqlite3.Connection:
 
     Raises:
         sqlite3.Error: it cannot be opened or written; see ``is_damage``.
-        OSError: something that is no file has its name.
+        OSError: it cannot be read.
     """
-    if path is not None and path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, f"{path} is no file")
+    if path is not None:
+        _check_header(path)
     database = sqlite3.connect(path or ":memory:", timeout=10, check_same_thread=False)
     # a damaged text is a text with a mark in it, and no event that can never be read
     database.text_factory = lambda data: data.decode(errors="replace")
@@ -117,24 +119,34 @@ def _connect(path: Path | None, max_bytes: int) -> sqlite3.Connection:
         database.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE_BYTES, MIN_PAGES)}")
         database.executescript(_TABLES)
         _check(database)
+    except UnicodeDecodeError as error:
+        # what SQLite wanted to say quotes the damage
+        database.close()
+        raise sqlite3.DatabaseError(str(error)) from None
     except sqlite3.Error:
         database.close()
         raise
     return database
 
 
+def _check_header(path: Path) -> None:
+    """See that SQLite would write to what is there; it takes a file of another version for one on a read-only disk."""
+    if not path.exists():
+        return
+    if not path.is_file():
+        raise sqlite3.DatabaseError("it is no ordinary file")
+    with path.open("rb") as file:
+        versions = file.read(_VERSIONS.stop)[_VERSIONS]
+    if any(version not in (1, 2) for version in versions):
+        raise sqlite3.DatabaseError(f"file format {versions.hex()}")
+
+
 def _check(database: sqlite3.Connection) -> None:
     """Look at pages, columns and numbers. Raises: sqlite3.DatabaseError: they are damaged."""
-    try:
-        database.execute("SELECT number, id, time_ns, stream, kind, body, name, cursor FROM events, targets LIMIT 1")
-        highest = database.execute(
-            "SELECT max((SELECT ifnull(max(seq), 0) FROM sqlite_sequence), (SELECT ifnull(max(number), 0) FROM events))"
-        ).fetchone()[0]
-    except sqlite3.OperationalError as error:
-        # other columns than ours; what the disk says has other words
-        if not str(error).startswith("no such"):
-            raise
-        raise sqlite3.DatabaseError(str(error)) from None
+    database.execute("SELECT number, id, time_ns, stream, kind, body, name, cursor FROM events, targets LIMIT 1")
+    highest = database.execute(
+        "SELECT max((SELECT ifnull(max(seq), 0) FROM sqlite_sequence), (SELECT ifnull(max(number), 0) FROM events))"
+    ).fetchone()[0]
     if not isinstance(highest, int) or not 0 <= highest < MAX_NUMBER:
         raise sqlite3.DatabaseError(f"the highest number is {highest!r}")
     if (found := _first_fault(database)) != "ok":

@@ -9,9 +9,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from edge.errors import SinkError
+from edge.errors import DISK_FAULTS, SinkError
 from edge.events.outbox_file import is_damage, locked, open_database, open_memory, set_database_aside
-from edge.files import DISK_FAULTS
 
 log = logging.getLogger(__name__)
 MEMORY_BYTES = 8 << 20

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import cv2
 
-from edge.errors import DiskError, SinkError
-from edge.files import sink_error, write_atomic
+from edge.errors import DiskError, SinkError, sink_error
+from edge.files import write_atomic
 from edge.recording.retention import Keep, Kept, files_in, remove, too_many
 from edge.types import UInt8
 

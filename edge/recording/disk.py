@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.errors import SinkError
-from edge.files import sink_error
+from edge.errors import SinkError, sink_error
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import av
 
-from edge.files import sink_error
+from edge.errors import sink_error
 from edge.video.encoder import Packet, VideoForm, copied_stream, media_packet
 
 Write = Callable[[int, bytes], int]

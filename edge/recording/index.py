@@ -14,7 +14,8 @@ from pathlib import Path
 
 import av
 
-from edge.files import read_regular, set_aside, sink_error, write_atomic
+from edge.errors import sink_error
+from edge.files import parse_json, read_regular, set_aside, write_atomic
 from edge.recording.names import NS_PER_S, start_in
 from edge.recording.retention import Kept
 
@@ -49,8 +50,8 @@ class Recorded:
 
     @classmethod
     def from_json(cls, line: str) -> Recorded:
-        """Raises: ValueError, RecursionError: the line is damaged."""
-        match json.loads(line):
+        """Raises: ValueError: the line is damaged."""
+        match parse_json(line):
             case {
                 "file": str(file),
                 "kind": "segment" | "clip" as kind,
@@ -93,7 +94,7 @@ class RecordingIndex:
         for line in self._lines():
             try:
                 entry = Recorded.from_json(line)
-            except (ValueError, RecursionError):
+            except ValueError:
                 # the last line may be cut after a power failure; its file is found below
                 continue
             known[entry.file] = entry

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import SinkError
-from edge.files import sink_error
+from edge.errors import SinkError, sink_error
 
 if TYPE_CHECKING:
     from edge.result_json import ResultEncoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from edge.net.timed_socket import Limits, TimedSocket
@@ -61,11 +62,10 @@ class MqttSession:
         self._pinged_s: float | None = None
         self._grant()
         self._socket = TimedSocket.connect(*address, self._limits, tls)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._socket.close)
             self._log_in(login)
-        except BaseException:
-            self._socket.close()
-            raise
+            undo.pop_all()
 
     def publish(self, messages: Sequence[Message]) -> list[str]:
         """Send messages, and wait for their acknowledgements.

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 from edge.addresses.printable import printable
 from edge.addresses.secrets import register_pushed
 from edge.addresses.uris import masked, without_keys
-from edge.errors import SinkError
-from edge.files import parse_json, sink_error
+from edge.errors import SinkError, sink_error
+from edge.files import parse_json
 from edge.metrics.counters import Counters
 from edge.sinks.restream_child import LENGTH, PACKET, UP
 from edge.threads.backoff import Backoff

@@ -207,11 +207,18 @@ def test_the_pictures_written_last_stay_whatever_the_clock_says(
     assert kept == paths[-len(kept) :]
 
 
-def test_a_folder_of_pictures_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_pictures_that_cannot_be_read_is_said_and_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / f"{uuid.UUID(int=7)}.jpg").write_bytes(b"12")
-    monkeypatch.setattr("edge.events.snapshots.files_in", _no_disk)
-    with pytest.raises(SinkError, match=r"cannot be made or read \(Input/output error\)"):
-        Snapshots(tmp_path, 60_000)
+    picture = np.zeros((8, 8, 3), np.uint8)
+    with monkeypatch.context() as broken:
+        broken.setattr("edge.events.snapshots.files_in", _no_disk)
+        snapshots = Snapshots(tmp_path, 60_000)
+        assert "cannot be made or read (Input/output error)" in caplog.text
+        with pytest.raises(SinkError, match=r"cannot be made or read \(Input/output error\)"):
+            snapshots.write("a", picture)
+    assert Path(snapshots.write("a", picture)).is_file()
 
 
 def _no_disk(*_: object) -> None:
