@@ -173,7 +173,9 @@ class IsolatedSource:
         while not self._is_stopping():
             now_s = time.monotonic()
             if now_s > deadline:
-                raise SourceError(f"{self._label}: no picture for {limit_s:g} s; the decoder was ended")
+                raise SourceError(
+                    f"{self._label}: no picture for {limit_s:g} s; the decoder was ended{self._refusal()}"
+                )
             if now_s > self._weigh_at_s:
                 self._weigh_at_s, self._num_messages = now_s + WEIGH_EVERY_S, 0
                 self._refuse_overweight()
@@ -242,7 +244,7 @@ class IsolatedSource:
         """Answer from now on whom the child may connect to."""
         if not fds:
             log.warning("%s: this kernel or container does not let redirects of cameras be watched", self._label)
-        elif os.readlink(f"/proc/self/fd/{fds[0]}") != QUESTIONS:
+        elif str(Path(f"/proc/self/fd/{fds[0]}").readlink()) != QUESTIONS:
             raise SourceError("the decoder process sent another file than the one on which it asks")
         elif self._child.fence is None:
             self._child.fence = Fence(_pop(fds), self._uri, self._allow_hosts)
