@@ -133,6 +133,7 @@ def _open(stream: StreamConfig, loaded: Config) -> CameraSource:
         preparation=preparation_of(stream, loaded),
         deadlines=deadlines_of(stream, loaded),
         is_isolated=None if stream.isolation == "auto" else stream.isolation == "process",
+        allow_hosts=stream.allow_hosts,
         packets=PacketQueue() if takes_packets else None,
     )
 

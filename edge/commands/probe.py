@@ -13,6 +13,9 @@ from edge.console import AsJson, out, print_json
 
 def probe(
     uri: Annotated[str, typer.Argument(help="Camera number, file, folder, rtsp://…, synthetic://street.")],
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="Whom the camera may send us on to besides itself; * for everybody.")
+    ] = None,
     seconds: Annotated[float, typer.Option(help="How long to watch.")] = 3.0,
     snapshot: Annotated[Path | None, typer.Option(help="Write the last picture here.")] = None,
     as_json: AsJson = False,
@@ -28,7 +31,7 @@ def probe(
 
     register_uri(uri)
     started = time.monotonic()
-    source = open_source(uri)
+    source = open_source(uri, allow_hosts=allow_host or ())
     opened_s = time.monotonic() - started
     count, image = 0, None
     try:

@@ -48,6 +48,7 @@ class StreamConfig(Section):
     source: str = Field(min_length=1)
     username: str | None = None
     password_file: Path | None = None
+    allow_hosts: tuple[str, ...] = ()
     model: Name | None = None
     frames: Literal["auto", "newest", "every"] = "auto"
     isolation: Literal["auto", "process", "thread"] = "auto"

@@ -133,6 +133,7 @@ class CaptureWorker:
                 is_isolated=None if config.isolation == "auto" else config.isolation == "process",
                 rings=self._rings,
                 spare=self._spare,
+                allow_hosts=config.allow_hosts,
                 packets=self._stream.packets,
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -44,6 +44,7 @@ def open_source(
     rings: RingLimit | None = None,
     spare: SpareChild | None = None,
     packets: PacketTaker | None = None,
+    allow_hosts: Sequence[str] = (),
 ) -> CameraSource:
     """Open an address: ``synthetic://street``, ``0``, ``/dev/video0``, ``rtsp://…``, ``gst:…``, a file or a folder.
 
@@ -57,6 +58,7 @@ def open_source(
         rings: bounds the shared memory of an isolated source over its openings.
         spare: keeps the process of an isolated source whose opening failed.
         packets: takes the coded pictures of a network address or a video file, before they are decoded.
+        allow_hosts: whom an isolated source may be sent on to by its camera; ``*`` for everybody.
 
     Raises:
         SourceError: it cannot be opened.
@@ -75,5 +77,6 @@ def open_source(
             rings=rings,
             spare=spare,
             packets=packets,
+            allow_hosts=allow_hosts,
         )
     return PreparedSource(open_direct(uri, decoding, packets, deadlines), preparation)

@@ -95,6 +95,7 @@ class Taken:
 
     pid = 0
     num_openings = 1
+    fence = None
 
     def __init__(self, messages: list[tuple[bytes, list[str]]]) -> None:
         self.channel, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -214,6 +215,7 @@ def test_mutated_messages_leave_memory_and_files_flat(count: int) -> None:
         *(json.dumps(FRAME | {"drops": drops}).encode() for drops in ({"drop_x": 1}, {"drop_max_fps": -1}, [])),
         *(json.dumps(FRAME | {"changes": changes}).encode() for changes in ([1], [["camera_recovered", {}]], "x")),
         *(json.dumps(RING | {"height": size}).encode() for size in (0, -5, 1 << 40, 30_000)),
+        b'{"kind":"fence"}',
         json.dumps(PACKET | {"size": PACKET_BYTES + 1}).encode(),
     ],
 )

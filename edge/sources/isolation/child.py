@@ -26,6 +26,7 @@ from edge.addresses.uris import masked
 from edge.errors import EdgeError, MissingError
 from edge.sources.deadlines import Deadlines
 from edge.sources.direct import Decoding, open_direct
+from edge.sources.isolation.fence import raise_fence
 from edge.sources.isolation.packet_wire import PacketSender
 from edge.sources.isolation.ring import RingWriter, receive, send
 from edge.sources.prepared import Preparation, PreparedSource
@@ -47,10 +48,12 @@ class Child:
         self._changes: list[tuple[str, dict[str, Any]]] = []
         self._last_sent_s = 0.0
         self._packets: PacketSender | None = None
+        self._is_fenced = False
 
     def run(self) -> None:
         """Open what the parent asks for until it can be opened; then read and send until the source ends or breaks."""
         while (request := receive(self._channel)) is not None:
+            self._raise_fence(is_wanted=request[0].get("is_fenced", False))
             try:
                 source = self._open(request[0]["uri"], request[0]["options"])
             except MissingError as error:
@@ -62,6 +65,16 @@ class Child:
                 continue
             self._serve(source)
             return
+
+    def _raise_fence(self, *, is_wanted: bool) -> None:
+        """Let the parent decide whom this process connects to; once, and before anything is opened."""
+        if self._is_fenced or not is_wanted:
+            return
+        self._is_fenced = True
+        fd = raise_fence()
+        send(self._channel, {"kind": "fence"}, () if fd is None else (fd,))
+        if fd is not None:
+            os.close(fd)
 
     def _serve(self, source: PreparedSource) -> None:
         """Read and send until the source ends or breaks; the last message says which."""

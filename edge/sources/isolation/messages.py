@@ -48,6 +48,12 @@ class Info(_Message):
     decoder: Annotated[str, Field(max_length=200), AfterValidator(_line)]
 
 
+class Fenced(_Message):
+    """The file on which the questions of ``edge.sources.isolation.fence`` come, beside it; no file: none will come."""
+
+    kind: Literal["fence"]
+
+
 class Opened(_Message):
     """The source is open."""
 
@@ -139,7 +145,7 @@ class End(_Message):
     kind: Literal["end"]
 
 
-Message: TypeAlias = Opened | Failure | Ring | Picture | PacketRing | CodedPicture | Alive | End
+Message: TypeAlias = Fenced | Opened | Failure | Ring | Picture | PacketRing | CodedPicture | Alive | End
 _KINDS: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 

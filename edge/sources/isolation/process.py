@@ -12,6 +12,7 @@ import socket
 import subprocess
 from contextlib import ExitStack
 
+from edge.sources.isolation.fence import Fence
 from edge.threads.python_process import child_environment, python_command
 
 # between two looks at whether the pipeline stops
@@ -26,11 +27,13 @@ class ChildProcess:
     Attributes:
         channel: the socket to it.
         num_openings: how often it was asked to open an address.
+        fence: answers whom it may connect to, where it asks.
     """
 
     def __init__(self) -> None:
         """Raises: OSError: there are too many files or processes, or too little memory."""
         self.num_openings = 0
+        self.fence: Fence | None = None
         with ExitStack() as undo:
             self.channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             undo.enter_context(self.channel)
@@ -52,6 +55,8 @@ class ChildProcess:
         if self.is_alive:
             self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+        if self.fence is not None:
+            self.fence.close()
 
     def death(self) -> str:
         """Why it is gone, for people."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +20,13 @@ from edge.interfaces import SourceInfo
 from edge.metrics.stages import DropCause
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.health import HealthChange
+from edge.sources.isolation.fence import QUESTIONS, Fence
 from edge.sources.isolation.messages import (
     Alive,
     CodedPicture,
     End,
     Failure,
+    Fenced,
     Message,
     Opened,
     PacketRing,
@@ -32,11 +35,12 @@ from edge.sources.isolation.messages import (
     parse_message,
 )
 from edge.sources.isolation.packet_wire import PacketReceiver
-from edge.sources.isolation.process import ChildProcess, SpareChild
+from edge.sources.isolation.process import POLL_S, ChildProcess, SpareChild
 from edge.sources.isolation.ring import RingLimit, RingReader, close_files, receive_bytes, send
 from edge.types import UInt8
 from edge.video.packets import PacketTaker
 
+log = logging.getLogger(__name__)
 Wanted = TypeVar("Wanted", Opened, Picture)
 WEIGH_EVERY_S = 1.0
 # of a live source, between two weighings: a camera of 1000 pictures a second sends each twice, coded and decoded
@@ -57,6 +61,7 @@ class IsolatedSource:
         rings: RingLimit | None = None,
         spare: SpareChild | None = None,
         packets: PacketTaker | None = None,
+        allow_hosts: Sequence[str] = (),
     ) -> None:
         """Start the child and wait until it has opened the source.
 
@@ -68,6 +73,7 @@ class IsolatedSource:
             rings: bounds the shared memory over several openings of one stream.
             spare: keeps the child when only the opening failed, for the next attempt; closed by who owns it.
             packets: takes the coded pictures.
+            allow_hosts: whom the child may connect to besides the host of the address; ``*`` for everybody.
 
         Raises:
             SourceError: the source cannot be opened, or not in time, or the child died.
@@ -86,6 +92,8 @@ class IsolatedSource:
         self._weigh_at_s = 0.0
         self._can_ask_again = False
         self._is_live = is_live(uri)
+        self._uri = uri
+        self._allow_hosts = allow_hosts
         self._num_messages = 0
         self._child = self._started(spare or SpareChild())
         self._channel = self._child.channel
@@ -93,9 +101,11 @@ class IsolatedSource:
         with ExitStack() as undo:
             undo.callback(self.close)
             wants: dict[str, Any] = {"deadlines": asdict(deadlines.of_child())}
+            # what decodes anything else connects to nobody
+            is_fenced = kind_of(uri) in ("network", "file")
             wants |= {} if packets is None else {"packets": kind_of(uri) != "file"}
             try:
-                opened = self._ask({"uri": uri, "options": {**(options or {}), **wants}})
+                opened = self._ask({"uri": uri, "is_fenced": is_fenced, "options": {**(options or {}), **wants}})
             except SourceError:
                 if spare is not None and self._can_ask_again:
                     spare.keep(self._child)
@@ -163,7 +173,9 @@ class IsolatedSource:
         while not self._is_stopping():
             now_s = time.monotonic()
             if now_s > deadline:
-                raise SourceError(f"{self._label}: no picture for {limit_s:g} s; the decoder was ended")
+                raise SourceError(
+                    f"{self._label}: no picture for {limit_s:g} s; the decoder was ended{self._refusal()}"
+                )
             if now_s > self._weigh_at_s:
                 self._weigh_at_s, self._num_messages = now_s + WEIGH_EVERY_S, 0
                 self._refuse_overweight()
@@ -180,10 +192,14 @@ class IsolatedSource:
     def _receive(self) -> Message | None:
         """One message, what it brings noted; None where none came."""
         try:
+            if self._child.fence is not None:
+                self._child.fence.serve(self._channel, POLL_S)
             received = receive_bytes(self._channel)
         except (TimeoutError, ConnectionResetError):
             # a child that ends while slots are on their way back resets the connection once; its last words still wait
             return None
+        except OSError as error:
+            raise SourceError(f"{self._label}: the decoder process cannot be heard ({error.strerror})") from None
         if received is None:
             raise SourceError(f"{self._label}: {self._child.death()}")
         data, fds = received
@@ -205,6 +221,8 @@ class IsolatedSource:
             SourceError: what it brings cannot be used.
         """
         match message:
+            case Fenced():
+                self._fence_in(fds)
             case Ring():
                 self._ring = self._map(_pop(fds), message)
             case PacketRing() if self._packets is not None:
@@ -220,7 +238,22 @@ class IsolatedSource:
         if isinstance(message, Failure):
             self._can_ask_again = message.can_ask_again
             # what the machine lacks does not come by trying again
-            raise MissingError(message.text) if message.is_lacking else SourceError(message.text)
+            raise MissingError(message.text) if message.is_lacking else SourceError(message.text + self._refusal())
+
+    def _fence_in(self, fds: list[int]) -> None:
+        """Answer from now on whom the child may connect to."""
+        if not fds:
+            log.warning("%s: this kernel or container does not let redirects of cameras be watched", self._label)
+        elif str(Path(f"/proc/self/fd/{fds[0]}").readlink()) != QUESTIONS:
+            raise SourceError("the decoder process sent another file than the one on which it asks")
+        elif self._child.fence is None:
+            self._child.fence = Fence(_pop(fds), self._uri, self._allow_hosts)
+
+    def _refusal(self) -> str:
+        fence = self._child.fence
+        if fence is None or not fence.refused:
+            return ""
+        return f"; it was sent on to {fence.refused}, which allow_hosts does not name"
 
     def _refuse_flood(self) -> None:
         self._num_messages += 1
