@@ -103,12 +103,12 @@ def _infos(uri: str, *readings: re.Pattern[str]) -> Iterator[str]:
     whole = uri.translate(_TO_STAND_INS)
     for reading in readings:
         if found := reading.search(whole):
-            yield found[0][:-1].translate(_FROM_STAND_INS)
+            yield uri[found.start() : found.end() - 1]
 
 
 def secret_values(uri: str) -> list[str]:
     """The values of the secret keys of an address as they stand there, each as long and as short as it may be meant."""
-    values = [value.translate(_FROM_STAND_INS) for value in _SECRET_VALUE.findall(uri.translate(_TO_STAND_INS))]
+    values = [uri[slice(*found.span(1))] for found in _SECRET_VALUE.finditer(uri.translate(_TO_STAND_INS))]
     return [part for value in values for part in (value, re.split(r"[#;&]|_\w+=", value)[0]) if part]
 
 

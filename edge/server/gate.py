@@ -18,6 +18,8 @@ from edge.threads.python_process import child_environment, python_command
 
 log = logging.getLogger(__name__)
 RESTART_S = 0.5
+# where the machine has no process or file left
+RETRY_S = 2.0
 STOP_S = 2.0
 
 
@@ -70,19 +72,30 @@ class Gate:
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
-                python_command("edge.server.gate_process", str(theirs.fileno())),
-                env=child_environment(),
-                pass_fds=(theirs.fileno(),),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    python_command("edge.server.gate_process", str(theirs.fileno())),
+                    env=child_environment(),
+                    pass_fds=(theirs.fileno(),),
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+                # the tokens go this way because others can read command lines and environments
+                socket.send_fds(self._control, [self._setup], [self._listener.fileno()])
+            except OSError:
+                self._control.close()
+                raise
         self._control.setblocking(False)
-        # the tokens go this way because others can read command lines and environments
-        socket.send_fds(self._control, [self._setup], [self._listener.fileno()])
         self._loop.add_reader(self._control, self._receive)
         self._beat()
+
+    def _start_anew(self) -> None:
+        try:
+            self._start()
+        except OSError as error:
+            log.warning("live server: its gate cannot be begun (%s); it is tried again", error.strerror)
+            self._timer = self._loop.call_later(RETRY_S, self._start_anew)
 
     def stop(self) -> None:
         """End the process, and the connections that it deciphers; waits for it. May be called twice."""
@@ -95,8 +108,9 @@ class Gate:
 
     def _disconnect(self) -> None:
         self._timer.cancel()
-        self._loop.remove_reader(self._control)
-        self._control.close()
+        if self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control)
+            self._control.close()
 
     def _beat(self) -> None:
         # where the gate is too busy to take it there is one already
@@ -116,7 +130,7 @@ class Gate:
             self._disconnect()
             self._process.kill()
             self._process.wait()
-            self._timer = self._loop.call_later(RESTART_S, self._start)
+            self._timer = self._loop.call_later(RESTART_S, self._start_anew)
             return
         facts, _, first = data.partition(b"\n")
         for number in files:

@@ -75,6 +75,7 @@ def every_form(uri: str) -> list[str]:
 @example("1/hunter2canary x", SLOTS[0], "rtsp")
 @example("a&hunter2canary", SLOTS[4], "rtsp")
 @example("a#hunter2canary", SLOTS[5], "rtsp")
+@example("hunter2canary\ue000", SLOTS[0], "rtsp")
 def test_a_password_of_any_characters_is_masked_in_every_slot(password: str, slot: str, scheme: str) -> None:
     # what ends a slot by its own rules is no part of the password there
     if "password=" in slot or "pwd=" in slot:
