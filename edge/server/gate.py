@@ -18,7 +18,7 @@ from edge.threads.python_process import child_environment, python_command
 
 log = logging.getLogger(__name__)
 RESTART_S = 0.5
-# where the machine has no process or file left
+# where the machine has no process or file left, or the last one ended at once
 RETRY_S = 2.0
 STOP_S = 2.0
 
@@ -58,8 +58,9 @@ class Gate:
         take: Callable[[Handed], None],
     ) -> None:
         self._listener = listener
-        cert, key = tls or ("", "")
-        facts = {"operate": access.operate, "view": access.view, "cert": str(cert), "key": str(key)}
+        # its current folder is another
+        cert, key = (str(path.absolute()) for path in tls) if tls else ("", "")
+        facts = {"operate": access.operate, "view": access.view, "cert": cert, "key": key}
         self._setup = json.dumps(facts).encode()
         self._take = take
         self._loop = asyncio.get_running_loop()
@@ -86,6 +87,7 @@ class Gate:
             except OSError:
                 self._control.close()
                 raise
+        self._started_s = self._loop.time()
         self._control.setblocking(False)
         self._loop.add_reader(self._control, self._receive)
         self._beat()
@@ -130,7 +132,8 @@ class Gate:
             self._disconnect()
             self._process.kill()
             self._process.wait()
-            self._timer = self._loop.call_later(RESTART_S, self._start_anew)
+            lived_s = self._loop.time() - self._started_s
+            self._timer = self._loop.call_later(RESTART_S if lived_s > RETRY_S else RETRY_S, self._start_anew)
             return
         facts, _, first = data.partition(b"\n")
         for number in files:

@@ -281,6 +281,14 @@ def test_over_tls_the_gate_deciphers(tls: tuple[Path, Path]) -> None:
         assert client.get("/").status_code == 200
 
 
+def test_certificates_may_be_named_from_the_current_folder(
+    tls: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tls[0].parent)
+    with secure((Path(tls[0].name), Path(tls[1].name))) as (_, _, client):
+        assert client.get("/api/stats", headers=RIGHT).status_code == 200
+
+
 def test_silent_handshakes_keep_nobody_out(tls: tuple[Path, Path]) -> None:
     with secure(tls) as (port, _, client), ExitStack() as stack:
         for _ in range(2 * gate_process.MAX_WAITING):
