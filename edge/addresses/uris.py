@@ -12,26 +12,23 @@ NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "ud
 # what may stand before the address itself: the kind of a sink
 _ADDRESS = re.compile(rf"(?i)(?:[a-z]+:)?(?:{'|'.join(NETWORK_SCHEMES)})://")
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
-# people write passwords with / ? # in them although they may not: better too much is hidden than too little
+# people write passwords with / ? # in them although they may not: better too much is hidden than too little; bounded,
+# as what a camera answers is searched too, and an expression that tries again from every place would take minutes
 _HIDDEN_INFO = re.compile(
-    r"(?<=://)(?:[^/?#\s:\[]*:(?!\d{1,5}(?:[/?#\s]|$))[^\s\"'<>]*@|[^/?#\s]*@)",
+    r"(?<=://)(?:[^/?#\s:\[]{0,999}:(?!\d{1,5}(?:[/?#\s]|$))[^\s\"'<>]{0,999}@|[^/?#\s]{0,999}@)",
 )
 # user:1/x@host reads as host:port/path too: the host is hidden then, unless it is surely one
 _EITHER_INFO = re.compile(
-    r"(?<=://)(?!(?:localhost|\d{1,3}(?:\.\d{1,3}){3}):)[^/?#\s:\[]*:\d{1,5}[/?#][^\s\"'<>]*@",
+    r"(?<=://)(?!(?:localhost|\d{1,3}(?:\.\d{1,3}){3}):)[^/?#\s:\[]{0,999}:\d{1,5}[/?#][^\s\"'<>]{0,999}@",
 )
-_SECRET_WORDS = (
-    r"[\w-]*(?:pass|pwd|passwd|password|token|secret|key|auth|passphrase|streamid|signature|sig)[\w-]*|pw|user-pw"
-)
-_SECRET_KEYS = rf"(?:{_SECRET_WORDS}|user|username|usr|user-id)"
-_SECRET_KEY = re.compile(
-    rf"(?i)((?:^|[?&;#,\s({{\"'/]){_SECRET_KEYS}=)(?:\"[^\"]*\"|'[^']*'|[^&\s\"'<>]*?(?=:\s|[&\s\"'<>]|$))"
-)
+_SECRET = re.compile(r"(?i)pass|pwd|token|secret|key|auth|streamid|sig|\A(?:user-)?pw\Z")
+_USER = re.compile(r"(?i)\A(?:user|username|usr|user-id)\Z")
+# of a text: what may stand before a key, and where its value ends
+_KEY = re.compile(r"(?:^|(?<=[?&;#,\s({\"'/]))([\w-]+)=")
+_VALUE = re.compile(r"\"[^\"]{0,999}\"?|'[^']{0,999}'?|[^&\s\"'<>]*?(?=:\s|[&\s\"'<>]|\Z)")
 # of an address alone: its value goes on to the next key, whatever stands in it
-_VALUE = r"([^&]*(?:&[^&=]*(?=&|\Z))*)"
-_SECRET_OF_QUERY = re.compile(rf"(?i)([?&;#/]{_SECRET_KEYS}=){_VALUE}")
-# recorders write user=admin_password=secret_channel=1 into the path
-_SECRET_VALUE = re.compile(rf"(?i)[?&;#/=](?:{_SECRET_WORDS})={_VALUE}")
+_KEY_OF_QUERY = re.compile(r"(?<=[?&;#/=])([\w-]+)=")
+_VALUE_OF_QUERY = re.compile(r"[^&]*(?:&[^&=]*(?=&|\Z))*")
 # characters that end an address in a text, and those that stand in for them while an address is read
 _ENDS = [chr(code) for code in range(0x3001) if chr(code).isspace() or chr(code) in "\"'<>"]
 _TO_STAND_INS = {ord(letter): 0xE000 + number for number, letter in enumerate(_ENDS)}
@@ -68,12 +65,33 @@ def masked(uri: str) -> str:
     if not _ADDRESS.match(uri):
         return masked_in(uri)
     whole = masked_in(uri.translate(_TO_STAND_INS))
-    return _SECRET_OF_QUERY.sub(r"\1***", whole).translate(_FROM_STAND_INS)
+    return _without_values(whole, _KEY_OF_QUERY, _VALUE_OF_QUERY).translate(_FROM_STAND_INS)
 
 
 def masked_in(text: str) -> str:
     """A text whose addresses are masked as far as they can be told from what stands around them."""
-    return _SECRET_KEY.sub(r"\1***", _HIDDEN_INFO.sub("***@", _EITHER_INFO.sub("***@", text)))
+    return _without_values(_HIDDEN_INFO.sub("***@", _EITHER_INFO.sub("***@", text)), _KEY, _VALUE)
+
+
+def _without_values(text: str, keys: re.Pattern[str], values: re.Pattern[str]) -> str:
+    kept, at = [], 0
+    for begin, end in _value_spans(text, keys, values, is_user_secret=True):
+        kept += [text[at:begin], "***"]
+        at = end
+    return "".join((*kept, text[at:]))
+
+
+def _value_spans(
+    text: str, keys: re.Pattern[str], values: re.Pattern[str], *, is_user_secret: bool
+) -> Iterator[tuple[int, int]]:
+    """Where the values of secret keys begin and end; in one walk through the text."""
+    at = 0
+    for key in keys.finditer(text):
+        is_secret = _SECRET.search(key[1]) or (is_user_secret and _USER.match(key[1]))
+        value = values.match(text, key.end()) if is_secret and key.start() >= at else None
+        if value is not None:
+            at = value.end()
+            yield value.span()
 
 
 def path_keys(uri: str) -> list[str]:
@@ -103,12 +121,13 @@ def _infos(uri: str, *readings: re.Pattern[str]) -> Iterator[str]:
     whole = uri.translate(_TO_STAND_INS)
     for reading in readings:
         if found := reading.search(whole):
-            yield found[0][:-1].translate(_FROM_STAND_INS)
+            yield uri[found.start() : found.end() - 1]
 
 
 def secret_values(uri: str) -> list[str]:
     """The values of the secret keys of an address as they stand there, each as long and as short as it may be meant."""
-    values = [value.translate(_FROM_STAND_INS) for value in _SECRET_VALUE.findall(uri.translate(_TO_STAND_INS))]
+    spans = _value_spans(uri.translate(_TO_STAND_INS), _KEY_OF_QUERY, _VALUE_OF_QUERY, is_user_secret=False)
+    values = [uri[begin:end] for begin, end in spans]
     return [part for value in values for part in (value, re.split(r"[#;&]|_\w+=", value)[0]) if part]
 
 

@@ -18,6 +18,8 @@ from edge.threads.python_process import child_environment, python_command
 
 log = logging.getLogger(__name__)
 RESTART_S = 0.5
+# where the machine has no process or file left, or the last one ended at once
+RETRY_S = 2.0
 STOP_S = 2.0
 
 
@@ -56,8 +58,9 @@ class Gate:
         take: Callable[[Handed], None],
     ) -> None:
         self._listener = listener
-        cert, key = tls or ("", "")
-        facts = {"operate": access.operate, "view": access.view, "cert": str(cert), "key": str(key)}
+        # its current folder is another
+        cert, key = (str(path.absolute()) for path in tls) if tls else ("", "")
+        facts = {"operate": access.operate, "view": access.view, "cert": cert, "key": key}
         self._setup = json.dumps(facts).encode()
         self._take = take
         self._loop = asyncio.get_running_loop()
@@ -70,19 +73,31 @@ class Gate:
     def _start(self) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            self._process = subprocess.Popen(
-                python_command("edge.server.gate_process", str(theirs.fileno())),
-                env=child_environment(),
-                pass_fds=(theirs.fileno(),),
-                cwd="/",
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-            )
+            try:
+                self._process = subprocess.Popen(
+                    python_command("edge.server.gate_process", str(theirs.fileno())),
+                    env=child_environment(),
+                    pass_fds=(theirs.fileno(),),
+                    cwd="/",
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                )
+                # the tokens go this way because others can read command lines and environments
+                socket.send_fds(self._control, [self._setup], [self._listener.fileno()])
+            except OSError:
+                self._control.close()
+                raise
+        self._started_s = self._loop.time()
         self._control.setblocking(False)
-        # the tokens go this way because others can read command lines and environments
-        socket.send_fds(self._control, [self._setup], [self._listener.fileno()])
         self._loop.add_reader(self._control, self._receive)
         self._beat()
+
+    def _start_anew(self) -> None:
+        try:
+            self._start()
+        except OSError as error:
+            log.warning("live server: its gate cannot be begun (%s); it is tried again", error.strerror)
+            self._timer = self._loop.call_later(RETRY_S, self._start_anew)
 
     def stop(self) -> None:
         """End the process, and the connections that it deciphers; waits for it. May be called twice."""
@@ -95,8 +110,9 @@ class Gate:
 
     def _disconnect(self) -> None:
         self._timer.cancel()
-        self._loop.remove_reader(self._control)
-        self._control.close()
+        if self._control.fileno() >= 0:
+            self._loop.remove_reader(self._control)
+            self._control.close()
 
     def _beat(self) -> None:
         # where the gate is too busy to take it there is one already
@@ -116,7 +132,8 @@ class Gate:
             self._disconnect()
             self._process.kill()
             self._process.wait()
-            self._timer = self._loop.call_later(RESTART_S, self._start)
+            lived_s = self._loop.time() - self._started_s
+            self._timer = self._loop.call_later(RESTART_S if lived_s > RETRY_S else RETRY_S, self._start_anew)
             return
         facts, _, first = data.partition(b"\n")
         for number in files:

@@ -33,7 +33,7 @@ HANDSHAKE_S = 5.0
 LINGER_S = 1.0
 SWEEP_S = 1.0
 ACCEPTED_AT_ONCE = 64
-# until the next try where no file was left for a connection
+# until the next try where no file was left for a connection, or the server had no place for it
 PAUSE_S = 0.02
 # the server says so often that it lives, and is taken for dead after so long
 BEAT_S = 1.0
@@ -170,8 +170,8 @@ class _Gate:
     def _decide(self, visitor: _Visitor) -> None:
         answer = self._rules.answer_to(visitor.head, visitor.address[0])
         if answer is None:
-            self._hand_over(visitor.address, visitor.head, visitor.socket)
-            self._drop(visitor)
+            self._loop.remove_reader(visitor.socket)
+            self._let_in(visitor)
             return
         with suppress(OSError):
             visitor.socket.send(answer)
@@ -183,11 +183,23 @@ class _Gate:
         visitor.is_refused, visitor.head, visitor.since_s = True, b"", self._loop.time()
         self._loop.add_reader(visitor.socket, self._read, visitor)
 
-    def _hand_over(self, address: tuple[str, int], first: bytes, connection: socket.socket) -> None:
-        """Give the server a connection, and what was read of it; lost where it is too busy to take more."""
-        facts = json.dumps({"address": address, "is_secure": self._tls is not None}).encode()
-        with suppress(OSError):
+    def _let_in(self, visitor: _Visitor) -> None:
+        """Give the connection to the server; one that is too busy for it is asked again."""
+        if visitor not in self._visitors:
+            return
+        if self._hand_over(visitor, visitor.socket, visitor.head):
+            self._drop(visitor)
+        else:
+            self._loop.call_later(PAUSE_S, self._let_in, visitor)
+
+    def _hand_over(self, visitor: _Visitor, connection: socket.socket, first: bytes) -> bool:
+        """Give the server a connection, and what was read of it; False where so many wait there that none is taken."""
+        facts = json.dumps({"address": visitor.address, "is_secure": self._tls is not None}).encode()
+        try:
             socket.send_fds(self._control, [facts + b"\n" + first], [connection.fileno()])
+        except OSError:
+            return False
+        return True
 
     # TLS
 
@@ -217,7 +229,6 @@ class _Gate:
         except asyncio.LimitOverrunError:
             head = await reader.read(MAX_HEAD_BYTES + 1)
         answer = self._rules.answer_to(head, visitor.address[0])
-        self._visitors.pop(visitor, None)
         if answer is not None:
             writer.write(answer)
             await asyncio.wait_for(writer.drain(), LINGER_S)
@@ -226,7 +237,12 @@ class _Gate:
         with theirs:
             for end in (ours, theirs):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PAIR_BYTES)
-            self._hand_over(visitor.address, head, theirs)
+            while not self._hand_over(visitor, theirs, head):
+                await asyncio.sleep(PAUSE_S)
+                if visitor not in self._visitors:
+                    ours.close()
+                    return
+        self._visitors.pop(visitor, None)
         back_reader, back_writer = await asyncio.open_connection(sock=ours)
         try:
             await _both_ways(reader, writer, back_reader, back_writer)
@@ -279,6 +295,8 @@ def main() -> None:
     loop = asyncio.new_event_loop()
     _Gate(loop, control, socket.socket(fileno=files[0]), json.loads(setup))
     loop.run_forever()
+    # connections that are open end with the process: there is nothing to close in order
+    os._exit(0)
 
 
 if __name__ == "__main__":

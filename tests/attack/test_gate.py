@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
 import signal
 import socket
@@ -11,12 +12,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+import edge.server.gate
 from edge.server import gate_process
 from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
@@ -71,6 +73,46 @@ def test_a_gate_that_dies_costs_no_viewer_and_is_begun_anew() -> None:
         # whoever comes meanwhile waits in the listening socket
         assert httpx.get(f"{running.url}/api/stats", headers=RIGHT, timeout=20).status_code == 200
         assert gate_of(os.getpid()) not in (0, before)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_gate_that_dies_two_hundred_times_leaves_nothing_behind() -> None:
+    dice = random.Random(11)
+    with show("door", token=TOKEN) as running, running.play():
+        assert statuses(asked(running.port, WHOLE)) == [200]
+        files = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(200):
+            with connected(running.port, "127.0.0.3") as half:
+                half.sendall(WHOLE[: dice.randrange(len(WHOLE))])
+                time.sleep(dice.uniform(0, 0.2))
+                if gate := gate_of(os.getpid()):
+                    os.kill(gate, dice.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT]))
+                begin_s = time.monotonic()
+                assert statuses(asked(running.port, WHOLE)) == [200]
+                assert time.monotonic() - begin_s < 10
+        assert len(list(Path("/proc/self/fd").iterdir())) <= files + 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_hundred_thousand_odd_beginnings_end_no_gate() -> None:
+    dice = random.Random(12)
+    with show("door", token=TOKEN) as running:
+        assert statuses(asked(running.port, WHOLE)) == [200]
+        gate = gate_of(os.getpid())
+        for number in range(100_000):
+            data = bytearray(dice.choice([WHOLE, WRONG, dice.randbytes(200)]))
+            for _ in range(dice.randrange(4)):
+                data[dice.randrange(len(data))] = dice.randrange(256)
+            with suppress(OSError), connected(running.port, f"127.0.{dice.randrange(200)}.3") as connection:
+                connection.sendall(data[: dice.randrange(1, len(data) + 1)])
+                if number % 50 == 0:
+                    connection.settimeout(1)
+                    connection.recv(4096)
+        assert statuses(asked(running.port, WHOLE)) == [200]
+        assert gate_of(os.getpid()) == gate
+        assert len(list(Path(f"/proc/{gate}/fd").iterdir())) < 300
 
 
 def test_signals_of_the_terminal_are_left_to_the_server() -> None:
@@ -153,6 +195,37 @@ def test_a_gate_without_files_left_serves_on() -> None:
         assert gate_of(os.getpid()) == gate
 
 
+def test_a_gate_that_cannot_be_begun_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge.server.gate, "RETRY_S", 0.2)
+    with show("door", token=TOKEN) as running:
+        assert statuses(asked(running.port, WHOLE)) == [200]
+        gate = gate_of(os.getpid())
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        used = max(int(path.name) for path in Path("/proc/self/fd").iterdir())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(used, 20), before[1]))
+        try:
+            os.kill(gate, signal.SIGKILL)
+            time.sleep(1.2)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert gate_of(os.getpid()) == 0
+        assert statuses(asked(running.port, WHOLE)) == [200]
+
+
+def test_a_busy_server_loses_nobody_who_has_a_token() -> None:
+    with show("door", token=TOKEN) as running, ExitStack() as stack:
+        assert statuses(asked(running.port, WHOLE)) == [200]
+        loop = running.server._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(time.sleep, 1.5)
+        many = [stack.enter_context(connected(running.port)) for _ in range(100)]
+        for connection in many:
+            connection.sendall(WHOLE)
+        for connection in many:
+            connection.settimeout(10)
+            assert statuses(connection.recv(65536)) == [200]
+
+
 def test_a_right_token_comes_in_from_an_address_of_many_guesses() -> None:
     with show("door", token=TOKEN) as running:
         assert [statuses(asked(running.port, WRONG)) for _ in range(12)] == [[401]] * 10 + [[429]] * 2
@@ -190,7 +263,7 @@ def secure(tls: tuple[Path, Path]) -> Iterator[tuple[int, LiveBoard, httpx.Clien
     _, port = server.start()
     trusted = ssl.create_default_context(cafile=str(tls[0]))
     try:
-        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusted) as client:
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=trusted, timeout=30) as client:
             yield port, board, client
     finally:
         server.stop()
@@ -206,6 +279,14 @@ def test_over_tls_the_gate_deciphers(tls: tuple[Path, Path]) -> None:
         assert all("max-age=" in answer.headers["strict-transport-security"] for answer in (refused, allowed))
         assert "Secure" in client.get(f"/?token={TOKEN}").headers["set-cookie"]
         assert client.get("/").status_code == 200
+
+
+def test_certificates_may_be_named_from_the_current_folder(
+    tls: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tls[0].parent)
+    with secure((Path(tls[0].name), Path(tls[1].name))) as (_, _, client):
+        assert client.get("/api/stats", headers=RIGHT).status_code == 200
 
 
 def test_silent_handshakes_keep_nobody_out(tls: tuple[Path, Path]) -> None:
@@ -227,10 +308,14 @@ def test_a_viewer_over_tls_that_does_not_read_slows_nobody(tls: tuple[Path, Path
 
 
 @pytest.mark.parametrize("send", [lambda c: c.sendall(WHOLE), lambda c: c.sendall(b"\x16\x03\x01" + b"\xff" * 500)])
-def test_what_is_no_tls_ends(send: Callable[[socket.socket], None], tls: tuple[Path, Path]) -> None:
+def test_what_is_no_tls_ends(
+    send: Callable[[socket.socket], None], tls: tuple[Path, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
     with secure(tls) as (port, _, client):
         with connected(port) as connection:
             send(connection)
             while connection.recv(4096):
                 pass
         assert client.get("/api/stats", headers=RIGHT).status_code == 200
+    # a log that strangers can fill would be an attack of its own
+    assert capfd.readouterr().err == ""

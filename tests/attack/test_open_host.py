@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from edge.config.load import parse_config
+from edge.daemon.credentials import with_secrets
 from edge.errors import ConfigError
 from edge.server.access import Access
 from edge.server.board import LiveBoard
@@ -45,6 +46,15 @@ def test_this_machine_alone_needs_none(host: str) -> None:
 def test_anyone_and_a_token_contradict_each_other() -> None:
     with pytest.raises(ConfigError, match="allow_anyone = true and a token_file contradict each other"):
         parse_config(config(host="0.0.0.0", allow_anyone=True, token_file="token"), where="edge.toml")
+
+
+@pytest.mark.parametrize("key", ["token_file", "view_token_file"])
+def test_a_token_that_could_be_guessed_is_refused(key: str, tmp_path: Path) -> None:
+    (tmp_path / "short").write_text("only-21-characters-ab")
+    (tmp_path / "long").write_text(VIEW_TOKEN)
+    files = {"token_file": tmp_path / "long", key: tmp_path / "short"}
+    with pytest.raises(ConfigError, match=f"server.{key}: .*short holds fewer than 22 characters; run: openssl rand"):
+        with_secrets(parse_config(config(**files), where="edge.toml"))
 
 
 def own_address() -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import time
 from urllib.parse import quote
 
 import pytest
@@ -10,7 +11,17 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from edge.addresses.secrets import Redactor, secrets_in
-from edge.addresses.uris import NETWORK_SCHEMES, host_of, is_live, kind_of, masked, masked_in, short_name, without_keys
+from edge.addresses.uris import (
+    NETWORK_SCHEMES,
+    host_of,
+    is_live,
+    kind_of,
+    masked,
+    masked_in,
+    secret_values,
+    short_name,
+    without_keys,
+)
 
 SECRET = "hunter2canary"
 
@@ -75,6 +86,7 @@ def every_form(uri: str) -> list[str]:
 @example("1/hunter2canary x", SLOTS[0], "rtsp")
 @example("a&hunter2canary", SLOTS[4], "rtsp")
 @example("a#hunter2canary", SLOTS[5], "rtsp")
+@example("hunter2canary\ue000", SLOTS[0], "rtsp")
 def test_a_password_of_any_characters_is_masked_in_every_slot(password: str, slot: str, scheme: str) -> None:
     # what ends a slot by its own rules is no part of the password there
     if "password=" in slot or "pwd=" in slot:
@@ -139,3 +151,34 @@ def test_what_is_no_secret_stays_readable() -> None:
 def test_an_address_tells_what_it_names(uri: str, kind: str, live: bool) -> None:
     assert kind_of(uri) == kind
     assert is_live(uri) is live
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "pass",
+        "&pass",
+        "a:",
+        "://",
+        "/",
+        "=pass",
+        "=pass=",
+        'a="',
+        'pass="',
+        "pass='",
+        "?user=",
+        "://a:b",
+        "x@",
+        "&&",
+        "://1:1/",
+    ],
+)
+@pytest.mark.parametrize("begin", ["", "http://h/?", "://", "http://h/?pass="])
+def test_no_text_takes_long_to_mask(begin: str, piece: str) -> None:
+    text = begin + piece * (60_000 // len(piece))
+    begin_s = time.process_time()
+    masked(text)
+    masked_in(text)
+    secret_values(text)
+    # the worst of them took 20 s at a quarter of this length, in which no thread of the daemon could run
+    assert time.process_time() - begin_s < 1.5
