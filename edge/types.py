@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.masks import Masks, whole_masks
-
 if TYPE_CHECKING:
     import supervision
 
+    from edge.masks import Masks
     from edge.metrics.stages import StageNs
 
 UInt8: TypeAlias = NDArray[np.uint8]
@@ -226,7 +225,7 @@ class Detections:
             np.concatenate([part.xyxy for part in parts]),
             np.concatenate([part.score for part in parts]),
             np.concatenate([part.class_id for part in parts]),
-            Masks.concatenate(masks) if masks else None,
+            masks[0].concatenate(masks) if masks else None,
             np.concatenate(points) if points else None,
             np.concatenate(corners) if corners else None,
             parts[0].classes,
@@ -251,6 +250,8 @@ class Detections:
     def to_supervision(self) -> supervision.Detections:
         """The same objects as ``supervision.Detections``, for its annotators and metrics."""
         from supervision import Detections as SupervisionDetections
+
+        from edge.masks import whole_masks
 
         more = {"xyxyxyxy": self.corners, "keypoints": self.keypoints, "class_name": np.array(self.class_names)}
         return SupervisionDetections(

@@ -100,6 +100,8 @@ class InstanceHead:
             found = found[self._best(found)]
         placed = self._placed(replace(found, score=np.minimum(found.score, np.float32(1))), maps, box)
         real = (placed.xyxy[:, 2] > placed.xyxy[:, 0]) & (placed.xyxy[:, 3] > placed.xyxy[:, 1])
+        if placed.corners is not None:
+            real &= np.isfinite(placed.corners).all(axis=(1, 2))
         return placed if real.all() else placed[real]
 
     def _raw(self, raw: Array) -> Found:
@@ -133,7 +135,7 @@ class InstanceHead:
         return replace(upright, keypoints=self._keypoints(found.more, box))
 
     def _keypoints(self, numbers: Float32, box: Letterbox) -> Float32:
-        """(M, K, 3); points beyond the frame's edges are set on them."""
+        """(M, K, 3); points beyond the frame's edges are set on them, and one that is no number is not seen."""
         assert self._manifest.kpt_shape is not None
         given = numbers.reshape(len(numbers), *self._manifest.kpt_shape)
         points = np.ones((*given.shape[:2], 3), np.float32)
@@ -141,6 +143,7 @@ class InstanceHead:
         points[..., :2] = np.clip(box.points_to_frame(given[..., :2]), 0, limit)
         if given.shape[2] == 3:
             points[..., 2] = np.clip(given[..., 2], 0, 1)
+        points[~np.isfinite(points).all(axis=2)] = 0
         return points
 
 

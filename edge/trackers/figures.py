@@ -92,7 +92,8 @@ def _followed(
     ids, box = tracks.track_id[order], tracks.xyxy[order].astype(np.float64)
     seen = place[order].astype(np.float64)
     now, speed = seen.copy(), np.zeros_like(seen)
-    is_sure = score[order] >= LEAST_POINT_SCORE
+    # what is no number would stay so for ever
+    is_sure = (score[order] >= LEAST_POINT_SCORE) & np.isfinite(seen).all(axis=2)
     is_known = is_sure.copy()
     has_place = (tracks.detection[order] >= 0)[:, None]
     if past is not None and len(past.track_id) and len(ids):
@@ -101,18 +102,14 @@ def _followed(
         row = row[old]
         moved = _moved(past.points[row], past.box[row], box[old])
         dt_s = (time_ns - past.seen_ns[row])[:, None, None] / 1e9
-        smooth, speed[old] = (
-            _smoothed(moved, past.speed[row], seen[old], dt_s, box[old])
-            if is_smooth
-            else (
-                seen[old],
-                speed[old],
-            )
-        )
-        was_known = past.is_known[row]
+        smooth, changed = seen[old], speed[old]
+        if is_smooth:
+            smooth, changed = _smoothed(moved, past.speed[row], seen[old], dt_s, box[old])
+        was_known, is_good = past.is_known[row], is_sure[old][..., None]
+        speed[old] = np.where(is_good, changed, past.speed[row])
         # a guess is taken only of a point that was never seen well
-        now[old] = np.where((is_sure[old] & was_known)[..., None], smooth, now[old])
-        now[old] = np.where((~is_sure[old] & (was_known | ~has_place[old]))[..., None], moved, now[old])
+        now[old] = np.where(is_good & was_known[..., None], smooth, now[old])
+        now[old] = np.where(~is_good & (was_known | ~has_place[old])[..., None], moved, now[old])
         is_known[old] |= was_known
     seen_ns = np.full(len(ids), time_ns, np.int64)
     memory = _Memory(ids, seen_ns, box, now, speed, is_known)

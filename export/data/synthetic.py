@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 import numpy as np
 
 from edge.errors import DataError
+from edge.masks import encode_rle
 from edge.scene.street import render_sample
-from edge.scene.truth import CLASSES, MIN_VISIBILITY, SEGMENT_CLASSES
+from edge.scene.truth import CLASSES, MIN_VISIBILITY, SEGMENT_CLASSES, SceneTruth
 from edge.scene.variation import SCENE_VERSION
-from export.data.sample import DataTask, Sample
+from export.data.sample import DataTask, Outlines, Sample
 
 _PER_SEED = 1_000_000
 
@@ -75,7 +77,16 @@ class SyntheticDataset:
         if self._task == "segment":
             return Sample(image, image_id, mask=truth.class_map)
         weight = np.ones(len(truth), np.float32)
-        return Sample(image, image_id, truth.xyxy, truth.class_id, truth.ignore, weight)
+        outlines = Outlines(tuple(_run_lengths(truth)))
+        return Sample(image, image_id, truth.xyxy, truth.class_id, truth.ignore, weight, outlines=outlines)
+
+
+def _run_lengths(truth: SceneTruth) -> Iterator[dict[str, Any]]:
+    """What is seen of each object, as COCO writes it."""
+    height, width = truth.owner.shape
+    for row, (x1, y1, x2, y2) in enumerate(truth.xyxy.astype(int).tolist()):
+        seen = (truth.owner[y1:y2, x1:x2] == row).view(np.uint8)
+        yield {"size": [height, width], "counts": encode_rle(seen, (x1, y1, x2, y2), (width, height))}
 
 
 def open_synthetic_dataset(text: str, task: Literal["detect", "segment"]) -> SyntheticDataset:

@@ -89,6 +89,15 @@ def test_a_point_never_seen_well_is_where_the_model_guesses() -> None:
         assert tracks.keypoints is not None and tracks.keypoints[0, 0, 0] == x
 
 
+def test_a_point_that_is_no_number_spoils_no_later_frame() -> None:
+    figures = Figures()
+    figures.update(tracks_at([BOX], [1], [0]), found_at([BOX], points_of((120, 190))), 0)
+    for number, x in enumerate((np.nan, 120.0), start=1):
+        tracks = figures.update(tracks_at([BOX], [1], [0]), found_at([BOX], points_of((x, 190))), number * STEP_NS)
+        assert tracks.keypoints is not None
+        assert tracks.keypoints[0, 0, :2] == pytest.approx([120, 190])
+
+
 def test_tracks_in_any_order_keep_their_own_points() -> None:
     figures = Figures()
     boxes, points = [BOX, [300.0, 100.0, 340.0, 200.0]], np.concatenate([points_of((110, 150)), points_of((310, 150))])

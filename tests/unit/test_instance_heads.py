@@ -113,6 +113,30 @@ def test_key_points_without_scores_of_their_own_are_sure() -> None:
     assert first.keypoints[0] == pytest.approx(np.array([[40, 28, 1], [48, 48, 1]]), abs=1e-3)
 
 
+@pytest.mark.parametrize("head", INSTANCES)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_numbers_that_are_none_leave_no_object_that_is_none(head: HeadName, value: float) -> None:
+    outputs = outputs_of(head)
+    raw = outputs["output0"]
+    is_listed = head.startswith("end2end")
+    for place in range(raw.shape[2] if is_listed else raw.shape[1]):
+        spoilt = raw.copy()
+        if is_listed:
+            spoilt[0, 3, place] = value
+        else:
+            spoilt[0, place, 5] = value
+        with np.errstate(all="ignore"):
+            try:
+                found = open_head(manifest_of(head)).decode({**outputs, "output0": spoilt}, [BOX])[0]
+            except EngineError as error:
+                assert "a score of" in str(error)
+                continue
+        assert isinstance(found, Detections)
+        assert np.isfinite(found.xyxy).all() and np.isfinite(found.score).all()
+        assert found.keypoints is None or np.isfinite(found.keypoints).all()
+        assert found.corners is None or np.isfinite(found.corners).all()
+
+
 @pytest.mark.parametrize("head", ["yolov8-obb", "end2end-obb"])
 def test_corners_stand_around_an_oriented_box(head: HeadName) -> None:
     first = open_head(manifest_of(head)).decode(outputs_of(head), [BOX])[0]
