@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.analytics.geometry import ANCHOR_SHARES, anchors
 from edge.errors import ConfigError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge.types import Array, Float64, Int64, Tracks
     from edge.config.analytics import AnalyticsSettings
+    from edge.types import Array, Float64, Int64, Tracks
 
 MASK_FOOT = "mask-foot"
 # where the model has nothing better to say

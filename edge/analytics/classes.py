@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.errors import ConfigError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.types import Bool, Int32

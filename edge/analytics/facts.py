@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,8 @@ from edge.types import Array, Event
 
 if TYPE_CHECKING:
     from edge.analytics.anchors import Anchors
-    from edge.analytics.speed import Ground
     from edge.analytics.lines import Crossing, LineCounter
+    from edge.analytics.speed import Ground
 
 
 class EventMaker:

@@ -8,7 +8,7 @@ within the band, beyond the ends, for one frame or while the track is lost canno
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.analytics.geometry import area_of, crosses_itself
 from edge.errors import ConfigError
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge.types import Float32, Float64, Tracks
     from edge.config.analytics import GroundSettings
+    from edge.types import Float32, Float64, Tracks
 
 # of the quadrilateral's area: a corner with less than this is as good as on the line between its neighbours
 MIN_CORNER_SHARE = 0.01

@@ -6,10 +6,9 @@ N tracks of this frame, T remembered tracks, L lines, Z zones. Times are ``time_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 
 if TYPE_CHECKING:
     from edge.types import Array, Bool, Int64, Tracks

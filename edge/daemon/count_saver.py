@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
-
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:

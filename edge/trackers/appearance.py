@@ -6,12 +6,12 @@ Shape letters: T tracks, N detections, P pairs of both that meet, K crops, E emb
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.boxes import iou
 from edge.types import Bool, Embedding, Float32, Float64, Frame, Int64, Prediction, UInt8
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.interfaces import Look

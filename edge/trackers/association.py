@@ -6,10 +6,9 @@ Shape letters: T tracks, N detections, P pairs. Boxes are float64 ``x1 y1 x2 y2`
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
 
 if TYPE_CHECKING:
     from edge.types import Bool, Float64, Int64

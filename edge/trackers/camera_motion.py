@@ -5,10 +5,10 @@ Shape letters: H W pixels of a small grey picture, P pairs of track and detectio
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
-
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.types import Float32, Float64, UInt8

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from edge.errors import ConfigError
 from edge.trackers.settings import BYTETRACK, OCSORT, SORT, TrackerSettings
 from edge.trackers.tracker import MotionTracker
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.interfaces import Tracker

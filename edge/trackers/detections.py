@@ -6,11 +6,11 @@ Shape letters: N detections, P pairs. Boxes are float64.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.trackers.motion import to_centre
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.types import Detections, Float64, Int32, Int64

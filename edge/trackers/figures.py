@@ -6,10 +6,9 @@ Shape letters: N tracks, T remembered tracks, M points of an object.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.types import Array, Detections, Float32, Float64, Tracks

@@ -7,9 +7,9 @@ The state is one (5, T, 4) float64 array: value, speed per second, and the varia
 
 from __future__ import annotations
 
-import numpy as np
-
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from edge.types import Bool, Float64

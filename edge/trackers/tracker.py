@@ -5,6 +5,8 @@ Shape letters: T tracks, N detections, P pairs of both. Times inside are seconds
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from edge.trackers import association, camera_motion
@@ -14,7 +16,6 @@ from edge.trackers.appearance import Gallery, is_clear
 from edge.trackers.detections import Pairs, Seen, usable
 from edge.trackers.settings import TrackerSettings
 from edge.types import Array, Bool, Detections, Float64, Int64, Tracks
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from edge.interfaces import Look

@@ -5,9 +5,9 @@ Shape letters: T tracks, K boxes kept of the past.
 
 from __future__ import annotations
 
-import numpy as np
-
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from edge.types import Array, Float64, Int32, Int64
