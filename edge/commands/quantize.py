@@ -159,7 +159,7 @@ def _write_report(result: QuantizeResult, ranges: Path) -> None:
     if timed["ratio"] < 1:
         times = f"{timed['fp32_ms']:.1f} → {timed['int8_ms']:.1f} ms a frame on one thread"
         advice = "keep the float model, try --engine openvino, or build it for TensorRT"
-        err.print(f"[yellow]INT8 is slower here than the float model: {times}; {advice}[/yellow]")
+        err.print(f"INT8 is slower here than the float model: {times}; {advice}", style="yellow")
 
 
 class _Bars:

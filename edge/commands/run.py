@@ -100,7 +100,7 @@ def run_and_tell(
             config,
             origin=origin or Origin(),
             max_frames=frames,
-            on_address=lambda url: err.print(f"live page: [bold]{url}[/bold]{hint}"),
+            on_address=lambda url: err.print(f"live page: {url}{hint}"),
             on_progress=move,
         )
     files = files_of(config)
