@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo run test check format bench soak gpu-bench clean
+.PHONY: demo run test servers check format bench soak gpu-bench clean
 
 .venv/light: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || (echo "error: Python 3.10 or newer is needed; set PYTHON=…"; exit 3)
@@ -28,6 +28,13 @@ run: .venv/light
 
 test: .venv/full
 	@$(BIN)/python -m pytest tests -m "not bench and not soak and not gpu" $(ARGS)
+
+# the servers, browser and compiler that tests run against, from Debian's packages
+servers:
+	@packages=$$($(PYTHON) tests/servers/needs.py) || exit; \
+	root=$$(test "$$(id -u)" = 0 || echo sudo); \
+	dpkg -s $$packages >/dev/null 2>&1 || { $$root apt-get update -qq && \
+	$$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages; }
 
 check: .venv/full
 	@$(BIN)/ruff format --check .

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
+import platform
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,34 +17,67 @@ from typer.core import TyperGroup
 from edge.addresses.printable import printable
 from edge.addresses.secrets import redacted
 from edge.daemon import logs
-from edge.errors import EdgeError
+from edge.errors import EdgeError, UsageError
 
-# subcommand -> function, in the order of --help; a module is imported when its command is called or listed
-COMMANDS = {
-    "demo": "edge.commands.demo:demo",
-    "run": "edge.commands.run:run",
-    "check": "edge.commands.check:check",
-    "probe": "edge.commands.probe:probe",
-    "record": "edge.commands.record:record",
-    "replay": "edge.commands.replay:replay",
-    "swap": "edge.commands.swap:swap",
-    "explain": "edge.commands.explain:explain",
-    "selftest": "edge.commands.selftest:selftest",
-    "doctor": "edge.commands.doctor:doctor",
-    "inspect": "edge.commands.inspect:inspect",
-    "bench": "edge.commands.bench:bench",
-    "train": "edge.commands.train:train",
-    "eval": "edge.commands.eval:evaluate_command",
-    "teach": "edge.commands.teach:teach",
-    "data": "edge.commands.data:data",
-    "calibrate": "edge.commands.calibrate:calibrate",
-    "quantize": "edge.commands.quantize:quantize",
-    "qat": "edge.commands.qat:qat",
-    "lint": "edge.commands.lint:lint",
-    "export": "edge.commands.export:export",
-    "build": "edge.commands.build:build",
-    "track": "edge.commands.track:track",
-    "track-eval": "edge.commands.track_eval:track_eval",
+# group of --help -> subcommand -> function; a module is imported when its command is called or listed
+GROUPS = {
+    "Run": {
+        "demo": "edge.commands.demo:demo",
+        "run": "edge.commands.run:run",
+        "probe": "edge.commands.probe:probe",
+        "init": "edge.commands.init:init",
+        "check": "edge.commands.check:check",
+        "swap": "edge.commands.swap:swap",
+        "explain": "edge.commands.explain:explain",
+        "service": "edge.commands.service:service",
+    },
+    "This machine": {
+        "doctor": "edge.commands.doctor:doctor",
+        "bench": "edge.commands.bench:bench",
+        "selftest": "edge.commands.selftest:selftest",
+    },
+    "Models": {
+        "inspect": "edge.commands.inspect:inspect",
+        "lint": "edge.commands.lint:lint",
+        "train": "edge.commands.train:train",
+        "eval": "edge.commands.eval:evaluate_command",
+        "export": "edge.commands.export:export",
+        "calibrate": "edge.commands.calibrate:calibrate",
+        "quantize": "edge.commands.quantize:quantize",
+        "qat": "edge.commands.qat:qat",
+        "build": "edge.commands.build:build",
+    },
+    "Data": {
+        "data": "edge.commands.data:data",
+        "teach": "edge.commands.teach:teach",
+        "record": "edge.commands.record:record",
+        "replay": "edge.commands.replay:replay",
+        "track": "edge.commands.track:track",
+        "track-eval": "edge.commands.track_eval:track_eval",
+    },
+}
+COMMANDS = {name: function for group in GROUPS.values() for name, function in group.items()}
+# typer's own words do not fit a line
+COMPLETION = {
+    "install_completion": "Complete commands in this shell.",
+    "show_completion": "Print the shell's script for it.",
+}
+# what other tools call it
+OTHER_WORDS = {
+    "detect": "run",
+    "predict": "run",
+    "start": "run",
+    "serve": "run",
+    "val": "eval",
+    "validate": "check",
+    "test": "eval",
+    "benchmark": "bench",
+    "info": "inspect",
+    "convert": "export",
+    "compile": "build",
+    "label": "teach",
+    "capture": "record",
+    "status": "explain",
 }
 
 
@@ -60,24 +95,45 @@ class LazyGroup(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module, function = COMMANDS[cmd_name].split(":")
+        group = next(title for title, commands in GROUPS.items() if cmd_name in commands)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(cmd_name)(getattr(importlib.import_module(module), function))
+        single.command(cmd_name, rich_help_panel=group)(getattr(importlib.import_module(module), function))
         return typer.main.get_command(single)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise UsageError(f"No such command '{args[0]}'; {_nearest(args[0])}")
+        return super().resolve_command(ctx, args)
+
+
+def _nearest(word: str) -> str:
+    close = OTHER_WORDS.get(word) or next(iter(difflib.get_close_matches(word, COMMANDS, n=1)), None)
+    return f"did you mean: edge {close}" if close else "the commands are listed by: edge --help"
 
 
 app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Real-time vision on edge devices: train, quantize, build engines, run them on cameras.",
+    help="Real-time vision on edge devices: train, quantize, build, run on cameras.",
 )
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"edge {version('edgeloop')}, Python {platform.python_version()}, {platform.machine()}")
+        raise typer.Exit
 
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option(help="Show tracebacks and debug messages.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Only warnings and errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_show_version, help="Print the version and end.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Only warnings and errors.")] = False,
 ) -> None:
     logs.set_up(logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO)
 
@@ -94,6 +150,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command; its exit code."""
     command: Any = typer.main.get_command(app)
+    for option in command.params:
+        option.help = COMPLETION.get(option.name, option.help)
     try:
         result = command.main(args=list(arguments), prog_name="edge", standalone_mode=False)
     except EdgeError as error:

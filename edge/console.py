@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +27,30 @@ class PlainConsole(Console):
 # soft_wrap: a line stays a line when the output is read by a program
 out = PlainConsole(highlight=False, soft_wrap=True)
 err = PlainConsole(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def timed_bar(text: str, seconds: float) -> Iterator[None]:
+    """A bar on a terminal for work that takes about so long."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    done, started_s = threading.Event(), time.monotonic()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
+        bar = bars.add_task(text, total=seconds)
+
+        def move() -> None:
+            while not done.wait(0.2):
+                bars.update(bar, completed=min(time.monotonic() - started_s, seconds))
+
+        mover = threading.Thread(target=move, name="bar", daemon=True)
+        mover.start()
+        try:
+            yield
+        finally:
+            done.set()
+            mover.join()
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 

@@ -22,7 +22,7 @@ from edge.heads.choose import open_head
 from edge.interfaces import Engine, FrameEngine, Head
 from edge.models.manifest import Manifest, parse_manifest, read_sidecar
 from edge.models.preprocess import Preprocessor
-from edge.models.propose import propose_manifest
+from edge.models.propose import num_classes, propose_manifest
 from edge.types import Array, Detections, Letterbox, Prediction, UInt8
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from edge.models.tiles import TileGrid
 
 log = logging.getLogger(__name__)
+# whose one output tells how many classes there are
+COUNTED_HEADS = ("yolox", "yolov5", "yolov8", "nanodet", "classify")
 
 
 # looks at the raw outputs of a batch and may raise EngineError; padding rows are cut off before
@@ -332,5 +334,18 @@ def _check_outputs(manifest: Manifest, engine: Engine, path: Path) -> None:
             f"{path.name}: head 'edgenet' needs outputs boxes, scores, labels, the model has "
             f"{', '.join(sorted(names))}; run: edge inspect {path}"
         )
+    _check_classes(manifest, engine, path)
     if manifest.task != "detect" and len(names) != 1:
         raise ManifestError(f"{path.name}: head {manifest.head!r} needs one output, the model has {len(names)}")
+
+
+def _check_classes(manifest: Manifest, engine: Engine, path: Path) -> None:
+    """Refuse class names that are more or fewer than the outputs have room for: ids would get wrong names."""
+    if manifest.head not in COUNTED_HEADS or len(engine.outputs) != 1 or len(engine.outputs[0].shape) not in (2, 3):
+        return
+    count = num_classes(engine.outputs, manifest.head)
+    if count > 0 and count != len(manifest.classes):
+        raise ManifestError(
+            f"{path.name}: the manifest names {len(manifest.classes)} classes, the output has room for {count}; "
+            f"correct the names, or run: edge inspect {path} --write"
+        )

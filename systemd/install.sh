@@ -3,7 +3,8 @@
 # recordings stay as they are.
 #
 #     sudo systemd/install.sh                       install or upgrade from this checkout, and start
-#     sudo systemd/install.sh --extra gpu           cpu, gpu, rtx, jetson or openvino; found out unless given
+#     sudo systemd/install.sh --extra gpu,events    cpu, gpu, rtx, jetson or openvino, found out unless given; and with commas
+#                                                   events (MQTT), webrtc, nvml, all
 #     sudo systemd/install.sh --uninstall           remove the daemon; configuration, models and recordings stay
 #     sudo systemd/install.sh --uninstall --purge   remove these too
 #
@@ -22,20 +23,27 @@ while [ $# -gt 0 ]; do
     case $1 in
         --prefix) prefix=${2:?--prefix needs a folder}; shift ;;
         --root) root=${2:?--root needs a folder}; shift ;;
-        --extra) extra=${2:?--extra needs cpu, gpu, rtx, jetson or openvino}; shift ;;
+        --extra) extra=${2:?--extra needs a list such as gpu,events}; shift ;;
         --source) source=${2:?--source needs a path or a package}; shift ;;
         --python) python=${2:?--python needs a file}; shift ;;
         --no-venv) with_venv=no ;;
         --no-start) start=no ;;
         --uninstall) action=uninstall ;;
         --purge) purge=yes ;;
-        -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        -h | --help) sed -n '2,15s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) fail "unknown option $1; see --help" ;;
     esac
     shift
 done
 case $prefix in /*) ;; *) fail "--prefix $prefix: expected a folder from the root on, such as /opt/edge" ;; esac
-case ${extra:-cpu} in cpu | gpu | rtx | jetson | openvino) ;; *) fail "--extra $extra: expected cpu, gpu, rtx, jetson or openvino" ;; esac
+has_platform=no
+for one in $(echo "$extra" | tr ',' ' '); do
+    case $one in
+        cpu | gpu | rtx | jetson | openvino | all) has_platform=yes ;;
+        events | webrtc | nvml) ;;
+        *) fail "--extra $extra: expected cpu, gpu, rtx, jetson or openvino, and with commas between them events, webrtc, nvml, all" ;;
+    esac
+done
 [ "$purge" = no ] || [ "$action" = uninstall ] || fail "--purge goes with --uninstall"
 
 units=$root/etc/systemd/system
@@ -74,7 +82,7 @@ sys.exit(bool(private) or not all(folder.stat().st_mode & 1 for folder in folder
 install_program() {
     interpreter=$(find_python)
     # JetPack's own OpenCV and TensorRT are the system's
-    if [ "$extra" = jetson ]; then options=--system-site-packages; else options=; fi
+    case ,$extra, in *,jetson,*) options=--system-site-packages ;; *) options= ;; esac
     if [ ! -x "$root$prefix/bin/python" ]; then
         say "making the environment $prefix with $("$interpreter" --version)"
         "$interpreter" -m venv $options "$root$prefix"
@@ -106,7 +114,8 @@ install_models() {
     done
     # on a running machine systemd-tmpfiles has made them
     [ $live = yes ] || mkdir -p "$state/models" "$state/timing"
-    for model in "$here"/../edge/models/*.onnx; do
+    # in a checkout, and in an installed package
+    for model in "$here"/../edge/models/*.onnx "$here"/../models/*.onnx; do
         [ -e "$model" ] || continue
         name=$(basename "$model" .onnx)
         [ ! -e "$state/models/$name.onnx" ] || continue
@@ -223,7 +232,7 @@ uninstall() {
 }
 
 if [ $action = uninstall ]; then uninstall; exit 0; fi
-extra=${extra:-$(platform)}
+if [ $has_platform = no ]; then extra=$(platform)${extra:+,$extra}; fi
 source=${source:-$(dirname "$here")}
 say "Edgeloop for $extra below ${root:-/}"
 if [ $with_venv = yes ]; then install_program; fi

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from needs import REASON
 
 import edge  # noqa: F401 - before a test imports a library: its telemetry is off
 
@@ -16,7 +18,10 @@ SHARED = ROOT.parent / "shared" / "data"
 # markers whose tests may be left out in CI: they are opt-in or need hardware
 OPTIONAL = {"gpu", "bench", "soak"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+NO_SHARED = "the data beside the project is not here"
 _skipped_in_ci: list[str] = []
+# what was missing → how many tests that cost
+_missing: Counter[str] = Counter()
 # which engine is faster here must not decide what a test sees; processes that tests start inherit it
 os.environ.setdefault("EDGELOOP_ENGINE_TRIAL", "off")
 
@@ -37,7 +42,7 @@ def signals_are_given_back() -> Iterator[None]:
 def shared_data() -> Path:
     """The real data beside the project; skips where it is not there."""
     if not SHARED.is_dir():
-        pytest.skip("the data beside the project is not here")
+        pytest.skip(NO_SHARED)
     return SHARED
 
 
@@ -48,6 +53,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     is_optional = bool(OPTIONAL & {mark.name for mark in item.iter_markers()})
     if report.skipped and os.environ.get("CI") and not is_optional and not hasattr(report, "wasxfail"):
         _skipped_in_ci.append(item.nodeid)
+    if report.skipped and isinstance(report.longrepr, tuple):
+        _missing[report.longrepr[2].removeprefix("Skipped: ")] += 1
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -60,3 +67,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_sep("=", "skipped although CI must run them", red=True)
         for name in _skipped_in_ci:
             terminalreporter.write_line(name)
+    if _missing:
+        terminalreporter.write_line(summed_up(_missing))
+
+
+def summed_up(missing: Mapping[str, int]) -> str:
+    """The skipped tests in one sentence. Args: reason → tests that it cost."""
+    programs = {reason.removeprefix(REASON): count for reason, count in missing.items() if reason.startswith(REASON)}
+    data = sum(count for reason, count in missing.items() if NO_SHARED in reason)
+    others = sum(missing.values()) - sum(programs.values()) - data
+    parts = []
+    if programs:
+        parts.append(f"{sum(programs.values())} for want of {', '.join(sorted(programs))} (make servers brings them)")
+    if data:
+        parts.append(f"{data} for want of the data beside the project (../shared/data)")
+    if others:
+        parts.append(f"{others} for reasons that -rs tells")
+    return f"{sum(missing.values())} tests were skipped: {'; '.join(parts)}"

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import runpy
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from needs import need
 
 from edge.engines.cuda.launches import Launch
 
@@ -38,11 +38,9 @@ class CpuKernels:
             getattr(self.library, f"run_{step.kernel}")(*indices, ctypes.c_void_p(step.arguments.ctypes.data))
 
 
-def compile_as_cpp(folder: Path) -> CpuKernels | None:
-    """``kernels.cu`` as a library for this machine's processor; None without g++."""
-    compiler = shutil.which("g++")
-    if compiler is None:
-        return None
+def compile_as_cpp(folder: Path) -> CpuKernels:
+    """``kernels.cu`` as a library for this machine's processor; skips the test without g++."""
+    compiler = need("g++")
     library = folder / "kernels.so"
     command = [compiler, *FLAGS, f"-I{TESTS}", str(TESTS / "cpu_kernels.cpp"), "-o", str(library)]
     subprocess.run(command, check=True, timeout=100)

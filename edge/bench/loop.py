@@ -115,7 +115,7 @@ def measure_loop(config: Config, max_seconds: float) -> dict[str, Any]:
     streams = pipeline.streams
     num_frames, seconds = max(1, last.num_frames - first.num_frames), max(1e-9, last.at_s - first.at_s)
     return {
-        **summary.as_dict(),
+        **{name: value for name, value in summary.as_dict().items() if name != "counts"},
         "fps": round((last.num_frames - first.num_frames) / seconds, 2),
         "cpu_ms_per_frame": round((last.cpu_s - first.cpu_s) * 1e3 / num_frames, 3),
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),

@@ -9,9 +9,23 @@ from typing import Any
 
 from edge.errors import MissingError
 from edge.files import write_atomic
+from edge.installed import add_extra
 
 BAR_HEIGHT_IN = 0.28
 NUM_BINS = 40
+
+
+def figure_class() -> Any:
+    """Matplotlib's figure; asked for before anything is measured, so that no measurement is lost.
+
+    Raises:
+        MissingError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise MissingError(f"--picture needs matplotlib; run: {add_extra('train')}") from None
+    return Figure
 
 
 def draw_report(report: Mapping[str, Any], path: Path) -> None:
@@ -24,13 +38,10 @@ def draw_report(report: Mapping[str, Any], path: Path) -> None:
     Raises:
         MissingError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise MissingError("--picture needs matplotlib; run: pip install matplotlib") from None
+    new_figure = figure_class()
     loop = report["loop"]
     rows = [(name, stage, spent) for name, one in loop["streams"].items() for stage, spent in one["stages"].items()]
-    figure = Figure(figsize=(10, max(3.0, 1 + BAR_HEIGHT_IN * len(rows))), layout="constrained")
+    figure = new_figure(figsize=(10, max(3.0, 1 + BAR_HEIGHT_IN * len(rows))), layout="constrained")
     bars, ages = figure.subplots(1, 2)
     places = range(len(rows))
     bars.barh(places, [spent["p99_ms"] for _, _, spent in rows], color="#cfd8dc", label="99th percentile")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.console import AsJson, out, print_json
+from edge.console import AsJson, out, print_json, timed_bar
 from edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,23 +32,30 @@ def bench(
     picture: Annotated[Path | None, typer.Option(help="Draw stages and ages into this .png or .svg.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the bare engine and the whole loop; or, with --plan, how many cameras this machine takes."""
+    """Measure the engine and the whole loop; --plan: how many cameras fit."""
     from edge.bench.loop import cores, first_images, measure_engine, measure_loop
     from edge.config.load import config_from_arguments, load_config
     from edge.model import open_model
 
     if seconds <= 0 or batch < 1:
         raise UsageError(f"--seconds {seconds:g} --batch {batch}: expected more than 0 seconds and at least 1 frame")
+    if picture is not None:
+        from edge.bench.picture import figure_class
+
+        figure_class()
     if plan:
         _plan(what, size, {"engine": engine, "threads": threads}, seconds, as_json=as_json)
         return
     if what.suffix == ".toml":
-        report: dict[str, Any] = {"cores": cores(), "loop": measure_loop(load_config(what), seconds)}
+        loaded = load_config(what)
+        with timed_bar("the whole loop", seconds):
+            report: dict[str, Any] = {"cores": cores(), "loop": measure_loop(loaded, seconds)}
     else:
         model = open_model(what, engine=engine, threads=threads, max_batch=batch)
         try:
             images, _ = first_images(source, batch)
-            bare = measure_engine(model, images, seconds)
+            with timed_bar("the bare engine", seconds):
+                bare = measure_engine(model, images, seconds)
         finally:
             model.close()
         config = config_from_arguments(
@@ -58,7 +65,8 @@ def bench(
             for_model={"engine": engine, "threads": threads, "max_batch": batch},
             for_stream={"frames": "every"},
         )
-        loop = measure_loop(config, seconds)
+        with timed_bar("the whole loop", seconds):
+            loop = measure_loop(config, seconds)
         ratio = round(loop["fps"] / bare.fps, 3)
         engine_facts = {name: getattr(bare, name) for name in bare.__slots__}
         report = {"cores": cores(), "engine": engine_facts, "loop": loop, "loop_to_engine": ratio}

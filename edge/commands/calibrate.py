@@ -23,10 +23,10 @@ def calibrate(
     stream: Annotated[list[str] | None, typer.Option(help="Address of a running camera; again for more.")] = None,
     frames: Annotated[int, typer.Option(min=1, help="How many frames to use.")] = 200,
     every_s: Annotated[float, typer.Option(help="Seconds between two frames of a camera.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of the random choice.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random choice of pictures.")] = 0,
     ranges: Annotated[Path | None, typer.Option("--out", help="Default MODEL.ranges.json.")] = None,
     merge: Annotated[Path | None, typer.Option(help="Add to the histograms of this ranges.json.")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Of ONNX Runtime.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Measure INT8 ranges and write ranges.json."""

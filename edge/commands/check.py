@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge.commands.check_ends import check_ends
 from edge.console import AsJson, out, print_json
 from edge.errors import ConfigError, EdgeError, UsageError
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, ModelConfig, StreamConfig
     from edge.models.manifest import Manifest
+    from edge.second_stage.models import CropModels
     from edge.sources.choose import CameraSource
 
 
 def check(
-    config: Annotated[Path | None, typer.Argument(help="A TOML file such as systemd/edge.toml.")] = None,
+    config: Annotated[Path | None, typer.Argument(help="A TOML file, such as edge init writes.")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of the file and end.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Validate a configuration: files, sources, one batch, memory."""
+    """Try a configuration: sources, models, brokers, folders, memory."""
     from edge.config.load import load_config
     from edge.config.schema import Config
     from edge.daemon.credentials import with_secrets
@@ -36,7 +39,12 @@ def check(
     loaded = with_secrets(load_config(config))
     tried = {model.name: _check_model(model) for model in loaded.models}
     rows = [row for row, _ in tried.values()]
-    rows += [_check_stream(stream, loaded, tried[loaded.model_of(stream).name][1]) for stream in loaded.streams]
+    crops, crop_rows = _check_crops(loaded)
+    rows += crop_rows
+    rows += [_check_stream(stream, loaded, tried[loaded.model_of(stream).name][1], crops) for stream in loaded.streams]
+    if crops is not None:
+        crops.stop(time.monotonic())
+    rows += check_ends(loaded)
     rows.append(_check_memory(loaded, {name: manifest for name, (_, manifest) in tried.items() if manifest}))
     if as_json:
         print_json(rows)
@@ -70,11 +78,25 @@ def _check_model(model: ModelConfig) -> tuple[dict[str, str], Manifest | None]:
     return {**row, "result": "ok", "detail": detail}, opened.manifest
 
 
-def _check_stream(stream: StreamConfig, loaded: Config, manifest: Manifest | None) -> dict[str, str]:
+def _check_crops(loaded: Config) -> tuple[CropModels | None, list[dict[str, str]]]:
+    """The models that look at objects, None where one cannot be used; and a row that says why."""
+    from edge.second_stage.models import CropModels
+
+    try:
+        return CropModels(loaded), []
+    except EdgeError as error:
+        row = {"kind": "model", "name": "second stage", "what": "models that look at objects"}
+        return None, [{**row, "result": "failed", "detail": str(error)}]
+
+
+def _check_stream(
+    stream: StreamConfig, loaded: Config, manifest: Manifest | None, crops: CropModels | None
+) -> dict[str, str]:
     """The row of a stream; what it watches is tried where its model could be used."""
     from edge.addresses.secrets import redacted
     from edge.addresses.uris import masked
     from edge.analytics.checks import check_settings
+    from edge.pipeline.build import analysis_of
 
     row = {"kind": "stream", "name": stream.name, "what": masked(stream.source)}
     try:
@@ -93,6 +115,8 @@ def _check_stream(stream: StreamConfig, loaded: Config, manifest: Manifest | Non
                 height=info.height,
                 model_anchors=manifest.anchors,
             )
+            if crops is not None:
+                analysis_of(stream, loaded.model_of(stream), manifest, crops)
     except EdgeError as error:
         return {**row, "result": "failed", "detail": redacted(str(error))}
     mode = "every frame" if stream.is_lossless else f"newest frame, at most {stream.max_age_ms:g} ms old"

@@ -22,9 +22,10 @@ _CHECKPOINTS = (".pt", ".pth")
 def evaluate_command(
     model: Annotated[Path, typer.Argument(help="ONNX file, engine, or checkpoint (.pt).", show_default=False)],
     data: Annotated[str, typer.Option(help="coco:FILE.json, voc:DIR, yolo:DIR, masks:DIR, classes:DIR, synthetic:…")],
-    backend: Annotated[
+    engine: Annotated[
         str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, openvino-bf16, trt.")
     ] = "auto",
+    backend: Annotated[str | None, typer.Option(hidden=True)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only this many images.")] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images per batch.")] = 8,
     pictures: Annotated[Path | None, typer.Option(help="Folder for confusion matrix, curves, samples.")] = None,
@@ -33,6 +34,8 @@ def evaluate_command(
     as_json: AsJson = False,
 ) -> None:
     """Measure accuracy: COCO mAP, mIoU or top-1, per class."""
+    if backend is not None:
+        raise UsageError(f"--backend is called --engine now; run: edge eval … --engine {backend}")
     if on_error not in ("refuse", "skip"):
         raise UsageError(f"--on-error: expected refuse or skip, found {on_error!r}")
     if save and limit is not None:
@@ -42,7 +45,7 @@ def evaluate_command(
     with tempfile.TemporaryDirectory() as folder:
         path = _exported(model, Path(folder)) if model.suffix in _CHECKPOINTS else model
         dataset = labelled(path, data, cast(Literal["refuse", "skip"], on_error), limit or 0)
-        report = _measure(path, dataset, backend, batch, pictures)
+        report = _measure(path, dataset, engine, batch, pictures)
     if save:
         _save(model, report)
     if as_json:
@@ -60,7 +63,7 @@ def _exported(checkpoint: Path, folder: Path) -> Path:
     return path
 
 
-def _measure(model: Path, dataset: Dataset, backend: str, batch: int, pictures: Path | None) -> Report:
+def _measure(model: Path, dataset: Dataset, engine: str, batch: int, pictures: Path | None) -> Report:
     from edge.model import find_manifest
     from export.evaluate.evaluate import evaluate_model
     from export.evaluate.pictures import SampleSheet, draw_report
@@ -72,7 +75,7 @@ def _measure(model: Path, dataset: Dataset, backend: str, batch: int, pictures: 
     report = evaluate_model(
         model,
         dataset,
-        engine=backend,
+        engine=engine,
         batch_size=batch,
         progress=err.is_terminal,
         on_sample=None if sheet is None else sheet.add,

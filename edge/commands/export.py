@@ -20,11 +20,12 @@ def export(
 ) -> None:
     """Write a checkpoint as ONNX, checked against torch."""
     from edge.errors import MissingError
+    from edge.installed import add_extra
 
     try:
         from export.to_onnx import export_checked
     except ModuleNotFoundError as error:
-        raise MissingError(f"export needs {error.name}; run: pip install 'edgeloop[train]'") from None
+        raise MissingError(f"export needs {error.name}; run: {add_extra('train')}") from None
 
     manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms, score=score)
     if as_json:

@@ -66,6 +66,7 @@ def _corrected(
     manifest: Any, classes: Path | None, changes: dict[str, str | None], mean: str | None, std: str | None
 ) -> Any:
     """The proposal with the person's corrections, checked again."""
+    from edge.model import COUNTED_HEADS
     from edge.models.manifest import parse_manifest
 
     raw = manifest.model_dump(mode="json", by_alias=True)
@@ -80,6 +81,9 @@ def _corrected(
             raise ManifestError(
                 f"{classes}: cannot be read ({error.strerror}); expected one class name a line"
             ) from None
+        found, room = len(raw["classes"]), len(manifest.classes)
+        if manifest.head in COUNTED_HEADS and found != room:
+            raise ManifestError(f"{classes} has {found} names, the model's output has room for {room} classes")
     import json
 
     return parse_manifest(json.dumps(raw), "the proposed manifest")

@@ -44,7 +44,7 @@ def quantize(
         list[str] | None, typer.Option(help="Weight of a layer to leave in float; again for more.")
     ] = None,
     images: Annotated[int, typer.Option(min=0, help="Judge by so many pictures, 0 = all.")] = 0,
-    threads: Annotated[int, typer.Option(min=1, help="Of ONNX Runtime.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
     out_path: Annotated[Path | None, typer.Option("--out", help="Default MODEL-int8.onnx.")] = None,
     report: Annotated[bool, typer.Option(help="Write NAME.report.html and .json beside the model.")] = True,
     as_json: AsJson = False,
@@ -155,7 +155,11 @@ def _cast(
 def _write_report(result: QuantizeResult, ranges: Path) -> None:
     from export.quantize.report import write_report
 
-    write_report(result, ranges)
+    (timed,) = write_report(result, ranges)["latency"]
+    if timed["ratio"] < 1:
+        times = f"{timed['fp32_ms']:.1f} → {timed['int8_ms']:.1f} ms a frame on one thread"
+        advice = "keep the float model, try --engine openvino, or build it for TensorRT"
+        err.print(f"INT8 is slower here than the float model: {times}; {advice}", style="yellow")
 
 
 class _Bars:

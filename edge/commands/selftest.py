@@ -13,8 +13,8 @@ from edge.errors import EdgeError, UsageError
 
 
 def selftest(
-    chaos: Annotated[bool, typer.Option("--chaos", help="Run the drills with faulty cameras.")] = False,
-    fault: Annotated[list[str] | None, typer.Option(help="Only these faults.")] = None,
+    chaos: Annotated[bool, typer.Option("--chaos", help="Drills with faulty cameras: the only ones.")] = True,
+    fault: Annotated[list[str] | None, typer.Option(help="Only this fault, such as half-open; again for more.")] = None,
     seconds: Annotated[float, typer.Option(help="How long each fault lasts.")] = 4.0,
     as_json: AsJson = False,
 ) -> None:
@@ -22,8 +22,7 @@ def selftest(
     from edge.chaos.camera import FAULTS
     from edge.chaos.drills import Verdict, run_drills
 
-    if not chaos:
-        raise UsageError("expected --chaos; run: edge selftest --chaos")
+    fault = [name.replace("-", "_") for name in fault or []]
     unknown = [name for name in fault or [] if name not in FAULTS]
     if unknown or seconds < 1:
         raise UsageError(

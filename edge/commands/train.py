@@ -9,9 +9,11 @@ import typer
 
 from edge.console import AsJson, err, out, print_json
 
+PACKAGED = ", ".join(sorted(path.stem for path in Path(__file__).parents[2].glob("export/recipes/*.toml")))
+
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A TOML file, or the name of a packaged recipe: street-synthetic.")],
+    recipe: Annotated[str, typer.Argument(help=f"A TOML file, or a packaged recipe: {PACKAGED}.")],
     changes: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to it.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/NAME if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the folder's training stopped.")] = False,
@@ -22,12 +24,13 @@ def train(
     import os
 
     from edge.errors import MissingError
+    from edge.installed import add_extra
 
     try:
         from export.config import load_config
         from export.training.train import train as run_training
     except ModuleNotFoundError as error:
-        raise MissingError(f"training needs {error.name}; run: pip install 'edgeloop[train]'") from None
+        raise MissingError(f"training needs {error.name}; run: {add_extra('train')}") from None
 
     config = load_config(recipe, changes or [])
     is_main = os.environ.get("RANK", "0") == "0"

@@ -35,9 +35,7 @@ def load_config(path: str | Path) -> Config:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(
-            f"{path}: cannot be read ({reason}); expected a TOML file such as systemd/edge.toml"
-        ) from None
+        raise ConfigError(f"{path}: cannot be read ({reason}); expected a TOML file; run: edge init") from None
     try:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:

@@ -58,6 +58,9 @@ def _written(location: tuple[int | str, ...], is_single_model: bool) -> str:
 
 
 def _nearest(location: tuple[int | str, ...], root: type[BaseModel], is_single_model: bool) -> str:
+    moved = _deeper(str(location[-1]), _section_at(location[:-1], root), root)
+    if moved:
+        return f"; did you mean '{_written((*location[:-1], *moved), is_single_model)}'?"
     known = _keys_at(location[:-1], root)
     close = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
     if close:
@@ -65,14 +68,26 @@ def _nearest(location: tuple[int | str, ...], root: type[BaseModel], is_single_m
     return f"; known here: {', '.join(sorted(known))}"
 
 
+def _deeper(key: str, section: Any, root: type[BaseModel]) -> tuple[str, ...]:
+    """Where a key stands one table further down, where it stands in exactly one; else nothing."""
+    inner = {name: _section_in(field.annotation, root) for name, field in section.model_fields.items()}
+    found = [name for name, part in inner.items() if part is not root and key in part.model_fields]
+    return (found[0], key) if len(found) == 1 and key not in section.model_fields else ()
+
+
 def _keys_at(location: tuple[int | str, ...], root: type[BaseModel]) -> list[str]:
     """The keys of the table that a location leads to."""
+    section = _section_at(location, root)
+    return [*section.model_fields, *(["model"] if section is root else [])]
+
+
+def _section_at(location: tuple[int | str, ...], root: type[BaseModel]) -> Any:
     section: Any = root
     for part in location:
         if isinstance(part, int):
             continue
         section = _section_in(section.model_fields[part].annotation, root) if part in section.model_fields else section
-    return [*section.model_fields, *(["model"] if section is root else [])]
+    return section
 
 
 def _section_in(annotation: Any, root: type[BaseModel]) -> Any:

@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,7 @@ from edge.diagnose.jetpack import jetson_facts
 from edge.diagnose.process_facts import process_facts
 from edge.errors import EdgeError
 from edge.pipeline.pipeline import Pipeline
+from edge.pipeline.tally import FrameBudget
 from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
@@ -41,27 +42,45 @@ TICK_S = 0.25
 # how long a run must last to count as started well
 GOOD_AFTER_S = 60.0
 SHOW_EVERY_S = 1.0
+# frames through, and of how many
+OnProgress: TypeAlias = Callable[[int, "int | None"], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """What a run did. Ages are from the camera's hand-over to the last sink, in milliseconds.
 
-    ``was_stopped`` tells a run that a signal ended from one that came to its end.
+    Attributes:
+        objects: boxes in all frames together.
+        tracks: different objects that were followed.
+        dropped: frames that were lost before the end was asked for.
+        counts: stream → its tracks, lines and zones, see ``edge.pipeline.tally``, and ``fault`` where it cannot count.
+        was_stopped: whether a signal ended it.
     """
 
     frames: int
     seconds: float
     fps: float
     objects: int
+    tracks: int
     age_median_ms: float
     age_p99_ms: float
     dropped: int
     sink_errors: int
+    counts: Mapping[str, Mapping[str, Any]]
     was_stopped: bool = False
 
-    def as_dict(self) -> dict[str, float]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """Who looks at a run from outside, see ``run_service``."""
+
+    max_frames: int | None
+    on_address: Callable[[str], None] | None
+    on_progress: OnProgress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +97,7 @@ def run_service(
     origin: Origin = Origin(),
     max_frames: int | None = None,
     on_address: Callable[[str], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> Summary:
     """Run a configuration until its streams end, a signal comes, or enough frames are out.
 
@@ -86,6 +106,7 @@ def run_service(
         origin: its file, which SIGHUP reads anew.
         max_frames: stop after this many emitted frames of all streams together.
         on_address: told the address of the live page once it can be opened.
+        on_progress: told now and then how many frames are through, and of how many; None where no end is known.
 
     Raises:
         EdgeError: it could not start, or a part failed on the way.
@@ -94,27 +115,20 @@ def run_service(
     if not faulthandler.is_enabled() and hasattr(sys.stderr, "fileno"):
         faulthandler.enable()
     with _Signals() as signals:
-        return _run(config, origin, max_frames, on_address, signals)
+        return _run(config, origin, Watching(max_frames, on_address, on_progress), signals)
 
 
-def _run(
-    config: Config,
-    origin: Origin,
-    max_frames: int | None,
-    on_address: Callable[[str], None] | None,
-    signals: _Signals,
-) -> Summary:
+def _run(config: Config, origin: Origin, watching: Watching, signals: _Signals) -> Summary:
     folder = state_dir(config) if origin.path is not None else None
     with held(folder):
-        return _run_alone(config, origin, folder, max_frames, on_address, signals)
+        return _run_alone(config, origin, folder, watching, signals)
 
 
 def _run_alone(
     config: Config,
     origin: Origin,
     folder: Path | None,
-    max_frames: int | None,
-    on_address: Callable[[str], None] | None,
+    watching: Watching,
     signals: _Signals,
 ) -> Summary:
     starts = CrashLoopGuard(folder)
@@ -124,12 +138,16 @@ def _run_alone(
     try:
         if daemon.board is not None:
             server, address = serve(daemon.config, daemon.board, daemon.pipeline, daemon.stats, daemon.operations)
-            if on_address is not None:
-                on_address(address)
+            if watching.on_address is not None:
+                watching.on_address(address)
+        if watching.max_frames is not None:
+            budget = FrameBudget(watching.max_frames)
+            for stream in daemon.pipeline.streams.values():
+                stream.budget = budget
         daemon.start()
         notify("READY=1")
         status("safe mode: the last good configuration runs" if origin.safe_reason else "running")
-        _supervise(daemon, signals, max_frames, starts)
+        _supervise(daemon, signals, watching, starts)
     finally:
         notify("STOPPING=1")
         is_clean = daemon.stop()
@@ -148,6 +166,10 @@ def summarise(pipeline: Pipeline) -> Summary:
     counts = [stream.metrics.counters.snapshot() for stream in pipeline.streams.values()]
     frames = sum(count.get("emitted", 0) for count in counts)
     seconds = max(1e-9, (time.monotonic_ns() - pipeline.started_ns) / 1e9)
+    told = {
+        name: {**stream.tally.as_dict(), **({"fault": stream.analysis.fault} if stream.analysis.fault else {})}
+        for name, stream in pipeline.streams.items()
+    }
     ages = [stream.metrics.age_ms.percentiles() for stream in pipeline.streams.values()] or [(0.0, 0.0)]
     return Summary(
         frames=frames,
@@ -156,8 +178,15 @@ def summarise(pipeline: Pipeline) -> Summary:
         objects=sum(count.get("objects", 0) for count in counts),
         age_median_ms=round(float(np.median([age[0] for age in ages])), 2),
         age_p99_ms=round(max(age[1] for age in ages), 2),
-        dropped=sum(value for count in counts for name, value in count.items() if name.startswith("drop_")),
+        tracks=sum(tally["tracks"] for tally in told.values()),
+        dropped=sum(
+            value
+            for count in counts
+            for name, value in count.items()
+            if name.startswith("drop_") and name != "drop_stopped"
+        ),
         sink_errors=sum(count.get("sink_errors", 0) for count in counts),
+        counts=told,
     )
 
 
@@ -265,13 +294,15 @@ def _wait_out_crash_loop(starts: CrashLoopGuard, stopping: threading.Event) -> N
     stopping.wait(delay_s)
 
 
-def _supervise(daemon: _Daemon, signals: _Signals, max_frames: int | None, starts: CrashLoopGuard) -> None:
+def _supervise(daemon: _Daemon, signals: _Signals, watching: Watching, starts: CrashLoopGuard) -> None:
     """Wait for the end; feed the watchdog only while every stage that has work does some."""
     pipeline, told = daemon.pipeline, ""
     while pipeline.is_running and not signals.stopping.is_set() and not pipeline.failures():
-        signals.stopping.wait(TICK_S if max_frames is None else 0.02)
+        signals.stopping.wait(TICK_S if watching.max_frames is None else 0.02)
         emitted = sum(stream.metrics.counters["emitted"] for stream in pipeline.streams.values())
-        if max_frames is not None and emitted >= max_frames:
+        if watching.on_progress is not None:
+            watching.on_progress(emitted, _total(pipeline, watching.max_frames))
+        if watching.max_frames is not None and emitted >= watching.max_frames:
             return
         if daemon.watchdog.may_feed():
             notify("WATCHDOG=1")
@@ -285,6 +316,16 @@ def _supervise(daemon: _Daemon, signals: _Signals, max_frames: int | None, start
         if signals.reloading.is_set():
             signals.reloading.clear()
             _reload(daemon)
+
+
+def _total(pipeline: Pipeline, max_frames: int | None) -> int | None:
+    """How many frames will come out; None where a stream has no known end."""
+    infos = [stream.status.info for stream in pipeline.streams.values()]
+    lengths = [info.num_frames if info else None for info in infos]
+    known = [length for length in lengths if length is not None]
+    if len(known) < len(lengths):
+        return max_frames
+    return sum(known) if max_frames is None else min(sum(known), max_frames)
 
 
 def _reload(daemon: _Daemon) -> None:

@@ -53,7 +53,7 @@ def serve(
     for stream in pipeline.streams.values():
         announce(board, pipeline, stream.config)
     settings = config.server
-    tls = _checked_tls(settings.tls_cert_file, settings.tls_key_file)
+    tls = checked_tls(settings.tls_cert_file, settings.tls_key_file)
     server = LiveServer(
         board,
         host=settings.host,
@@ -117,7 +117,12 @@ def _token(path: Path | None, key: str) -> str | None:
     return None if path is None else read_secret(path, key, min_chars=MIN_TOKEN_CHARS)
 
 
-def _checked_tls(cert: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+def checked_tls(cert: Path | None, key: Path | None) -> tuple[Path, Path] | None:
+    """Certificate and key, if they belong together.
+
+    Raises:
+        ConfigError: they do not, or cannot be read.
+    """
     if cert is None or key is None:
         return None
     try:

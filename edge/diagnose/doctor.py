@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from edge.diagnose.jetpack import judge, release_text, tensorrt_version
+from edge.installed import add_extra
 
 Level = Literal["ok", "missing", "wrong"]
 
@@ -58,15 +59,15 @@ def _processor() -> Finding:
 
 def _libraries() -> list[Finding]:
     wanted = {
-        "numpy": "pip install edgeloop",
-        "opencv": "pip install 'edgeloop[cpu]'",
-        "onnxruntime": "pip install 'edgeloop[cpu]'",
-        "av": "pip install edgeloop",
-        "openvino": "pip install 'edgeloop[openvino]'  (optional: faster on some CPUs)",
-        "tensorrt": "pip install 'edgeloop[gpu]'  (optional; on Jetson it comes with JetPack)",
-        "tensorrt_rtx": "pip install 'edgeloop[rtx]'  (optional: engines for RTX cards, built without a GPU)",
-        "pycuda": "pip install 'edgeloop[gpu]'  (optional: needed to run TensorRT engines)",
-        "torch": "pip install 'edgeloop[train]'  (optional: needed to train)",
+        "numpy": add_extra("cpu"),
+        "opencv": add_extra("cpu"),
+        "onnxruntime": add_extra("cpu"),
+        "av": add_extra("cpu"),
+        "openvino": f"{add_extra('openvino')}  (optional: faster on some CPUs)",
+        "tensorrt": f"{add_extra('gpu')}  (optional; on Jetson it comes with JetPack)",
+        "tensorrt_rtx": f"{add_extra('rtx')}  (optional: engines for RTX cards, built without a GPU)",
+        "pycuda": f"{add_extra('gpu')}  (optional: needed to run TensorRT engines)",
+        "torch": f"{add_extra('train')}  (optional: needed to train)",
     }
     return [_library(name, advice) for name, advice in wanted.items()]
 
@@ -83,7 +84,7 @@ def _providers() -> list[Finding]:
     try:
         import onnxruntime
     except ImportError as error:
-        return [Finding("onnxruntime providers", "missing", str(error), "pip install 'edgeloop[cpu]'")]
+        return [Finding("onnxruntime providers", "missing", str(error), add_extra("cpu"))]
     names = [name.removesuffix("ExecutionProvider") for name in onnxruntime.get_available_providers()]
     return [Finding("onnxruntime providers", "ok", ", ".join(names))]
 

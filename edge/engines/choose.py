@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from edge.engines import trial
 from edge.errors import MissingError, UsageError
+from edge.installed import add_extra
 from edge.interfaces import Engine, EngineName
 
 if TYPE_CHECKING:
@@ -79,9 +80,13 @@ def _open(path: Path, manifest: Manifest, chosen: str, threads: int | None, max_
                 return NullEngine(manifest.input, max_batch=max_batch or 16)
     except ModuleNotFoundError as error:
         raise MissingError(
-            f"engine {chosen!r} needs the Python package {error.name!r}; run: pip install 'edgeloop[cpu]' "
-            "(or [gpu], [rtx], [openvino])"
+            f"engine {chosen!r} needs the Python package {error.name!r}; run: "
+            f"{add_extra(_EXTRAS.get(str(error.name), 'cpu'))}"
         ) from None
+
+
+# which extra brings which package
+_EXTRAS = {"openvino": "openvino", "tensorrt": "gpu", "pycuda": "gpu", "tensorrt_rtx": "rtx"}
 
 
 def _has_openvino() -> bool:

@@ -49,7 +49,7 @@ def read_graph(path: Path) -> GraphFacts:
     model = load_onnx(path, has_weights=False)
     graph = model.graph
     if not graph.node or not graph.output:
-        raise ModelError(f"{path.name}: not an ONNX model (no nodes in it)")
+        raise ModelError(f"{path.name}: not an ONNX model{_what_else(path, '(no nodes in it)')}")
     weights = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node.op_type for node in graph.node for name in node.output}
     return GraphFacts(
@@ -79,10 +79,7 @@ def load_onnx(path: Path, *, has_weights: bool = True) -> Any:
     try:
         return onnx.load(str(path), load_external_data=has_weights)
     except DecodeError:
-        raise ModelError(
-            f"{path.name}: cannot be read as ONNX: not an ONNX model (or a damaged one); expected the output of an "
-            "exporter"
-        ) from None
+        raise ModelError(f"{path.name}: cannot be read as ONNX: not an ONNX model{_what_else(path)}") from None
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{path.name}: its weights cannot be read ({str(error).splitlines()[0][:200]})") from None
 
@@ -140,3 +137,19 @@ def _cost(node: Any, shapes: dict[str, tuple[int | None, ...]], sources: dict[st
     if node.op_type in ("Conv", "ConvTranspose"):
         return cells * prod(size or 1 for size in weight[1:])
     return cells * (weight[0] or 1)
+
+
+def _what_else(path: Path, otherwise: str = "(or a damaged one); expected the output of an exporter") -> str:
+    """What a file is that is no model, and what to do with it."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(b"version https://git-lfs"):
+        return ": a Git LFS pointer, the model itself was not fetched; run: git lfs pull"
+    if start.lstrip()[:1] == b"<":
+        return ": a web page, probably an error that a download was answered with; fetch it again"
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")) or path.suffix in (".pt", ".pth"):
+        return (
+            f": a PyTorch checkpoint; ours: edge export {path.name} --out {path.stem}.onnx; "
+            f"Ultralytics': yolo export model={path.name} format=onnx"
+        )
+    return f" {otherwise}"

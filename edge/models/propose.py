@@ -5,6 +5,7 @@ Where the graph leaves a doubt about the head, nothing is guessed: a sentence sa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -127,7 +128,7 @@ def _describe(path: Path, graph: GraphFacts, head: HeadName, layout: str, size: 
         habits |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
     spec = InputSpec(name=tensor.name, width=size[0], height=size[1], layout=layout, dtype=tensor.dtype, **habits)  # type: ignore[arg-type]
     has_background = head == "ssd"
-    count = _num_classes(graph, head) - has_background
+    count = num_classes(graph.outputs, head) - has_background
     return Manifest(
         name=path.stem,
         task=_TASKS.get(head, "detect"),
@@ -186,9 +187,9 @@ def _num_cells(size: tuple[int, int], strides: tuple[int, ...]) -> int:
     return sum(-(-size[0] // stride) * -(-size[1] // stride) for stride in strides)
 
 
-def _num_classes(graph: GraphFacts, head: HeadName) -> int:
+def num_classes(outputs: Sequence[TensorInfo], head: HeadName) -> int:
     """How many classes the outputs have room for, the background included."""
-    shapes = [tensor.shape for tensor in graph.outputs]
+    shapes = [tensor.shape for tensor in outputs]
     first = shapes[0]
     match head:
         case "yolox" | "yolov5":

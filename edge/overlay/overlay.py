@@ -35,12 +35,16 @@ NUM_PLATES = 256
 BACKGROUND_NAMES = frozenset({"background", "unlabelled", "unlabeled", "void", "__background__"})
 
 
+# states without a banner
+CALM = ("live", "ended", "file")
+
+
 @dataclass(frozen=True, slots=True)
 class StreamState:
     """What the status line says beside the objects.
 
     Attributes:
-        state: ``live``, ``connecting``, ``frozen``, ``offline`` or ``ended``.
+        state: ``live``, ``connecting``, ``frozen``, ``offline``, ``ended``, or ``file``, which is not told.
         fps: delivered frames per second, None where not known yet.
         age_ms: age of this frame, None where it says nothing (files).
         note: further words for the banner of a state that is not ``live``.
@@ -175,7 +179,7 @@ class Overlay:
         image: UInt8 = result.frame.image.copy()
         unit = min(image.shape[:2]) / REFERENCE_SIDE_PX * self._theme.scale
         line_px, text_px = max(round(2 * unit), 1), max(round(15 * unit), 11)
-        if state.state not in ("live", "ended"):
+        if state.state not in CALM:
             image >>= 1
         counts: Counter[str] = Counter()
         prediction = result.prediction
@@ -292,13 +296,13 @@ class Overlay:
             blend(image, plate, max(min(int(x), image.shape[1] - plate.width), 0), int(max(y, 0)))
 
     def _draw_status(self, image: UInt8, stream: str, state: StreamState, counts: Counter[str], text_px: int) -> None:
-        parts = [stream, state.state.upper()]
+        parts = [stream] if state.state == "file" else [stream, state.state.upper()]
         parts += [] if state.fps is None else [f"{state.fps:.1f} fps"]
         parts += [] if state.age_ms is None else [f"{state.age_ms:.0f} ms"]
         parts += [f"{number} {name}" for name, number in counts.most_common(4)]
         margin = text_px // 2
         draw_text(image, "   ".join(parts), (margin, margin), text_px, STATE_COLOURS.get(state.state, PANEL))
-        if state.state not in ("live", "ended"):
+        if state.state not in CALM:
             words = f"{state.state.upper()}  {state.note}".strip()
             plate = self._plate(words, 2 * text_px, STATE_COLOURS.get(state.state, PANEL), "whole")
             blend(image, plate, (image.shape[1] - plate.width) // 2, (image.shape[0] - plate.height) // 2)

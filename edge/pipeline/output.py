@@ -69,6 +69,10 @@ class OutputWorker:
             stream.metrics.counters.add("drop_too_old")
             self._stream.report_lost(result)
             return
+        if stream.budget is not None and not stream.budget.take():
+            stream.metrics.counters.add("drop_stopped")
+            stream.report_lost(result)
+            return
         events = stream.take_events(result.frame)
         result = result.with_events(events) if events else result
         self._overlay.shapes = stream.analysis.shapes
@@ -78,6 +82,7 @@ class OutputWorker:
         done_ns = time.monotonic_ns()
         stream.metrics.counters.add("emitted")
         stream.metrics.counters.add("objects", _num_objects(result))
+        stream.tally.add(result)
         stream.metrics.emitted_rate.tick(done_ns)
         stream.metrics.age_ms.add((done_ns - result.frame.captured_ns) / 1e6)
         stream.metrics.stages.add(
@@ -96,7 +101,10 @@ class OutputWorker:
 
     def _state(self, result: Result, now_ns: int) -> StreamState:
         stream = self._stream
-        age_ms = None if stream.config.is_lossless else (now_ns - result.frame.captured_ns) / 1e6
+        if stream.config.is_lossless:
+            # neither live nor at a rate of its own
+            return StreamState("file")
+        age_ms = (now_ns - result.frame.captured_ns) / 1e6
         return StreamState(_SHOWN[stream.status.state], stream.metrics.emitted_rate.per_second(now_ns) or None, age_ms)
 
     def _close(self) -> None:

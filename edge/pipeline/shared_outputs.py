@@ -68,7 +68,7 @@ class SharedOutputs:
         settings = config.events or EventSettings()
         deliveries = _deliveries(config, streams)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
-        self.outbox = Outbox(_outbox_path(settings, config), [target.name for target, _ in deliveries], limits)
+        self.outbox = Outbox(outbox_path(config), [target.name for target, _ in deliveries], limits)
         pictures = settings.snapshots
         kept = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
         self.writer = EventWriter(self.outbox, kept)
@@ -186,9 +186,14 @@ def _facts(stream: Stream) -> ModelFacts:
     return ModelFacts(stream.manifest.name, stream.manifest.sha256 or "")
 
 
-def _outbox_path(settings: EventSettings, config: Config) -> Path:
-    if settings.outbox is not None:
-        return settings.outbox
+def outbox_path(config: Config) -> Path:
+    """Where events are kept.
+
+    Raises:
+        ConfigError: there is no place for them.
+    """
+    if config.events is not None and config.events.outbox is not None:
+        return config.events.outbox
     if config.state_dir is None:
         raise ConfigError("events.outbox: there is no place for events; set it, or state_dir")
     return config.state_dir / "events.db"

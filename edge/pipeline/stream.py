@@ -17,6 +17,7 @@ from edge.addresses.secrets import redacted
 from edge.metrics.counters import Counters, Rate, StageTimes, Window
 from edge.metrics.stages import Count
 from edge.models.tiles import TileGrid
+from edge.pipeline.tally import FrameBudget, Tally
 from edge.threads.drop_queue import DropQueue
 from edge.threads.worker import LATE_S
 from edge.video.packets import PacketQueue
@@ -96,6 +97,8 @@ class Stream:
         pending_events: of the camera, on their way to the output, each with the epoch and number of the frame that it
             belongs to.
         is_leaving: the stream is being removed: its end is not the end of the pipeline.
+        tally: what came out in all; written by output.
+        budget: how many frames may still come out; None for all.
     """
 
     def __init__(
@@ -127,6 +130,10 @@ class Stream:
         self.held_fps: float | None = None
         self.is_leaving = False
         self._next_ns = 0
+        watched = config.analytics
+        names = [line.name for line in watched.lines], [zone.name for zone in watched.zones]
+        self.tally = Tally(manifest.classes, *names)
+        self.budget: FrameBudget | None = None
         self.pending_events: deque[tuple[int, int, Event]] = deque(maxlen=256)
         self._threads: StreamThreads | None = None
 

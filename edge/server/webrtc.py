@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import MissingError, SinkError, UsageError
+from edge.installed import add_extra
 from edge.metrics.counters import Counters
 from edge.server.board import LiveBoard, Viewer
 from edge.types import UInt8
@@ -268,5 +269,5 @@ def _encoder() -> str:
     try:
         import edge.video.webrtc.track  # noqa: F401 - loads aiortc
     except ImportError:
-        raise MissingError("WebRTC: aiortc is not installed; run: pip install 'edgeloop[webrtc]'") from None
+        raise MissingError(f"WebRTC: aiortc is not installed; run: {add_extra('webrtc')}") from None
     return find_encoder(is_hardware_wanted=True)

@@ -20,6 +20,9 @@ FORMS = (
     "srt://…, whip:https://…, window:, http:PORT"
 )
 
+KINDS_WITH_PLACE = ("jsonl", "mp4", "snapshot", "record", "hls", "whip")
+KINDS = (*KINDS_WITH_PLACE, "rtsp", "rtsps", "rtmp", "rtmps", "srt", "window")
+
 
 def open_sink(
     spec: str,
@@ -45,12 +48,7 @@ def open_sink(
         SinkError: the place cannot be written.
         MissingError: the machine lacks a display or an encoder.
     """
-    kind, colon, place = spec.partition(":")
-    if not colon:
-        raise UsageError(f"--sink {without_keys(spec)}: expected one of {FORMS}")
-    place = place.replace("{stream}", file_name(stream))
-    if kind in ("jsonl", "mp4", "snapshot", "record", "hls", "whip") and not place:
-        raise UsageError(f"--sink {spec}: nothing stands after the colon; expected one of {FORMS}")
+    kind, place = place_of(spec, stream)
     match kind:
         case "jsonl":
             from edge.sinks.jsonl import JsonlSink
@@ -77,7 +75,23 @@ def open_sink(
 
             return WindowSink(f"Edgeloop: {stream}")
         case _:
-            raise UsageError(f"--sink {without_keys(spec)}: {kind!r} is no sink; expected one of {FORMS}")
+            raise AssertionError(kind)
+
+
+def place_of(spec: str, stream: str) -> tuple[str, str]:
+    """Kind and place of a sink's text, the stream's name filled in.
+
+    Raises:
+        UsageError: the text names no sink.
+    """
+    kind, colon, place = spec.partition(":")
+    if not colon:
+        raise UsageError(f"--sink {without_keys(spec)}: expected one of {FORMS}")
+    if kind not in KINDS:
+        raise UsageError(f"--sink {without_keys(spec)}: {kind!r} is no sink; expected one of {FORMS}")
+    if kind in KINDS_WITH_PLACE and not place:
+        raise UsageError(f"--sink {spec}: nothing stands after the colon; expected one of {FORMS}")
+    return kind, place.replace("{stream}", file_name(stream))
 
 
 def _open_push(kind: str, place: str, stream: str, fps: float) -> Sink:

@@ -58,6 +58,16 @@ class MqttTarget:
         num_taken = next((place for place, refusal in enumerate(refusals) if refusal), len(refusals))
         return Delivered(num_taken)
 
+    def try_login(self) -> None:
+        """Log in and out again, and say nothing to anybody.
+
+        Raises:
+            SinkError: the broker cannot be reached, or lets nobody in.
+        """
+        with self._in_words():
+            # a clean end sends no will
+            self._logged_in().close(is_clean=True)
+
     def keep_alive(self) -> None:
         """Stay connected while nothing happens, so that the birth message is true; tell of streams that came or went.
 
@@ -104,13 +114,16 @@ class MqttTarget:
         if self._session is not None:
             self._session.tend()
         else:
-            settings = self._settings
-            version = V5 if settings.protocol == "5" else V311
-            tls = self._tls() if settings.tls else None
-            self._session = MqttSession(self._address, tls, self._login(), version, settings.timeout_s)
+            self._session = self._logged_in()
             self._announce(self._session)
         self._discover(self._session)
         return self._session
+
+    def _logged_in(self) -> MqttSession:
+        settings = self._settings
+        version = V5 if settings.protocol == "5" else V311
+        tls = self._tls() if settings.tls else None
+        return MqttSession(self._address, tls, self._login(), version, settings.timeout_s)
 
     def _login(self) -> Login:
         settings = self._settings

@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from edge.addresses.secrets import read_secret, register_pushed
 from edge.addresses.uris import without_keys
 from edge.errors import MissingError, SinkError, UsageError
+from edge.installed import add_extra
 from edge.metrics.counters import Counters
 from edge.sinks.whip_http import Answer, ask
 from edge.threads.backoff import Backoff
@@ -111,7 +112,7 @@ class WhipSink:
         try:
             import edge.video.webrtc.track  # noqa: F401 - loads aiortc
         except ImportError:
-            raise MissingError("whip: aiortc is not installed; run: pip install 'edgeloop[webrtc]'") from None
+            raise MissingError(f"whip: aiortc is not installed; run: {add_extra('webrtc')}") from None
         self.name = endpoint.label
         self._endpoint = endpoint
         self._fps = fps

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from edge.errors import MissingError
+from edge.installed import add_extra
 
 if TYPE_CHECKING:
     from edge.types import Result, UInt8
@@ -36,7 +37,7 @@ class WindowSink:
             cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
         except cv2.error:
             raise MissingError(
-                "window: this OpenCV has no windows or cannot reach the display; run: pip install 'edgeloop[window]', "
+                f"window: this OpenCV has no windows or cannot reach the display; run: {add_extra('window')}, "
                 "or use --sink http:8080 instead"
             ) from None
         self._is_open = True

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edge.engines.trt.api import TensorRt, capability_of
 from edge.errors import EngineError, MissingError, UsageError
+from edge.installed import add_extra
 from edge.models.manifest import Manifest, Precision, Profile
 from edge.models.onnx_graph import GraphFacts
 from export.build.graph import INTEGER_OPS, cpu_quantized_node, first_of_kind
@@ -129,7 +130,7 @@ def choose_targets(api: TensorRt, options: BuildOptions, capability: str | None)
         if capability is None:
             raise MissingError(
                 f"{api.title} builds only on the GPU that the engine is for, and this machine has none; run "
-                "edge build on the device, or build for RTX cards here: pip install 'edgeloop[rtx]'"
+                f"edge build on the device, or build for RTX cards here: {add_extra('rtx')}"
             )
         if options.targets and options.targets != (capability,):
             raise EngineError(

@@ -94,6 +94,17 @@ def _recognise(path: Path, uri: str) -> str:
     raise DataError(f"{uri}: not recognised as a data set; expected one of\n{FORMS}")
 
 
+def _coco_labels(path: Path, uri: str) -> Path:
+    """The labels of a folder: its only JSON file, or the only one of its ``annotations``."""
+    if path.is_file():
+        return path
+    found = [*path.glob("*.json"), *path.glob("annotations/*.json")]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(str(file.relative_to(path)) for file in sorted(found)) or "none"
+    raise DataError(f"{uri}: expected the JSON file with the labels, or a folder with one; found {names}")
+
+
 def _read(scheme: str, path: Path, options: dict[str, str], problems: Problems, uri: str) -> Reading:
     scheme = scheme or _recognise(path, uri)
     allowed = OPTIONS.get(scheme, ())
@@ -104,7 +115,7 @@ def _read(scheme: str, path: Path, options: dict[str, str], problems: Problems, 
         raise DataError(f"{uri}: no such file or folder")
     match scheme:
         case "coco":
-            return read_coco(path, problems)
+            return read_coco(_coco_labels(path, uri), problems)
         case "voc":
             return read_voc(path, problems, options.get("split"))
         case "yolo":

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from edge.errors import MissingError
+from edge.installed import add_extra
 from edge.types import Float32, Float64
 
 Row = dict[str, Any]
@@ -38,7 +39,7 @@ def run_coco(
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError:
-        raise MissingError("judging a detector needs pycocotools; run: pip install 'edgeloop[train]'") from None
+        raise MissingError(f"judging a detector needs pycocotools; run: {add_extra('train')}") from None
     categories = [{"id": label} for label in judged]
     # it prints, which is silenced
     with contextlib.redirect_stdout(io.StringIO()):

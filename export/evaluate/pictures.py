@@ -12,6 +12,7 @@ import numpy as np
 
 from edge.errors import MissingError
 from edge.files import atomic_path
+from edge.installed import add_extra
 from edge.overlay.overlay import Overlay, StreamState, Theme
 from edge.types import Classification, Detections, Frame, Letterbox, Prediction, Result, Segmentation, UInt8
 from export.data.sample import IGNORE_LABEL, Sample
@@ -197,7 +198,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
         # no pyplot: it keeps figures and looks for a screen
         from matplotlib.figure import Figure
     except ImportError:
-        raise MissingError("pictures of an evaluation need matplotlib; run: pip install 'edgeloop[train]'") from None
+        raise MissingError(f"pictures of an evaluation need matplotlib; run: {add_extra('train')}") from None
     figure = Figure(figsize=(width, height))
     return figure, figure.add_subplot()
 

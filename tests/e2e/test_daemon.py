@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import pytest
 from daemon_process import COMMAND, SCENE, TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
+from needs import need
 from tiny_models import tiny_model
 
 from edge.server.metrics import DEVICE
@@ -320,7 +321,7 @@ def test_orders_are_off_unless_allowed(tmp_path: Path, model: Path) -> None:
 def test_https_by_certificate_files(tmp_path: Path, model: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    make = [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run([*make, "-keyout", key, "-out", cert, *subject], check=True, capture_output=True)
     tls = f'tls_cert_file = "{cert}"\ntls_key_file = "{key}"\n'
     with daemon(tmp_path, config_of(model, server=with_tokens(tmp_path, tls))) as running:

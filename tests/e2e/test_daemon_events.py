@@ -16,6 +16,7 @@ import pytest
 from daemon_process import config_of, daemon, with_tokens
 from e2e.test_secrets import CANARY, leaks
 from mosquitto import Broker, Listener
+from needs import need
 from tiny_models import tiny_model
 
 from edge.chaos.camera import ChaosCamera
@@ -61,7 +62,7 @@ def hook() -> Iterator[Hook]:
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
     passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "edge", CANARY], check=True)
+    subprocess.run([need("mosquitto_passwd"), "-b", "-c", str(passwords), "edge", CANARY], check=True)
     lines = ["allow_anonymous false", f"password_file {passwords}", f"log_dest file {tmp_path}/mosquitto.log"]
     running = Broker(tmp_path, *lines, "log_type all")
     running.start()

@@ -16,6 +16,7 @@ from typing import Any
 
 import mosquitto as servers
 import pytest
+from needs import need
 
 from edge.config.events import MqttSettings
 from edge.errors import SinkError
@@ -183,7 +184,7 @@ def test_home_assistant_hears_of_streams_that_come_and_go(tmp_path: Path) -> Non
 def test_a_wrong_password_is_one_sentence_without_it_and_is_mended_without_a_restart(tmp_path: Path) -> None:
     canary, right = "canary-7f3a-password", "right-password"
     passwords = tmp_path / "passwords"
-    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "edge", right], check=True)
+    subprocess.run([need("mosquitto_passwd"), "-b", "-c", str(passwords), "edge", right], check=True)
     secret = tmp_path / "secret"
     secret.write_text(canary + "\n")
     outbox = Outbox(tmp_path / "e.db", ["mqtt"])
@@ -206,7 +207,7 @@ def test_a_wrong_password_is_one_sentence_without_it_and_is_mended_without_a_res
 
 def test_tls_is_checked_against_the_given_authority(tmp_path: Path) -> None:
     def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=tmp_path)
+        subprocess.run([need("openssl"), *arguments], check=True, capture_output=True, cwd=tmp_path)
 
     curve = ("-pkeyopt", "ec_paramgen_curve:prime256v1")
     alternative = ("-addext", "subjectAltName=IP:127.0.0.1")
@@ -246,3 +247,14 @@ def test_a_broker_that_accepts_and_says_nothing_is_given_up(tmp_path: Path) -> N
         with pytest.raises(SinkError, match="no answer within"):
             MqttTarget(settings, lambda: ["door"], "box").keep_alive()
         assert time.monotonic() - began < 5
+
+
+def test_a_check_logs_in_without_a_word_to_anybody(tmp_path: Path) -> None:
+    with broker(tmp_path) as mosquitto:
+        listener = servers.Listener(mosquitto)
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, discovery="homeassistant")
+        MqttTarget(settings, lambda: ["door"], "box").try_login()
+        MqttTarget(settings.model_copy(update={"client_id": "other"}), lambda: ["door"], "box").keep_alive()
+        listener.wait_for(lambda got: any(topic == "edge/status" for topic, _, _ in got))
+        assert [payload for topic, payload, _ in listener.got if topic == "edge/status"] == ["online"]
+        listener.close()

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from e2e.live_show import NUMBER_BITS, SQUARE_PX, show, wait_until
+from needs import need
 
 from edge.overlay.palette import SAFE
 from edge.types import Event
 
 pytestmark = pytest.mark.real_server
-CHROMIUM, DRIVER = Path("/usr/bin/chromium"), Path("/usr/bin/chromedriver")
 FLAGS = (
     "--headless=new",
     "--no-sandbox",
@@ -48,15 +47,14 @@ return {number, at, width, height};
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    if not (CHROMIUM.exists() and DRIVER.exists()):
-        pytest.skip("needs chromium and chromium-driver; run: apt-get install chromium chromium-driver")
+    program, driver_program = need("chromium"), need("chromedriver")
     webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium; run: pip install selenium")
     options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
+    options.binary_location = program
     for flag in (*FLAGS, "--window-size=1280,900", f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(str(DRIVER)))
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_program))
     yield driver
     driver.quit()
 

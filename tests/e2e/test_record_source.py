@@ -23,6 +23,7 @@ from edge.video.packets import PacketQueue
 
 SERVERS = Path(__file__).parents[1] / "servers"
 from camera_rig import RtspServer, emitted, null_pipeline, started_pipelines, wait_for
+from needs import need
 
 KILLS = SERVERS / "record_source_kills.py"
 FPS = 25
@@ -51,7 +52,7 @@ def film(folder: Path, codec: str, *, gop: int, seconds: int, name: str = "film.
     scene = f"testsrc2=size=320x240:rate={FPS}:duration={seconds}"
     options = ["-c:v", codec, "-g", str(gop), "-bf", "2", "-pix_fmt", "yuv420p", *CLOSED.get(codec, ())]
     subprocess.run(
-        ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", scene, *options, str(path)],
+        [need("ffmpeg"), "-v", "error", "-f", "lavfi", "-i", scene, *options, str(path)],
         check=True,
         stderr=subprocess.DEVNULL,
     )
@@ -60,14 +61,23 @@ def film(folder: Path, codec: str, *, gop: int, seconds: int, name: str = "film.
 
 def hashes(path: Path) -> list[str]:
     """The MD5 of every packet, as ffmpeg reads it without decoding."""
-    command = ["ffmpeg", "-v", "error", "-i", str(path), "-c", "copy", "-map", "0:v", "-f", "framemd5", "-"]
+    command = [need("ffmpeg"), "-v", "error", "-i", str(path), "-c", "copy", "-map", "0:v", "-f", "framemd5", "-"]
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
     return [line.split(",")[-1].strip() for line in lines if not line.startswith("#")]
 
 
 def num_decoded(path: Path) -> int:
     """Pictures that decode; fails on any complaint of the decoder."""
-    command = ["ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames", "-of", "csv=p=0"]
+    command = [
+        need("ffprobe"),
+        "-v",
+        "error",
+        "-count_frames",
+        "-show_entries",
+        "stream=nb_read_frames",
+        "-of",
+        "csv=p=0",
+    ]
     done = subprocess.run([*command, str(path)], check=True, capture_output=True, text=True)
     assert not done.stderr, done.stderr
     return int(done.stdout.strip().strip(","))
@@ -140,7 +150,20 @@ def test_an_rtsp_camera_is_recorded_as_it_sends(
     pipeline = running(server.url, segment_s=2)
     wait_for(lambda: emitted(pipeline)["cam0"] > 5, 20, "the camera runs")
     other = tmp_path / "ffmpeg.mp4"
-    copy = ["ffmpeg", "-v", "error", "-rtsp_transport", "tcp", "-i", server.url, "-t", "4", "-c", "copy", str(other)]
+    copy = [
+        need("ffmpeg"),
+        "-v",
+        "error",
+        "-rtsp_transport",
+        "tcp",
+        "-i",
+        server.url,
+        "-t",
+        "4",
+        "-c",
+        "copy",
+        str(other),
+    ]
     subprocess.run(copy, check=True, timeout=60, stderr=subprocess.DEVNULL)
     wait_for(lambda: len(paths(tmp_path, "cam0")) >= 3, 20, "three files are whole")
     assert pipeline.stop()

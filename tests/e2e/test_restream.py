@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from camera_rig import free_port
+from needs import LIBSRT, need
 
 from edge.errors import SinkError, UsageError
 from edge.sinks.choose import open_sink
@@ -41,7 +42,7 @@ scene = load_scene()
 def reader(*arguments: str, num_frames: int) -> subprocess.Popen[bytes]:
     """ffmpeg that decodes so many frames and writes them as grey pixels."""
     output = ("-frames:v", str(num_frames), "-f", "rawvideo", "-pix_fmt", "gray", "-")
-    command = ["ffmpeg", "-v", "error", "-fflags", "nobuffer", *arguments, *output]
+    command = [need("ffmpeg"), "-v", "error", "-fflags", "nobuffer", *arguments, *output]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
@@ -109,6 +110,7 @@ def test_srt_is_pushed(secret: str) -> None:
 
 
 def test_srt_with_another_passphrase_says_so_and_tells_no_secret() -> None:
+    need(LIBSRT)
     address = f"srt://127.0.0.1:{free_port()}"
     process = reader("-i", f"{address}?mode=listener&passphrase=correct-horse-battery", num_frames=30)
     sink = RestreamSink(receiver_of(f"{address}?passphrase=wrong-horse-canary"), fps=scene.FPS, patience=QUICK)
@@ -122,6 +124,7 @@ def test_srt_with_another_passphrase_says_so_and_tells_no_secret() -> None:
 
 
 def test_a_wrong_parameter_of_srt_is_named() -> None:
+    need(LIBSRT)
     sink = RestreamSink(receiver_of("srt://127.0.0.1:9?passfrase=x"), fps=scene.FPS, patience=QUICK)
     try:
         feed(sink, lambda: bool(sink.error))

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from camera_rig import emitted, free_port, null_pipeline, started_pipelines, wait_for
+from needs import LIBSRT, need
 
 from edge.errors import SourceError
 from edge.pipeline.pipeline import Pipeline
@@ -22,12 +23,17 @@ pytestmark = pytest.mark.real_server
 SECRET = "passphrase=correct-horse-battery"
 
 
+@pytest.fixture(autouse=True)
+def libsrt() -> None:
+    need(LIBSRT)
+
+
 @contextlib.contextmanager
 def camera(address: str) -> Iterator[subprocess.Popen[bytes]]:
     """ffmpeg that sends a test picture of 320x180 at 15 fps to an SRT address, until it is left."""
     picture = ("-re", "-f", "lavfi", "-i", "testsrc=size=320x180:rate=15")
     coded = ("-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-g", "15", "-f", "mpegts")
-    command = ["ffmpeg", "-v", "error", *picture, *coded, address]
+    command = [need("ffmpeg"), "-v", "error", *picture, *coded, address]
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield process

@@ -6,14 +6,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from needs import need
 
 FOLDER = Path(__file__).parents[2] / "systemd"
 UNITS = ("edge.service", "edge-build@.service")
 MAX_EXPOSURE = 2.5
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 
 
 def run(*command: str | Path, code: int = 0) -> str:
@@ -38,27 +39,24 @@ def installed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@needs_systemd
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_is_free_of_mistakes(unit: str, installed: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The program's path is the only thing that is not of the device itself."""
     text = (installed / "etc/systemd/system" / unit).read_text().replace("/opt/edge/", f"{installed}/opt/edge/")
     copy = tmp_path_factory.mktemp("units") / unit.replace("@", "@street")
     copy.write_text(text)
-    assert run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", copy) == ""
+    assert run(need("systemd-analyze"), "verify", "--man=no", "--recursive-errors=no", copy) == ""
 
 
-@needs_systemd
 def test_a_mistake_in_a_unit_would_be_found(tmp_path: Path) -> None:
     text = (FOLDER / "edge.service").read_text().replace("WatchdogSec=30", "WatchdogSecs=30")
     (tmp_path / "edge.service").write_text(text.replace("/opt/edge/bin/edge", "/bin/true"))
-    assert "WatchdogSecs" in run("systemd-analyze", "verify", "--man=no", tmp_path / "edge.service")
+    assert "WatchdogSecs" in run(need("systemd-analyze"), "verify", "--man=no", tmp_path / "edge.service")
 
 
-@needs_systemd
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_unit_is_closed(unit: str) -> None:
-    lines = run("systemd-analyze", "security", "--offline=yes", "--no-pager", FOLDER / unit).splitlines()
+    lines = run(need("systemd-analyze"), "security", "--offline=yes", "--no-pager", FOLDER / unit).splitlines()
     found = re.search(r"exposure level for \S+: ([\d.]+)", lines[-1])
     assert found
     assert float(found[1]) <= MAX_EXPOSURE
@@ -153,6 +151,25 @@ def test_the_platform_is_found_out(marker: str, extra: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    ("extra", "expected"),
+    [("cpu,events", "cpu,events"), ("events,webrtc", "cpu,events,webrtc"), ("all", "all"), ("rtx", "rtx")],
+)
+def test_extras_can_be_combined(extra: str, expected: str, tmp_path: Path) -> None:
+    assert f"Edgeloop for {expected} below" in install(tmp_path, "--extra", extra)
+
+
+def test_edge_service_runs_the_script_that_lies_in_the_package(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from edge.cli import main; main()", "service"]
+    said = run(*command, "install", "--root", tmp_path, "--no-venv", "--extra", "events")
+    assert "Edgeloop for cpu,events" in said
+    assert (tmp_path / "etc/edge/edge.toml").is_file()
+    assert list((tmp_path / "var/lib/edge/models").glob("*.onnx"))
+    run(*command, "uninstall", "--purge", "--root", tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert "expected install or uninstall" in run(*command, "start", code=2)
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         (("--fly",), "unknown option --fly"),
@@ -213,7 +230,6 @@ def test_a_service_that_does_not_start_is_said_with_its_last_words(tmp_path: Pat
     assert "systemctl enable edge.service" not in asked
 
 
-@needs_systemd
 @pytest.mark.parametrize("call", ["sched_setaffinity"])
 def test_what_the_program_asks_of_the_kernel_is_allowed(call: str) -> None:
     """Keeping an engine to some cores stands in one of the groups that the unit denies."""
@@ -221,7 +237,7 @@ def test_what_the_program_asks_of_the_kernel_is_allowed(call: str) -> None:
     filters = re.findall(r"^SystemCallFilter=(.*)$", text, re.MULTILINE)
     denied = [place for place, words in enumerate(filters) if words.startswith("~")]
     groups = [group for place in denied for group in filters[place].lstrip("~").split()]
-    listed = "".join(run("systemd-analyze", "--no-pager", "syscall-filter", group) for group in groups)
+    listed = "".join(run(need("systemd-analyze"), "--no-pager", "syscall-filter", group) for group in groups)
     assert re.search(rf"^\s+{call}$", listed, re.MULTILINE)
     assert call in filters[-1].split() and len(filters) - 1 > max(denied)
     # WebRTC asks netlink for the machine's addresses

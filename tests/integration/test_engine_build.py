@@ -342,7 +342,7 @@ def test_the_command_builds_and_reports(tmp_path: Path) -> None:
 
 def test_a_tensorrt_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(MissingError, match="TensorRT or TensorRT for RTX is not installed; run: pip install"):
+    with pytest.raises(MissingError, match=r"TensorRT or TensorRT for RTX is not installed; run: .*pip install"):
         trt_api.load()
     with pytest.raises(MissingError, match="on a Jetson make the venv with --system-site-packages"):
         trt_api.load("tensorrt")

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from needs import RTSP_SERVER as RTSP
+from needs import need
 
 from edge.config.load import parse_config
 from edge.engines.null import NullEngine
@@ -47,7 +49,7 @@ class RtspServer:
         self.start()
 
     def start(self) -> None:
-        command = ["/usr/bin/python3", str(RTSP_SERVER), str(self.port), *self._arguments]
+        command = [need(RTSP), str(RTSP_SERVER), str(self.port), *self._arguments]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import socket
 import subprocess
@@ -12,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from camera_rig import free_port
-
-BINARY = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+from needs import need
 
 
 class Broker:
@@ -27,7 +25,7 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self._process = subprocess.Popen([BINARY, "-c", str(self._file)], stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen([need("mosquitto"), "-c", str(self._file)], stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             try:

@@ -108,3 +108,57 @@ def test_the_memory_plan_is_added_up_and_held_against_the_budget(
         assert total == pytest.approx(sum(parts), abs=len(parts)) and "door" in row["detail"]
     else:
         assert "memory_budget_mb = 100: this configuration can need" in row["detail"]
+
+
+def config_text(folder: Path, stream: str = "", more: str = "") -> str:
+    tiny_model(folder / "m.onnx")
+    own = f'[[streams]]\nname = "door"\nsource = "{SCENE}"\n{stream}'
+    return f'{more}\n[model]\npath = "{folder}/m.onnx"\nthreads = 1\n{own}'
+
+
+def failures(folder: Path, text: str, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Kind of the row -> its reason, for all that failed."""
+    path = folder / "edge.toml"
+    path.write_text(text)
+    with suppress(ConfigError):
+        check(path, as_json=True)
+    return {row["kind"]: row["detail"] for row in json.loads(capsys.readouterr().out) if row["result"] != "ok"}
+
+
+CLOSED = '[mqtt]\nhost = "127.0.0.1"\nport = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("stream", "more", "kind", "words"),
+    [
+        ("", "[events]\nmax_mb = 8\n", "events", "there is no place for events; set it, or state_dir"),
+        ("", 'state_dir = "{folder}/s"\n' + CLOSED, "broker", "mqtt broker 127.0.0.1:1 cannot be reached"),
+        (
+            "",
+            'state_dir = "{folder}/s"\n[[webhooks]]\nurl = "http://127.0.0.1:1/secretkey1234"\n',
+            "webhook",
+            "cannot be reached (Connection refused)",
+        ),
+        ('sinks = ["mp4:{folder}/none/o.mp4"]\n', "", "sink", "none does not exist; run: mkdir -p"),
+        ('sinks = ["rtsp://127.0.0.1:1/x"]\n', "", "sink", "rtsp://127.0.0.1:1/x cannot be reached"),
+        ('sinks = ["ftp:x"]\n', "", "sink", "'ftp' is no sink"),
+        ('[streams.record]\nfolder = "{folder}/m.onnx/x"\n', "", "recording", "cannot be written by this user"),
+        ("tiles = [2, 2]\n", "", "", ""),
+        ('sinks = ["jsonl:{folder}/o.jsonl"]\n', 'state_dir = "{folder}/s"\n[events]\nmax_mb = 8\n', "", ""),
+    ],
+)
+def test_what_a_run_would_refuse_or_miss_is_refused(
+    stream: str, more: str, kind: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = config_text(tmp_path, stream.replace("{folder}", str(tmp_path)), more.replace("{folder}", str(tmp_path)))
+    before = set(tmp_path.iterdir()) | {tmp_path / "edge.toml"}
+    found = failures(tmp_path, text, capsys)
+    assert set(found) == ({kind} if kind else set()), found
+    assert words in found.get(kind, "")
+    assert "secretkey1234" not in str(found)
+    assert set(tmp_path.iterdir()) == before, "a check writes nothing"
+
+
+def test_a_model_that_cannot_be_shown_fails_the_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = config_text(tmp_path, '[streams.second_stage]\nmodel = "model"\n')
+    assert "second_stage.model" in failures(tmp_path, text, capsys)["model"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,18 @@ def test_arguments_name_streams_after_their_sources_without_secrets() -> None:
 def test_files_give_every_frame_and_cameras_the_newest(source: str, frames: str, is_lossless: bool) -> None:
     config = config_from_arguments([source], Path("m.onnx"), [], for_model={}, for_stream={"frames": frames})
     assert config.streams[0].is_lossless is is_lossless
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('[[streams.lines]]\nname = "x"\n', "did you mean 'streams.0.analytics.lines'?"),
+        ("[streams.heatmap]\ncell_px = 8\n", "did you mean 'streams.0.analytics.heatmap'?"),
+        ("max_fsp = 3\n", "did you mean 'streams.0.max_fps'?"),
+    ],
+)
+def test_a_key_that_stands_one_table_further_down_is_named(text: str, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text(f'[model]\npath = "m.onnx"\n[[streams]]\nname = "a"\nsource = "0"\n{text}')
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        load_config(path)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -135,3 +136,17 @@ def test_real_models_are_recognised(shared_data: Path, name: str, head: str, num
     assert (proposal.manifest.head, len(proposal.manifest.classes)) == (head, num_classes)
     assert not proposal.is_own
     assert proposal.graph.multiply_adds is None or proposal.graph.multiply_adds > 1e6
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("m.pt", b"PK\x03\x04archive", "a PyTorch checkpoint; ours: edge export m.pt --out m.onnx"),
+        ("m.onnx", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a Git LFS pointer"),
+        ("m.onnx", b"<!DOCTYPE html><html>", "a web page"),
+    ],
+)
+def test_what_is_no_model_is_called_what_it_is(name: str, content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=re.escape(words)):
+        propose_manifest(tmp_path / name)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from edge.engines.trt.callbacks import BuildListener, cached_ranges, logger, monitor
 from edge.errors import EngineError, MissingError, UsageError
+from edge.installed import add_extra
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +23,8 @@ Flavour = Literal["tensorrt", "tensorrt_rtx"]
 FLAVOURS: tuple[Flavour, ...] = ("tensorrt", "tensorrt_rtx")
 TITLE = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT for RTX"}
 HOW_TO_GET = {
-    "tensorrt": "on a Jetson make the venv with --system-site-packages, elsewhere run: pip install 'edgeloop[gpu]'",
-    "tensorrt_rtx": "run: pip install 'edgeloop[rtx]'",
+    "tensorrt": f"on a Jetson make the venv with --system-site-packages, elsewhere run: {add_extra('gpu')}",
+    "tensorrt_rtx": f"run: {add_extra('rtx')}",
 }
 # NVIDIA calls strong typing complete from this release on; weak typing ends with 11
 STRONG_TYPING_SINCE = (10, 12)

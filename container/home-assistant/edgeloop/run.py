@@ -1,0 +1,99 @@
+"""Starts Edgeloop as an add-on: the options and the broker that Home Assistant gives become edge.toml and secret files.
+
+It begins as root, who alone reads the options, and becomes the user edge before the daemon starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from edge.commands.init import TEMPLATE, Camera, filled_in
+from edge.config.load import load_config
+from edge.errors import EdgeError
+from edge.models.shipped import demo_model
+
+DATA = Path("/data")
+SUPERVISOR = "http://supervisor"
+MIN_TOKEN_CHARS = 16
+
+
+def main() -> None:
+    """Write the configuration, become the user edge, and be the daemon."""
+    folder = DATA / "edge"
+    folder.mkdir(exist_ok=True)
+    options = json.loads((DATA / "options.json").read_text())
+    try:
+        config = write_config(folder, options, ask_broker(SUPERVISOR, os.environ["SUPERVISOR_TOKEN"]))
+    except EdgeError as error:
+        sys.exit(f"error: {error}")
+    user = pwd.getpwnam("edge")
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    os.initgroups("edge", user.pw_gid)
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
+    os.chdir(folder)
+    os.environ["HOME"] = str(folder)
+    del os.environ["SUPERVISOR_TOKEN"]
+    os.execv("/opt/edge/bin/edge", ["edge", "run", str(config)])
+
+
+def ask_broker(supervisor: str, token: str) -> dict[str, Any]:
+    """Host, port, username, password and ssl of the broker that Home Assistant uses."""
+    request = urllib.request.Request(f"{supervisor}/services/mqtt", headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        found: dict[str, Any] = json.load(answer)["data"]
+    return found
+
+
+def write_config(folder: Path, options: dict[str, Any], broker: dict[str, Any]) -> Path:
+    """Write edge.toml and the secrets beside it; the path of the former.
+
+    Raises:
+        EdgeError: an option is not as it should be.
+    """
+    if len(options["token"]) < MIN_TOKEN_CHARS:
+        raise EdgeError(f"the option token has {len(options['token'])} characters; expected {MIN_TOKEN_CHARS} or more")
+    if not options["streams"]:
+        raise EdgeError("no stream is configured; name a camera in the options")
+    cameras = []
+    for stream in options["streams"]:
+        camera = Camera(stream["name"], stream["source"])
+        camera.username = stream.get("username") or camera.username
+        camera.password = stream.get("password") or camera.password
+        camera.write_password(folder)
+        cameras.append(camera)
+    text = filled_in(TEMPLATE.read_text(), demo_model(cameras[0].source), cameras, folder)
+    token = secret(folder / "token", options["token"])
+    lines = f'host = "0.0.0.0"\ntoken_file = {json.dumps(str(token))}'
+    text = re.sub(r'(?m)^# host = "127\.0\.0\.1"$', lambda _: lines, text, count=1)
+    mqtt = {"host": broker["host"], "port": int(broker["port"]), "discovery": "homeassistant"}
+    if broker.get("ssl"):
+        mqtt["tls"] = True
+    if broker.get("username"):
+        mqtt["username"] = broker["username"]
+        mqtt["password_file"] = str(secret(folder / "mqtt-password", broker["password"]))
+    config = folder / "edge.toml"
+    # JSON's strings, numbers and truth values are TOML's
+    config.write_text(text + "\n[mqtt]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in mqtt.items()))
+    load_config(config)
+    return config
+
+
+def secret(path: Path, value: str) -> Path:
+    """Write a file that only its owner reads."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(value + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    main()

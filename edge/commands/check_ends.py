@@ -1,0 +1,150 @@
+"""``edge check``'s look at where results go: folders, receivers, brokers, webhooks. Nothing is written there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from edge.errors import EdgeError, SinkError
+
+if TYPE_CHECKING:
+    from edge.config.events import MqttSettings
+    from edge.config.schema import Config, StreamConfig
+
+Row = dict[str, str]
+CONNECT_S = 5.0
+PORTS = {"rtsp": 554, "rtsps": 322, "rtmp": 1935, "rtmps": 443, "http": 80, "https": 443}
+
+
+def check_ends(config: Config) -> Iterator[Row]:
+    """One row for every place that results are written or sent to."""
+    for stream in config.streams:
+        for spec in stream.sinks:
+            yield _sink_row(stream, spec)
+        if stream.record is not None:
+            folder = stream.record.folder
+            yield tried("recording", f"{stream.name} recording", str(folder), partial(_writable, folder))
+    yield from _kept_rows(config)
+    for broker in config.mqtt:
+        where = f"{broker.host}:{broker.port or 'default port'}"
+        yield tried("broker", broker.name, where, partial(_login, broker))
+    for hook in config.webhooks:
+        from edge.addresses.uris import without_keys
+
+        yield tried("webhook", hook.name, without_keys(hook.url), partial(_reachable, hook.url))
+    if config.server.enabled:
+        yield tried("page", "server", f"{config.server.host}:{config.server.port}", lambda: _page(config))
+
+
+def tried(kind: str, name: str, what: str, attempt: Callable[[], str]) -> Row:
+    """The row of an attempt: its answer is the detail, its error the reason of the failure."""
+    from edge.addresses.secrets import redacted
+
+    row = {"kind": kind, "name": name, "what": redacted(what)}
+    try:
+        return {**row, "result": "ok", "detail": attempt()}
+    except EdgeError as error:
+        return {**row, "result": "failed", "detail": redacted(str(error))}
+
+
+def _kept_rows(config: Config) -> Iterator[Row]:
+    from edge.daemon.state import state_dir, with_state_dir
+
+    if config.state_dir is not None:
+        yield tried("state", "state_dir", str(config.state_dir), lambda: _writable(config.state_dir or Path()))
+    if not (config.events or config.mqtt or config.webhooks):
+        return
+    from edge.pipeline.shared_outputs import outbox_path
+
+    placed = with_state_dir(config, state_dir(config))
+    yield tried("events", "outbox", "", lambda: _writable(outbox_path(placed).parent))
+    pictures = config.events.snapshots if config.events else None
+    if pictures is not None:
+        yield tried("events", "snapshots", str(pictures), lambda: _writable(pictures))
+
+
+def _sink_row(stream: StreamConfig, spec: str) -> Row:
+    from edge.addresses.uris import without_keys
+
+    return tried("sink", f"{stream.name} sink", without_keys(spec), lambda: _try_sink(spec, stream.name))
+
+
+def _try_sink(spec: str, stream: str) -> str:
+    from edge.sinks.choose import place_of
+
+    kind, place = place_of(spec, stream)
+    match kind:
+        case "jsonl":
+            return "standard output" if place == "-" else _writable(Path(place).parent, is_made=False)
+        case "mp4":
+            return _writable(Path(place).parent, is_made=False)
+        case "snapshot":
+            return _writable(Path(place), is_made=False)
+        case "record" | "hls":
+            return _writable(Path(place))
+        case "whip":
+            return _reachable(place)
+        case "srt":
+            return "srt: not tried, its receiver may call or be called"
+        case "window":
+            return "needs a display"
+        case _:
+            return _reachable(f"{kind}:{place}")
+
+
+def _writable(folder: Path, *, is_made: bool = True) -> str:
+    """How much is free where files will lie.
+
+    Args:
+        folder: the folder.
+        is_made: whether the daemon makes it; else it must be there.
+    """
+    place = folder.absolute()
+    if not is_made and not place.is_dir():
+        raise SinkError(f"the folder {folder} does not exist; run: mkdir -p {folder}")
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise SinkError(f"{place} cannot be written by this user; expected a folder of one's own")
+    return f"{shutil.disk_usage(place).free / 1e9:.1f} GB free"
+
+
+def _reachable(address: str) -> str:
+    from edge.addresses.uris import without_keys
+
+    parts = urlsplit(address)
+    port = parts.port or PORTS.get(parts.scheme, 0)
+    try:
+        socket.create_connection((parts.hostname or "", port), CONNECT_S).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SinkError(f"{without_keys(address)} cannot be reached ({reason}); is it up?") from None
+    return "answers"
+
+
+def _login(broker: MqttSettings) -> str:
+    from edge.sinks.mqtt import MqttTarget
+
+    # the daemon's own name would throw out a daemon that runs
+    guest = broker.model_copy(update={"client_id": f"edgeloop-check-{os.getpid()}"})
+    MqttTarget(guest, tuple, "check").try_login()
+    return "lets us in"
+
+
+def _page(config: Config) -> str:
+    from edge.daemon.serving import checked_tls
+
+    settings = config.server
+    checked_tls(settings.tls_cert_file, settings.tls_key_file)
+    try:
+        socket.create_server((settings.host, settings.port)).close()
+    except OSError as error:
+        # a daemon that runs has it
+        return f"the port is not free now ({error.strerror})"
+    return "the port is free"

@@ -1,0 +1,74 @@
+"""What tests need of this machine beside Python. Run as a script it prints the Debian packages that bring all of it."""
+
+from __future__ import annotations
+
+import ctypes.util
+import functools
+import shutil
+import subprocess
+
+RTSP_SERVER = "an RTSP server"
+LIBSRT = "libsrt"
+# what a test asks for → Debian packages
+PACKAGES = {
+    "ffmpeg": ("ffmpeg",),
+    "ffprobe": ("ffmpeg",),
+    "mosquitto": ("mosquitto",),
+    "mosquitto_passwd": ("mosquitto",),
+    "chromium": ("chromium",),
+    "chromedriver": ("chromium-driver",),
+    "g++": ("g++",),
+    "openssl": ("openssl",),
+    "systemd-analyze": ("systemd",),
+    "strace": ("strace",),
+    "git": ("git",),
+    "mmdebstrap": ("mmdebstrap",),
+    "buildah": ("buildah",),
+    LIBSRT: ("libsrt1.5-gnutls",),
+    RTSP_SERVER: (
+        "gir1.2-gst-rtsp-server-1.0",
+        "python3-gi",
+        "gstreamer1.0-plugins-good",
+        "gstreamer1.0-plugins-bad",
+        "gstreamer1.0-plugins-ugly",
+    ),
+}
+PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PYTHON = "/usr/bin/python3"
+REASON = "not installed here: "
+_PROBE = """
+import gi
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+assert Gst.ElementFactory.find("x264enc")
+"""
+
+
+def need(name: str) -> str:
+    """The path of a program that tests run; skips the test where it is not installed."""
+    found = find(name)
+    if found is None:
+        import pytest
+
+        pytest.skip(REASON + name)
+    return found
+
+
+@functools.lru_cache
+def find(name: str) -> str | None:
+    """Where a program of the table is; None where it is not installed."""
+    assert name in PACKAGES
+    if name == LIBSRT:
+        return ctypes.util.find_library("srt-gnutls") or ctypes.util.find_library("srt")
+    if name != RTSP_SERVER:
+        return shutil.which(name) or shutil.which(name, path=PLACES)
+    try:
+        subprocess.run([SYSTEM_PYTHON, "-c", _PROBE], check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return SYSTEM_PYTHON
+
+
+if __name__ == "__main__":
+    print(*dict.fromkeys(package for packages in PACKAGES.values() for package in packages))
