@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import time
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from edge.config.section import Section
 
 Point = tuple[float, float]
 Seconds = Annotated[float, Field(gt=0, le=7 * 86400)]
@@ -43,11 +45,7 @@ DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DUPLICATE_IOU = 0.8
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class ScheduleSettings(_Part):
+class ScheduleSettings(Section):
     """When a line or zone is watched. An end before the start is on the next day; equal ones mean the whole day.
 
     Attributes:
@@ -62,7 +60,7 @@ class ScheduleSettings(_Part):
     time_zone: str = "local"
 
 
-class _Drawn(_Part):
+class _Drawn(Section):
     """Something drawn on the picture and watched for objects of some classes.
 
     Attributes:
@@ -128,7 +126,7 @@ class ZoneSettings(_Drawn):
     stopped_heights_per_s: float = Field(default=0.05, gt=0, le=10)
 
 
-class GroundSettings(_Part):
+class GroundSettings(Section):
     """Four points of the ground plane, in the picture and in metres, in the same order around the quadrilateral.
 
     Attributes:
@@ -156,7 +154,7 @@ class GroundSettings(_Part):
         return tuple((x * width, y * height) for x, y in self.image_share or ())
 
 
-class HeatmapSettings(_Part):
+class HeatmapSettings(Section):
     """Where objects spend their time.
 
     Attributes:
@@ -170,7 +168,7 @@ class HeatmapSettings(_Part):
     classes: tuple[str, ...] = ()
 
 
-class AnalyticsSettings(_Part):
+class AnalyticsSettings(Section):
     """All that is watched in one stream.
 
     Attributes:
@@ -197,7 +195,7 @@ class AnalyticsSettings(_Part):
         return self
 
 
-class CropStageSettings(_Part):
+class CropStageSettings(Section):
     """A classifier that looks at the crops of tracked objects.
 
     Attributes:
@@ -231,7 +229,7 @@ class SecondStageSettings(CropStageSettings):
     model: ModelName
 
 
-class TrackConfig(_Part):
+class TrackConfig(Section):
     """How the objects of a stream are followed, as a user writes it in TOML.
 
     Attributes:

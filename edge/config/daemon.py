@@ -5,23 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edge.addresses.networks import is_loopback
+from edge.config.section import Section
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class LogSettings(_Part):
+class LogSettings(Section):
     """How the daemon talks. ``--debug`` and ``--quiet`` win over ``level``."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     form: Literal["text", "json"] = "text"
 
 
-class ServerConfig(_Part):
+class ServerConfig(Section):
     """The live page and API. Nothing listens unless ``enabled``.
 
     Attributes:
@@ -63,7 +60,7 @@ class ServerConfig(_Part):
         return self
 
 
-class SwapSettings(_Part):
+class SwapSettings(Section):
     """When a new model may take over from one that runs.
 
     Attributes:
@@ -83,7 +80,7 @@ class SwapSettings(_Part):
     trial_timeout_s: float = Field(default=120, gt=0, le=3600)
 
 
-class GovernorSettings(_Part):
+class GovernorSettings(Section):
     """Doing less while the device is too hot or draws too much, so that it need not throttle by itself.
 
     Attributes:

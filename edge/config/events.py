@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edge.config.section import Section
 
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
 Topic = Annotated[str, Field(pattern=r"^[^#+\x00/][^#+\x00]{0,199}$", description="no # and +, no leading /")]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class EventSettings(_Part):
+class EventSettings(Section):
     """Where events are kept until every target has them.
 
     Attributes:
@@ -33,7 +31,7 @@ class EventSettings(_Part):
     max_snapshots_mb: float = Field(default=256, ge=1, le=1_000_000)
 
 
-class MqttSettings(_Part):
+class MqttSettings(Section):
     """An MQTT broker that gets every event. The password is read from its file at every connection.
 
     Attributes:
@@ -69,7 +67,7 @@ class MqttSettings(_Part):
         return self
 
 
-class WebhookSettings(_Part):
+class WebhookSettings(Section):
     """An address that gets every event by HTTP POST, signed where there is a secret."""
 
     name: TargetName = "webhook"

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
+
+from edge.config.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Corner = tuple[Share, Share]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class MotionGateConfig(_Part):
+class MotionGateConfig(Section):
     """Pictures in which nothing moves do not go to the model, but for a few per second."""
 
     enabled: bool = False
@@ -24,7 +22,7 @@ class MotionGateConfig(_Part):
     min_share: float = Field(default=0.001, gt=0, le=1)
 
 
-class HealthConfig(_Part):
+class HealthConfig(Section):
     """Which faults of a camera's picture are told as events. 0 seconds: not watched."""
 
     frozen_s: float = Field(default=20.0, ge=0, le=3600)

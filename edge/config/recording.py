@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from edge.config.section import Section
 
 
-class RecordSettings(BaseModel):
+class RecordSettings(Section):
     """How a stream is recorded. Files lie in ``FOLDER/STREAM``, next to an ``index.jsonl``.
 
     Attributes:
@@ -22,8 +24,6 @@ class RecordSettings(BaseModel):
         max_age_days, max_gb: what is kept; the oldest files go first.
         reserve_mb: disk space that is left free; the oldest files go first, then recording pauses.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     folder: Path
     mode: Literal["continuous", "events"] = "continuous"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from edge.addresses.uris import is_live, kind_of
 from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackConfig
@@ -15,17 +15,12 @@ from edge.config.daemon import GovernorSettings, LogSettings, ServerConfig, Swap
 from edge.config.events import EventSettings, MqttSettings, WebhookSettings
 from edge.config.picture import HealthConfig, Mask, MotionGateConfig, Region, Side, TileCount
 from edge.config.recording import RecordSettings
+from edge.config.section import Section
 from edge.interfaces import EngineName
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
 
 Core = Annotated[int, Field(ge=0, le=1023)]
-
-
-class Section(BaseModel):
-    """A table of the file: unknown keys are errors, values never change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):

@@ -10,9 +10,10 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edge.addresses.printable import printable
+from edge.config.section import Section
 from edge.errors import ManifestError
 from edge.files import parse_json, sha256_of, write_atomic
 from edge.models.keypoints import keypoint_names
@@ -33,11 +34,7 @@ Printable = Annotated[str, AfterValidator(printable)]
 Triple = tuple[float, float, float]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class InputSpec(_Part):
+class InputSpec(Section):
     """How frames become the model's input.
 
     Attributes:
@@ -67,7 +64,7 @@ class InputSpec(_Part):
         return std
 
 
-class Thresholds(_Part):
+class Thresholds(Section):
     """Defaults of the head: what to show, what to hand to the tracker, which overlap NMS allows."""
 
     score: float = Field(default=0.35, ge=0, le=1)
@@ -75,7 +72,7 @@ class Thresholds(_Part):
     iou: float = Field(default=0.5, ge=0, le=1)
 
 
-class Calibration(_Part):
+class Calibration(Section):
     """Where the INT8 ranges came from."""
 
     method: str
@@ -85,7 +82,7 @@ class Calibration(_Part):
     float_layers: tuple[str, ...] = ()
 
 
-class Provenance(_Part):
+class Provenance(Section):
     """Where a model came from. ``terms`` are those of its data."""
 
     dataset: str = ""
@@ -97,7 +94,7 @@ class Provenance(_Part):
     terms: str = ""
 
 
-class Profile(_Part):
+class Profile(Section):
     """Smallest, most likely and largest batch of an engine."""
 
     min_batch: int = Field(gt=0)
@@ -105,7 +102,7 @@ class Profile(_Part):
     max_batch: int = Field(gt=0)
 
 
-class EngineSpec(_Part):
+class EngineSpec(Section):
     """What an engine was built with. A plan's bytes are not reproducible: ``inputs_sha256`` is its identity.
 
     Attributes:
@@ -127,7 +124,7 @@ class EngineSpec(_Part):
     onnx_sha256: str
 
 
-class Manifest(_Part):
+class Manifest(Section):
     """Everything the runtime must know of a model file.
 
     Attributes:
