@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import cv2
+
 from edge.addresses.secrets import redacted
 from edge.addresses.uris import host_of, is_live, kind_of, masked
 from edge.errors import EdgeError, MissingError, SourceError
@@ -32,7 +34,10 @@ STABLE_S = 10.0
 # their end is a fault, not the end of the film
 UNENDING = ("network", "device", "gstreamer")
 # that no camera may answer for with more than its own attempt
-FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+FAULTS = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
+    cv2.error,
+)
 
 
 class CaptureWorker:

@@ -14,9 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import cv2
 import psutil
 import pytest
 
@@ -29,6 +31,7 @@ from edge.pipeline.pipeline import Pipeline
 from edge.sources.isolation import process
 from edge.sources.isolation.ring import sealed_memory
 from edge.sources.isolation.source import IsolatedSource
+from edge.sources.prepared import PreparedSource
 from edge.threads.python_process import python_command
 from edge.video.packets import PacketQueue
 
@@ -374,3 +377,29 @@ def test_no_file_and_no_process_to_be_had_costs_attempts_only(
     after = emitted(pipeline, "evil"), emitted(pipeline, "good")
     until(lambda: emitted(pipeline, "evil") > after[0] and emitted(pipeline, "good") > after[1])
     assert pipeline.failures() == []
+
+
+@pytest.mark.parametrize(
+    "fault", [KeyError("slot"), OverflowError("too large"), cv2.error("resize"), RuntimeError("?")]
+)
+def test_any_fault_of_a_live_source_costs_its_attempt(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process too, where no message is in between."""
+    read, num_read = PreparedSource.read, count()
+
+    def faulty(source: PreparedSource) -> Any:
+        if next(num_read) % 10 == 9:
+            raise fault
+        return read(source)
+
+    monkeypatch.setattr(PreparedSource, "read", faulty)
+    stream = {"name": "door", "source": "synthetic://street?size=160x96&fps=50&objects=2&live=1", "retry_base_s": 0.05}
+    model = {"path": str(tiny_model(tmp_path / "m.onnx")), "engine": "ort", "threads": 1}
+    pipeline = Pipeline(parse_config({"model": model, "streams": [stream | {"retry_cap_s": 0.1}]}, where="test"))
+    pipeline.start()
+    try:
+        until(lambda: pipeline.streams["door"].metrics.counters.snapshot().get("reconnects", 0) > 2)
+        assert emitted(pipeline, "door") > 0 and pipeline.failures() == []
+    finally:
+        assert pipeline.stop()
