@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from needs import REASON
+from needs import NO_SHARED, summed_up
 
 import edge  # noqa: F401 - before a test imports a library: its telemetry is off
 
@@ -18,7 +18,6 @@ SHARED = ROOT.parent / "shared" / "data"
 # markers whose tests may be left out in CI: they are opt-in or need hardware
 OPTIONAL = {"gpu", "bench", "soak"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-NO_SHARED = "the data beside the project is not here"
 _skipped_in_ci: list[str] = []
 # what was missing → how many tests that cost
 _missing: Counter[str] = Counter()
@@ -69,18 +68,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(name)
     if _missing:
         terminalreporter.write_line(summed_up(_missing))
-
-
-def summed_up(missing: Mapping[str, int]) -> str:
-    """The skipped tests in one sentence. Args: reason → tests that it cost."""
-    programs = {reason.removeprefix(REASON): count for reason, count in missing.items() if reason.startswith(REASON)}
-    data = sum(count for reason, count in missing.items() if NO_SHARED in reason)
-    others = sum(missing.values()) - sum(programs.values()) - data
-    parts = []
-    if programs:
-        parts.append(f"{sum(programs.values())} for want of {', '.join(sorted(programs))} (make servers brings them)")
-    if data:
-        parts.append(f"{data} for want of the data beside the project (../shared/data)")
-    if others:
-        parts.append(f"{others} for reasons that -rs tells")
-    return f"{sum(missing.values())} tests were skipped: {'; '.join(parts)}"

@@ -94,7 +94,12 @@ def run_and_tell(
     """
     from edge.commands.closing import closing_lines, files_of, progress_bar, writes_to_terminal
     from edge.daemon.service import Origin, run_service
+    from edge.sinks.choose import place_of
 
+    for stream in config.streams:
+        for spec in stream.sinks:
+            # before any model is loaded
+            place_of(spec, stream.name)
     with progress_bar(is_shown=not writes_to_terminal(config)) as move:
         summary = run_service(
             config,

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from edge.addresses.secrets import redacted, register_uri
 
+# of the names of streams, models and targets
+NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+
 
 def fault(error: ValidationError, root: type[BaseModel], where: str, text: str, *, is_single_model: bool) -> str:
     """The first thing that is wrong, for the person who wrote the file.
@@ -32,6 +35,8 @@ def fault(error: ValidationError, root: type[BaseModel], where: str, text: str, 
     if first["type"] == "missing":
         return f"{place}: key {key!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "string_pattern_mismatch" and first["ctx"]["pattern"] == NAME_PATTERN:
+        message = "expected 1 to 64 letters, digits, - and _, no spaces"
     if not key:
         return f"{place}: {message}"
     # an address may stand where it does not belong, and nothing of the file has been registered yet

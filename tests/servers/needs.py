@@ -6,6 +6,7 @@ import ctypes.util
 import functools
 import shutil
 import subprocess
+from collections.abc import Mapping
 
 RTSP_SERVER = "an RTSP server"
 LIBSRT = "libsrt"
@@ -36,6 +37,7 @@ PACKAGES = {
 PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEM_PYTHON = "/usr/bin/python3"
 REASON = "not installed here: "
+NO_SHARED = "the data beside the project is not here"
 _PROBE = """
 import gi
 gi.require_version("GstRtspServer", "1.0")
@@ -68,6 +70,21 @@ def find(name: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return SYSTEM_PYTHON
+
+
+def summed_up(missing: Mapping[str, int]) -> str:
+    """The skipped tests in one sentence. Args: reason → tests that it cost."""
+    programs = {reason.removeprefix(REASON): count for reason, count in missing.items() if reason.startswith(REASON)}
+    data = sum(count for reason, count in missing.items() if NO_SHARED in reason)
+    others = sum(missing.values()) - sum(programs.values()) - data
+    parts = []
+    if programs:
+        parts.append(f"{sum(programs.values())} for want of {', '.join(sorted(programs))} (make servers brings them)")
+    if data:
+        parts.append(f"{data} for want of the data beside the project (../shared/data)")
+    if others:
+        parts.append(f"{others} for reasons that -rs tells")
+    return f"{sum(missing.values())} tests were skipped: {'; '.join(parts)}"
 
 
 if __name__ == "__main__":

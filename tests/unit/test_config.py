@@ -45,7 +45,7 @@ def test_one_model_and_one_stream_is_a_whole_configuration(tmp_path: Path) -> No
         ),
         (("source = ", "score = 7\nsource = "), "streams.0.score = 7: input should be less than or equal to 1"),
         (('name = "door"', ""), "key 'streams.0.name' is missing"),
-        (('name = "door"', 'name = "a door"'), "streams.0.name = 'a door': string should match pattern"),
+        (('name = "door"', 'name = "a door"'), "streams.0.name = 'a door': expected 1 to 64 letters, digits, - and _"),
         (("[model]", "[modell]"), "unknown key 'modell'; did you mean 'model'?"),
         (('name = "door"', 'name = "door"\nmodel = "other"'), "stream 'door' asks for model 'other'; known: model"),
         (("[model]", "[model"), "no valid TOML"),
@@ -115,4 +115,11 @@ def test_a_key_that_stands_one_table_further_down_is_named(text: str, words: str
     path = tmp_path / "edge.toml"
     path.write_text(f'[model]\npath = "m.onnx"\n[[streams]]\nname = "a"\nsource = "0"\n{text}')
     with pytest.raises(ConfigError, match=re.escape(words)):
+        load_config(path)
+
+
+def test_a_name_with_a_space_is_told_what_a_name_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text('[model]\npath = "m.onnx"\n[[streams]]\nname = "front door"\nsource = "0"\n')
+    with pytest.raises(ConfigError, match="expected 1 to 64 letters, digits, - and _, no spaces"):
         load_config(path)
