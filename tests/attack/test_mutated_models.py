@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from golden.families import FAMILIES
+from golden.pictures import picture
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.errors import EdgeError
 from edge.model import open_model
 from edge.models.checks import check_sane
 from edge.types import Detections
-from tests.golden.families import FAMILIES
-from tests.golden.pictures import picture
 
 NAMES = ("boxes", "scores", "labels", "output0", "logits", "pred_boxes", "dets", "out", "num_dets", "hm", "images", "x")
 FRAMES = [picture(80, 60), np.random.default_rng(1).integers(0, 256, (48, 96, 3), np.uint8)]

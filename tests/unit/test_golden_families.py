@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from golden.families import FAMILIES, SIDE, Family, Found, sigmoid, softmax
+from golden.pictures import picture
 
 from edge.boxes import iou
 from edge.errors import EdgeError
@@ -15,8 +17,6 @@ from edge.model import Model, open_model, prove_file
 from edge.models.manifest import Manifest
 from edge.models.propose import Choices, propose_manifest
 from edge.types import Array, Classification, Detections, Embedding, Segmentation
-from tests.golden.families import FAMILIES, SIDE, Family, Found, sigmoid, softmax
-from tests.golden.pictures import picture
 
 SCORE = 0.3
 IMAGE = picture(SIDE, SIDE)

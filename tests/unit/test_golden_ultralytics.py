@@ -6,14 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from golden.pictures import picture
+from golden.replay import write_replay
 
 from edge.boxes import iou
+from edge.errors import EdgeError
+from edge.heads.choose import HEADS
 from edge.model import open_model
 from edge.models.preprocess import Preprocessor
 from edge.models.propose import propose_manifest
 from edge.types import Classification, Detections
-from tests.golden.pictures import picture
-from tests.golden.replay import write_replay
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ultralytics"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
@@ -87,6 +89,18 @@ def test_masks_and_key_points_are_recognised(name: str, tmp_path: Path) -> None:
     family = "end2end" if "nms" in name or "end2end" in name else "yolov8"
     assert manifest.head == f"{family}-{'pose' if 'pose' in name else 'seg'}"
     assert manifest.kpt_shape == ((17, 3) if "pose" in name else None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_export_is_accepted_under_a_wrong_head(name: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{name}.onnx"
+    write_replay(GOLDEN / f"{name}.npz", path)
+    right = propose_manifest(path).manifest.head
+    # the boxes alone are right too, but not those of oriented ones
+    allowed = {right, right.removesuffix("-seg"), right.removesuffix("-pose")}
+    for head in set(HEADS) - allowed:
+        with pytest.raises(EdgeError, match=f"head '{head}' does not read this model, head '{right}' does"):
+            propose_manifest(path, head=head)
 
 
 def test_a_free_size_is_that_of_the_metadata(tmp_path: Path) -> None:

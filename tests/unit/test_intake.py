@@ -11,6 +11,9 @@ import cv2
 import numpy as np
 import onnx
 import pytest
+from golden.families import FAMILIES, SIDE
+from golden.pictures import picture
+from golden.replay import write_replay
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.cli import run_command
@@ -22,9 +25,6 @@ from edge.models.manifest import InputSpec, Manifest, read_sidecar, write_sideca
 from edge.models.preprocess import Preprocessor, fit
 from edge.models.probe import is_proved, probe_pictures
 from edge.models.propose import Choices, propose_manifest
-from tests.golden.families import FAMILIES, SIDE
-from tests.golden.pictures import picture
-from tests.golden.replay import write_replay
 
 ULTRALYTICS = Path(__file__).parents[1] / "golden" / "ultralytics"
 
