@@ -29,6 +29,6 @@ def check_count(names: tuple[str, ...], count: int | None, where: str, spare: in
     if spare and len(names) == count - spare:
         return (*names, "no object")
     raise ManifestError(
-        f"{where} has {len(names)} names, the model's output has room for {count} classes; give a list of {count} names, "
-        "one a line: edge inspect MODEL --classes FILE"
+        f"{where} has {len(names)} names, the model's output has room for {count} classes; give a list of {count} "
+        "names, one a line: edge inspect MODEL --classes FILE"
     )
