@@ -7,10 +7,11 @@ import hashlib
 import json
 import logging
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ BROKEN_SUFFIX = ".broken"
 # they say nothing about the file: it may be whole
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR)
 READ_CHUNK_BYTES = 1 << 20
+# an entry of external data with a file name of up to 127 bytes
+MAX_ENTRY_BYTES = 140
 
 
 @contextmanager
@@ -62,11 +65,22 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The file's SHA-256 in hexadecimal."""
+    """The SHA-256 in hexadecimal of a file, and of the files beside it that hold the weights of a model."""
     digest = hashlib.sha256()
+    names = [path.with_suffix(".bin").name] if path.suffix == ".xml" else []
     with path.open("rb") as file:
+        before = b""
         while chunk := file.read(READ_CHUNK_BYTES):
             digest.update(chunk)
+            if path.suffix == ".onnx":
+                names += _weight_files(before + chunk)
+                before = chunk[-MAX_ENTRY_BYTES:]
+    for name in sorted(set(names)):
+        beside = path.parent / name
+        if beside.is_file() and beside != path:
+            with beside.open("rb") as file:
+                while chunk := file.read(READ_CHUNK_BYTES):
+                    digest.update(chunk)
     return digest.hexdigest()
 
 
@@ -80,6 +94,16 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def _weight_files(data: bytes) -> list[str]:
+    """The files that ONNX tensors in these bytes lie in: the values of entries ``location`` (field 1 key, 2 value)."""
+    found = []
+    for match in re.finditer(rb"\x0a\x08location\x12(.)", data, re.DOTALL):
+        value = data[match.end() : match.end() + match.group(1)[0]]
+        with suppress(UnicodeDecodeError):
+            found.append(value.decode())
+    return [name for name in found if name and "\0" not in name and not name.startswith("/") and ".." not in name]
 
 
 def cache_folder() -> Path:

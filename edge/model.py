@@ -14,15 +14,19 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 import numpy as np
 
 from edge.engines.ahead import AheadEngine
-from edge.engines.choose import open_engine
+from edge.engines.choose import PLAN_SUFFIXES, open_engine
 from edge.engines.null import NullEngine
 from edge.engines.pinning import pinned
-from edge.errors import ManifestError, ModelError
+from edge.engines.trt.plan_header import read_header
+from edge.errors import ManifestError
+from edge.files import sha256_of
 from edge.heads.choose import open_head
 from edge.interfaces import Engine, FrameEngine, Head
+from edge.models.engine_header import manifest_of_engine
 from edge.models.manifest import Manifest, parse_manifest, read_sidecar
 from edge.models.preprocess import Preprocessor
-from edge.models.propose import num_classes, propose_manifest
+from edge.models.probe import is_proved, proof_of, prove
+from edge.models.propose import Proposal, check_against_graph, propose_manifest
 from edge.types import Array, Detections, Letterbox, Prediction, UInt8
 
 if TYPE_CHECKING:
@@ -31,8 +35,6 @@ if TYPE_CHECKING:
     from edge.models.tiles import TileGrid
 
 log = logging.getLogger(__name__)
-# whose one output tells how many classes there are
-COUNTED_HEADS = ("yolox", "yolov5", "yolov8", "nanodet", "classify")
 
 
 # looks at the raw outputs of a batch and may raise EngineError; padding rows are cut off before
@@ -260,7 +262,8 @@ def open_model(
         MissingError: the engine's library is not installed.
     """
     path = Path(path)
-    found = find_manifest(path, Path(manifest) if isinstance(manifest, str) else manifest)
+    proposal = _proposal(path, Path(manifest) if isinstance(manifest, str) else manifest)
+    found = proposal.manifest
     if score is not None:
         thresholds = found.thresholds.model_copy(update={"track_score": score})
         found = found.model_copy(update={"thresholds": thresholds})
@@ -268,6 +271,8 @@ def open_model(
         # threads that the engine's library starts inherit the cores of this one
         loaded = open_engine(path, found, kind=engine, threads=threads, max_batch=max_batch, is_shared=is_shared)
     _check_input(found, loaded, path)
+    if not isinstance(loaded, NullEngine) and not is_proved(found):
+        found = _proved(found, proposal, loaded, path)
     if is_ahead and not isinstance(loaded, (FrameEngine, NullEngine)):
         loaded = AheadEngine(loaded, found.input, cores)
     return Model(found, loaded, open_head(found))
@@ -293,22 +298,64 @@ def load_model(config: ModelConfig, *, is_ahead: bool = False, is_shared: bool =
 
 def find_manifest(path: Path, manifest: Path | Manifest | None = None) -> Manifest:
     """The manifest of a model file: the given one, the one beside it, the one in its metadata, or a proposed one."""
+    return _proposal(path, manifest).manifest
+
+
+def _proposal(path: Path, manifest: Path | Manifest | None) -> Proposal:
+    """As ``find_manifest``, with the other readings of a file that has no manifest."""
     if isinstance(manifest, Manifest):
-        return manifest
-    if not path.is_file():
-        raise ModelError(f"{path}: no such model file")
-    if manifest is not None:
+        return Proposal(manifest)
+    if manifest is not None and path.is_file():
         try:
-            return parse_manifest(manifest.read_text(), str(manifest))
+            return Proposal(parse_manifest(manifest.read_text(), str(manifest)))
         except OSError as error:
             raise ManifestError(f"{manifest}: cannot be read ({error.strerror})") from None
-    beside = read_sidecar(path)
+    beside = read_sidecar(path) if path.is_file() else None
     if beside is not None:
-        return beside
+        return Proposal(beside)
+    if path.suffix in PLAN_SUFFIXES and path.is_file():
+        return Proposal(manifest_of_engine(read_header(path).ultralytics, path))
     proposal = propose_manifest(path)
     if not proposal.is_own:
         log.info("%s has no manifest; proposed from its graph: %s", path.name, proposal.summary)
-    return proposal.manifest
+    if proposal.assumed:
+        log.warning("%s", proposal.assumed)
+    return proposal
+
+
+def _proved(found: Manifest, proposal: Proposal, engine: Engine, path: Path) -> Manifest:
+    """The reading that pictures through the model do not contradict; see ``edge.models.probe``."""
+    is_certain = check_against_graph(path, found) if proposal.graph is None else proposal.is_certain or proposal.is_own
+    if proposal.is_own and found.head == "edgenet":
+        # our own outputs say by their names what they are; their numbers are watched where they are used
+        return found
+    thresholds = {"thresholds": found.thresholds}
+    others = [other.model_copy(update=thresholds) for other in proposal.others]
+    flags = proposal.flags or (f"--head {found.head}",)
+    return prove([found, *others], flags, engine, path.name, open_head, is_certain=is_certain)
+
+
+def prove_file(path: Path, readings: Sequence[Manifest], flags: Sequence[str], *, is_certain: bool) -> Manifest:
+    """The one reading of a file that its outputs do not contradict, with the proof in it.
+
+    Args:
+        path: the model file, not a plan.
+        readings: the possible ones, the likeliest first.
+        flags: of ``edge inspect``, that choose each.
+        is_certain: the file itself leaves no doubt about the head.
+
+    Raises:
+        ModelError: the model does not run, or none or several of the readings can be true.
+        MissingError: there is no engine on this machine that runs the file.
+    """
+    engine = open_engine(path, readings[0], kind="openvino" if path.suffix == ".xml" else "ort")
+    try:
+        _check_input(readings[0], engine, path)
+        found = prove(readings, flags, engine, path.name, open_head, is_certain=is_certain)
+    finally:
+        engine.close()
+    hashed = found.model_copy(update={"sha256": sha256_of(path)})
+    return hashed.model_copy(update={"proof": proof_of(hashed)})
 
 
 def _check_input(manifest: Manifest, engine: Engine, path: Path) -> None:
@@ -334,18 +381,5 @@ def _check_outputs(manifest: Manifest, engine: Engine, path: Path) -> None:
             f"{path.name}: head 'edgenet' needs outputs boxes, scores, labels, the model has "
             f"{', '.join(sorted(names))}; run: edge inspect {path}"
         )
-    _check_classes(manifest, engine, path)
-    if manifest.task != "detect" and len(names) != 1:
+    if manifest.task != "detect" and len(names) != 1 and not manifest.reading.names:
         raise ManifestError(f"{path.name}: head {manifest.head!r} needs one output, the model has {len(names)}")
-
-
-def _check_classes(manifest: Manifest, engine: Engine, path: Path) -> None:
-    """Refuse class names that are more or fewer than the outputs have room for: ids would get wrong names."""
-    if manifest.head not in COUNTED_HEADS or len(engine.outputs) != 1 or len(engine.outputs[0].shape) not in (2, 3):
-        return
-    count = num_classes(engine.outputs, manifest.head)
-    if count > 0 and count != len(manifest.classes):
-        raise ManifestError(
-            f"{path.name}: the manifest names {len(manifest.classes)} classes, the output has room for {count}; "
-            f"correct the names, or run: edge inspect {path} --write"
-        )

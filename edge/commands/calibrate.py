@@ -9,7 +9,7 @@ import typer
 
 from edge.commands.footage import candidates
 from edge.console import AsJson, err, out, print_json
-from edge.errors import UsageError
+from edge.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
     from calib.calibrate import CalibrationResult
@@ -41,6 +41,11 @@ def calibrate(
     if not data and not stream:
         raise UsageError("edge calibrate needs --data (a data set, folder or video) or --stream (a camera)")
     manifest = find_manifest(model)
+    if manifest.extra_inputs:
+        named = ", ".join(manifest.extra_inputs)
+        raise ModelError(
+            f"{model.name}: calibration takes models with one input, this one has {named} too; use it in float"
+        )
     passes = num_passes(model)
     origins = [*(data or []), *(stream or [])]
     fingerprints: list[str] = []

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from edge.console import AsJson, err, out, print_json
-from edge.errors import ManifestError
+from edge.errors import ManifestError, MissingError, UsageError
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="ONNX file or TensorRT engine.")],
-    head: Annotated[str | None, typer.Option(help="The head, where the graph does not tell it.")] = None,
+    model: Annotated[Path, typer.Argument(help="ONNX file, OpenVINO model (.xml) or TensorRT engine.")],
+    head: Annotated[str | None, typer.Option(help="The head, where the file leaves it in doubt.")] = None,
     classes: Annotated[Path | None, typer.Option(help="Text file, one class name a line.")] = None,
+    size: Annotated[str | None, typer.Option(help="WIDTHxHEIGHT, where the file leaves the size open.")] = None,
+    activation: Annotated[str | None, typer.Option(help="none, sigmoid or softmax: what makes scores.")] = None,
+    columns: Annotated[str | None, typer.Option(help="What a row is: 'x1 y1 x2 y2 score class'.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Of boxes: pixels or share.")] = None,
     colour: Annotated[str | None, typer.Option(help="bgr or rgb.")] = None,
     mean: Annotated[str | None, typer.Option(help="Three numbers on 0..255, comma between.")] = None,
     std: Annotated[str | None, typer.Option(help="Three numbers on 0..255, comma between.")] = None,
-    resize: Annotated[str | None, typer.Option(help="letterbox or stretch.")] = None,
+    resize: Annotated[str | None, typer.Option(help="letterbox, stretch or crop.")] = None,
+    interpolation: Annotated[str | None, typer.Option(help="bilinear, cubic, antialias, antialias-cubic.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Write the manifest beside the model.")] = False,
     to: Annotated[Path | None, typer.Option("--out", help="Write the manifest to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model is; propose a manifest for a foreign one."""
+    """Show what a model is; find out and prove how a foreign one is read."""
     from edge.engines.choose import PLAN_SUFFIXES
     from edge.models.manifest import manifest_path, read_sidecar, write_sidecar
 
     if model.suffix in PLAN_SUFFIXES:
-        _show_engine(model)
+        _show_engine(model, write=write)
         return
-    from edge.models.propose import propose_manifest
+    from edge.models.propose import Choices, propose_manifest
 
     beside = read_sidecar(model) if model.is_file() and not (write or to) else None
-    proposal = propose_manifest(model, head=head)
-    manifest = beside or _corrected(proposal.manifest, classes, {"colour": colour, "resize": resize}, mean, std)
+    choices = Choices(
+        head, _size(size), _class_list(classes), activation, columns, unit, classes.name if classes else ""
+    )
+    proposal = propose_manifest(model, choices=choices)
+    changes = {"colour": colour, "resize": resize, "interpolation": interpolation}
+    readings = [_corrected(reading, changes, mean, std) for reading in (proposal.manifest, *proposal.others)]
+    manifest, doubt = _proved(model, [beside] if beside else readings, proposal)
     origin = "beside the file" if beside else "in the file" if proposal.is_own else "proposed from the graph"
+    if proposal.assumed and not any((mean, std, resize)):
+        err.print(f"[yellow]warning[/yellow]: {proposal.assumed}")
     if write:
         _refuse_card(manifest_path(model))
         err.print(f"wrote {write_sidecar(manifest, model)}")
@@ -44,29 +57,62 @@ def inspect(
 
         write_atomic(to, manifest.model_copy(update={"sha256": sha256_of(model)}).to_json())
         err.print(f"wrote {to}")
-    facts = {
-        "manifest": manifest.model_dump(mode="json", by_alias=True, exclude_none=True),
-        "manifest_origin": origin,
-        "opset": proposal.graph.opset,
-        "size_bytes": model.stat().st_size,
-        "parameters": proposal.graph.num_parameters,
-        "multiply_adds": proposal.graph.multiply_adds,
-        "weight_bytes": proposal.graph.weight_bytes,
-        "operators": proposal.graph.operators,
-        "inputs": [_tensor(tensor) for tensor in proposal.graph.inputs],
-        "outputs": [_tensor(tensor) for tensor in proposal.graph.outputs],
-    }
+    facts = _facts(model, manifest, proposal.graph, origin, doubt)
     if as_json:
         print_json(facts)
     else:
         _print(model, facts)
 
 
-def _corrected(
-    manifest: Any, classes: Path | None, changes: dict[str, str | None], mean: str | None, std: str | None
-) -> Any:
+def _facts(model: Path, manifest: Any, graph: Any, origin: str, doubt: str) -> dict[str, Any]:
+    return {
+        "manifest": manifest.model_dump(mode="json", by_alias=True, exclude_none=True),
+        "manifest_origin": origin,
+        "probe": doubt or "passed",
+        "opset": graph.opset,
+        "size_bytes": model.stat().st_size,
+        "parameters": graph.num_parameters,
+        "multiply_adds": graph.multiply_adds,
+        "weight_bytes": graph.weight_bytes,
+        "operators": graph.operators,
+        "inputs": [_tensor(tensor) for tensor in graph.inputs],
+        "outputs": [_tensor(tensor) for tensor in graph.outputs],
+    }
+
+
+def _proved(model: Path, readings: list[Any], proposal: Any) -> tuple[Any, str]:
+    """The reading that the model's own outputs bear out, and why it could not be tried here (empty: it was)."""
+    from edge.model import prove_file
+
+    try:
+        flags = proposal.flags or ("--head NAME",)
+        is_certain = proposal.is_certain or proposal.is_own
+        return prove_file(model, readings, flags, is_certain=is_certain), ""
+    except MissingError as error:
+        return readings[0], f"not tried: {error}"
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise UsageError(f"--size: expected WIDTHxHEIGHT in pixels, for example 640x640, found {text!r}")
+    return int(width), int(height)
+
+
+def _class_list(path: Path | None) -> tuple[str, ...] | None:
+    if path is None:
+        return None
+    try:
+        return tuple(path.read_text().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise ManifestError(f"{path}: cannot be read ({reason}); expected one class name a line") from None
+
+
+def _corrected(manifest: Any, changes: dict[str, str | None], mean: str | None, std: str | None) -> Any:
     """The proposal with the person's corrections, checked again."""
-    from edge.model import COUNTED_HEADS
     from edge.models.manifest import parse_manifest
 
     raw = manifest.model_dump(mode="json", by_alias=True)
@@ -74,18 +120,6 @@ def _corrected(
     for key, text in (("mean", mean), ("std", std)):
         if text is not None:
             raw["input"][key] = text.split(",")
-    if classes is not None:
-        try:
-            raw["classes"] = classes.read_text().split("\n")[: len(classes.read_text().splitlines())]
-        except OSError as error:
-            raise ManifestError(
-                f"{classes}: cannot be read ({error.strerror}); expected one class name a line"
-            ) from None
-        found, room = len(raw["classes"]), len(manifest.classes)
-        if manifest.head in COUNTED_HEADS and found != room:
-            raise ManifestError(f"{classes} has {found} names, the model's output has room for {room} classes")
-    import json
-
     return parse_manifest(json.dumps(raw), "the proposed manifest")
 
 
@@ -96,12 +130,13 @@ def _refuse_card(path: Path) -> None:
         raise ManifestError(f"{path} exists and is no manifest of ours; write elsewhere with --out FILE")
 
 
-def _show_engine(model: Path) -> None:
-    from edge.models.manifest import read_sidecar
+def _show_engine(model: Path, *, write: bool) -> None:
+    from edge.model import find_manifest
+    from edge.models.manifest import write_sidecar
 
-    manifest = read_sidecar(model) if model.is_file() else None
-    if manifest is None:
-        raise ManifestError(f"{model}: no engine with a manifest beside it; run: edge build MODEL.onnx")
+    manifest = find_manifest(model)
+    if write:
+        err.print(f"wrote {write_sidecar(manifest, model)}")
     print_json(manifest.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
@@ -117,7 +152,8 @@ def _print(model: Path, facts: dict[str, Any]) -> None:
     out.print(f"  task        {manifest['task']}, head {manifest['head']}, precision {manifest['precision']}")
     out.print(
         f"  input       {spec['name']} {spec['dtype']} {spec['layout']} {spec['width']}x{spec['height']} "
-        f"{spec['colour']}, {spec['resize']}, mean {_three(spec['mean'])}, std {_three(spec['std'])}"
+        f"{spec['colour']}, {spec['resize']} {spec['interpolation']}, mean {_three(spec['mean'])}, "
+        f"std {_three(spec['std'])}"
     )
     for tensor in facts["outputs"]:
         shape = "x".join("N" if size is None else str(size) for size in tensor["shape"])
@@ -132,6 +168,9 @@ def _print(model: Path, facts: dict[str, Any]) -> None:
         f"  weights     {', '.join(f'{kind} {size / 1e3:.0f} kB' for kind, size in facts['weight_bytes'].items())}"
     )
     out.print(f"  operators   {', '.join(f'{kind} {count}' for kind, count in list(facts['operators'].items())[:10])}")
+    for sentence in manifest.get("decided") or ():
+        out.print(f"  decided     {sentence}")
+    out.print(f"  probe       {facts['probe']}")
     for precision, metrics in manifest.get("accuracy", {}).items():
         out.print(f"  accuracy    {precision}: {', '.join(f'{name} {value:.4f}' for name, value in metrics.items())}")
 

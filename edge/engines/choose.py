@@ -34,7 +34,7 @@ def open_engine(
     """Load a model file.
 
     Args:
-        path: ``.onnx``, or a TensorRT plan (``.engine``).
+        path: ``.onnx``, an OpenVINO model (``.xml``), or a TensorRT plan (``.engine``).
         manifest: of the model.
         kind: one of ``edge.interfaces.EngineName``; ``auto`` runs plans in TensorRT, and ONNX files in what a short
             trial on this machine has found to be faster, where OpenVINO is installed beside ONNX Runtime.
@@ -64,11 +64,13 @@ def _open(path: Path, manifest: Manifest, chosen: str, threads: int | None, max_
             case "ort" | "ort-cuda" | "ort-tensorrt":
                 from edge.engines.ort import OrtEngine
 
-                return OrtEngine(path, kind=chosen, threads=threads, max_batch=max_batch)
+                extra = manifest.extra_rows()
+                return OrtEngine(path, kind=chosen, threads=threads, max_batch=max_batch, extra=extra)
             case "openvino" | "openvino-bf16":
                 from edge.engines.openvino import OpenVinoEngine
 
-                return OpenVinoEngine(path, kind=chosen, threads=threads, max_batch=max_batch)
+                extra = manifest.extra_rows()
+                return OpenVinoEngine(path, kind=chosen, threads=threads, max_batch=max_batch, extra=extra)
             case "trt":
                 from edge.engines.trt.engine import TrtEngine
 
@@ -113,9 +115,11 @@ def _versions(*packages: str) -> list[str]:
 def _chosen(path: Path, kind: str) -> str:
     if kind not in get_args(EngineName):
         raise UsageError(f"no engine is called {kind!r}; choose from: {', '.join(get_args(EngineName))}")
-    is_plan = path.suffix in PLAN_SUFFIXES
+    is_plan, is_ir = path.suffix in PLAN_SUFFIXES, path.suffix == ".xml"
     if kind == "auto":
-        return "trt" if is_plan else "ort"
+        return "trt" if is_plan else "openvino" if is_ir else "ort"
+    if is_ir and kind not in ("openvino", "openvino-bf16", "null"):
+        raise UsageError(f"engine {kind!r} cannot run {path.name}; OpenVINO models (.xml) need 'openvino'")
     if is_plan != (kind == "trt") and kind != "null":
         raise UsageError(f"engine {kind!r} cannot run {path.name}; plans (.engine) need 'trt', ONNX files any other")
     return kind

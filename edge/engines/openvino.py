@@ -26,7 +26,13 @@ class OpenVinoEngine:
     """A model in OpenVINO on the CPU; see ``edge.interfaces.Engine``."""
 
     def __init__(
-        self, path: Path, *, kind: str = "openvino", threads: int | None = None, max_batch: int | None = None
+        self,
+        path: Path,
+        *,
+        kind: str = "openvino",
+        threads: int | None = None,
+        max_batch: int | None = None,
+        extra: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """Load the model; the other arguments are those of ``edge.engines.ort.OrtEngine``.
 
@@ -57,7 +63,17 @@ class OpenVinoEngine:
             raise ModelError(f"{path.name}: OpenVINO cannot load it ({_last_line(error)}); try engine 'ort'") from None
         self._compiled: Any = compiled
         self._request: Any = self._compiled.create_infer_request()
-        self.inputs: Sequence[TensorInfo] = [_info(port, _name(port)) for port in self._compiled.inputs]
+        infos = [_info(port, _name(port)) for port in self._compiled.inputs]
+        self.inputs: Sequence[TensorInfo] = [info for info in infos if info.name not in (extra or {})]
+        if len(self.inputs) != 1:
+            named = ", ".join(info.name for info in infos)
+            raise ModelError(f"{path.name}: expected one input, found {len(infos)} ({named})")
+        self._image = infos.index(self.inputs[0])
+        self._extra = {
+            number: np.array([(extra or {})[info.name]], info.dtype)
+            for number, info in enumerate(infos)
+            if number != self._image
+        }
         outputs = zip(self._compiled.outputs, names, strict=True)
         self.outputs: Sequence[TensorInfo] = [_info(port, name) for port, name in outputs]
         batch = self.inputs[0].shape[0]
@@ -70,7 +86,9 @@ class OpenVinoEngine:
 
     def infer(self, tensor: Array) -> Mapping[str, Array]:
         try:
-            self._request.infer({0: ov.Tensor(np.ascontiguousarray(tensor), shared_memory=True)})
+            extra = {number: np.repeat(row, len(tensor), 0) for number, row in self._extra.items()}
+            image = ov.Tensor(np.ascontiguousarray(tensor), shared_memory=True)
+            self._request.infer({self._image: image, **extra})
         except RuntimeError as error:
             raise EngineError(f"{self.name}: {_last_line(error)}") from None
         return {info.name: self._request.get_output_tensor(index).data for index, info in enumerate(self.outputs)}

@@ -49,7 +49,13 @@ class OrtEngine:
     """A model in ONNX Runtime; see ``edge.interfaces.Engine``."""
 
     def __init__(
-        self, path: Path, *, kind: str = "ort", threads: int | None = None, max_batch: int | None = None
+        self,
+        path: Path,
+        *,
+        kind: str = "ort",
+        threads: int | None = None,
+        max_batch: int | None = None,
+        extra: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """Load the model.
 
@@ -58,6 +64,7 @@ class OrtEngine:
             kind: ``ort`` (CPU), ``ort-cuda`` or ``ort-tensorrt``.
             threads: of the CPU provider; None picks one per core, at most four.
             max_batch: largest batch of a model with a dynamic batch; None means 16.
+            extra: input beside the picture → what it is given for each frame.
 
         Raises:
             ModelError: no model that ONNX Runtime can load.
@@ -66,11 +73,17 @@ class OrtEngine:
         self._threads = threads or min(4, len(os.sched_getaffinity(0)))
         self._kind = kind
         self._session: Any = _load(path, kind, self._threads)
-        self.inputs: Sequence[TensorInfo] = [_info(value) for value in self._session.get_inputs()]
+        infos = [_info(value) for value in self._session.get_inputs()]
+        self.inputs: Sequence[TensorInfo] = [info for info in infos if info.name not in (extra or {})]
+        self._extra = {
+            info.name: np.array([(extra or {})[info.name]], info.dtype) for info in infos if info not in self.inputs
+        }
         self.outputs: Sequence[TensorInfo] = [_info(value) for value in self._session.get_outputs()]
         if len(self.inputs) != 1:
             names = ", ".join(tensor.name for tensor in self.inputs)
             raise ModelError(f"{path.name}: expected one input, found {len(self.inputs)} ({names})")
+        if self._extra and kind in DEVICES:
+            raise ModelError(f"{path.name}: {kind} runs models with one input, this one has more; use engine 'ort'")
         batch = self.inputs[0].shape[0]
         self.is_fixed_batch = batch is not None
         self.max_batch = batch if batch is not None else max_batch or DYNAMIC_MAX_BATCH
@@ -89,7 +102,8 @@ class OrtEngine:
         try:
             if self._runner is not None:
                 return self._runner.run(tensor)
-            values = self._session.run(self._output_names, {self.inputs[0].name: tensor})
+            extra = {name: np.repeat(row, len(tensor), 0) for name, row in self._extra.items()}
+            values = self._session.run(self._output_names, {self.inputs[0].name: tensor, **extra})
         except RUN_FAILURES as error:
             raise EngineError(f"{self.name}: {_first_line(error)}") from None
         return dict(zip(self._output_names, values, strict=True))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 
 from edge.boxes import nms_per_class
+from edge.errors import EngineError
+from edge.models.manifest import Manifest
 from edge.types import Array, Detections, Float32, Int32, Int64, Letterbox
 
-if TYPE_CHECKING:
-    from edge.models.manifest import Manifest
-
 MAX_CANDIDATES = 1000
+# rounding of half precision
+MAX_SCORE = 1.002
 
 
 def best_class(scores: Float32, threshold: float) -> tuple[Int64, Int32, Float32]:
@@ -46,15 +47,24 @@ def _best(anchor: Array, class_id: Array, score: Float32) -> tuple[Int64, Int32,
 
 
 def detections(xyxy: Float32, score: Float32, class_id: Int32, box: Letterbox, manifest: Manifest) -> Detections:
-    """Suppress doubles and map model pixels to frame pixels; boxes that are empty in the frame are dropped."""
+    """Suppress doubles and map model pixels to frame pixels; boxes that are empty in the frame are dropped.
+
+    Raises:
+        EngineError: a score above 1, so the head does not read what the model gives.
+    """
     if len(score) == 0:
         return Detections.empty()
+    if not float(score.max()) <= MAX_SCORE:
+        raise EngineError(
+            f"{manifest.name}: scores go from {score.min():.4g} to {score.max():.4g}, expected 0 to 1; head "
+            f"{manifest.head!r} reads this model wrongly; run: edge inspect MODEL"
+        )
     if manifest.needs_nms:
         kept = nms_per_class(xyxy, score, class_id, manifest.thresholds.iou)
         xyxy, score, class_id = xyxy[kept], score[kept], class_id[kept]
     placed = box.to_frame(xyxy)
     real = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
-    return Detections(placed, score, class_id)[real]
+    return Detections(placed, np.minimum(score, np.float32(1)), class_id)[real]
 
 
 def grid_centres(width: int, height: int, strides: tuple[int, ...]) -> tuple[Float32, Float32]:
@@ -76,3 +86,42 @@ def corners(centre_size: Float32) -> Float32:
     """(K, 4) ``cx cy w h`` to ``x1 y1 x2 y2``."""
     half = centre_size[:, 2:] * np.float32(0.5)
     return np.concatenate([centre_size[:, :2] - half, centre_size[:, :2] + half], 1)
+
+
+def output_of(outputs: Mapping[str, Array], manifest: Manifest, role: str = "main") -> Array:
+    """The output that plays a role: the one that the manifest names, else the one called so, else the first."""
+    name = manifest.reading.names.get(role, role)
+    return outputs[name] if name in outputs else next(iter(outputs.values()))
+
+
+def boxes_of(values: Float32, columns: str, manifest: Manifest, unit: str) -> Float32:
+    """(K, 4) ``x1 y1 x2 y2`` in model pixels from (K, M) numbers.
+
+    Args:
+        values: numbers of each box.
+        columns: what they are, see ``OutputSpec.columns``; corners, or a centre and a size.
+        unit: ``pixels``, or ``share`` of the input's sides.
+    """
+    place = columns.split()
+    wanted = ("x1", "y1", "x2", "y2") if "x1" in place else ("cx", "cy", "w", "h")
+    boxes = values[:, [place.index(name) for name in wanted]].astype(np.float32)
+    if "x1" not in place:
+        boxes = corners(boxes)
+    if unit == "share":
+        boxes = boxes * np.array([manifest.input.width, manifest.input.height] * 2, np.float32)
+    return boxes
+
+
+def activated(values: Array, activation: str) -> Float32:
+    """Scores (…, C) of values, in float32."""
+    numbers = values.astype(np.float32, copy=False)
+    if activation == "sigmoid":
+        # the exponential of a large number is infinite, and its reciprocal the right zero
+        with np.errstate(over="ignore"):
+            scores: Float32 = np.reciprocal(1 + np.exp(-numbers))
+        return scores
+    if activation == "softmax":
+        weights = np.exp(numbers - numbers.max(-1, keepdims=True))
+        softmax: Float32 = weights / weights.sum(-1, keepdims=True)
+        return softmax
+    return numbers

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edge.heads.edgenet import EdgenetHead
 from edge.heads.instances import InstanceHead
+from edge.heads.listed import EndToEndHead, TripleHead
+from edge.heads.maps import CenterNetHead, FastestDetHead
 from edge.heads.nanodet import NanodetHead
-from edge.heads.normalised import DetrHead, SsdHead
+from edge.heads.paired import PairHead
 from edge.heads.whole_frame import ClassifyHead, EmbeddingHead, SemanticHead
 from edge.heads.yolov8 import Yolov5Head, Yolov8Head
 from edge.heads.yolox import YoloxHead
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
     from edge.models.manifest import HeadName, Manifest
 
 HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
-    "edgenet": EdgenetHead,
+    "edgenet": TripleHead,
     "yolox": YoloxHead,
     "yolov8": Yolov8Head,
     "yolov5": Yolov5Head,
     "nanodet": NanodetHead,
-    "detr": DetrHead,
-    "ssd": SsdHead,
+    "nanodetplus": NanodetHead,
+    "picodet": NanodetHead,
+    "fastestdet": FastestDetHead,
+    "centernet": CenterNetHead,
+    "detr": PairHead,
+    "ssd": PairHead,
+    "yolonas": PairHead,
+    "end2end": EndToEndHead,
+    "triple": TripleHead,
     "semantic": SemanticHead,
     "classify": ClassifyHead,
     "embedding": EmbeddingHead,

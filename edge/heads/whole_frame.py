@@ -4,44 +4,64 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edge.errors import EngineError
+from edge.heads.candidates import MAX_SCORE, activated, output_of
+from edge.models.manifest import Manifest
 from edge.types import Array, Classification, Embedding, Float32, Letterbox, Prediction, Segmentation, UInt8
-
-if TYPE_CHECKING:
-    from edge.models.manifest import Manifest
 
 
 class SemanticHead:
-    """A class map (N, h, w), or scores (N, C, h, w) or (N, h, w, C) of which the best class is taken."""
+    """A class map (N, h, w) or (N, 1, h, w), or scores (N, C, h, w) or (N, h, w, C) of which the best class is taken.
+
+    With an activation, one score per cell: whether it is the second of two classes.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
         self._num_classes = len(manifest.classes)
+        # the least value that is more likely than not
+        self._half = {"sigmoid": 0.0, "none": 0.5}.get(manifest.reading.activation or "")
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
-        class_maps = self._class_maps(next(iter(outputs.values())))
+        class_maps = self._class_maps(output_of(outputs, self._manifest))
         return [Segmentation(class_maps[row], _on_grid(box, class_maps[row])) for row, box in enumerate(letterboxes)]
 
     def _class_maps(self, raw: Array) -> UInt8:
+        if raw.ndim == 4 and 1 in (raw.shape[1], raw.shape[3]):
+            raw = raw.squeeze(1 if raw.shape[1] == 1 else 3)
         if raw.ndim == 3:
-            return raw.astype(np.uint8)
+            return (raw if self._half is None else raw > self._half).astype(np.uint8)
         axis = 1 if raw.shape[1] == self._num_classes else 3
-        maps: UInt8 = raw.argmax(axis).astype(np.uint8) if raw.shape[axis] > 1 else raw.squeeze(axis).astype(np.uint8)
+        maps: UInt8 = raw.argmax(axis).astype(np.uint8)
         return maps
 
 
 class ClassifyHead:
-    """Probabilities or logits (N, C); integers are read as shares of their sum."""
+    """Scores (N, C): of the manifest's activation, else probabilities or logits; integers are shares of their sum."""
 
     def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
         self._skip = 1 if manifest.has_background else 0
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
-        raw = next(iter(outputs.values()))
+        raw = output_of(outputs, self._manifest)
         rows = raw.reshape(len(raw), -1)[: len(letterboxes)]
-        return [Classification(_probabilities(row)[self._skip :]) for row in rows]
+        return [Classification(self._scores(row)[self._skip :]) for row in rows]
+
+    def _scores(self, row: Array) -> Float32:
+        activation = self._manifest.reading.activation
+        if activation is None:
+            return _probabilities(row)
+        scores = activated(row, activation)
+        if not float(scores.max()) <= MAX_SCORE:
+            raise EngineError(
+                f"{self._manifest.name}: a score of {scores.max():.4g}, expected at most 1; activation {activation!r} "
+                "is wrong for this model; run: edge inspect MODEL"
+            )
+        return scores
 
 
 class EmbeddingHead:

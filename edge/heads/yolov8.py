@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.heads.candidates import best_class, corners, detections
-
-if TYPE_CHECKING:
-    from edge.models.manifest import Manifest
-    from edge.types import Array, Float32, Letterbox, Prediction
+from edge.heads.candidates import best_class, corners, detections, output_of
+from edge.models.manifest import Manifest
+from edge.types import Array, Float32, Letterbox, Prediction
 
 
 class Yolov8Head:
-    """One output (N, 4 + C, A): box rows, then a sigmoid score per class."""
+    """One output (N, 4 + C, A), or (N, A, 4 + C): box rows, then a sigmoid score per class."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
-        raw = next(iter(outputs.values()))
+        raw = self._upright(outputs)
         return [self._decode_one(raw[row], box) for row, box in enumerate(letterboxes)]
+
+    def scores(self, outputs: Mapping[str, Array]) -> Float32:
+        """(N, C, A)."""
+        return self._upright(outputs)[:, 4 : 4 + len(self._manifest.classes)].astype(np.float32, copy=False)
+
+    def _upright(self, outputs: Mapping[str, Array]) -> Array:
+        raw = output_of(outputs, self._manifest)
+        rows = 4 + len(self._manifest.classes)
+        return raw.transpose(0, 2, 1) if raw.shape[2] == rows != raw.shape[1] else raw
 
     def _decode_one(self, raw: Float32, box: Letterbox) -> Prediction:
         classes = 4 + len(self._manifest.classes)
@@ -33,17 +39,21 @@ class Yolov8Head:
 
 
 class Yolov5Head:
-    """One output (N, A, 5 + C): box, objectness, a sigmoid score per class."""
+    """One output (N, A, 5 + C): box, objectness, a sigmoid score per class (YOLOv5, v6, v7, and YOLOX decoded)."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
-        raw = next(iter(outputs.values()))
+        raw = output_of(outputs, self._manifest)
         return [self._decode_one(raw[row], box) for row, box in enumerate(letterboxes)]
+
+    def scores(self, outputs: Mapping[str, Array]) -> Float32:
+        """(N, A, 1 + C): objectness, and each class without it."""
+        return output_of(outputs, self._manifest)[..., 4 : 5 + len(self._manifest.classes)].astype(np.float32)
 
     def _decode_one(self, raw: Float32, box: Letterbox) -> Prediction:
         possible = raw[raw[:, 4] >= self._manifest.thresholds.track_score]
         scores = possible[:, 5 : 5 + len(self._manifest.classes)] * possible[:, 4:5]
         anchor, class_id, score = best_class(scores, self._manifest.thresholds.track_score)
-        return detections(corners(possible[anchor, :4]), score, class_id, box, self._manifest)
+        return detections(corners(possible[anchor, :4].astype(np.float32)), score, class_id, box, self._manifest)

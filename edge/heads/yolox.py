@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.heads.candidates import best_class, corners, detections, grid_centres
-
-if TYPE_CHECKING:
-    from edge.models.manifest import Manifest
-    from edge.types import Array, Float32, Letterbox, Prediction
+from edge.heads.candidates import best_class, corners, detections, grid_centres, output_of
+from edge.models.manifest import Manifest
+from edge.types import Array, Float32, Letterbox, Prediction
 
 STRIDES = (8, 16, 32)
 
@@ -21,11 +18,16 @@ class YoloxHead:
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._cells, self._strides = grid_centres(manifest.input.width, manifest.input.height, STRIDES)
+        strides = manifest.reading.strides or STRIDES
+        self._cells, self._strides = grid_centres(manifest.input.width, manifest.input.height, strides)
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
-        raw = next(iter(outputs.values()))
+        raw = output_of(outputs, self._manifest)
         return [self._decode_one(raw[row], box) for row, box in enumerate(letterboxes)]
+
+    def scores(self, outputs: Mapping[str, Array]) -> Float32:
+        """(N, A, 1 + C): objectness, and each class without it."""
+        return output_of(outputs, self._manifest)[..., 4:].astype(np.float32, copy=False)
 
     def _decode_one(self, raw: Float32, box: Letterbox) -> Prediction:
         # an anchor's score is at most its objectness, so most anchors need no look at their classes
@@ -35,5 +37,7 @@ class YoloxHead:
         values, cell = rows[anchor], possible[anchor]
         stride = self._strides[cell, None]
         centre = (values[:, :2] + self._cells[cell]) * stride
-        size = np.exp(values[:, 2:4]) * stride
+        # what overflows is no size, and the box is dropped
+        with np.errstate(over="ignore"):
+            size = np.exp(values[:, 2:4]) * stride
         return detections(corners(np.concatenate([centre, size], 1)), score, class_id, box, self._manifest)

@@ -1,29 +1,34 @@
-"""Class names of the data sets that most public models were trained on."""
+"""Names of classes: given by the file, a card or a person, never guessed from how many there are."""
 
 from __future__ import annotations
 
-_COCO = (
-    "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,stop sign,parking meter,"
-    "bench,bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe,backpack,umbrella,handbag,tie,suitcase,frisbee,"
-    "skis,snowboard,sports ball,kite,baseball bat,baseball glove,skateboard,surfboard,tennis racket,bottle,wine glass,"
-    "cup,fork,knife,spoon,bowl,banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake,chair,couch,"
-    "potted plant,bed,dining table,toilet,tv,laptop,mouse,remote,keyboard,cell phone,microwave,oven,toaster,sink,"
-    "refrigerator,book,clock,vase,scissors,teddy bear,hair drier,toothbrush"
-)
-_VOC = (
-    "aeroplane,bicycle,bird,boat,bottle,bus,car,cat,chair,cow,diningtable,dog,horse,motorbike,person,pottedplant,"
-    "sheep,sofa,train,tvmonitor"
-)
-COCO = tuple(_COCO.split(","))
-VOC = tuple(_VOC.split(","))
+from edge.errors import ManifestError
 
 
-def names_for(count: int, *, has_background: bool = False) -> tuple[str, ...]:
-    """The usual names for this many classes, numbered ones where the count says nothing."""
-    if count == len(COCO):
-        return COCO
-    if count == len(VOC):
-        return VOC
-    if count == len(VOC) + 1 and has_background:
-        return ("background", *VOC)
-    return tuple(f"class {index}" for index in range(count))
+def numbered(count: int) -> tuple[str, ...]:
+    """Names for classes that nobody has named."""
+    return tuple(f"class {index}" for index in range(max(0, count)))
+
+
+def check_count(names: tuple[str, ...], count: int | None, where: str, spare: int = 0) -> tuple[str, ...]:
+    """The names that belong to the classes of the list.
+
+    Args:
+        names: in the model's order.
+        count: how many classes the model has, None where it does not tell.
+        where: file and source, for the message.
+        spare: names that may stand at the end or be missing there, of what means "no object".
+
+    Raises:
+        ManifestError: there are more or fewer.
+    """
+    if count is None or len(names) == count:
+        return names
+    if spare and len(names) == count + spare:
+        return names[:count]
+    if spare and len(names) == count - spare:
+        return (*names, "no object")
+    raise ManifestError(
+        f"{where} has {len(names)} names, the model's output has room for {count} classes; give a list of {count} "
+        "names, one a line: edge inspect MODEL --classes FILE"
+    )

@@ -24,10 +24,36 @@ ONNX_KEY = "edgeloop"
 
 Task = Literal["detect", "segment", "classify", "embed"]
 HeadName = Literal[
-    "edgenet", "yolox", "yolov8", "yolov5", "nanodet", "detr", "ssd", "semantic", "classify", "embedding",
-    "yolov8-seg", "yolov8-pose", "yolov8-obb", "end2end-seg", "end2end-pose", "end2end-obb",
-]  # fmt: skip
+    "edgenet",
+    "yolox",
+    "yolov8",
+    "yolov5",
+    "nanodet",
+    "nanodetplus",
+    "picodet",
+    "fastestdet",
+    "centernet",
+    "detr",
+    "ssd",
+    "yolonas",
+    "end2end",
+    "triple",
+    "semantic",
+    "classify",
+    "embedding",
+    "yolov8-seg",
+    "yolov8-pose",
+    "yolov8-obb",
+    "end2end-seg",
+    "end2end-pose",
+    "end2end-obb",
+]
 MASK_HEADS: tuple[HeadName, ...] = ("yolov8-seg", "end2end-seg")
+Activation = Literal["none", "sigmoid", "softmax"]
+Interpolation = Literal["bilinear", "cubic", "antialias", "antialias-cubic"]
+# what a second input wants: width and height of the model's input, height and width, or factors of 1
+ExtraInput = Literal["width-height", "height-width", "ones"]
+COLUMNS = ("x1", "y1", "x2", "y2", "cx", "cy", "w", "h", "score", "class", "batch")
 Precision = Literal["fp32", "fp16", "int8"]
 # a model may come from anywhere, and its names reach terminals, logs and the page
 Printable = Annotated[str, AfterValidator(printable)]
@@ -39,9 +65,13 @@ class InputSpec(Section):
 
     Attributes:
         mean, std: per channel, in units of 0..255 and in the order of ``colour``; the model gets (x - mean) / std.
-        resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` does not.
+        resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` does not keep it, ``crop`` brings the short
+            side to the input's size divided by ``crop`` and cuts the middle out.
         anchor: where the picture lies in a letterbox.
         pad: grey level of the padding before normalisation.
+        interpolation: ``bilinear`` and ``cubic`` are OpenCV's; the others average over what they leave out when they
+            make a picture smaller, as Pillow does (Hugging Face, timm, torchvision).
+        crop: share of the short side that the crop shows, in (0, 1].
     """
 
     name: Printable
@@ -52,9 +82,11 @@ class InputSpec(Section):
     colour: Literal["bgr", "rgb"]
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (1.0, 1.0, 1.0)
-    resize: Literal["letterbox", "stretch"] = "letterbox"
+    resize: Literal["letterbox", "stretch", "crop"] = "letterbox"
     anchor: Literal["centre", "top-left"] = "centre"
     pad: int = Field(default=114, ge=0, le=255)
+    interpolation: Interpolation = "bilinear"
+    crop: float = Field(default=1.0, gt=0, le=1)
 
     @field_validator("std")
     @classmethod
@@ -70,6 +102,36 @@ class Thresholds(Section):
     score: float = Field(default=0.35, ge=0, le=1)
     track_score: float = Field(default=0.1, ge=0, le=1)
     iou: float = Field(default=0.5, ge=0, le=1)
+
+
+class OutputSpec(Section):
+    """How the head reads the outputs where its family leaves a choice; None: the head's own way.
+
+    Attributes:
+        names: role (``boxes``, ``scores``, ``labels``, ``count``, ``main``) → name of the output.
+        columns: what the numbers of a box are, in their order: ``x1 y1 x2 y2 score class``; see ``COLUMNS``.
+        unit: of boxes: pixels of the model's input, or shares of its sides.
+        activation: what makes scores of the values.
+        background: which class means "no object" and stands in no list of classes.
+        first_class: number that the model gives to the first class of the list.
+        strides: of the feature maps, in model pixels, finest first.
+    """
+
+    names: dict[str, str] = Field(default_factory=dict)
+    columns: str | None = None
+    unit: Literal["pixels", "share"] | None = None
+    activation: Activation | None = None
+    background: Literal["first", "last"] | None = None
+    first_class: int = 0
+    strides: tuple[int, ...] = ()
+
+    @field_validator("columns")
+    @classmethod
+    def _known(cls, columns: str | None) -> str | None:
+        unknown = [name for name in (columns or "").split() if name not in COLUMNS]
+        if unknown:
+            raise ValueError(f"no column is called {unknown[0]!r}; choose from {' '.join(COLUMNS)}")
+        return columns
 
 
 class Calibration(Section):
@@ -132,6 +194,10 @@ class Manifest(Section):
         has_background: whether the model's first class is "none of them" (not listed in ``classes``).
         kpt_shape: key points of an object and numbers of each (x y, or x y score), where the model has them.
         keypoints: their names, where they are known; see ``keypoint_names``.
+        output: how the outputs are read, None: as the head always does.
+        extra_inputs: name of an input beside the picture → what it is given.
+        decided: what was found out about the file and why, sentence by sentence, by ``edge inspect``.
+        proof: of a reading that was tried on pictures; see ``edge.models.probe``.
         accuracy: precision → metric → value, as measured by ``edge eval``.
         sha256: of the model file.
     """
@@ -147,6 +213,10 @@ class Manifest(Section):
     has_background: bool = False
     kpt_shape: tuple[Annotated[int, Field(gt=0, le=1000)], Literal[2, 3]] | None = None
     keypoints: tuple[Printable, ...] | None = None
+    output: OutputSpec | None = None
+    extra_inputs: dict[str, ExtraInput] | None = None
+    decided: tuple[Printable, ...] | None = None
+    proof: str | None = None
     precision: Precision = "fp32"
     accuracy: dict[str, dict[str, float]] = Field(default_factory=dict)
     calibration: Calibration | None = None
@@ -178,6 +248,21 @@ class Manifest(Section):
         if self.keypoints and (self.kpt_shape is None or len(self.keypoints) != self.kpt_shape[0]):
             raise ValueError(f"{len(self.keypoints)} names of key points do not fit kpt_shape {self.kpt_shape}")
         return self
+
+    @property
+    def reading(self) -> OutputSpec:
+        """How the outputs are read."""
+        return self.output or OutputSpec()
+
+    def extra_rows(self) -> dict[str, tuple[float, ...]]:
+        """What each input beside the picture is given, for one frame."""
+        size = float(self.input.width), float(self.input.height)
+        rows: dict[ExtraInput, tuple[float, ...]] = {
+            "width-height": size,
+            "height-width": size[::-1],
+            "ones": (1.0, 1.0),
+        }
+        return {name: rows[want] for name, want in (self.extra_inputs or {}).items()}
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True, indent=2, exclude_none=True) + "\n"

@@ -10,6 +10,43 @@ from typing import Any
 
 from edge.errors import ModelError
 from edge.interfaces import TensorInfo
+from edge.models.foreign_files import foreign_file
+
+# nodes that move or retype numbers and leave their meaning
+MOVING: tuple[str, ...] = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Expand")
+MOVING += ("QuantizeLinear", "DequantizeLinear")
+MAX_LEVELS = 4
+MAX_STEPS_BACK = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the tensors that the end of a graph joins. Attributes: its width along the joint, its last operator."""
+
+    width: int | None
+    operator: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an output comes to be, behind nodes that only move numbers.
+
+    Attributes:
+        operator: kind of the last node that computes.
+        joints: parts of the last ``Concat``, of the one that makes its first part, and so on.
+        class_width: last size of the nearest scores (N, A, C) before it, None where none was found.
+    """
+
+    operator: str
+    joints: tuple[tuple[Part, ...], ...]
+    class_width: int | None
+
+    def parts(self, width: int | None) -> tuple[Part, ...]:
+        """The parts that make up this many numbers per object; empty where the graph does not tell."""
+        for joint in self.joints:
+            if all(part.width for part in joint) and sum(part.width or 0 for part in joint) == width:
+                return joint
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +63,7 @@ class GraphFacts:
         weight_bytes: bytes per type of initialiser.
         multiply_adds: of the convolutions and matrix products for one frame, None where shapes are not known.
         last_operators: kinds of the nodes that make the outputs.
+        ends: output name → how it comes to be.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -37,31 +75,35 @@ class GraphFacts:
     weight_bytes: dict[str, int]
     multiply_adds: int | None
     last_operators: tuple[str, ...]
+    ends: dict[str, End]
 
 
 def read_graph(path: Path) -> GraphFacts:
-    """Read an ONNX file.
+    """Read an ONNX file; weights in a file of their own are not read.
 
     Raises:
-        ModelError: there is no such file, or it is no ONNX model.
+        ModelError: there is no such file, it is no ONNX model, or the file with its weights is missing.
     """
     # weights in other files are not needed, and their paths are not ours to follow
     model = load_onnx(path, has_weights=False)
     graph = model.graph
-    if not graph.node or not graph.output:
-        raise ModelError(f"{path.name}: not an ONNX model{_what_else(path, '(no nodes in it)')}")
     weights = {tensor.name: tensor for tensor in graph.initializer}
-    makers = {name: node.op_type for node in graph.node for name in node.output}
+    makers = {name: node for node in graph.node for name in node.output}
+    shapes = _shapes(model)
+    inputs = tuple(_info(value) for value in graph.input if value.name not in weights)
+    # what the file leaves open the graph may tell
+    outputs = tuple(_filled(_info(value), shapes) for value in graph.output)
     return GraphFacts(
-        inputs=tuple(_info(value) for value in graph.input if value.name not in weights),
-        outputs=tuple(_info(value) for value in graph.output),
+        inputs=inputs,
+        outputs=outputs,
         opset=next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0),
         metadata={entry.key: entry.value for entry in model.metadata_props},
         operators=dict(Counter(node.op_type for node in graph.node).most_common()),
         num_parameters=sum(prod(tensor.dims) for tensor in weights.values()),
         weight_bytes=_bytes_by_type(weights.values()),
-        multiply_adds=_multiply_adds(model),
-        last_operators=tuple(makers.get(value.name, "") for value in graph.output),
+        multiply_adds=_multiply_adds(graph, shapes),
+        last_operators=tuple(makers[value.name].op_type if value.name in makers else "" for value in graph.output),
+        ends={value.name: _end(value.name, makers, shapes) for value in outputs},
     )
 
 
@@ -74,14 +116,113 @@ def load_onnx(path: Path, *, has_weights: bool = True) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(f"{path}: no such model file")
+    foreign = foreign_file(path)
+    if foreign:
+        raise ModelError(foreign)
     try:
-        return onnx.load(str(path), load_external_data=has_weights)
+        model = onnx.load(str(path), load_external_data=False)
+        _check_weights(model, path)
+        return onnx.load(str(path)) if has_weights else model
     except DecodeError:
-        raise ModelError(f"{path.name}: cannot be read as ONNX: not an ONNX model{_what_else(path)}") from None
+        raise ModelError(
+            f"{path.name}: cannot be read as ONNX: not an ONNX model (or a damaged one); expected the output of an "
+            "exporter"
+        ) from None
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(f"{path.name}: its weights cannot be read ({str(error).splitlines()[0][:200]})") from None
+
+
+def _check_weights(model: Any, path: Path) -> None:
+    """Refuse a file without a graph, or whose weights lie elsewhere than beside it."""
+    if not model.graph.node or not model.graph.output:
+        raise ModelError(f"{path.name}: not an ONNX model (no nodes in it)")
+    for name in external_files(model):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ModelError(f"{path.name}: its weights cannot be read (they lie in {name!r:.100}, outside its folder)")
+        if not (path.parent / name).is_file():
+            raise ModelError(
+                f"{path.name}: its weights are in {name}, which is not beside it; copy both files, or export the model "
+                "into one (torch.onnx.export(…, external_data=False))"
+            )
+
+
+def external_files(model: Any) -> tuple[str, ...]:
+    """Names of the files beside an ONNX file that its weights are in."""
+    import onnx
+
+    places = {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == onnx.TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return tuple(sorted(places))
+
+
+def _shapes(model: Any) -> dict[str, tuple[int | None, ...]]:
+    """Tensor name → shape, as far as it can be told."""
+    import onnx
+
+    graph = model.graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph
+    except (onnx.shape_inference.InferenceError, ValueError):
+        # a file of more than 2 GB, or one that contradicts itself
+        inferred = graph
+    values = [*inferred.value_info, *graph.input, *graph.output, *inferred.output]
+    shapes = {value.name: _info(value).shape for value in values}
+    return shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+
+
+def _filled(tensor: TensorInfo, shapes: dict[str, tuple[int | None, ...]]) -> TensorInfo:
+    known = shapes.get(tensor.name, ())
+    if len(known) != len(tensor.shape):
+        return TensorInfo(tensor.name, tensor.shape or known, tensor.dtype)
+    sizes = tuple(size or other for size, other in zip(tensor.shape, known, strict=True))
+    return TensorInfo(tensor.name, sizes, tensor.dtype)
+
+
+def _end(name: str, makers: dict[str, Any], shapes: dict[str, tuple[int | None, ...]]) -> End:
+    joints: list[tuple[Part, ...]] = []
+    node = _computing(name, makers)
+    first = node
+    while node is not None and node.op_type == "Concat" and len(joints) < MAX_LEVELS:
+        axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
+        joints.append(tuple(_part(source, axis, makers, shapes) for source in node.input))
+        node = _computing(node.input[0], makers)
+    return End(first.op_type if first is not None else "", tuple(joints), _class_width(name, makers, shapes))
+
+
+def _computing(name: str, makers: dict[str, Any]) -> Any | None:
+    node = makers.get(name)
+    while node is not None and node.op_type in MOVING:
+        node = makers.get(node.input[0])
+    return node
+
+
+def _part(name: str, axis: int, makers: dict[str, Any], shapes: dict[str, tuple[int | None, ...]]) -> Part:
+    shape = shapes.get(name, ())
+    width = shape[axis] if -len(shape) <= axis < len(shape) else None
+    node = _computing(name, makers)
+    return Part(width, node.op_type if node is not None else "")
+
+
+def _class_width(name: str, makers: dict[str, Any], shapes: dict[str, tuple[int | None, ...]]) -> int | None:
+    """Number of classes of the nearest sigmoid, softmax or NMS that an output is made of."""
+    waiting, seen = [name], 0
+    while waiting and seen < MAX_STEPS_BACK:
+        node = makers.get(waiting.pop(0))
+        seen += 1
+        if node is None:
+            continue
+        width = _width_at(node, shapes)
+        if width is not None and width > 1:
+            return width
+        waiting += [source for source in node.input if source]
+    return None
 
 
 def _info(value: Any) -> TensorInfo:
@@ -106,17 +247,26 @@ def _bytes_by_type(weights: Any) -> dict[str, int]:
     return dict(counted.most_common())
 
 
-def _multiply_adds(model: Any) -> int | None:
-    """Multiply-adds of one frame; a dynamic batch counts as 1."""
-    import onnx
+def _width_at(node: Any, shapes: dict[str, tuple[int | None, ...]]) -> int | None:
+    """Number of classes that go through this node, None where it is none that knows."""
+    match node.op_type:
+        case "Sigmoid" | "Softmax":
+            scores, axis = shapes.get(node.output[0], ()), 2
+        case "NonMaxSuppression":
+            scores, axis = shapes.get(node.input[1], ()), 1
+        case "ArgMax":
+            scores = shapes.get(node.input[0], ())
+            axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0) % max(1, len(scores))
+            return scores[axis] if len(scores) == 4 else None
+        case kind if "NMS" in kind and len(node.input) > 1:
+            scores, axis = shapes.get(node.input[1], ()), 2
+        case _:
+            return None
+    return scores[axis] if len(scores) == 3 else None
 
-    try:
-        graph = onnx.shape_inference.infer_shapes(model).graph
-    except onnx.shape_inference.InferenceError:
-        return None
-    values = [*graph.value_info, *graph.input, *graph.output]
-    shapes = {value.name: _info(value).shape for value in values}
-    shapes |= {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+
+def _multiply_adds(graph: Any, shapes: dict[str, tuple[int | None, ...]]) -> int | None:
+    """Multiply-adds of one frame; a dynamic batch counts as 1."""
     sources = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     costs = [
         _cost(node, shapes, sources)
@@ -137,19 +287,3 @@ def _cost(node: Any, shapes: dict[str, tuple[int | None, ...]], sources: dict[st
     if node.op_type in ("Conv", "ConvTranspose"):
         return cells * prod(size or 1 for size in weight[1:])
     return cells * (weight[0] or 1)
-
-
-def _what_else(path: Path, otherwise: str = "(or a damaged one); expected the output of an exporter") -> str:
-    """What a file is that is no model, and what to do with it."""
-    with path.open("rb") as file:
-        start = file.read(64)
-    if start.startswith(b"version https://git-lfs"):
-        return ": a Git LFS pointer, the model itself was not fetched; run: git lfs pull"
-    if start.lstrip()[:1] == b"<":
-        return ": a web page, probably an error that a download was answered with; fetch it again"
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")) or path.suffix in (".pt", ".pth"):
-        return (
-            f": a PyTorch checkpoint; ours: edge export {path.name} --out {path.stem}.onnx; "
-            f"Ultralytics': yolo export model={path.name} format=onnx"
-        )
-    return f" {otherwise}"

@@ -6,12 +6,14 @@ Shape letters: B batch, H W frame pixels, h w model pixels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
 
-from edge.models.manifest import InputSpec
-from edge.types import Array, Letterbox, UInt8
+from edge.models.manifest import InputSpec, Interpolation
+from edge.types import Array, Float64, Letterbox, UInt8
 
 
 def fit(width: int, height: int, spec: InputSpec) -> Letterbox:
@@ -19,12 +21,22 @@ def fit(width: int, height: int, spec: InputSpec) -> Letterbox:
     if spec.resize == "stretch":
         scales = spec.width / width, spec.height / height
         return Letterbox(*scales, 0, 0, width, height, spec.width, spec.height)
+    if spec.resize == "crop":
+        return _fit_crop(width, height, spec)
     scale = min(spec.width / width, spec.height / height)
     free_x = spec.width - max(1, round(width * scale))
     free_y = spec.height - max(1, round(height * scale))
     # whole pixels of padding, so that the picture is resized exactly once
     pad = (free_x // 2, free_y // 2) if spec.anchor == "centre" else (0, 0)
     return Letterbox(scale, scale, *pad, width, height, spec.width, spec.height)
+
+
+def _fit_crop(width: int, height: int, spec: InputSpec) -> Letterbox:
+    """The short side as long as the input's divided by ``crop``, and of the rest the middle, as torchvision does."""
+    scale = max(int(spec.width / spec.crop) / width, int(spec.height / spec.crop) / height)
+    # torchvision cuts the long side to whole pixels
+    over_x, over_y = int(width * scale + 1e-6) - spec.width, int(height * scale + 1e-6) - spec.height
+    return Letterbox(scale, scale, -round(over_x / 2), -round(over_y / 2), width, height, spec.width, spec.height)
 
 
 class Preprocessor:
@@ -57,9 +69,9 @@ class Preprocessor:
         """Put one (H, W, 3) image into one row of the tensor."""
         box = fit(image.shape[1], image.shape[0], self._spec)
         if self._takes_bytes:
-            _paste(image, self._tensor[row], box, self._spec.pad)
+            _paste(image, self._tensor[row], box, self._spec)
             return box
-        _paste(image, self._canvas, box, self._spec.pad)
+        _paste(image, self._canvas, box, self._spec)
         self._normalise(row)
         return box
 
@@ -81,18 +93,81 @@ def _levels(mean: float, std: float, dtype: str) -> Array | None:
     return levels
 
 
-def _paste(image: UInt8, target: UInt8, box: Letterbox, pad: int) -> None:
+def _paste(image: UInt8, target: UInt8, box: Letterbox, spec: InputSpec) -> None:
     """Resize an image into its place in ``target`` (h, w, 3) and fill what is left with the padding."""
+    if spec.resize == "crop":
+        target[...] = _cropped(image, box, spec.interpolation)
+        return
     width = max(1, round(box.frame_width * box.scale_x))
     height = max(1, round(box.frame_height * box.scale_y))
     left, top = int(box.pad_x), int(box.pad_y)
     right, bottom = left + width, top + height
-    target[:top] = pad
-    target[bottom:] = pad
-    target[top:bottom, :left] = pad
-    target[top:bottom, right:] = pad
+    target[:top] = spec.pad
+    target[bottom:] = spec.pad
+    target[top:bottom, :left] = spec.pad
+    target[top:bottom, right:] = spec.pad
     place = target[top:bottom, left:right]
     if (image.shape[1], image.shape[0]) == (width, height):
         place[...] = image
-        return
-    cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
+    elif spec.interpolation == "bilinear":
+        cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
+    else:
+        place[...] = resized(image, width, height, spec.interpolation)
+
+
+def _cropped(image: UInt8, box: Letterbox, interpolation: Interpolation) -> UInt8:
+    width = max(box.model_width, int(box.frame_width * box.scale_x + 1e-6))
+    height = max(box.model_height, int(box.frame_height * box.scale_y + 1e-6))
+    left, top = max(0, int(-box.pad_x)), max(0, int(-box.pad_y))
+    whole = resized(image, width, height, interpolation)
+    return whole[top : top + box.model_height, left : left + box.model_width]
+
+
+def resized(image: UInt8, width: int, height: int, interpolation: Interpolation) -> UInt8:
+    """An (H, W, 3) uint8 picture as (height, width, 3)."""
+    if interpolation in ("bilinear", "cubic"):
+        method = cv2.INTER_LINEAR if interpolation == "bilinear" else cv2.INTER_CUBIC
+        whole: UInt8 = cv2.resize(image, (width, height), interpolation=method).astype(np.uint8, copy=False)
+        return whole
+    is_cubic = interpolation == "antialias-cubic"
+    # Pillow rounds to whole grey levels between the two passes, across first
+    across = _filtered(np.ascontiguousarray(image.transpose(1, 0, 2)), width, is_cubic=is_cubic)
+    return _filtered(np.ascontiguousarray(across.transpose(1, 0, 2)), height, is_cubic=is_cubic)
+
+
+def _filtered(image: UInt8, length: int, *, is_cubic: bool) -> UInt8:
+    """Resize the first axis of an (H, W, 3) picture."""
+    if image.shape[0] == length:
+        return image
+    rows = _weights(image.shape[0], length, is_cubic) @ image.reshape(len(image), -1).astype(np.float32)
+    levels: UInt8 = np.clip(np.floor(rows + 0.5), 0, 255).astype(np.uint8)
+    whole: UInt8 = levels.reshape(length, *image.shape[1:])
+    return whole
+
+
+@lru_cache(maxsize=16)
+def _weights(source: int, target: int, is_cubic: bool) -> Any:
+    """(target, source) sparse weights of Pillow's resampling: a filter as wide as the step, sums of 1."""
+    from scipy.sparse import csr_matrix
+
+    step = source / target
+    reach = (2.0 if is_cubic else 1.0) * max(step, 1.0)
+    centre = (np.arange(target) + 0.5) * step
+    first = np.maximum(0, (centre - reach + 0.5).astype(int))
+    last = np.minimum(source, (centre + reach + 0.5).astype(int))
+    column = first[:, None] + np.arange(int((last - first).max()))
+    distance = np.abs(column + 0.5 - centre[:, None]) / max(step, 1.0)
+    weight = np.where(column < last[:, None], _cubic(distance) if is_cubic else np.maximum(0, 1 - distance), 0)
+    weight /= weight.sum(1, keepdims=True)
+    row = np.repeat(np.arange(target), column.shape[1])
+    inside = np.minimum(column, source - 1).ravel()
+    return csr_matrix((weight.ravel().astype(np.float32), (row, inside)), shape=(target, source))
+
+
+def _cubic(distance: Float64) -> Float64:
+    """Keys' kernel with a = -0.5, Pillow's (OpenCV's has -0.75)."""
+    a = -0.5
+    near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
+    far = (((distance - 5) * distance + 8) * distance - 4) * a
+    kernel: Float64 = np.where(distance < 1, near, np.where(distance < 2, far, 0))
+    return kernel

@@ -9,10 +9,11 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.errors import EngineError
 from edge.heads.choose import HEADS, open_head
 from edge.interfaces import Head
 from edge.model import open_model
-from edge.models.manifest import HeadName, InputSpec, Manifest, Thresholds
+from edge.models.manifest import HeadName, InputSpec, Manifest, OutputSpec, Thresholds
 from edge.models.preprocess import fit
 from edge.types import Array, Classification, Detections, Embedding, Segmentation
 
@@ -30,12 +31,13 @@ def head_of(name: HeadName, *, classes: int = 3, **changes: object) -> Head:
         input=SPEC,
         classes=tuple(f"c{index}" for index in range(classes)),
         thresholds=Thresholds(score=0.5, track_score=0.3, iou=0.5),
+        output=changes.pop("output", READINGS.get(name)),  # type: ignore[arg-type]
         **changes,  # type: ignore[arg-type]
     )
     return open_head(manifest)
 
 
-def outputs_with_one_object(name: HeadName) -> dict[str, Array]:
+def outputs_with_one_object(name: HeadName) -> dict[str, Array]:  # noqa: C901, PLR0912
     """Raw outputs that say: class 1, score 0.9, box 16..32 x 8..24 in model pixels; and, of a second frame, nothing."""
     match name:
         case "edgenet":
@@ -68,6 +70,44 @@ def outputs_with_one_object(name: HeadName) -> dict[str, Array]:
             scores[0, 4] = (0.1, 0.9, 0.0)
             boxes[0, 4] = np.array((16, 8, 32, 24)) / SIDE
             return {"scores": scores, "boxes": boxes}
+        case "nanodetplus":
+            scores, bins = np.zeros((2, CELLS + 1, 3), np.float32), np.full((2, CELLS + 1, 4, 8), -50, np.float32)
+            scores[0, 1 * 8 + 2] = (0.1, 0.9, 0.2)
+            # cell (2, 1) lies at (16, 8): nothing left and up, 16 right and down, in strides of 8
+            for side, step in enumerate([0, 0, 2, 2]):
+                bins[0, 1 * 8 + 2, side, step] = 0
+            return {"out": np.concatenate([scores, bins.reshape(2, CELLS + 1, 32)], -1)}
+        case "picodet":
+            scores, bins = np.zeros((2, 64, 3), np.float32), np.full((2, 64, 4, 8), -50, np.float32)
+            scores[0, 1 * 8 + 2] = (0.1, 0.9, 0.2)
+            for side, bin_weights in enumerate([(0, 1), (0, 1), (1, 2), (1, 2)]):
+                bins[0, 1 * 8 + 2, side, list(bin_weights)] = 0
+            rest = {f"cls{k}": np.zeros((2, (SIDE // k) ** 2, 3), np.float32) for k in (16, 32, 64)}
+            rest |= {f"reg{k}": np.zeros((2, (SIDE // k) ** 2, 32), np.float32) for k in (64, 32, 16)}
+            return rest | {"cls8": scores, "reg8": bins.reshape(2, 64, 32)}
+        case "fastestdet":
+            raw = np.zeros((2, 8, 4, 4), np.float32)
+            # cell (1, 0) of 4x4 begins at (16, 0): the centre (24, 16) is half a cell right and a whole one down
+            raw[0, :, 0, 1] = (0.9, np.arctanh(0.5), 40, np.log(1 / 3), np.log(1 / 3), 0.1, 0.9, 0.2)
+            return {"out": raw}
+        case "centernet":
+            heat = np.full((2, 3, 16, 16), -9, np.float32)
+            heat[0, 1, 4, 6], heat[0, 1, 4, 5] = np.log(9), 1
+            size, offset = np.full((2, 2, 16, 16), 4, np.float32), np.zeros((2, 2, 16, 16), np.float32)
+            return {"hm": heat, "wh": size, "reg": offset}
+        case "yolonas":
+            scores, boxes = np.zeros((2, 9, 3), np.float32), np.zeros((2, 9, 4), np.float32)
+            scores[0, 4], boxes[0, 4] = (0.1, 0.9, 0.2), (16, 8, 32, 24)
+            return {"boxes": boxes, "scores": scores}
+        case "end2end":
+            raw = np.zeros((2, 9, 6), np.float32)
+            raw[0, 0] = (16, 8, 32, 24, 0.9, 1)
+            return {"output0": raw}
+        case "triple":
+            boxes, scores = np.zeros((2, 4, 4), np.float32), np.zeros((2, 4), np.float32)
+            boxes[0, 0], scores[0, 0], scores[0, 1] = (8, 16, 24, 32), 0.9, 0.8
+            count, labels = np.array([1, 0]), np.array([[2, 2, 1, 1]] * 2)
+            return {"det_boxes": boxes, "num": count, "det_scores": scores, "det_classes": labels}
         case _:
             logits, boxes = np.full((2, 9, 3), -9, np.float32), np.zeros((2, 9, 4), np.float32)
             logits[0, 4, 1] = np.log(9)
@@ -75,7 +115,18 @@ def outputs_with_one_object(name: HeadName) -> dict[str, Array]:
             return {"pred_logits": logits, "pred_boxes": boxes}
 
 
-DETECTORS: list[HeadName] = ["edgenet", "yolox", "yolov8", "yolov5", "nanodet", "ssd", "detr"]
+READINGS: dict[str, OutputSpec] = {
+    "centernet": OutputSpec(names={"scores": "hm", "boxes": "wh", "offsets": "reg"}),
+    "triple": OutputSpec(
+        names={"boxes": "det_boxes", "scores": "det_scores", "labels": "det_classes", "count": "num"},
+        columns="y1 x1 y2 x2",
+        first_class=1,
+    ),
+}
+DETECTORS: list[HeadName] = [
+    *("edgenet", "yolox", "yolov8", "yolov5", "nanodet", "nanodetplus", "picodet", "fastestdet", "centernet"),
+    *("ssd", "detr", "yolonas", "end2end", "triple"),
+]
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -99,6 +150,57 @@ def test_every_head_has_a_test_here() -> None:
     # those with masks, key points and angles have tests in test_instance_heads.py
     instances = {name for name in HEADS if name.endswith(("-seg", "-pose", "-obb"))}
     assert set(HEADS) - instances == {*DETECTORS, "semantic", "classify", "embedding"}
+
+
+def test_a_score_above_one_never_leaves() -> None:
+    raw = np.zeros((1, 7, CELLS), np.float32)
+    raw[0, :, 5] = (24, 16, 16, 16, 0.1, 315.3, 0.2)
+    with pytest.raises(EngineError, match=r"scores go from .* to 315\.3, expected 0 to 1; head 'yolov8' reads this"):
+        head_of("yolov8").decode({"output0": raw}, [BOX])
+
+
+def test_softmax_with_no_object_last_is_a_detr_too() -> None:
+    logits, boxes = np.zeros((1, 2, 4), np.float32), np.full((1, 2, 4), 0.5, np.float32)
+    logits[0, 0] = np.log((1, 7, 1, 1))
+    logits[0, 1] = np.log((1, 1, 1, 97))
+    reading = OutputSpec(activation="softmax", background="last")
+    (found,) = head_of("detr", output=reading).decode({"logits": logits, "pred_boxes": boxes}, [BOX])
+    assert isinstance(found, Detections)
+    assert (found.class_id.tolist(), found.score.tolist()) == ([1], pytest.approx([0.7]))
+
+
+def test_rows_of_all_frames_are_told_apart_by_their_batch_column() -> None:
+    reading = OutputSpec(columns="batch x1 y1 x2 y2 class score")
+    raw = np.array([[1, 16, 8, 32, 24, 2, 0.8], [0, 16, 8, 32, 24, 1, 0.9]], np.float32)
+    first, second = head_of("end2end", output=reading).decode({"out": raw}, [BOX, BOX])
+    assert isinstance(first, Detections) and isinstance(second, Detections)
+    assert (first.class_id.tolist(), second.class_id.tolist()) == ([1], [2])
+
+
+def test_a_binary_segmenter_is_cut_at_one_half() -> None:
+    values = np.array([[[[0.74, 0.2]]]], np.float32)
+    (found,) = head_of("semantic", classes=2, output=OutputSpec(activation="none")).decode({"out": values}, [BOX])
+    assert isinstance(found, Segmentation) and found.class_map.tolist() == [[1, 0]]
+    (found,) = head_of("semantic", classes=2, output=OutputSpec(activation="sigmoid")).decode(
+        {"o": values - 0.5}, [BOX]
+    )
+    assert isinstance(found, Segmentation) and found.class_map.tolist() == [[1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("activation", "raw", "expected"),
+    [
+        ("none", [0.777, 0.9, 0.1], [0.777, 0.9, 0.1]),
+        ("sigmoid", [0.0, 0, -99], [0.5, 0.5, 0]),
+        ("softmax", [0.0] * 3, [1 / 3] * 3),
+    ],
+)
+def test_the_activation_of_a_classifier_is_the_manifests(
+    activation: str, raw: list[float], expected: list[float]
+) -> None:
+    reading = OutputSpec.model_validate({"activation": activation})
+    (found,) = head_of("classify", output=reading).decode({"out": np.array([raw], np.float32)}, [BOX])
+    assert isinstance(found, Classification) and found.score == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("layout", ["map", "nchw", "nhwc"])

@@ -11,7 +11,7 @@ import pytest
 from edge.config.load import parse_config
 from edge.errors import EngineError
 from edge.heads.choose import open_head
-from edge.heads.edgenet import EdgenetHead
+from edge.heads.listed import TripleHead
 from edge.interfaces import TensorInfo
 from edge.metrics.stages import STAGES
 from edge.model import Model
@@ -91,7 +91,7 @@ def levels(model: Model, values: Sequence[int]) -> list[int]:
 
 
 def made(engine: PlainEngine) -> Model:
-    return Model(MANIFEST, engine, EdgenetHead(MANIFEST))
+    return Model(MANIFEST, engine, TripleHead(MANIFEST))
 
 
 @pytest.mark.parametrize("kind", [PlainEngine, OverlappingEngine])

@@ -46,7 +46,7 @@ def write_model(
         ({"output": (1, 3 * CELLS, 85)}, "yolov5", 80),
         ({"output0": (1, 84, CELLS)}, "yolov8", 80),
         ({"output0": (1, 7, CELLS)}, "yolov8", 3),
-        ({"out": (1, CELLS + 25, 112)}, "nanodet", 80),
+        ({"out": (1, CELLS + 25, 112)}, "nanodetplus", 80),
         ({"cls_pred_stride_8": (1, 1600, 80), "dis_pred_stride_8": (1, 1600, 32)}, "nanodet", 80),
         ({"pred_logits": (1, 300, 80), "pred_boxes": (1, 300, 4)}, "detr", 80),
         ({"scores": (1, 4420, 2), "boxes": (1, 4420, 4)}, "ssd", 1),

@@ -20,7 +20,7 @@ from edge.engines.trt.api import TensorRt
 from edge.engines.trt.engine import TrtEngine
 from edge.engines.trt.preflight import Environment
 from edge.errors import MissingError
-from edge.heads.edgenet import EdgenetHead
+from edge.heads.listed import TripleHead
 from edge.interfaces import FrameEngine
 from edge.model import Model
 from edge.models.manifest import EngineSpec, InputSpec, Manifest, Profile, Thresholds
@@ -337,7 +337,7 @@ def test_doubles_are_silenced_where_they_lie_and_the_head_finds_the_same(
 ) -> None:
     fields = {"needs_nms": True, "thresholds": Thresholds(iou=0.4)}
     line = Line(tmp_path, kernels, outputs=BOXES, model=crowd, manifest=fields, is_integrated=is_integrated)
-    head = EdgenetHead(line.manifest)
+    head = TripleHead(line.manifest)
     silenced = 0
     for seed in range(12):
         images = [picture(64, 48, seed * 4 + row) for row in range(3)]
@@ -384,9 +384,9 @@ def test_nms_allocates_nothing_per_batch_and_is_part_of_the_graph(tmp_path: Path
 def test_a_model_on_this_engine_starts_batches_ahead_and_predicts_the_same(tmp_path: Path, kernels: Any) -> None:
     line = detector(tmp_path, kernels, needs_nms=True)
     assert isinstance(line.engine, FrameEngine)
-    model = Model(line.manifest, line.engine, EdgenetHead(line.manifest))
+    model = Model(line.manifest, line.engine, TripleHead(line.manifest))
     images = [picture(64, 48, seed) for seed in range(9)]
-    expected = EdgenetHead(line.manifest).decode(crowd(np.stack(images)), Preprocessor(BYTES, 9).images(images)[1])
+    expected = TripleHead(line.manifest).decode(crowd(np.stack(images)), Preprocessor(BYTES, 9).images(images)[1])
     for found, wanted in zip(model.predict(images), expected, strict=True):
         assert isinstance(found, Detections) and isinstance(wanted, Detections)
         assert np.array_equal(found.xyxy, wanted.xyxy)

@@ -27,6 +27,8 @@ STEP_BYTES = 1 << 20
 
 def can_fit(spec: InputSpec) -> bool:
     """Whether a kernel writes this kind of input."""
+    if spec.resize == "crop" or spec.interpolation != "bilinear":
+        return False
     return (spec.dtype, spec.layout) == ("float32", "nchw") or (spec.dtype, spec.layout, spec.colour) == (
         "uint8",
         "nhwc",

@@ -1,0 +1,173 @@
+"""What the exporter wrote about a model: in the file (Ultralytics), or in JSON files beside it (Hugging Face, timm)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge.errors import ManifestError
+from edge.files import parse_json
+from edge.models.manifest import Interpolation
+
+# PIL.Image.Resampling
+_RESAMPLE: dict[int, Interpolation] = {2: "antialias", 3: "antialias-cubic"}
+_TIMM: dict[str, Interpolation] = {"bilinear": "antialias", "bicubic": "antialias-cubic"}
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Facts that Ultralytics writes into ONNX files, OpenVINO folders and in front of its engines.
+
+    Attributes:
+        version: of the exporter.
+        task: ``detect``, ``segment``, ``pose``, ``obb``, ``classify``, …
+        names: of the classes, in the model's order.
+        size: width and height of the input.
+        stride: coarsest of the feature maps.
+        is_listed: objects were chosen in the graph (``end2end``, or exported with ``nms=True``).
+        kpt_shape: key points and numbers of each.
+        head: name of the network's last module.
+    """
+
+    version: str
+    task: str
+    names: tuple[str, ...]
+    size: tuple[int, int] | None
+    stride: int
+    is_listed: bool
+    kpt_shape: tuple[int, int] | None
+    head: str
+
+
+def read_ultralytics(metadata: Mapping[str, Any], where: str) -> Exported | None:
+    """The facts in these key-value pairs; None where Ultralytics did not write them.
+
+    Raises:
+        ManifestError: it did, and what stands there cannot be understood.
+    """
+    if "task" not in metadata or not ({"names", "stride", "imgsz"} & set(metadata)):
+        return None
+    value = {key: _literal(metadata.get(key)) for key in ("names", "imgsz", "stride", "args", "kpt_shape", "end2end")}
+    names, size, arguments, points = value["names"], value["imgsz"], value["args"], value["kpt_shape"]
+    listed = dict(enumerate(names)) if isinstance(names, list | tuple) else names
+    try:
+        # JSON, which stands in front of engines, knows no numbers as keys
+        listed = {int(key): name for key, name in (listed or {}).items()}
+        ordered = tuple(str(listed[index]) for index in range(len(listed)))
+        height, width = (size, size) if isinstance(size, int) else (size[0], size[-1]) if size else (0, 0)
+        return Exported(
+            version=str(metadata.get("version", "")),
+            task=str(metadata["task"]),
+            names=ordered,
+            size=(int(width), int(height)) if width else None,
+            stride=int(value["stride"] or 32),
+            is_listed=bool(value["end2end"]) or (isinstance(arguments, dict) and bool(arguments.get("nms"))),
+            kpt_shape=(int(points[0]), int(points[1])) if points else None,
+            head=str(metadata.get("head", "")),
+        )
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise ManifestError(
+            f"{where}: Ultralytics' metadata cannot be understood (names {metadata.get('names')!r:.60}, imgsz "
+            f"{metadata.get('imgsz')!r:.30}); export the model again"
+        ) from None
+
+
+def read_flat_yaml(path: Path) -> dict[str, str]:
+    """The ``metadata.yaml`` of Ultralytics' OpenVINO folders: keys, and lists and maps of one level as literals."""
+    facts: dict[str, str] = {}
+    inner: dict[str, list[str]] = {}
+    key = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if not line.startswith((" ", "-")):
+            key, _, text = line.partition(":")
+            facts[key] = text.strip().strip("'\"")
+        elif line.lstrip().startswith("- "):
+            inner.setdefault(key, []).append(line.lstrip()[2:].strip())
+        elif not facts[key] or facts[key].startswith("{"):
+            name, _, text = line.strip().partition(":")
+            quoted = text.strip() if text.strip()[:1] in "'\"" else repr(text.strip())
+            before = f"{facts[key][:-1]}, " if facts[key] else "{"
+            facts[key] = f"{before}{name if name.isdigit() else repr(name)}: {quoted}}}"
+    return facts | {key: f"[{', '.join(items)}]" for key, items in inner.items()}
+
+
+def _literal(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """What the JSON files beside a model say. Attributes: which, names, kind of network, changes of the input."""
+
+    source: str = ""
+    names: tuple[str, ...] = ()
+    model_type: str = ""
+    input: dict[str, Any] = field(default_factory=dict)
+
+
+def read_companion(model: Path) -> Companion:
+    """Read ``config.json`` and ``preprocessor_config.json`` beside a model, or above it where it lies in ``onnx/``."""
+    folders = [model.parent, *([model.parent.parent] if model.parent.name == "onnx" else [])]
+    for folder in folders:
+        config, processor = _json(folder / "config.json"), _json(folder / "preprocessor_config.json")
+        if "pretrained_cfg" in config:
+            return _timm(config)
+        if "id2label" in config or "model_type" in config or "image_mean" in processor:
+            return _hugging_face(config, processor)
+    return Companion()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = parse_json(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _hugging_face(config: dict[str, Any], processor: dict[str, Any]) -> Companion:
+    labels = config.get("id2label")
+    names = tuple(str(labels[key]) for key in sorted(labels, key=int)) if isinstance(labels, dict) else ()
+    changes: dict[str, Any] = {"colour": "rgb"} if processor else {}
+    unit = 1 / float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
+    mean, std = processor.get("image_mean"), processor.get("image_std")
+    if processor and not processor.get("do_normalize", True):
+        changes |= {"mean": (0.0,) * 3, "std": (unit,) * 3}
+    elif isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == 3:
+        changes |= {"mean": tuple(unit * float(x) for x in mean), "std": tuple(unit * float(x) for x in std)}
+    if processor:
+        changes["interpolation"] = _RESAMPLE.get(int(processor.get("resample") or 2), "antialias")
+        changes |= _hugging_face_resize(processor)
+    where = "config.json and preprocessor_config.json" if processor else "config.json"
+    return Companion(where, names, str(config.get("model_type", "")), changes)
+
+
+def _hugging_face_resize(processor: dict[str, Any]) -> dict[str, Any]:
+    size, cut = processor.get("size"), processor.get("crop_size")
+    if not processor.get("do_center_crop"):
+        return {"resize": "stretch"}
+    short = size.get("shortest_edge") or size.get("height") if isinstance(size, dict) else size
+    shown = cut.get("height") if isinstance(cut, dict) else cut
+    share = float(shown) / float(short) if shown and short else 1.0
+    return {"resize": "crop", "crop": min(1.0, share)}
+
+
+def _timm(config: dict[str, Any]) -> Companion:
+    cfg = config["pretrained_cfg"]
+    names = cfg.get("label_names") or config.get("label_names") or ()
+    changes: dict[str, Any] = {"colour": "rgb", "resize": "crop", "crop": min(1.0, float(cfg.get("crop_pct") or 0.875))}
+    changes["interpolation"] = _TIMM.get(str(cfg.get("interpolation")), "antialias-cubic")
+    for key in ("mean", "std"):
+        if isinstance(cfg.get(key), list | tuple) and len(cfg[key]) == 3:
+            changes[key] = tuple(255 * float(x) for x in cfg[key])
+    return Companion("timm's config.json", tuple(str(name) for name in names), "timm", changes)
