@@ -9,10 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from edge.types import Array, Detections, Float32, Float64, Int64, Letterbox, Prediction, Result, Tracks, UInt8
+from edge.metrics.stages import DropCause
+from edge.types import (
+    Array,
+    Detections,
+    Float32,
+    Float64,
+    HealthChange,
+    Int64,
+    Letterbox,
+    Prediction,
+    Result,
+    Tracks,
+    UInt8,
+)
 
 # gives the looks (K, E), float32 rows of length 1, of the detections with these (K,) numbers
 Look: TypeAlias = Callable[[Int64], Float32]
+# height, width → (H, W, 3) uint8 to decode into, or None
+MakeRoom: TypeAlias = Callable[[int, int], UInt8 | None]
 EngineName: TypeAlias = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
 
 
@@ -55,6 +70,28 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Free everything. May be called twice."""
+
+
+@runtime_checkable
+class DecodesInto(Protocol):
+    """What a source may offer besides: it decodes pictures into memory that it is given, and copies none."""
+
+    def decode_into(self, make_room: MakeRoom) -> None:
+        """Ask this function for the memory of each picture from now on; where it gives None, use memory of your own."""
+
+
+class CameraSource(Source, Protocol):
+    """A source that also tells when its pictures were taken, what it held back and how the camera is."""
+
+    @property
+    def captured_ns(self) -> int:
+        """When the picture that was read last came from the decoder, ``time.monotonic_ns()``."""
+
+    def take_drops(self) -> dict[DropCause, int]:
+        """Cause → pictures that were taken but not given since the last call."""
+
+    def take_changes(self) -> list[HealthChange]:
+        """What changed in the camera's health since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +198,13 @@ class Sink(Protocol):
     @property
     def name(self) -> str: ...
 
-    def wants_picture(self) -> bool:
-        """Whether ``write`` would look at the annotated picture now; nothing is drawn if no sink does."""
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         """Take one result.
 
         Args:
             result: read it, keep nothing of it.
-            picture: gives the annotated (H, W, 3) uint8 BGR picture, drawn once for all sinks of the stream.
+            picture: gives the annotated (H, W, 3) uint8 BGR picture, drawn once for all sinks of the stream, and not at
+                all if none asks.
 
         Raises:
             SinkError: this result is lost; the sink may recover at the next one.

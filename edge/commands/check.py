@@ -14,8 +14,8 @@ from edge.errors import ConfigError, EdgeError, UsageError
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.interfaces import CameraSource
     from edge.models.manifest import Manifest
-    from edge.sources.choose import CameraSource
 
 
 def check(

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 from edge.addresses.secrets import redacted
 from edge.addresses.uris import host_of, is_live, kind_of, masked
 from edge.errors import EdgeError, MissingError, SourceError
-from edge.sources.choose import CameraSource, open_source
+from edge.interfaces import CameraSource
+from edge.sources.choose import open_source
 from edge.sources.direct import Decoding
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
 from edge.threads.backoff import Backoff, HostGate
-from edge.types import Event, Frame, UInt8
+from edge.types import Event, Frame, HealthChange, UInt8
 
 if TYPE_CHECKING:
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
     from edge.pipeline.stream import CaptureState, Stream
     from edge.sources.deadlines import Deadlines
-    from edge.sources.health import HealthChange
     from edge.sources.prepared import Preparation
 
 log = logging.getLogger(__name__)

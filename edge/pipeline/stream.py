@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from edge.models.manifest import Manifest
     from edge.pipeline.analysis import StreamAnalysis
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
-    from edge.sources.health import HealthChange
     from edge.threads.worker import Worker
-    from edge.types import Event, Frame, Result
+    from edge.types import Event, Frame, HealthChange, Result
 
 CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ended", "failed"]
 # two results may wait for a slow output; more would only be older

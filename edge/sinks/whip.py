@@ -124,9 +124,6 @@ class WhipSink:
         self._worker = Worker(self.name, self._run)
         self._worker.start()
 
-    def wants_picture(self) -> bool:
-        return self._feed is not None
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if self._worker.failure is not None:
             raise SinkError(f"{self.name}: pushing has ended ({self._worker.failure})")

@@ -41,9 +41,6 @@ class WindowSink:
             ) from None
         self._is_open = True
 
-    def wants_picture(self) -> bool:
-        return self._is_open
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if not self._is_open:
             return

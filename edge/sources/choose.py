@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Protocol
 
 from edge.addresses.uris import kind_of
-from edge.interfaces import Source
-from edge.metrics.stages import DropCause
+from edge.interfaces import CameraSource
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.direct import DEFAULT_DECODING, Decoding, open_direct
-from edge.sources.health import HealthChange
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.video.packets import PacketTaker
 
 DEFAULT_PREPARATION = Preparation()
-
-
-class CameraSource(Source, Protocol):
-    """A source that also tells when its pictures were taken, what it held back and how the camera is."""
-
-    @property
-    def captured_ns(self) -> int: ...
-
-    def take_drops(self) -> dict[DropCause, int]:
-        """Cause → pictures that were taken but not given since the last call."""
-
-    def take_changes(self) -> list[HealthChange]:
-        """What changed in the camera's health since the last call."""
 
 
 def open_source(
