@@ -1,4 +1,6 @@
-"""The five replaceable parts. Each implementation is one file; its contract is written here and tested for all alike.
+"""The replaceable parts. Each implementation is one file; its contract is written here and tested for all alike.
+
+Installed packages bring further ones, see ``edge.plugins`` and docs/extending.md.
 
 Shape letters: B batch, N objects, H W frame pixels, h w model pixels.
 """
@@ -6,17 +8,20 @@ Shape letters: B batch, N objects, H W frame pixels, h w model pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from edge.metrics.stages import DropCause
 from edge.types import (
     Array,
     Detections,
+    Event,
     Float32,
     Float64,
     HealthChange,
     Int64,
+    Label,
     Letterbox,
     Prediction,
     Result,
@@ -208,6 +213,43 @@ class Sink(Protocol):
 
         Raises:
             SinkError: this result is lost; the sink may recover at the next one.
+        """
+
+    def close(self) -> None:
+        """Finish what is open. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageAnswer:
+    """What a stage adds to a result.
+
+    Attributes:
+        events: of the result's stream, with its frame's ``time_ns``; their data is JSON.
+        labels: track id → what the stage says of it, most likely first; it stands behind what others said before.
+    """
+
+    events: tuple[Event, ...] = ()
+    labels: Mapping[int, tuple[Label, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Stage(Protocol):
+    """Sees each result of one stream before the sinks do, and may add to it. Used by one thread of its own.
+
+    It has ``limit_ms`` for each result. An answer that comes later is lost: the result went on without it.
+    """
+
+    def update(self, result: Result) -> StageAnswer | None:
+        """Take the next result; they come in order, and those that were dropped do not come.
+
+        Args:
+            result: read it, keep nothing of its arrays: ``result.frame.image`` (H, W, 3) uint8 BGR, ``detections``,
+                ``tracks``, ``events``, ``labels`` and ``counts``. What earlier stages added is in it.
+
+        Returns:
+            What is added; None adds nothing.
+
+        Raises:
+            Exception: anything; it is counted, and the result goes on without this stage.
         """
 
     def close(self) -> None:

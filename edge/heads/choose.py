@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge import plugins
 from edge.heads.edgenet import EdgenetHead
 from edge.heads.instances import InstanceHead
 from edge.heads.nanodet import NanodetHead
@@ -15,9 +16,9 @@ from edge.heads.yolox import YoloxHead
 
 if TYPE_CHECKING:
     from edge.interfaces import Head
-    from edge.models.manifest import HeadName, Manifest
+    from edge.models.manifest import Manifest
 
-HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
+HEADS: dict[str, Callable[[Manifest], Head]] = {
     "edgenet": EdgenetHead,
     "yolox": YoloxHead,
     "yolov8": Yolov8Head,
@@ -38,5 +39,18 @@ HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
 
 
 def open_head(manifest: Manifest) -> Head:
-    """Make the manifest's head."""
-    return HEADS[manifest.head](manifest)
+    """Make the manifest's head, one of ours or that of an installed package.
+
+    Raises:
+        ConfigError: no installed package brings it.
+        PartError: the head of an installed package cannot be used.
+    """
+    if not is_plugin(manifest.head):
+        return HEADS[manifest.head](manifest)
+    made: Head = plugins.make("edge.heads", manifest.head, manifest)
+    return made
+
+
+def is_plugin(name: str) -> bool:
+    """Whether an installed package brings this head; what is built in always wins."""
+    return name not in HEADS

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # a source that lived this long was worth reconnecting to at once
 STABLE_S = 10.0
 # their end is a fault, not the end of the film
-UNENDING = ("network", "device", "gstreamer")
+UNENDING = ("network", "device", "gstreamer", "plugin")
 # that no camera may answer for with more than its own attempt
 FAULTS = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 
@@ -116,7 +116,8 @@ class CaptureWorker:
             source.close()
             if time.monotonic() - started > STABLE_S:
                 self._backoff.reset()
-        if kind_of(self._stream.config.source) in UNENDING and not stopping.is_set():
+        is_unending = kind_of(self._stream.config.source) in UNENDING and source.info.is_live
+        if is_unending and not stopping.is_set():
             raise SourceError(f"{masked(self._stream.config.source)}: the stream ended")
         return True
 

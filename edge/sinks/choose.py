@@ -7,14 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge import plugins
 from edge.addresses.uris import without_keys
-from edge.errors import UsageError
+from edge.errors import ConfigError, UsageError
 from edge.result_json import DEFAULT_SCORE, ResultEncoder
 
 if TYPE_CHECKING:
     from edge.interfaces import Sink
     from edge.metrics.clock import WallClock
 
+KINDS = (
+    *("jsonl", "mp4", "snapshot", "record", "hls", "whip", "window", "http"),
+    *("rtsp", "rtsps", "rtmp", "rtmps", "srt"),
+)
 FORMS = (
     "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, record:FOLDER, hls:FOLDER, rtsp://…, rtmp://…, "
     "srt://…, whip:https://…, window:, http:PORT"
@@ -33,7 +38,8 @@ def open_sink(
     """Open one sink for one stream.
 
     Args:
-        spec: ``kind:place``. ``{stream}`` in the place becomes the stream's name, so that one text serves many.
+        spec: ``kind:place``; a kind that is not ours is looked for among the installed packages. ``{stream}`` in the
+            place becomes the stream's name, so that one text serves many.
         stream: name of the stream.
         classes: names by class id.
         fps: nominal frame rate, 0 where unknown.
@@ -42,6 +48,7 @@ def open_sink(
 
     Raises:
         UsageError: the text names no sink.
+        PartError: the sink of an installed package cannot be used.
         SinkError: the place cannot be written.
         MissingError: the machine lacks a display or an encoder.
     """
@@ -77,7 +84,22 @@ def open_sink(
 
             return WindowSink(f"Edgeloop: {stream}")
         case _:
-            raise UsageError(f"--sink {without_keys(spec)}: {kind!r} is no sink; expected one of {FORMS}")
+            return _open_plugin(kind, place, spec, stream=stream, classes=classes, fps=fps)
+
+
+def is_plugin(spec: str) -> bool:
+    """Whether an installed package brings this sink; what is built in always wins."""
+    return spec.partition(":")[0] not in KINDS
+
+
+def _open_plugin(kind: str, place: str, spec: str, **facts: object) -> Sink:
+    try:
+        plugins.find("edge.sinks", kind, KINDS)
+    except ConfigError as error:
+        start = f"--sink {without_keys(spec)}: {kind!r} is no sink"
+        raise UsageError(f"{start}; expected one of {FORMS}, or one of an installed package: {error}") from None
+    made: Sink = plugins.make("edge.sinks", kind, place, **facts)
+    return made
 
 
 def _open_push(kind: str, place: str, stream: str, fps: float) -> Sink:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from edge.addresses.uris import kind_of
+from edge.addresses.uris import may_hang
 from edge.interfaces import CameraSource
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.direct import DEFAULT_DECODING, Decoding, open_direct
@@ -30,7 +30,8 @@ def open_source(
     packets: PacketTaker | None = None,
     allow_hosts: Sequence[str] = (),
 ) -> CameraSource:
-    """Open an address: ``synthetic://street``, ``0``, ``/dev/video0``, ``rtsp://…``, ``gst:…``, a file or a folder.
+    """Open an address: ``synthetic://street``, ``0``, ``/dev/video0``, ``rtsp://…``, ``gst:…``, a file or a folder;
+    or ``mine://…``, which the source ``mine`` of an installed package opens.
 
     Args:
         uri: the address.
@@ -38,7 +39,7 @@ def open_source(
         preparation: what is done to its pictures.
         is_stopping: asked while waiting for an isolated source; true ends the wait.
         deadlines: when it is given up; in this process only PyAV and OpenCV's FFmpeg keep to them.
-        is_isolated: whether it runs in a child process; None isolates what may hang: network and devices.
+        is_isolated: whether it runs in a child process; None isolates what may hang: network, devices, installed parts.
         rings: bounds the shared memory of an isolated source over its openings.
         spare: keeps the process of an isolated source whose opening failed.
         packets: takes the coded pictures of a network address or a video file, before they are decoded.
@@ -48,8 +49,7 @@ def open_source(
         SourceError: it cannot be opened.
         MissingError: the machine lacks what it needs.
     """
-    may_hang = kind_of(uri) in ("network", "device", "gstreamer")
-    if is_isolated if is_isolated is not None else may_hang:
+    if may_hang(uri) if is_isolated is None else is_isolated:
         from edge.sources.isolation.source import IsolatedSource
 
         options = {"decoding": asdict(decoding), "preparation": preparation.as_json()}

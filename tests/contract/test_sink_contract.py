@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge.config.recording import RecordSettings
-from edge.errors import SinkError
+from edge.errors import DiskError, SinkError
 from edge.events.outbox import Outbox
 from edge.events.schema import ModelFacts
 from edge.events.snapshots import Snapshots
@@ -21,6 +22,7 @@ from edge.interfaces import Sink
 from edge.server.board import LiveBoard
 from edge.sinks.choose import open_sink
 from edge.sinks.events import EventSink
+from edge.sinks.late import open_now_or_later
 from edge.sinks.live import LiveSink
 from edge.sinks.record import RecordSink
 from edge.sinks.results import ResultSink
@@ -71,6 +73,19 @@ def events_with_snapshots(folder: Path) -> Sink:
     return events(folder, Snapshots(folder / "snapshots", 1 << 20))
 
 
+def late(folder: Path) -> Sink:
+    """A sink whose disk was full at the start, at its second attempt."""
+    attempts = iter([DiskError("mp4: the disk is full")])
+    seconds = itertools.count(0, 60)
+
+    def open_it() -> Sink:
+        for error in attempts:
+            raise error
+        return opened("mp4:FOLDER/out.mp4")(folder)
+
+    return open_now_or_later(open_it, lambda: next(seconds))
+
+
 def away(spec: str) -> Opener:
     """A sink whose receiver is away; nobody listens on port 1."""
 
@@ -105,6 +120,7 @@ SINKS = {
     "record": Kind("record", opened("record:FOLDER"), 5),
     "record, plain": Kind("record", plain_recording, 0),
     "record, source": Kind("record", source_recording, 0),
+    "late": Kind("late", late, 5),
     "live": Kind("live", live, 0),
     "live, watched": Kind("live", watched, 5),
     "results": Kind("results", results, 0),
@@ -116,7 +132,7 @@ SINKS = {
     "window": Kind("window", opened("window:"), 5),
 }
 # they open sinks, are run by one, or are targets of events
-NO_SINKS = {"__init__", "choose", "restream_child", "whip_http", "mqtt", "webhook"}
+NO_SINKS = {"__init__", "choose", "restream_child", "whip_http", "mqtt", "mqtt_packets", "mqtt_session", "webhook"}
 
 
 @pytest.fixture(params=SINKS.values(), ids=SINKS.keys())

@@ -12,11 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # lowest first: a folder (or a file at edge/) imports from itself and from those before it
 ORDER = (
-    *("errors", "metrics", "masks", "types", "files", "addresses", "net", "interfaces", "boxes", "config", "models"),
-    "threads",
-    *("trackers", "analytics", "engines", "heads", "model", "second_stage", "scene", "video", "sources", "result_json"),
-    *("overlay", "recording", "events", "server", "sinks", "pipeline", "diagnose", "daemon", "chaos", "bench"),
-    *("console", "commands", "cli"),
+    *("errors", "metrics", "masks", "types", "files", "addresses", "net", "threads", "interfaces", "plugins", "boxes"),
+    *("config", "models", "trackers", "analytics", "engines", "heads", "model", "second_stage", "scene", "video"),
+    *("sources", "result_json", "overlay", "recording", "events", "server", "sinks", "pipeline", "diagnose", "daemon"),
+    *("chaos", "bench", "console", "commands", "cli"),
 )
 # each is one way among others to do a thing, and knows none of the others
 IMPLEMENTATIONS = ("sources", "engines", "heads", "trackers", "analytics", "sinks", "scene")
