@@ -37,7 +37,8 @@ SIGNATURES: dict[Group, str] = {
     "edge.sinks": "(place, *, stream, classes, fps)",
     "edge.stages": "(options, *, stream, classes)",
 }
-_COLUMNS: dict[str, tuple[tuple[int, ...], type]] = {
+# what stands in a row of each column, None where any number does
+_COLUMNS: dict[str, tuple[tuple[int | None, ...], type]] = {
     "xyxy": ((4,), np.float32),
     "score": ((), np.float32),
     "class_id": ((), np.int32),
@@ -45,7 +46,12 @@ _COLUMNS: dict[str, tuple[tuple[int, ...], type]] = {
     "age": ((), np.float32),
     "velocity": ((2,), np.float32),
     "detection": ((), np.int32),
+    "keypoints": ((None, 3), np.float32),
+    "corners": ((4, 2), np.float32),
+    "feet": ((2,), np.float32),
 }
+_DETECTIONS = ("xyxy", "score", "class_id")
+_TRACKS = (*_DETECTIONS, "track_id", "age", "velocity", "detection")
 
 
 def word_of(group: Group) -> str:
@@ -112,7 +118,9 @@ def check_prediction(prediction: object, num_classes: int) -> Prediction:
         return prediction
     if not isinstance(prediction, Detections):
         raise PartError(f"expected Detections or another prediction of edge.types, found {type(prediction).__name__}")
-    _check_columns(prediction, len(prediction.score), ("xyxy", "score", "class_id"))
+    _check_columns(prediction, len(prediction.score), _DETECTIONS, ("keypoints", "corners"))
+    if prediction.masks is not None and len(prediction.masks) != len(prediction):
+        raise PartError(f"Detections.masks: expected {len(prediction)}, found {len(prediction.masks)}")
     if len(prediction) and not 0 <= int(prediction.class_id.min()) <= int(prediction.class_id.max()) < num_classes:
         raise PartError(f"Detections.class_id: expected 0 to {num_classes - 1}, the classes of the manifest")
     return prediction
@@ -126,7 +134,7 @@ def check_tracks(tracks: object, num_detections: int) -> Tracks:
     """
     if not isinstance(tracks, Tracks):
         raise PartError(f"expected Tracks, found {type(tracks).__name__}")
-    _check_columns(tracks, len(tracks.track_id), tuple(_COLUMNS))
+    _check_columns(tracks, len(tracks.track_id), _TRACKS, ("keypoints", "corners", "feet"))
     if len(tracks) and int(tracks.detection.max()) >= num_detections:
         raise PartError(f"Tracks.detection: expected indices of the {num_detections} detections, or -1")
     if len(np.unique(tracks.track_id)) < len(tracks):
@@ -134,14 +142,25 @@ def check_tracks(tracks: object, num_detections: int) -> Tracks:
     return tracks
 
 
-def _check_columns(table: Detections | Tracks, count: int, names: Sequence[str]) -> None:
-    for name in names:
+def _check_columns(table: Detections | Tracks, count: int, names: Sequence[str], optional: Sequence[str]) -> None:
+    present = [name for name in optional if getattr(table, name) is not None]
+    for name in (*names, *present):
         tail, dtype = _COLUMNS[name]
         column = getattr(table, name)
-        if not isinstance(column, np.ndarray) or column.shape != (count, *tail) or column.dtype != dtype:
+        if not _is_column(column, (count, *tail), dtype):
             facts = f"{column.shape} {column.dtype}" if isinstance(column, np.ndarray) else type(column).__name__
-            expected = f"{(count, *tail)} {np.dtype(dtype)}"
+            shape = ", ".join("K" if size is None else str(size) for size in (count, *tail))
+            expected = f"({shape}) {np.dtype(dtype)}"
             raise PartError(f"{type(table).__name__}.{name}: expected {expected}, found {facts}")
+
+
+def _is_column(column: object, shape: tuple[int | None, ...], dtype: type) -> bool:
+    return (
+        isinstance(column, np.ndarray)
+        and column.dtype == dtype
+        and column.ndim == len(shape)
+        and all(want in (None, have) for want, have in zip(shape, column.shape, strict=True))
+    )
 
 
 def _result(act: Callable[[], Any], words: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edge.addresses.uris import NETWORK_SCHEMES, is_live, kind_of, scheme_of
+from edge.addresses.uris import is_live, kind_of, scheme_of
 from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackConfig
 from edge.config.daemon import GovernorSettings, LogSettings, ServerConfig, SwapSettings
 from edge.config.events import EventSettings, MqttSettings, WebhookSettings
@@ -20,6 +20,8 @@ from edge.interfaces import EngineName
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
 
+# the usual ones, to be named where somebody misspells one
+SOURCES = ("synthetic", "rtsp", "rtmp", "srt", "http", "https", "udp", "csi", "v4l2")
 Core = Annotated[int, Field(ge=0, le=1023)]
 
 
@@ -102,7 +104,7 @@ class StreamConfig(Section):
     @classmethod
     def _comes_with_a_package(cls, source: str) -> str:
         if kind_of(source) == "plugin":
-            refuse_unknown("edge.sources", scheme_of(source), ("synthetic", *NETWORK_SCHEMES))
+            refuse_unknown("edge.sources", scheme_of(source), SOURCES)
         return source
 
     @property

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from edge.sources.deadlines import Deadlines
     from edge.types import UInt8
 
+# what hangs is left behind, and the source is opened again
+CLOSE_LIMIT_S = 1.0
+
 
 class PluginSource:
     """The source ``mine`` of an address ``mine://…``; see ``edge.interfaces.Source``.
@@ -43,7 +46,7 @@ class PluginSource:
 
     def close(self) -> None:
         try:
-            self._guard.close(self._source.close)
+            self._guard.close(self._source.close, CLOSE_LIMIT_S)
         except PartError as error:
             raise SourceError(str(error)) from None
 
