@@ -1,4 +1,4 @@
-"""Parts of an installed package: an example is built, installed and used; what its parts do wrong costs their stream."""
+"""Parts of an installed package: an example is built, installed and used; what its parts do wrong is contained."""
 
 from __future__ import annotations
 
