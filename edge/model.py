@@ -287,8 +287,8 @@ class Model:
 
     def close(self) -> None:
         """Free everything. May be called twice."""
-        for owner in tuple(self._head_guards):
-            self.release(owner)
+        for guard in tuple(self._head_guards.values()):
+            guard.end()
         self.engine.close()
 
     def __enter__(self) -> Model:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import edge
+from edge.cli import run_command
 from edge.config.load import parse_config
 from edge.diagnose.explain import explain
 from edge.errors import ConfigError, EdgeError, ManifestError, PartError, SinkError, SourceError, UsageError
@@ -262,6 +263,19 @@ def test_what_a_part_says_itself_is_kept(site: Path) -> None:
 def test_a_stage_that_cannot_be_opened_keeps_nothing_running(start: Start) -> None:
     with pytest.raises(EdgeError, match=r"cam0: stage 'moody'.* expected a better one"):
         start({"source": SCENE, "stages": [{"name": "moody", "mood": "refuse"}]})
+
+
+def test_edge_check_opens_the_parts(site: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = model_of(tmp_path, "blocks", BLOCKS, "bright")
+    stages = "".join(f'[[streams.stages]]\nname = "moody"\nmood = "{mood}"\n' for mood in ("slow", "refuse"))
+    text = f'[model]\npath = "{model["path"]}"\nmanifest = "{model["manifest"]}"\nengine = "bright"\n'
+    text += f'[[streams]]\nname = "door"\nsource = "counter://9"\ntrack.method = "nearest"\n{stages}'
+    (tmp_path / "edge.toml").write_text(text)
+    assert run_command(["check", "--json", str(tmp_path / "edge.toml")]) == 2
+    found = {row["kind"]: row for row in json.loads(capsys.readouterr().out)}
+    assert found["model"]["result"] == "ok" and "blocks, 64x64, bright 1.0" in found["model"]["detail"]
+    assert "door: stage 'moody'" in found["stream"]["detail"]
+    assert "mood: expected a better one" in found["stream"]["detail"]
 
 
 def test_finding_a_part_imports_nothing_of_its_package(site: Path) -> None:
