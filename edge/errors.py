@@ -7,6 +7,7 @@
     ├── SourceError                1  a camera, file or address cannot be read
     ├── SinkError                  1  an output cannot be written
     │   └── DiskError              1  … because its disk is full, read-only or broken, which may pass
+    ├── PartError                  1  an installed part failed, came too late or is switched off
     ├── ModelError                 1  a model file cannot be used
     │   ├── ManifestError          1  the manifest is wrong or does not match its model
     │   └── EngineError            1  the engine failed while building or running
@@ -55,6 +56,10 @@ class SinkError(EdgeError):
 
 class DiskError(SinkError):
     """A disk is full, read-only or broken; nothing is wrong with what was asked for, so it may be asked again."""
+
+
+class PartError(EdgeError):
+    """A part that an installed package brings cannot be used, failed, came too late, or is switched off."""
 
 
 class ModelError(EdgeError):

@@ -1,4 +1,6 @@
-"""The five replaceable parts. Each implementation is one file; its contract is written here and tested for all alike.
+"""The replaceable parts. Each implementation is one file; its contract is written here and tested for all alike.
+
+Installed packages bring further ones, see ``edge.packages.plugins`` and docs/extending.md.
 
 Shape letters: B batch, N objects, H W frame pixels, h w model pixels.
 """
@@ -6,13 +8,31 @@ Shape letters: B batch, N objects, H W frame pixels, h w model pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from edge.types import Array, Detections, Float32, Float64, Int64, Letterbox, Prediction, Result, Tracks, UInt8
+from edge.metrics.stages import DropCause
+from edge.types import (
+    Array,
+    Detections,
+    Event,
+    Float32,
+    Float64,
+    HealthChange,
+    Int64,
+    Label,
+    Letterbox,
+    Prediction,
+    Result,
+    Tracks,
+    UInt8,
+)
 
 # gives the looks (K, E), float32 rows of length 1, of the detections with these (K,) numbers
 Look: TypeAlias = Callable[[Int64], Float32]
+# height, width → (H, W, 3) uint8 to decode into, or None
+MakeRoom: TypeAlias = Callable[[int, int], UInt8 | None]
 EngineName: TypeAlias = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
 
 
@@ -55,6 +75,28 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Free everything. May be called twice."""
+
+
+@runtime_checkable
+class DecodesInto(Protocol):
+    """What a source may offer besides: it decodes pictures into memory that it is given, and copies none."""
+
+    def decode_into(self, make_room: MakeRoom) -> None:
+        """Ask this function for the memory of each picture from now on; where it gives None, use memory of your own."""
+
+
+class CameraSource(Source, Protocol):
+    """A source that also tells when its pictures were taken, what it held back and how the camera is."""
+
+    @property
+    def captured_ns(self) -> int:
+        """When the picture that was read last came from the decoder, ``time.monotonic_ns()``."""
+
+    def take_drops(self) -> dict[DropCause, int]:
+        """Cause → pictures that were taken but not given since the last call."""
+
+    def take_changes(self) -> list[HealthChange]:
+        """What changed in the camera's health since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +203,53 @@ class Sink(Protocol):
     @property
     def name(self) -> str: ...
 
-    def wants_picture(self) -> bool:
-        """Whether ``write`` would look at the annotated picture now; nothing is drawn if no sink does."""
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         """Take one result.
 
         Args:
             result: read it, keep nothing of it.
-            picture: gives the annotated (H, W, 3) uint8 BGR picture, drawn once for all sinks of the stream.
+            picture: gives the annotated (H, W, 3) uint8 BGR picture, drawn once for all sinks of the stream, and not at
+                all if none asks.
 
         Raises:
             SinkError: this result is lost; the sink may recover at the next one.
+        """
+
+    def close(self) -> None:
+        """Finish what is open. May be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageAnswer:
+    """What a stage adds to a result.
+
+    Attributes:
+        events: of the result's stream, with its frame's ``time_ns``; their data is JSON.
+        labels: track id → what the stage says of it, most likely first; it stands behind what others said before.
+    """
+
+    events: tuple[Event, ...] = ()
+    labels: Mapping[int, tuple[Label, ...]] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Stage(Protocol):
+    """Sees each result of one stream before the sinks do, and may add to it. Used by one thread of its own.
+
+    It has ``limit_ms`` for each result. An answer that comes later is lost: the result went on without it.
+    """
+
+    def update(self, result: Result) -> StageAnswer | None:
+        """Take the next result; they come in order, and those that were dropped do not come.
+
+        Args:
+            result: read it, keep nothing of its arrays: ``result.frame.image`` (H, W, 3) uint8 BGR, ``detections``,
+                ``tracks``, ``events``, ``labels`` and ``counts``. What earlier stages added is in it.
+
+        Returns:
+            What is added; None adds nothing.
+
+        Raises:
+            Exception: anything; it is counted, and the result goes on without this stage.
         """
 
     def close(self) -> None:

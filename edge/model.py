@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, overload
 
@@ -15,11 +16,14 @@ import numpy as np
 
 from edge.engines.ahead import AheadEngine
 from edge.engines.choose import PLAN_SUFFIXES, open_engine
+from edge.engines.choose import is_plugin as is_foreign_engine
+from edge.engines.guarded import GuardedEngine
 from edge.engines.null import NullEngine
 from edge.engines.pinning import pinned
 from edge.engines.trt.plan_header import read_header
-from edge.errors import ManifestError
+from edge.errors import EngineError, ManifestError, PartError
 from edge.files import sha256_of
+from edge.heads.choose import is_plugin as is_foreign_head
 from edge.heads.choose import open_head
 from edge.interfaces import Engine, FrameEngine, Head
 from edge.models.engine_header import manifest_of_engine
@@ -27,6 +31,8 @@ from edge.models.manifest import Manifest, parse_manifest, read_sidecar
 from edge.models.preprocess import Preprocessor
 from edge.models.probe import is_proved, proof_of, prove
 from edge.models.propose import Proposal, check_against_graph, propose_manifest
+from edge.packages.plugins import check_prediction
+from edge.threads.guard import PART_LIMIT_S, Guard
 from edge.types import Array, Detections, Letterbox, Prediction, UInt8
 
 if TYPE_CHECKING:
@@ -41,6 +47,8 @@ log = logging.getLogger(__name__)
 OutputCheck: TypeAlias = Callable[[Mapping[str, Array]], None]
 # an engine that takes a batch while one runs takes no third
 MAX_UNDER_WAY = 2
+# of a batch, where an installed package brings the engine
+ENGINE_LIMIT_S = 2.0
 
 
 @dataclass(slots=True)
@@ -55,9 +63,16 @@ class Batch:
     """Pictures on their way through a model; made by ``Model.submit``."""
 
     def __init__(
-        self, model: Model, images: Sequence[UInt8], grids: Sequence[TileGrid | None], check: OutputCheck | None
+        self,
+        model: Model,
+        images: Sequence[UInt8],
+        grids: Sequence[TileGrid | None],
+        check: OutputCheck | None,
+        owners: Sequence[str],
     ) -> None:
         self._model = model
+        # whose each view is; empty where nothing has to be contained
+        self._owners = owners
         self._images = images
         self._grids = grids
         self._check = check
@@ -92,18 +107,34 @@ class Batch:
         if tensor is None:
             self._parts.append(part)
         else:
-            self._decode(part, self._model.engine.infer(tensor))
+            self._finish(part, lambda: self._model.engine.infer(tensor))
 
     def collect(self) -> None:
         """Wait for the part that was begun first."""
-        self._decode(self._parts.popleft(), self._model.outputs_of(self))
+        self._finish(self._parts.popleft(), lambda: self._model.outputs_of(self))
+
+    def _finish(self, part: _Part, run: Callable[[], Mapping[str, Array]]) -> None:
+        """Take the outputs of a part and decode them; where its failure is contained, nothing is found in it."""
+        try:
+            outputs = run()
+        except EngineError:
+            if not self._owners:
+                raise
+            self._found += [Detections.empty()] * len(part.letterboxes)
+            return
+        self._decode(part, outputs)
 
     def _decode(self, part: _Part, outputs: Mapping[str, Array]) -> None:
         landed_ns = time.monotonic_ns()
         self._spent_ns["infer"] += landed_ns - part.left_ns
         if self._check is not None:
             self._check({name: values[: len(part.letterboxes)] for name, values in outputs.items()})
-        self._found += [self._model.named(one) for one in self._model.head.decode(outputs, part.letterboxes)]
+        if self._owners:
+            owners = self._owners[len(self._found) : len(self._found) + len(part.letterboxes)]
+            found = self._model.decode_contained(outputs, part.letterboxes, owners)
+        else:
+            found = self._model.head.decode(outputs, part.letterboxes)
+        self._found += [self._model.named(one) for one in found]
         self._spent_ns["head"] += time.monotonic_ns() - landed_ns
 
     def _merged(self) -> list[Prediction]:
@@ -123,8 +154,13 @@ class Batch:
 class Model:
     """A loaded model. Used by one thread."""
 
-    def __init__(self, manifest: Manifest, engine: Engine, head: Head) -> None:
+    def __init__(self, manifest: Manifest, engine: Engine, head: Head, engine_guard: Guard | None = None) -> None:
+        """Args: its parts; what guards the engine of an installed package."""
         self.manifest = manifest
+        self._engine_guard = engine_guard
+        self._is_foreign = engine_guard is not None or is_foreign_head(manifest.head)
+        # of the decoding for each stream
+        self._head_guards: dict[str, Guard] = {}
         self.engine = engine
         self.head = head
         self.preprocessor = Preprocessor(manifest.input, engine.max_batch)
@@ -137,6 +173,7 @@ class Model:
         images: Sequence[UInt8],
         grids: Sequence[TileGrid | None] | None = None,
         check: OutputCheck | None = None,
+        owners: Sequence[str] | None = None,
     ) -> Batch:
         """Send pictures off. An engine that cannot take a batch while one runs has the answer when this returns.
 
@@ -144,17 +181,19 @@ class Model:
             images: any number of (H, W, 3) uint8 BGR pictures; they must not change before the batch is waited for.
             grids: how each is cut into tiles, None for whole ones.
             check: sees the raw outputs before they are decoded, and may raise EngineError.
+            owners: the stream of each picture: what parts of installed packages do wrong then costs the predictions of
+                these pictures, and raises nothing. None: it raises.
 
         Raises:
             EngineError: the engine failed, or ``check`` refused its outputs.
         """
         grids = [None] * len(images) if grids is None else grids
-        batch = Batch(self, images, grids, check)
-        views = [
-            view
-            for image, grid in zip(images, grids, strict=True)
-            for view in ([image] if grid is None else grid.cut(image))
-        ]
+        cut = [[image] if grid is None else grid.cut(image) for image, grid in zip(images, grids, strict=True)]
+        views = [view for part in cut for view in part]
+        contained: list[str] = []
+        if self._is_foreign and owners is not None:
+            contained = [owner for owner, part in zip(owners, cut, strict=True) for _ in part]
+        batch = Batch(self, images, grids, check, contained)
         step = self.engine.max_batch
         for start in range(0, len(views), step):
             if len(self._under_way) == MAX_UNDER_WAY:
@@ -210,6 +249,41 @@ class Model:
         assert oldest is batch
         return self._frame_engine.collect()
 
+    def decode_contained(
+        self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox], owners: Sequence[str]
+    ) -> list[Prediction]:
+        """As ``Head.decode``, one row after the other: what fails for a stream costs that stream's picture alone."""
+        found: list[Prediction] = []
+        for row, (letterbox, owner) in enumerate(zip(letterboxes, owners, strict=True)):
+            decode = partial(
+                self._decode_row, {key: values[row : row + 1] for key, values in outputs.items()}, letterbox
+            )
+            try:
+                found.append(self._head_guard(owner).call(decode))
+            except PartError:
+                found.append(Detections.empty())
+        return found
+
+    def _decode_row(self, outputs: Mapping[str, Array], letterbox: Letterbox) -> Prediction:
+        (prediction,) = self.head.decode(outputs, [letterbox])
+        return check_prediction(prediction, len(self.manifest.classes))
+
+    def guards(self, owner: str) -> list[Guard]:
+        """What guards the parts of installed packages that work for a stream."""
+        head = self._head_guards.get(owner)
+        return [guard for guard in (self._engine_guard, head) if guard is not None]
+
+    def release(self, owner: str) -> None:
+        """A stream was removed; what was switched off for it is on again if it comes back."""
+        guard = self._head_guards.pop(owner, None)
+        if guard is not None:
+            guard.end()
+
+    def _head_guard(self, owner: str) -> Guard:
+        if owner not in self._head_guards:
+            self._head_guards[owner] = Guard(f"{owner}: head {self.manifest.head!r}", PART_LIMIT_S, is_shared=True)
+        return self._head_guards[owner]
+
     @property
     def batch_size(self) -> int:
         """Rows that every batch must have; 0 where any number goes."""
@@ -217,6 +291,8 @@ class Model:
 
     def close(self) -> None:
         """Free everything. May be called twice."""
+        for guard in tuple(self._head_guards.values()):
+            guard.end()
         self.engine.close()
 
     def __enter__(self) -> Model:
@@ -249,11 +325,12 @@ def open_model(
     Args:
         path: ``.onnx`` or ``.engine``.
         manifest: where the manifest is; None looks beside the model, in its metadata, then proposes one.
-        engine: see ``edge.interfaces.EngineName``.
+        engine: see ``edge.interfaces.EngineName``; or the engine of an installed package.
         threads: of a CPU engine.
         max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
         score: least score that the head lets through, instead of the manifest's ``track_score``.
-        is_ahead: give an engine that cannot take a batch while one runs a thread in which it can.
+        is_ahead: as the pipeline runs it: an engine that cannot take a batch while one runs has a thread in which it
+            can, and that of an installed package has a deadline.
         cores: of the processor, that the engine's own threads shall keep to; none for all.
         is_shared: several streams will fill batches.
 
@@ -273,9 +350,13 @@ def open_model(
     _check_input(found, loaded, path)
     if not isinstance(loaded, NullEngine) and not is_proved(found):
         found = _proved(found, proposal, loaded, path)
+    guard = None
+    if is_ahead and is_foreign_engine(engine):
+        guard = Guard(f"{path.name}: engine {engine!r}", ENGINE_LIMIT_S, is_shared=True)
+        loaded = GuardedEngine(loaded, guard)
     if is_ahead and not isinstance(loaded, (FrameEngine, NullEngine)):
         loaded = AheadEngine(loaded, found.input, cores)
-    return Model(found, loaded, open_head(found))
+    return Model(found, loaded, open_head(found), guard)
 
 
 def load_model(config: ModelConfig, *, is_ahead: bool = False, is_shared: bool = False) -> Model:
@@ -381,5 +462,6 @@ def _check_outputs(manifest: Manifest, engine: Engine, path: Path) -> None:
             f"{path.name}: head 'edgenet' needs outputs boxes, scores, labels, the model has "
             f"{', '.join(sorted(names))}; run: edge inspect {path}"
         )
-    if manifest.task != "detect" and len(names) != 1 and not manifest.reading.names:
+    has_choice = manifest.reading.names or is_foreign_head(manifest.head)
+    if manifest.task != "detect" and len(names) != 1 and not has_choice:
         raise ManifestError(f"{path.name}: head {manifest.head!r} needs one output, the model has {len(names)}")

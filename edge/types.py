@@ -386,6 +386,14 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthChange:
+    """The camera's health changed: ``kind`` is ``camera_frozen``, ``camera_dark``, … or ``camera_recovered``."""
+
+    kind: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Shape:
     """A line or zone and its counts.
 

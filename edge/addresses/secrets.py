@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote, unquote_plus
 
 from edge.addresses.uris import (
-    NETWORK_SCHEMES,
+    kind_of,
     masked,
     masked_in,
     path_keys,
@@ -140,8 +140,8 @@ def with_credentials(uri: str, username: str | None, password: str | None) -> st
     """
     if username is None and password is None:
         return uri
-    scheme, found, rest = uri.partition("://")
-    if not found or scheme.lower() not in NETWORK_SCHEMES:
+    scheme, _, rest = uri.partition("://")
+    if kind_of(uri) not in ("network", "plugin"):
         raise ConfigError(f"{masked(uri)}: only network addresses take a username and a password_file")
     old = user_info(uri)
     place = rest[len(old) + 1 :] if old else rest

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-SourceKind = Literal["synthetic", "network", "device", "gstreamer", "file"]
+SourceKind = Literal["synthetic", "network", "device", "gstreamer", "plugin", "file"]
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "srt", "udp", "tcp", "rtp")
 # what may stand before the address itself: the kind of a sink
 _ADDRESS = re.compile(rf"(?i)(?:[a-z]+:)?(?:{'|'.join(NETWORK_SCHEMES)})://")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _USER_INFO = re.compile(r"(?<=://)[^/?#\s]*@")
 # people write passwords with / ? # in them although they may not: better too much is hidden than too little; bounded,
 # as what a camera answers is searched too, and an expression that tries again from every place would take minutes
@@ -37,8 +38,11 @@ MIN_KEY_CHARS = 12
 
 
 def kind_of(uri: str) -> SourceKind:
-    """What a source address names: by its scheme, a device number or node, else a file or folder."""
-    scheme = uri.split("://", 1)[0].lower() if "://" in uri else ""
+    """What a source address names: by its scheme, a device number or node, else a file or folder.
+
+    The source of a scheme that is not ours comes with an installed package: ``plugin``.
+    """
+    scheme = scheme_of(uri)
     if scheme == "synthetic":
         return "synthetic"
     if scheme in NETWORK_SCHEMES:
@@ -47,7 +51,17 @@ def kind_of(uri: str) -> SourceKind:
         return "device"
     if uri.startswith("gst:") or scheme == "csi":
         return "gstreamer"
-    return "file"
+    return "plugin" if _SCHEME.fullmatch(scheme) and scheme != "file" else "file"
+
+
+def scheme_of(uri: str) -> str:
+    """``rtsp`` of ``rtsp://camera``, in small letters; empty where an address has none."""
+    return uri.split("://", 1)[0].lower() if "://" in uri else ""
+
+
+def may_hang(uri: str) -> bool:
+    """Whether reading it is not in our hands, so that it is done in a process that can be ended."""
+    return kind_of(uri) in ("network", "device", "gstreamer", "plugin")
 
 
 def is_live(uri: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.errors import MissingError
 from edge.files import write_atomic
-from edge.installed import add_extra
+from edge.packages.installed import add_extra
 
 BAR_HEIGHT_IN = 0.28
 NUM_BINS = 40

@@ -16,9 +16,9 @@ from edge.errors import ConfigError, EdgeError, UsageError
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.interfaces import CameraSource
     from edge.models.manifest import Manifest
     from edge.second_stage.models import CropModels
-    from edge.sources.choose import CameraSource
 
 
 def check(
@@ -107,6 +107,7 @@ def _check_stream(
             source.close()
         info = source.info
         if manifest is not None:
+            _try_parts(stream, manifest)
             check_settings(
                 stream.analytics,
                 stream=stream.name,
@@ -121,6 +122,20 @@ def _check_stream(
         return {**row, "result": "failed", "detail": redacted(str(error))}
     mode = "every frame" if stream.is_lossless else f"newest frame, at most {stream.max_age_ms:g} ms old"
     return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}, {mode}"}
+
+
+def _try_parts(stream: StreamConfig, manifest: Manifest) -> None:
+    """Open the tracker and the stages that installed packages bring, and close them.
+
+    Raises:
+        EdgeError: one cannot be opened.
+    """
+    from edge.pipeline.guarded import close_all, open_stages
+    from edge.trackers.choose import is_plugin, open_tracker
+
+    if is_plugin(stream.track.method):
+        open_tracker(stream.track.method)
+    close_all(open_stages(stream.stages, stream=stream.name, classes=manifest.classes))
 
 
 def _check_memory(loaded: Config, manifests: Mapping[str, Manifest]) -> dict[str, str]:

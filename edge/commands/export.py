@@ -20,7 +20,7 @@ def export(
 ) -> None:
     """Write a checkpoint as ONNX, checked against torch."""
     from edge.errors import MissingError
-    from edge.installed import add_extra
+    from edge.packages.installed import add_extra
 
     try:
         from export.to_onnx import export_checked

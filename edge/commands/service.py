@@ -23,7 +23,7 @@ def service(
     venv: Annotated[bool, typer.Option(help="Make the environment in /opt/edge.")] = True,
 ) -> None:
     """Install the daemon as a service with systemd, or remove it."""
-    from edge.installed import requirement
+    from edge.packages.installed import requirement
 
     if action not in ACTIONS:
         raise UsageError(f"edge service {action}: expected install or uninstall")

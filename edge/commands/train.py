@@ -24,7 +24,7 @@ def train(
     import os
 
     from edge.errors import MissingError
-    from edge.installed import add_extra
+    from edge.packages.installed import add_extra
 
     try:
         from export.config import load_config

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, model_validator
 
+from edge.config.parts import part_name
 from edge.config.section import Section
 
 Point = tuple[float, float]
@@ -39,6 +40,7 @@ def _known_anchor(anchor: str) -> str:
 # lines and zones may also follow what the model gives beside the box
 Anchor = Annotated[str, Field(max_length=80), AfterValidator(_known_anchor)]
 
+TRACKERS = ("edge", "bytetrack", "ocsort", "sort", "off")
 DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 # a van that is car and truck at once is one object: it shall have one box, one id and one count
@@ -233,6 +235,7 @@ class TrackConfig(Section):
     """How the objects of a stream are followed, as a user writes it in TOML.
 
     Attributes:
+        method: one of ours, or the tracker of an installed package.
         camera_motion: what the camera's own motion is measured by: the ``boxes``, which costs nothing, or the
             ``pictures``, for cameras that turn or drive.
         appearance_model: name of an embedding model that settles who is who where boxes leave a doubt.
@@ -240,7 +243,7 @@ class TrackConfig(Section):
             1 keeps them all.
     """
 
-    method: Literal["edge", "bytetrack", "ocsort", "sort", "off"] = "edge"
+    method: Annotated[str, part_name("edge.trackers", TRACKERS)] = "edge"
     camera_motion: Literal["boxes", "pictures"] = "boxes"
     appearance_model: ModelName | None = None
     duplicate_iou: float = Field(default=DUPLICATE_IOU, gt=0, le=1)

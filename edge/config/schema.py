@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from edge.addresses.uris import is_live, kind_of
+from edge.addresses.uris import is_live, kind_of, scheme_of
 from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackConfig
 from edge.config.daemon import GovernorSettings, LogSettings, ServerConfig, SwapSettings
 from edge.config.events import EventSettings, MqttSettings, WebhookSettings
+from edge.config.parts import part_name, refuse_unknown
 from edge.config.picture import HealthConfig, Mask, MotionGateConfig, Region, Side, TileCount
 from edge.config.recording import RecordSettings
 from edge.config.section import Section
@@ -20,6 +21,8 @@ from edge.interfaces import EngineName
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
 
+# the usual ones, to be named where somebody misspells one
+SOURCES = ("synthetic", "rtsp", "rtmp", "srt", "http", "https", "udp", "csi", "v4l2")
 Core = Annotated[int, Field(ge=0, le=1023)]
 
 
@@ -29,11 +32,30 @@ class ModelConfig(Section):
     name: Name = "model"
     path: Path
     manifest: Path | None = None
-    engine: EngineName = "auto"
+    engine: Annotated[str, part_name("edge.engines", get_args(EngineName))] = "auto"
     threads: int | None = Field(default=None, ge=1, le=256)
     cores: tuple[Core, ...] = ()
     max_batch: int | None = Field(default=None, ge=1, le=256)
     linger_ms: float = Field(default=2.0, ge=0, le=1000)
+
+
+class StageSettings(Section):
+    """A part of an installed package that sees every result of a stream and may add events and labels.
+
+    Attributes:
+        name: of the part.
+        limit_ms: how long it may take for a result; a later answer is lost.
+        options: all further keys, as they are.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Annotated[str, part_name("edge.stages", ())]
+    limit_ms: float = Field(default=200, gt=0, le=60_000)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
 
 
 class StreamConfig(Section):
@@ -71,6 +93,14 @@ class StreamConfig(Section):
     second_stage: SecondStageSettings | None = None
     sinks: tuple[str, ...] = ()
     record: RecordSettings | None = None
+    stages: tuple[StageSettings, ...] = ()
+
+    @field_validator("source")
+    @classmethod
+    def _comes_with_a_package(cls, source: str) -> str:
+        if kind_of(source) == "plugin":
+            refuse_unknown("edge.sources", scheme_of(source), SOURCES)
+        return source
 
     @property
     def is_lossless(self) -> bool:

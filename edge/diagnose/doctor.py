@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from edge.diagnose.jetpack import judge, release_text, tensorrt_version
-from edge.installed import add_extra
+from edge.packages.installed import add_extra
 
 Level = Literal["ok", "missing", "wrong"]
 

@@ -64,6 +64,7 @@ def explain(stats: Mapping[str, Any]) -> list[Remark]:
     remarks += [*_events(stats), *_recordings(stats)]
     for name, facts in streams.items():
         remarks += [_state(name, facts), *_counting(name, facts), *_time(name, facts), *_drops(name, facts)]
+        remarks += _parts(name, facts)
     return remarks
 
 
@@ -163,6 +164,24 @@ def _state(name: str, facts: Mapping[str, Any]) -> Remark:
 def _counting(name: str, facts: Mapping[str, Any]) -> Iterator[Remark]:
     if facts.get("analytics_fault"):
         yield Remark(name, "wrong", f"nothing is counted: {facts['analytics_fault']}", "correct it, then restart")
+
+
+def _parts(name: str, facts: Mapping[str, Any]) -> Iterator[Remark]:
+    """How the parts of installed packages do."""
+    for part, counts in (facts.get("parts") or {}).items():
+        failures, calls = int(counts.get("failures", 0)), int(counts.get("calls", 0))
+        # its name begins with the stream's
+        label = part.removeprefix(f"{name}: ")
+        if counts.get("state") == "off":
+            yield Remark(
+                name, "wrong", f"{label} is off: {counts.get('reason', '')}", "mend or remove it, then restart"
+            )
+        elif failures:
+            late = f", {counts['late']} of them late" if counts.get("late") else ""
+            text = f"{label}: {failures} of {calls} calls failed{late}; the last: {counts.get('reason', '')}"
+            yield Remark(name, "wrong" if failures > 0.05 * calls else "note", text)
+        else:
+            yield Remark(name, "ok", f"{label}: {calls} calls, none failed")
 
 
 def _time(name: str, facts: Mapping[str, Any]) -> Iterator[Remark]:

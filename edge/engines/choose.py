@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, get_args
 
 from edge.engines import trial
 from edge.errors import MissingError, UsageError
-from edge.installed import add_extra
 from edge.interfaces import Engine, EngineName
+from edge.packages import plugins
+from edge.packages.installed import add_extra
 
 if TYPE_CHECKING:
     from edge.models.manifest import Manifest
@@ -36,17 +37,23 @@ def open_engine(
     Args:
         path: ``.onnx``, an OpenVINO model (``.xml``), or a TensorRT plan (``.engine``).
         manifest: of the model.
-        kind: one of ``edge.interfaces.EngineName``; ``auto`` runs plans in TensorRT, and ONNX files in what a short
-            trial on this machine has found to be faster, where OpenVINO is installed beside ONNX Runtime.
+        kind: one of ``edge.interfaces.EngineName``, or the engine of an installed package; ``auto`` runs plans in
+            TensorRT, and ONNX files in what a short trial on this machine has found to be faster, where OpenVINO is
+            installed beside ONNX Runtime.
         threads: of a CPU engine, None for its own choice.
         max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
         is_shared: several streams will fill batches, so a short trial chooses the largest batch if none is given.
 
     Raises:
         UsageError: there is no such engine, or it does not run this kind of file.
+        PartError: the engine of an installed package cannot be used.
         ModelError: the file cannot be used.
         MissingError: the library is not installed.
     """
+    if is_plugin(kind):
+        plugins.find("edge.engines", kind, get_args(EngineName))
+        made: Engine = plugins.make("edge.engines", kind, path, manifest, threads=threads, max_batch=max_batch)
+        return made
     chosen = _chosen(path, kind)
     if kind == "auto" and chosen == "ort" and _has_openvino() and path.is_file() and trial.is_wanted():
         chosen = _faster(path, manifest, threads)
@@ -112,9 +119,12 @@ def _versions(*packages: str) -> list[str]:
     return found
 
 
+def is_plugin(kind: str) -> bool:
+    """Whether an installed package brings this engine; what is built in always wins."""
+    return kind not in get_args(EngineName)
+
+
 def _chosen(path: Path, kind: str) -> str:
-    if kind not in get_args(EngineName):
-        raise UsageError(f"no engine is called {kind!r}; choose from: {', '.join(get_args(EngineName))}")
     is_plan, is_ir = path.suffix in PLAN_SUFFIXES, path.suffix == ".xml"
     if kind == "auto":
         return "trt" if is_plan else "openvino" if is_ir else "ort"

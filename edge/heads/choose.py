@@ -13,12 +13,13 @@ from edge.heads.paired import PairHead
 from edge.heads.whole_frame import ClassifyHead, EmbeddingHead, SemanticHead
 from edge.heads.yolov8 import Yolov5Head, Yolov8Head
 from edge.heads.yolox import YoloxHead
+from edge.packages import plugins
 
 if TYPE_CHECKING:
     from edge.interfaces import Head
-    from edge.models.manifest import HeadName, Manifest
+    from edge.models.manifest import Manifest
 
-HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
+HEADS: dict[str, Callable[[Manifest], Head]] = {
     "edgenet": TripleHead,
     "yolox": YoloxHead,
     "yolov8": Yolov8Head,
@@ -46,5 +47,18 @@ HEADS: dict[HeadName, Callable[[Manifest], Head]] = {
 
 
 def open_head(manifest: Manifest) -> Head:
-    """Make the manifest's head."""
-    return HEADS[manifest.head](manifest)
+    """Make the manifest's head, one of ours or that of an installed package.
+
+    Raises:
+        ConfigError: no installed package brings it.
+        PartError: the head of an installed package cannot be used.
+    """
+    if not is_plugin(manifest.head):
+        return HEADS[manifest.head](manifest)
+    made: Head = plugins.make("edge.heads", manifest.head, manifest)
+    return made
+
+
+def is_plugin(name: str) -> bool:
+    """Whether an installed package brings this head; what is built in always wins."""
+    return name not in HEADS

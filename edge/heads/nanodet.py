@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge.heads.candidates import detections, every_class, grid_centres
-from edge.models.manifest import HeadName, Manifest
+from edge.models.manifest import Manifest
 from edge.types import Array, Float32, Int64, Letterbox, Prediction
 
-STRIDES: dict[HeadName, tuple[int, ...]] = {
+STRIDES: dict[str, tuple[int, ...]] = {
     "nanodet": (8, 16, 32),
     "nanodetplus": (8, 16, 32, 64),
     "picodet": (8, 16, 32, 64),
 }
 # where an anchor lies in its cell: NanoDet-Plus counts from the corner, NanoDet-m and PicoDet from the middle
-MIDDLE: dict[HeadName, float] = {"nanodet": 0.5, "nanodetplus": 0.0, "picodet": 0.5}
+MIDDLE: dict[str, float] = {"nanodet": 0.5, "nanodetplus": 0.0, "picodet": 0.5}
 
 
 class NanodetHead:

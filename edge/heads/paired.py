@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edge.heads.candidates import activated, best_class, boxes_of, detections
-from edge.models.manifest import Activation, HeadName, Manifest
+from edge.models.manifest import Activation, Manifest
 from edge.types import Array, Float32, Letterbox, Prediction
 
 
@@ -19,7 +19,7 @@ class Pair:
     activation: Activation
 
 
-FAMILIES: dict[HeadName, Pair] = {
+FAMILIES: dict[str, Pair] = {
     # SSD-like face detectors: softmax is in the graph, the background is the first class
     "ssd": Pair("x1 y1 x2 y2", "share", "none"),
     # RT-DETR, D-FINE, RF-DETR: one sigmoid per class; DETR and YOLOS: softmax, and "no object" is the last class

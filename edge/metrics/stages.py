@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias, get_args
 
 ModelStage = Literal["letterbox", "infer", "head"]
-Stage = Literal["read", ModelStage, "track", "second_stage", "analytics", "overlay", "output"]
+Stage = Literal["read", ModelStage, "track", "second_stage", "analytics", "added", "overlay", "output"]
 # nanoseconds of one frame
 StageNs: TypeAlias = Mapping[Stage, int]
 
 CAPTURE_STAGES: Final[tuple[Stage, ...]] = ("read",)
 INFERENCE_STAGES: Final[tuple[Stage, ...]] = ("letterbox", "infer", "head", "track", "second_stage", "analytics")
-OUTPUT_STAGES: Final[tuple[Stage, ...]] = ("overlay", "output")
+# added: by the stages of installed packages
+OUTPUT_STAGES: Final[tuple[Stage, ...]] = ("added", "overlay", "output")
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 
 DropCause = Literal[

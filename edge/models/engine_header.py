@@ -41,7 +41,7 @@ def manifest_of_engine(header: Mapping[str, Any], path: Path) -> Manifest:
     return Manifest(
         name=path.stem,
         task="classify" if is_classifier else "detect",
-        head=head,  # type: ignore[arg-type]
+        head=head,
         input=spec,
         classes=exported.names,
         needs_nms=head.startswith("yolov8"),

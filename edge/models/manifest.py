@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edge.addresses.printable import printable
+from edge.config.parts import part_name
 from edge.config.section import Section
 from edge.errors import ManifestError
 from edge.files import parse_json, sha256_of, write_atomic
@@ -190,6 +191,7 @@ class Manifest(Section):
     """Everything the runtime must know of a model file.
 
     Attributes:
+        head: what turns the model's outputs into predictions: one of ``HeadName``, or the head of an installed package.
         needs_nms: whether overlapping boxes of one object come out of the model.
         has_background: whether the model's first class is "none of them" (not listed in ``classes``).
         kpt_shape: key points of an object and numbers of each (x y, or x y score), where the model has them.
@@ -205,7 +207,7 @@ class Manifest(Section):
     schema_number: int = Field(default=SCHEMA, alias="schema")
     name: Printable
     task: Task
-    head: HeadName
+    head: Annotated[str, part_name("edge.heads", get_args(HeadName))]
     input: InputSpec
     classes: tuple[Printable, ...]
     thresholds: Thresholds = Thresholds()
@@ -297,7 +299,9 @@ def parse_manifest(text: str, where: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise ManifestError(f"{where}: {key}: {first['msg'].lower()}, found {first.get('input')!r:.80}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        words = f"{message[0].lower()}{message[1:]}"
+        raise ManifestError(f"{where}: {key}: {words}, found {first.get('input')!r:.80}") from None
 
 
 def is_manifest(path: Path) -> bool:

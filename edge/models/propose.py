@@ -153,7 +153,7 @@ def check_against_graph(path: Path, manifest: Manifest) -> bool:
     return any(reading.is_certain for reading in likeliest)
 
 
-def _check_head(path: Path, head: HeadName, reading: Reading) -> None:
+def _check_head(path: Path, head: str, reading: Reading) -> None:
     """Refuse a head that the file contradicts."""
     # who wants no masks or key points may have the boxes alone
     boxes_alone = reading.head in (f"{head}-seg", f"{head}-pose")

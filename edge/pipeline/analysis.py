@@ -109,6 +109,11 @@ class StreamAnalysis:
         self.clock: WallClock = wall_clock
 
     @property
+    def tracker(self) -> Tracker | None:
+        """What follows the objects."""
+        return self._tracker
+
+    @property
     def has_analytics(self) -> bool:
         return bool(self._settings.lines or self._settings.zones or self._settings.heatmap)
 

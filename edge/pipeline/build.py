@@ -14,10 +14,12 @@ from edge.models.keypoints import limbs_of
 from edge.overlay.overlay import Overlay, Theme
 from edge.pipeline.analysis import StreamAnalysis
 from edge.pipeline.capture import CaptureWorker
+from edge.pipeline.guarded import GuardedSink, GuardedTracker, close_all, open_stages
 from edge.pipeline.memory_plan import LARGEST_PX, child_limit_mb
 from edge.pipeline.output import OutputWorker
 from edge.pipeline.shared_outputs import close_sink
 from edge.pipeline.stream import Stream, StreamThreads
+from edge.sinks.choose import is_plugin as is_plugin_sink
 from edge.sinks.choose import open_sink
 from edge.sinks.late import open_now_or_later
 from edge.sources.deadlines import Deadlines
@@ -26,8 +28,10 @@ from edge.sources.motion_gate import GateSettings
 from edge.sources.picture import PictureSettings
 from edge.sources.prepared import Preparation
 from edge.threads.backoff import HostGate
+from edge.threads.guard import PART_LIMIT_S
 from edge.threads.worker import LATE_S, Worker
 from edge.trackers.camera_motion import CameraMotion
+from edge.trackers.choose import is_plugin as is_plugin_tracker
 from edge.trackers.choose import open_tracker
 from edge.trackers.settings import TrackerSettings
 
@@ -81,7 +85,9 @@ class Shared:
         state_file = None if folder is None else folder / f"{stream.name}.analytics.json"
         analysis = analysis_of(stream, model, manifest, self.crops, state_file)
         on_event = self.outputs.report_event
-        return Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
+        made = Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
+        made.note_guards([analysis.tracker])
+        return made
 
     def open(self, stream: Stream) -> None:
         """Open the source and the sinks of a stream, and begin. A file must open; a camera is waited for meanwhile.
@@ -112,9 +118,16 @@ class Shared:
 
 
 def analysis_of(
-    stream: StreamConfig, model: ModelConfig, manifest: Manifest, crops: CropModels, state_file: Path | None = None
+    stream: StreamConfig,
+    model: ModelConfig,
+    manifest: Manifest,
+    crops: CropModels,
+    state_file: Path | None = None,
+    limit_s: float = PART_LIMIT_S,
 ) -> StreamAnalysis:
     """What a stream's predictions go through: tracker, second stage, lines and zones.
+
+    ``limit_s`` is how long the tracker of an installed package may take for a frame.
 
     Raises:
         ConfigError: the model makes nothing that could be shown, or a model for its objects is missing.
@@ -131,7 +144,7 @@ def analysis_of(
     return StreamAnalysis(
         stream.name,
         manifest.classes,
-        tracker=_tracker(stream, manifest),
+        tracker=_tracker(stream, manifest, limit_s),
         settings=stream.analytics,
         duplicate_iou=stream.track.duplicate_iou,
         camera=CameraMotion() if stream.track.camera_motion == "pictures" else None,
@@ -179,12 +192,15 @@ def tracker_settings(score: float, manifest: Manifest) -> TrackerSettings:
     )
 
 
-def _tracker(stream: StreamConfig, manifest: Manifest) -> Tracker | None:
+def _tracker(stream: StreamConfig, manifest: Manifest, limit_s: float) -> Tracker | None:
     if stream.track.method == "off" or manifest.task != "detect":
         return None
+    method = stream.track.method
+    if is_plugin_tracker(method):
+        return GuardedTracker(stream.name, method, lambda: open_tracker(method), limit_s)
     # the published algorithms have thresholds of their own
-    ours = tracker_settings(score_of(stream, manifest), manifest) if stream.track.method == "edge" else None
-    return open_tracker(stream.track.method, ours)
+    ours = tracker_settings(score_of(stream, manifest), manifest) if method == "edge" else None
+    return open_tracker(method, ours)
 
 
 def _give_up(latest: LatestFrames[Frame], slot: StreamSlot[Frame], capture: Worker) -> None:
@@ -216,22 +232,27 @@ def _output(stream: Stream, shared: Shared) -> OutputWorker:
     score = score_of(stream.config, stream.manifest)
     sinks: list[Sink] = []
     with ExitStack() as undo:
+        stages = open_stages(stream.config.stages, stream=stream.name, classes=stream.manifest.classes)
+        undo.callback(close_all, stages)
         for sink in _sinks(stream, shared, score):
             undo.callback(close_sink, sink)
             sinks.append(sink)
         undo.pop_all()
-    limbs = limbs_of(stream.manifest.keypoint_names)
-    overlay = Overlay(stream.manifest.classes, Theme(score=score), limbs=limbs)
-    return OutputWorker(stream, sinks, overlay, shared.latest.wake)
+    stream.note_guards([*sinks, *stages])
+    overlay = Overlay(stream.manifest.classes, Theme(score=score), limbs=limbs_of(stream.manifest.keypoint_names))
+    return OutputWorker(stream, sinks, overlay, shared.latest.wake, stages)
 
 
 def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
     """Those that the configuration names, the live page, the recording and the events."""
     fps = stream.status.info.fps if stream.status.info else 0.0
     for spec in stream.config.sinks:
-        open_it = partial(open_sink, spec, stream=stream.name, classes=stream.manifest.classes, fps=fps, score=score)
-        # what a file gives would be lost meanwhile, so a run over one does not begin
-        yield open_it() if stream.config.is_lossless else open_now_or_later(open_it)
+        opener = partial(open_sink, spec, stream=stream.name, classes=stream.manifest.classes, fps=fps, score=score)
+        if is_plugin_sink(spec):
+            yield GuardedSink(stream.name, spec, opener)
+        else:
+            # what a file gives would be lost meanwhile, so a run over one does not begin
+            yield opener() if stream.config.is_lossless else open_now_or_later(opener)
     if shared.on_result is not None:
         from edge.sinks.results import ResultSink
 

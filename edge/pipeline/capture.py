@@ -14,25 +14,25 @@ import cv2
 from edge.addresses.secrets import redacted
 from edge.addresses.uris import host_of, is_live, kind_of, masked
 from edge.errors import EdgeError, MissingError, SourceError
-from edge.sources.choose import CameraSource, open_source
+from edge.interfaces import CameraSource
+from edge.sources.choose import open_source
 from edge.sources.direct import Decoding
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
 from edge.threads.backoff import Backoff, HostGate
-from edge.types import Event, Frame, UInt8
+from edge.types import Event, Frame, HealthChange, UInt8
 
 if TYPE_CHECKING:
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
     from edge.pipeline.stream import CaptureState, Stream
     from edge.sources.deadlines import Deadlines
-    from edge.sources.health import HealthChange
     from edge.sources.prepared import Preparation
 
 log = logging.getLogger(__name__)
 # a source that lived this long was worth reconnecting to at once
 STABLE_S = 10.0
 # their end is a fault, not the end of the film
-UNENDING = ("network", "device", "gstreamer")
+UNENDING = ("network", "device", "gstreamer", "plugin")
 # that no camera may answer for with more than its own attempt
 FAULTS = (
     *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError),
@@ -121,7 +121,8 @@ class CaptureWorker:
             source.close()
             if time.monotonic() - started > STABLE_S:
                 self._backoff.reset()
-        if kind_of(self._stream.config.source) in UNENDING and not stopping.is_set():
+        is_unending = kind_of(self._stream.config.source) in UNENDING and source.info.is_live
+        if is_unending and not stopping.is_set():
             raise SourceError(f"{masked(self._stream.config.source)}: the stream ended")
         return True
 

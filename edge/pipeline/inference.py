@@ -238,7 +238,10 @@ def _submit(
     model: Model, frames: Sequence[Frame], streams: Mapping[str, Stream], check: OutputCheck | None = None
 ) -> Batch:
     """Send frames off, in tiles where their stream asks for them."""
-    return model.submit([frame.image for frame in frames], [streams[frame.stream].tiles for frame in frames], check)
+    # a model on probation must fail aloud
+    owners = [frame.stream for frame in frames] if check is None else None
+    tiles = [streams[frame.stream].tiles for frame in frames]
+    return model.submit([frame.image for frame in frames], tiles, check, owners)
 
 
 def _is_over(stream: Stream) -> bool:

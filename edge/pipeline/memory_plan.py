@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.addresses.uris import kind_of
+from edge.addresses.uris import kind_of, may_hang
 from edge.config.recording import RecordSettings
 from edge.errors import ConfigError
 from edge.events.writer import MAX_PICTURES
@@ -241,4 +241,4 @@ def is_isolated(stream: StreamConfig) -> bool:
     """Whether the stream decodes in a child process."""
     if stream.isolation != "auto":
         return stream.isolation == "process"
-    return kind_of(stream.source) in ("network", "device", "gstreamer")
+    return may_hang(stream.source)

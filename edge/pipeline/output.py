@@ -8,12 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from edge.errors import SinkError
+from edge.errors import PartError, SinkError
 from edge.overlay.overlay import Overlay, StreamState
 from edge.types import Classification, Detections, Result, UInt8
 
 if TYPE_CHECKING:
     from edge.interfaces import Sink
+    from edge.metrics.stages import Stage
+    from edge.pipeline.guarded import GuardedStage
     from edge.pipeline.stream import CaptureState, Stream
 
 log = logging.getLogger(__name__)
@@ -38,12 +40,14 @@ class OutputWorker:
         sinks: Sequence[Sink],
         overlay: Overlay,
         on_room: Callable[[], None],
+        stages: Sequence[GuardedStage] = (),
     ) -> None:
-        """Args: stream, open sinks (closed here), what draws, who waits for room."""
+        """Args: stream, sinks (closed here), what draws, who waits for room, what adds to results (closed here)."""
         self._stream = stream
         self._sinks = sinks
         self._overlay = overlay
         self._on_room = on_room
+        self._stages = stages
         self._last_report_s = 0.0
 
     def run(self, stopping: threading.Event) -> None:
@@ -75,6 +79,9 @@ class OutputWorker:
             return
         events = stream.take_events(result.frame)
         result = result.with_events(events) if events else result
+        for stage in self._stages:
+            result = stage.add_to(result)
+        staged_ns = time.monotonic_ns()
         self._overlay.shapes = stream.analysis.shapes
         picture = _Picture(self._overlay, result, lambda: self._state(result, now_ns))
         for sink in self._sinks:
@@ -85,8 +92,9 @@ class OutputWorker:
         stream.tally.add(result)
         stream.metrics.emitted_rate.tick(done_ns)
         stream.metrics.age_ms.add((done_ns - result.frame.captured_ns) / 1e6)
+        added: dict[Stage, int] = {"added": staged_ns - now_ns} if self._stages else {}
         stream.metrics.stages.add(
-            {**result.stage_ns, "overlay": picture.spent_ns, "output": done_ns - now_ns - picture.spent_ns}
+            {**result.stage_ns, **added, "overlay": picture.spent_ns, "output": done_ns - staged_ns - picture.spent_ns}
         )
 
     def _write(self, sink: Sink, result: Result, picture: Callable[[], UInt8]) -> None:
@@ -108,10 +116,10 @@ class OutputWorker:
         return StreamState(_SHOWN[stream.status.state], stream.metrics.emitted_rate.per_second(now_ns) or None, age_ms)
 
     def _close(self) -> None:
-        for sink in self._sinks:
+        for close in (*(sink.close for sink in self._sinks), *(stage.close for stage in self._stages)):
             try:
-                sink.close()
-            except SinkError as error:
+                close()
+            except (SinkError, PartError) as error:
                 self._stream.metrics.counters.add("sink_errors")
                 log.error("%s: %s", self._stream.name, error)
 

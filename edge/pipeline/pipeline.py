@@ -215,6 +215,8 @@ class Pipeline:
         with self._changing:
             streams = list(self.streams.values())
         has_drained = self._drain(streams, deadline)
+        for stream in streams:
+            stream.end_guards()
         finish({f"counts of {stream.name}": stream.analysis.save for stream in streams}, SAVE_TIMEOUT_S)
         # events go out before anything that an engine can hold up
         left_s = max(0.0, deadline - time.monotonic())
@@ -280,6 +282,7 @@ class Pipeline:
 
     def _forget(self, stream: Stream) -> None:
         stream.close()
+        self.models[stream.model].release(stream.name)
         self.streams = {name: other for name, other in self.streams.items() if other is not stream}
 
     def _refuse_unfit(self, config: StreamConfig) -> None:
@@ -301,4 +304,6 @@ class Pipeline:
 
     def _stream(self, config: StreamConfig) -> Stream:
         model = self.config.model_of(config)
-        return self._shared.make(config, model, self.models[model.name].manifest)
+        stream = self._shared.make(config, model, self.models[model.name].manifest)
+        stream.note_guards((), lambda: self.models[model.name].guards(config.name))
+        return stream

@@ -26,6 +26,7 @@ from edge.files import parse_json, sha256_of, write_atomic
 from edge.metrics.clock import WallClock
 from edge.model import Model, load_model
 from edge.pipeline.build import analysis_of, deadlines_of, preparation_of, score_of
+from edge.pipeline.guarded import GuardedStage, close_all, open_stages
 from edge.pipeline.stream import Stream
 from edge.result_json import ResultEncoder
 from edge.second_stage.models import CropModels
@@ -38,6 +39,8 @@ from edge.types import Event, Frame, UInt8
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamConfig
 
+# of parts of installed packages: here the same answer matters more than a quick one
+PART_LIMIT_S = 60.0
 SCHEMA = 1
 FACTS = "recording.json"
 
@@ -245,10 +248,14 @@ def _replay(
 ) -> int:
     models, crops = loaded
     streams: dict[str, Stream] = {}
+    stages: dict[str, list[GuardedStage]] = {}
     for settings in config.streams:
         chosen = config.model_of(settings)
         manifest = models[chosen.name].manifest
-        analysis = analysis_of(settings, chosen, manifest, crops)
+        analysis = analysis_of(settings, chosen, manifest, crops, limit_s=PART_LIMIT_S)
+        stages[settings.name] = open_stages(
+            settings.stages, stream=settings.name, classes=manifest.classes, limit_s=PART_LIMIT_S
+        )
         streams[settings.name] = Stream(settings, chosen.name, manifest, analysis)
         # schedules see the time of day at which the picture came, not that of the replay
         analysis.clock = lambda _: _utc(now_ns + wall_offset_ns)
@@ -265,8 +272,13 @@ def _replay(
         predictions, _ = models[stream.model].submit([frame.image], [stream.tiles]).wait()
         result = stream.analysis.update(frame, predictions[0], {})
         told = [Event(kind, frame.stream, frame.captured_ns, data=data) for kind, data in line.events]
-        write(encoders[frame.stream].encode(result.with_events(told)) + b"\n")
+        result = result.with_events(told)
+        for stage in stages[frame.stream]:
+            result = stage.add_to(result)
+        write(encoders[frame.stream].encode(result) + b"\n")
         count += 1
+    for opened in stages.values():
+        close_all(opened)
     return count
 
 

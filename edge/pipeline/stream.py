@@ -9,16 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from edge.addresses.secrets import redacted
+from edge.addresses.secrets import redacted, redacted_value
 from edge.metrics.counters import Counters, Rate, StageTimes, Window
 from edge.metrics.stages import Count
 from edge.models.tiles import TileGrid
 from edge.pipeline.tally import FrameBudget, Tally
 from edge.threads.drop_queue import DropQueue
+from edge.threads.guard import Guarded
 from edge.threads.worker import LATE_S
 from edge.video.packets import PacketQueue
 
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from edge.models.manifest import Manifest
     from edge.pipeline.analysis import StreamAnalysis
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
-    from edge.sources.health import HealthChange
+    from edge.threads.guard import Guard
     from edge.threads.worker import Worker
-    from edge.types import Event, Frame, Result
+    from edge.types import Event, Frame, HealthChange, Result
 
 CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ended", "failed"]
 # two results may wait for a slow output; more would only be older
@@ -136,6 +137,8 @@ class Stream:
         self.budget: FrameBudget | None = None
         self.pending_events: deque[tuple[int, int, Event]] = deque(maxlen=256)
         self._threads: StreamThreads | None = None
+        self._guards: list[Guard] = []
+        self._model_guards: Callable[[], Sequence[Guard]] = tuple
 
     @property
     def name(self) -> str:
@@ -179,6 +182,11 @@ class Stream:
             events.append(self.pending_events.popleft()[2])
         return events
 
+    def note_guards(self, parts: Sequence[object], of_model: Callable[[], Sequence[Guard]] | None = None) -> None:
+        """Remember what guards these parts, for ``stats``; and what gives the guards of its model's parts."""
+        self._guards += [part.guard for part in parts if isinstance(part, Guarded)]
+        self._model_guards = of_model or self._model_guards
+
     def report_lost(self, result: Result) -> None:
         """Report the events of a result that never comes out."""
         self._on_lost(self, result)
@@ -214,6 +222,12 @@ class Stream:
         self.is_leaving = True
         if self._threads is not None:
             self._threads.close(self.results)
+        self.end_guards()
+
+    def end_guards(self) -> None:
+        """End the threads of its parts that nobody closes; after its last frame."""
+        for guard in self._guards:
+            guard.end()
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
@@ -235,6 +249,7 @@ class Stream:
             "analytics": self.analysis.counts(),
             "analytics_fault": self.analysis.fault,
             "stages": metrics.stages.snapshot(),
+            "parts": {guard.name: redacted_value(guard.stats()) for guard in (*self._guards, *self._model_guards())},
         }
 
     def _on_output_full(self, result: Result) -> None:

@@ -74,14 +74,19 @@ class _Statistics(Collector):
         )
         reconnects = CounterMetricFamily("edgeloop_reconnects", "Times the source was opened anew", labels=["stream"])
         objects = CounterMetricFamily("edgeloop_objects", "Objects in frames that came out", labels=["stream"])
+        parts = CounterMetricFamily(
+            "edgeloop_part_failures", "Failed calls of parts of installed packages", labels=["stream", "part"]
+        )
         for stream, facts in self._streams.items():
+            for part, numbers in (facts.get("parts") or {}).items():
+                parts.add_metric([stream, part.removeprefix(f"{stream}: ")], numbers["failures"])
             counts = facts.get("counts") or {}
             for cause, count in counts.items():
                 if cause.startswith("drop_"):
                     drops.add_metric([stream, cause.removeprefix("drop_")], count)
             reconnects.add_metric([stream], counts.get("reconnects", 0))
             objects.add_metric([stream], counts.get("objects", 0))
-        yield from (drops, reconnects, objects)
+        yield from (drops, reconnects, objects, parts)
 
     def _device(self) -> Iterator[Metric]:
         """The process, the GPU, and whether all is as configured."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge.errors import MissingError, SinkError, UsageError
-from edge.installed import add_extra
 from edge.metrics.counters import Counters
+from edge.packages.installed import add_extra
 from edge.server.board import LiveBoard, Viewer
 from edge.types import UInt8
 

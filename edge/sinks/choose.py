@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.addresses.uris import without_keys
-from edge.errors import UsageError
+from edge.errors import ConfigError, UsageError
+from edge.packages import plugins
 from edge.result_json import DEFAULT_SCORE, ResultEncoder
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def open_sink(
     """Open one sink for one stream.
 
     Args:
-        spec: ``kind:place``. ``{stream}`` in the place becomes the stream's name, so that one text serves many.
+        spec: ``kind:place``; a kind that is not ours is looked for among the installed packages. ``{stream}`` in the
+            place becomes the stream's name, so that one text serves many.
         stream: name of the stream.
         classes: names by class id.
         fps: nominal frame rate, 0 where unknown.
@@ -45,6 +47,7 @@ def open_sink(
 
     Raises:
         UsageError: the text names no sink.
+        PartError: the sink of an installed package cannot be used.
         SinkError: the place cannot be written.
         MissingError: the machine lacks a display or an encoder.
     """
@@ -75,23 +78,41 @@ def open_sink(
 
             return WindowSink(f"Edgeloop: {stream}")
         case _:
-            raise AssertionError(kind)
+            return _open_plugin(kind, place, stream=stream, classes=classes, fps=fps)
+
+
+def is_plugin(spec: str) -> bool:
+    """Whether an installed package brings this sink; what is built in always wins."""
+    return spec.partition(":")[0] not in (*KINDS, "http")
 
 
 def place_of(spec: str, stream: str) -> tuple[str, str]:
     """Kind and place of a sink's text, the stream's name filled in.
 
     Raises:
-        UsageError: the text names no sink.
+        UsageError: the text names no sink, neither one of ours nor one of an installed package.
     """
     kind, colon, place = spec.partition(":")
     if not colon:
         raise UsageError(f"--sink {without_keys(spec)}: expected one of {FORMS}")
     if kind not in KINDS:
-        raise UsageError(f"--sink {without_keys(spec)}: {kind!r} is no sink; expected one of {FORMS}")
+        _find_plugin(kind, spec)
     if kind in KINDS_WITH_PLACE and not place:
         raise UsageError(f"--sink {spec}: nothing stands after the colon; expected one of {FORMS}")
     return kind, place.replace("{stream}", file_name(stream))
+
+
+def _find_plugin(kind: str, spec: str) -> None:
+    try:
+        plugins.find("edge.sinks", kind, KINDS)
+    except ConfigError as error:
+        start = f"--sink {without_keys(spec)}: {kind!r} is no sink"
+        raise UsageError(f"{start}; expected one of {FORMS}, or one of an installed package: {error}") from None
+
+
+def _open_plugin(kind: str, place: str, **facts: object) -> Sink:
+    made: Sink = plugins.make("edge.sinks", kind, place, **facts)
+    return made
 
 
 def _open_push(kind: str, place: str, stream: str, fps: float) -> Sink:

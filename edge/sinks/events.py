@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class EventSink:
-    """Reports every result that has events.
+    """Reports every result that has events; a picture is drawn for those only.
 
     Args:
         desk: takes the events.
@@ -32,10 +32,6 @@ class EventSink:
         self._desk = desk
         self._model = model
         self._clip_of = clip_of
-
-    def wants_picture(self) -> bool:
-        """A picture is drawn for results with events only."""
-        return False
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if result.events:

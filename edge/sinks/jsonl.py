@@ -35,9 +35,6 @@ class JsonlSink:
         self._is_line_open = False
         self._fd = STDOUT_FD if path is None else self._create(path)
 
-    def wants_picture(self) -> bool:
-        return False
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if self._fd < 0:
             raise SinkError(f"{self.name}: the sink is closed")

@@ -42,9 +42,6 @@ class LateSink:
     def name(self) -> str:
         return "late" if self._sink is None else self._sink.name
 
-    def wants_picture(self) -> bool:
-        return self._sink is not None and self._sink.wants_picture()
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         self._opened().write(result, picture)
 

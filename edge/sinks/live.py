@@ -40,9 +40,6 @@ class LiveSink:
         # the page shows the masks in its pictures; in the feed they would cost every frame, watched or not
         self._encoder = ResultEncoder(classes, score=score, clock=self._clock, has_masks=False)
 
-    def wants_picture(self) -> bool:
-        return self._board.wants_picture(self._stream)
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         events = []
         if result.events:

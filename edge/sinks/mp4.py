@@ -55,9 +55,6 @@ class Mp4Sink:
         self._part: _Part | None = None
         self._num_parts = 0
 
-    def wants_picture(self) -> bool:
-        return True
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         image = picture()
         try:

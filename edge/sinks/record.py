@@ -102,9 +102,6 @@ class RecordSink:
         self._worker = Worker(f"record {stream}", run)
         self._worker.start()
 
-    def wants_picture(self) -> bool:
-        return self._content == "annotated"
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         frame, kinds = result.frame, tuple(event.kind for event in result.events)
         mark = EventMark(frame.time_ns, frame.captured_ns, kinds, self._clips.clip_for(result))
@@ -112,7 +109,7 @@ class RecordSink:
             self._queue.mark(mark)
         else:
             # what capture lent us must go back, so the plain picture is copied; the annotated one is nobody else's
-            self._queue.add(picture() if self.wants_picture() else frame.image.copy(), mark)
+            self._queue.add(picture() if self._content == "annotated" else frame.image.copy(), mark)
         self._raise_once()
 
     def clip_of(self, result: Result) -> str | None:

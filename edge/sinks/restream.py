@@ -208,9 +208,6 @@ class RestreamSink:
         self._worker = Worker(f"restream {receiver.label}", self._run)
         self._worker.start()
 
-    def wants_picture(self) -> bool:
-        return not self._is_away
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if self._worker.failure is not None:
             raise SinkError(f"{self.name}: restreaming has ended ({self._worker.failure})")

@@ -34,9 +34,6 @@ class ResultSink:
     def name(self) -> str:
         return "results"
 
-    def wants_picture(self) -> bool:
-        return False
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         self._on_result(replace(result, draw=partial(self._draw, result, self._shapes())))
 

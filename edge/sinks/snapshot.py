@@ -42,11 +42,8 @@ class SnapshotSink:
         self._clock_ns = clock_ns
         self._due_ns: int | None = None
 
-    def wants_picture(self) -> bool:
-        return self._due_ns is None or self._clock_ns() >= self._due_ns
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
-        if not self.wants_picture():
+        if self._due_ns is not None and self._clock_ns() < self._due_ns:
             return
         self._due_ns = self._clock_ns() + self._period_ns
         is_encoded, data = cv2.imencode(".jpg", picture(), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])

@@ -21,8 +21,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from edge.addresses.secrets import read_secret, register_pushed
 from edge.addresses.uris import without_keys
 from edge.errors import MissingError, SinkError, UsageError
-from edge.installed import add_extra
 from edge.metrics.counters import Counters
+from edge.packages.installed import add_extra
 from edge.sinks.whip_http import Answer, ask
 from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
@@ -124,9 +124,6 @@ class WhipSink:
         self.error = ""
         self._worker = Worker(self.name, self._run)
         self._worker.start()
-
-    def wants_picture(self) -> bool:
-        return self._feed is not None
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if self._worker.failure is not None:

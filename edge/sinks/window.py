@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import cv2
 
 from edge.errors import MissingError
-from edge.installed import add_extra
+from edge.packages.installed import add_extra
 
 if TYPE_CHECKING:
     from edge.types import Result, UInt8
@@ -41,9 +41,6 @@ class WindowSink:
                 "or use --sink http:8080 instead"
             ) from None
         self._is_open = True
-
-    def wants_picture(self) -> bool:
-        return self._is_open
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if not self._is_open:

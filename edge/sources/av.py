@@ -16,9 +16,8 @@ from av.codec.context import Flags
 
 from edge.addresses.uris import kind_of, masked
 from edge.errors import SourceError
-from edge.interfaces import SourceInfo
+from edge.interfaces import MakeRoom, SourceInfo
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
-from edge.sources.prepared import MakeRoom
 from edge.types import UInt8
 from edge.video.packets import PacketForm, PacketTaker, SourcePacket
 from edge.video.srt import SrtError, SrtStream
@@ -37,11 +36,7 @@ logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 
 class AvSource:
-    """One FFmpeg container opened by PyAV; see ``edge.interfaces.Source``.
-
-    Attributes:
-        make_room: asked for memory for each picture; None is answered by memory of our own.
-    """
+    """One FFmpeg container opened by PyAV; see ``edge.interfaces.Source`` and ``DecodesInto``."""
 
     def __init__(
         self,
@@ -66,7 +61,7 @@ class AvSource:
         """
         self._label = masked(uri)
         self._is_file = kind_of(uri) == "file"
-        self.make_room: MakeRoom = lambda height, width: None
+        self._make_room: MakeRoom = lambda height, width: None
         if self._is_file and not Path(uri).is_file():
             raise SourceError(f"{self._label}: no such file; expected a video or an address such as rtsp://…")
         self._srt: SrtStream | None = None
@@ -95,6 +90,9 @@ class AvSource:
             return None
         raise SourceError(f"{self._label}: the stream broke off")
 
+    def decode_into(self, make_room: MakeRoom) -> None:
+        self._make_room = make_room
+
     def close(self) -> None:
         self._frames = iter(())
         self._container.close()
@@ -103,7 +101,7 @@ class AvSource:
 
     def _image(self, frame: Any) -> UInt8:
         """(H, W, 3) uint8 BGR, in the memory that the reader offers if there is any."""
-        room = self.make_room(frame.height, frame.width)
+        room = self._make_room(frame.height, frame.width)
         if room is None:
             image: UInt8 = np.ascontiguousarray(frame.to_ndarray(format="bgr24"))
             return image

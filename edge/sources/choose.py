@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Protocol
 
-from edge.addresses.uris import kind_of
-from edge.interfaces import Source
-from edge.metrics.stages import DropCause
+from edge.addresses.uris import may_hang
+from edge.interfaces import CameraSource
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.direct import DEFAULT_DECODING, Decoding, open_direct
-from edge.sources.health import HealthChange
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.video.packets import PacketTaker
 
 DEFAULT_PREPARATION = Preparation()
-
-
-class CameraSource(Source, Protocol):
-    """A source that also tells when its pictures were taken, what it held back and how the camera is."""
-
-    @property
-    def captured_ns(self) -> int: ...
-
-    def take_drops(self) -> dict[DropCause, int]:
-        """Cause → pictures that were taken but not given since the last call."""
-
-    def take_changes(self) -> list[HealthChange]:
-        """What changed in the camera's health since the last call."""
 
 
 def open_source(
@@ -46,7 +30,8 @@ def open_source(
     packets: PacketTaker | None = None,
     allow_hosts: Sequence[str] = (),
 ) -> CameraSource:
-    """Open an address: ``synthetic://street``, ``0``, ``/dev/video0``, ``rtsp://…``, ``gst:…``, a file or a folder.
+    """Open an address: ``synthetic://street``, ``0``, ``/dev/video0``, ``rtsp://…``, ``gst:…``, a file or a folder;
+    or ``mine://…``, which the source ``mine`` of an installed package opens.
 
     Args:
         uri: the address.
@@ -54,7 +39,7 @@ def open_source(
         preparation: what is done to its pictures.
         is_stopping: asked while waiting for an isolated source; true ends the wait.
         deadlines: when it is given up; in this process only PyAV and OpenCV's FFmpeg keep to them.
-        is_isolated: whether it runs in a child process; None isolates what may hang: network and devices.
+        is_isolated: whether it runs in a child process; None isolates what may hang: network, devices, installed parts.
         rings: bounds the shared memory of an isolated source over its openings.
         spare: keeps the process of an isolated source whose opening failed.
         packets: takes the coded pictures of a network address or a video file, before they are decoded.
@@ -64,8 +49,7 @@ def open_source(
         SourceError: it cannot be opened.
         MissingError: the machine lacks what it needs.
     """
-    may_hang = kind_of(uri) in ("network", "device", "gstreamer")
-    if is_isolated if is_isolated is not None else may_hang:
+    if may_hang(uri) if is_isolated is None else is_isolated:
         from edge.sources.isolation.source import IsolatedSource
 
         options = {"decoding": asdict(decoding), "preparation": preparation.as_json()}

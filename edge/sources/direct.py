@@ -41,6 +41,10 @@ def open_direct(
         from edge.sources.synthetic import open_synthetic
 
         return open_synthetic(uri)
+    if kind_of(uri) == "plugin":
+        from edge.sources.plugin import PluginSource
+
+        return PluginSource(uri, deadlines)
     path = Path(uri)
     if kind_of(uri) == "file" and (path / INDEX).is_file():
         from edge.sources.replay import ReplaySource

@@ -6,13 +6,12 @@ Shape letters: H W frame pixels, R S rows and columns of samples, Y X rows and c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from edge.types import Bool, Int64, UInt8
+from edge.types import Bool, HealthChange, Int64, UInt8
 
 SAMPLE_ROWS, SAMPLE_COLUMNS = 90, 160
 TILE_ROWS, TILE_COLUMNS = 9, 16
@@ -47,14 +46,6 @@ class HealthSettings:
 
     frozen_s: float = 20.0
     hold_s: float = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class HealthChange:
-    """The camera's health changed: ``kind`` is ``camera_frozen``, ``camera_dark``, … or ``camera_recovered``."""
-
-    kind: str
-    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 class HealthMonitor:

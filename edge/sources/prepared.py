@@ -6,17 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
-from edge.interfaces import Source, SourceInfo
+from edge.interfaces import DecodesInto, MakeRoom, Source, SourceInfo
 from edge.metrics.stages import DropCause
-from edge.sources.health import HealthChange, HealthMonitor, HealthSettings
+from edge.sources.health import HealthMonitor, HealthSettings
 from edge.sources.motion_gate import GateSettings, MotionGate
 from edge.sources.picture import Pace, PicturePreparer, PictureSettings
-from edge.types import UInt8
-
-# height, width → (H, W, 3) uint8 to decode into, or None
-MakeRoom: TypeAlias = Callable[[int, int], UInt8 | None]
+from edge.types import HealthChange, UInt8
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +42,7 @@ class Preparation:
 
 
 class PreparedSource:
-    """Reads another source; see ``edge.interfaces.Source``.
-
-    Attributes:
-        captured_ns: when the picture that was read last came from the decoder, monotonic.
-    """
+    """Reads another source; see ``edge.interfaces.CameraSource`` and ``DecodesInto``."""
 
     def __init__(
         self, source: Source, preparation: Preparation, on_held_back: Callable[[], None] = lambda: None
@@ -71,9 +64,9 @@ class PreparedSource:
         self.info = _described(source.info, preparation.picture)
 
     def decode_into(self, make_room: MakeRoom) -> None:
-        """Let the decoder write into this memory, where it can and where nothing is done to its pictures afterwards."""
-        if hasattr(self._source, "make_room") and self._is_untouched:
-            self._source.make_room = make_room
+        """See ``edge.interfaces.DecodesInto``; only where nothing is done to the pictures afterwards."""
+        if isinstance(self._source, DecodesInto) and self._is_untouched:
+            self._source.decode_into(make_room)
 
     def read(self) -> tuple[UInt8, int | None] | None:
         self._catch_up()
@@ -88,12 +81,10 @@ class PreparedSource:
         return None
 
     def take_drops(self) -> dict[DropCause, int]:
-        """Cause → pictures that were not let through since the last call."""
         taken, self._drops = dict(self._drops), Counter()
         return taken
 
     def take_changes(self) -> list[HealthChange]:
-        """What changed in the camera's health since the last call."""
         taken, self._changes = self._changes, []
         return taken
 

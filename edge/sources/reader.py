@@ -12,8 +12,7 @@ from edge.sources import choose
 from edge.types import Frame
 
 if TYPE_CHECKING:
-    from edge.interfaces import SourceInfo
-    from edge.sources.choose import CameraSource
+    from edge.interfaces import CameraSource, SourceInfo
 
 
 class SourceReader:

@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import logging
 import threading
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from edge.errors import EdgeError
 
 log = logging.getLogger(__name__)
 # for a thread that only has to notice that it is to end
 LATE_S = 1.0
+
+
+def caught(act: Callable[[], object]) -> BaseException | None:
+    """Call a function; what it raises, None where all went well. For threads, and for code that is not ours."""
+    try:
+        act()
+    except BaseException as error:  # noqa: BLE001 - a thread must not die unseen: its owner decides what follows
+        return error
+    return None
+
+
+def described(failure: BaseException) -> str:
+    """What was raised, in one line; what is not an error of ours also with its place."""
+    text = " ".join(str(failure).split())
+    if isinstance(failure, EdgeError):
+        return text
+    places = traceback.extract_tb(failure.__traceback__)
+    place = f" ({Path(places[-1].filename).name}:{places[-1].lineno})" if places else ""
+    return f"{type(failure).__name__}: {text}{place}" if text else f"{type(failure).__name__}{place}"
 
 
 class Worker:
@@ -45,13 +66,10 @@ class Worker:
         return self._thread.is_alive()
 
     def _main(self) -> None:
-        try:
-            self._run(self.stopping)
-        except EdgeError as error:
-            self.failure = error
-            log.error("%s: %s", self.name, error)
-        except BaseException as error:  # a thread must not die unseen: its owner decides what follows
-            self.failure = error
-            log.exception("%s: failed", self.name)
+        self.failure = caught(lambda: self._run(self.stopping))
+        if isinstance(self.failure, EdgeError):
+            log.error("%s: %s", self.name, self.failure)
+        elif self.failure is not None:
+            log.error("%s: failed", self.name, exc_info=self.failure)
         if self._on_end is not None:
             self._on_end(self)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from edge.engines.trt.api import TensorRt, capability_of
 from edge.errors import EngineError, MissingError, UsageError
-from edge.installed import add_extra
 from edge.models.manifest import Manifest, Precision, Profile
 from edge.models.onnx_graph import GraphFacts
+from edge.packages.installed import add_extra
 from export.build.graph import INTEGER_OPS, cpu_quantized_node, first_of_kind
 from export.build.profiles import choose_profiles
 

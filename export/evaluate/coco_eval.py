@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from edge.errors import MissingError
-from edge.installed import add_extra
+from edge.packages.installed import add_extra
 from edge.types import Float32, Float64
 
 Row = dict[str, Any]

@@ -70,7 +70,7 @@ def make_manifest(config: TrainConfig, classes: Sequence[str], dataset: dict[str
     return Manifest(
         name=config.name,
         task=config.task,
-        head=heads[config.task],  # type: ignore[arg-type]
+        head=heads[config.task],
         input=InputSpec(
             name=INPUT,
             width=config.data.width,

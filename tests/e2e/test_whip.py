@@ -20,6 +20,7 @@ from e2e.live_show import NUMBER_BITS, SQUARE_PX, Camera, wait_until
 from e2e.test_page_browser import browser, chromium  # noqa: F401
 
 from edge.server.board import LiveBoard
+from edge.types import UInt8
 
 pytestmark = [
     pytest.mark.real_server,
@@ -94,14 +95,16 @@ def playing(sink: Any, fps: float = 25.0) -> Iterator[Camera]:
     camera = Camera(LiveBoard(), "door")
     stop = threading.Event()
 
+    def drawn(image: UInt8) -> UInt8:
+        camera.num_drawn += 1
+        return image
+
     def run() -> None:
         due_s = time.monotonic()
         while not stop.is_set():
             result = camera.result()
             camera.seq += 1
-            if sink.wants_picture():
-                camera.num_drawn += 1
-                sink.write(result, lambda image=result.frame.image: image)
+            sink.write(result, lambda image=result.frame.image: drawn(image))
             due_s += 1 / fps
             stop.wait(max(due_s - time.monotonic(), 0))
 
@@ -136,7 +139,7 @@ def test_a_receiver_that_is_killed_is_found_again_and_nothing_is_drawn_meanwhile
             # long enough for it to have reported; on a swamped machine it may not have, and ICE notices
             take(lines, 75)
             process.kill()
-            wait_until(lambda: sink.error != "" and not sink.wants_picture(), timeout_s=90)
+            wait_until(lambda: sink.error != "" and sink._feed is None, timeout_s=90)
             assert sink.error in ("the receiver has reported nothing for 4 s", "the receiver has closed the connection")
             num_drawn, seq = camera.num_drawn, camera.seq
             wait_until(lambda: camera.seq > seq + 10)

@@ -34,9 +34,6 @@ class ListSink:
     def __init__(self) -> None:
         self.is_closed = False
 
-    def wants_picture(self) -> bool:
-        return False
-
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         pass
 

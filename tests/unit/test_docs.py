@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +29,11 @@ PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
 
+# the first line of a block that is a file of the package in extending.md
+FILE = re.compile(r"# ((?:[\w.-]+/)*[\w-]+\.\w+)\n")
+EXTENDING = ROOT / "docs" / "extending.md"
+
+
 def blocks(language: str) -> list[Any]:
     return list(_blocks(language))
 
@@ -34,7 +41,7 @@ def blocks(language: str) -> list[Any]:
 def _blocks(language: str) -> Iterator[Any]:
     for page in PAGES:
         for match in BLOCK.finditer(page.read_text()):
-            if match[2] == language:
+            if match[2] == language and not match[3].startswith("# pyproject.toml\n"):
                 line = page.read_text()[: match.start()].count("\n") + 1
                 yield pytest.param(match[3], id=f"{page.relative_to(ROOT)}:{line}")
 
@@ -45,6 +52,30 @@ def completed(raw: dict[str, Any]) -> dict[str, Any]:
         raw = {**raw, "model": {"path": "model.onnx"}}
     streams = raw.get("streams") or [{}]
     return {**raw, "streams": [{"name": f"stream-{n}", "source": "0", **one} for n, one in enumerate(streams)]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The package of extending.md, as pip would install it; this process and its children find its parts."""
+    folder = tmp_path_factory.mktemp("parts")
+    for match in BLOCK.finditer(EXTENDING.read_text()):
+        if (name := FILE.match(match[3])) is not None:
+            (folder / name[1]).parent.mkdir(exist_ok=True)
+            (folder / name[1]).write_text(match[3])
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    facts = folder / f"edge_parts-{project['version']}.dist-info"
+    facts.mkdir()
+    facts.joinpath("METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    facts.joinpath("entry_points.txt").write_text(
+        "".join(
+            f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in entries.items())
+            for group, entries in project["entry-points"].items()
+        )
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep))
+        yield folder
 
 
 @pytest.mark.parametrize("text", blocks("toml"))
@@ -77,3 +108,35 @@ def test_every_python_block_runs(text: str, desk: Path) -> None:
         [sys.executable, "-c", text], cwd=desk, capture_output=True, text=True, timeout=100, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_parts_of_the_page_about_them_do_what_they_say(desk: Path, tmp_path: Path) -> None:
+    """All of its configuration at once: four frames of a still picture through its engine, head, tracker and sink."""
+    shutil.copytree(desk, tmp_path, dirs_exist_ok=True)
+    config: dict[str, Any] = {"streams": [{"name": "door"}]}
+    for match in BLOCK.finditer(EXTENDING.read_text()):
+        if match[2] == "toml" and FILE.match(match[3]) is None:
+            raw = tomllib.loads(match[3])
+            config["streams"][0].update((raw.pop("streams", None) or [{}])[0])
+            config.update(raw)
+    manifest = json.loads((tmp_path / "yolo11n.json").read_text())
+    (tmp_path / "yolo11n.json").write_text(json.dumps({**manifest, "head": "plain-boxes"}))
+    code = f"""
+import json, sys
+from edge import Pipeline
+from edge.config.load import parse_config
+pipeline = Pipeline(parse_config({config!r}, where="page"))
+pipeline.run()
+parts = pipeline.streams["door"].stats()["parts"].items()
+print(json.dumps([(name, part["state"], part["failures"]) for name, part in parts]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "door.csv").read_text().splitlines()[-1].startswith("door,4,")
+    names = (
+        *("door: tracker 'by-place'", "door: sink 'csv'", "door: stage 'crowd'"),
+        *("yolo11n.onnx: engine 'plain-ort'", "door: head 'plain-boxes'"),
+    )
+    assert json.loads(done.stdout) == [[name, "on", 0] for name in names]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edge import installed
+from edge.packages import installed
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # lowest first: a folder (or a file at edge/) imports from itself and from those before it
 ORDER = (
-    *("errors", "installed", "metrics", "masks", "types", "files", "addresses", "net", "interfaces", "boxes", "config"),
-    *("models", "threads", "trackers", "analytics", "engines", "heads", "model", "second_stage", "scene", "video"),
+    *("errors", "metrics", "masks", "types", "files", "addresses", "net", "threads", "interfaces", "packages"),
+    *("boxes", "config", "models", "trackers", "analytics", "engines", "heads", "model", "second_stage"),
+    *("scene", "video"),
     *("sources", "result_json", "overlay", "recording", "events", "server", "sinks", "pipeline", "diagnose", "daemon"),
     *("chaos", "bench", "console", "commands", "cli"),
 )

@@ -53,28 +53,3 @@ def test_commented_defaults_are_the_real_ones() -> None:
     from edge.config.load import parse_config, tomllib
 
     assert parse_config(tomllib.loads(text), where="x").streams == load_config(SHIPPED).streams
-
-
-DOCS = sorted((Path(__file__).parents[2] / "docs").glob("*.md"))
-
-
-def toml_blocks() -> list[tuple[str, str]]:
-    """(page, text) of every block of TOML in the documents."""
-    return [
-        (page.name, block) for page in DOCS for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)
-    ]
-
-
-def test_there_are_blocks_to_read() -> None:
-    assert toml_blocks()
-
-
-@pytest.mark.parametrize(("page", "text"), toml_blocks())
-def test_what_the_documents_tell_to_write_is_accepted(page: str, text: str, tmp_path: Path) -> None:
-    if "[model]" not in text and "[[models]]" not in text:
-        text = f'[model]\npath = "m.onnx"\n{text}'
-    if "[[streams]]" not in text:
-        text += '\n[[streams]]\nname = "door"\nsource = "0"\n'
-    path = tmp_path / page
-    path.write_text(text)
-    load_config(path)

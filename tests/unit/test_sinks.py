@@ -220,12 +220,11 @@ def test_mp4_without_a_frame_makes_no_file(tmp_path: Path) -> None:
 def test_snapshot_is_replaced_once_a_period(tmp_path: Path) -> None:
     now_ns = [0]
     sink = SnapshotSink(tmp_path / "door.jpg", period_s=1.0, clock_ns=lambda: now_ns[0])
-    wanted = []
-    for _ in range(25):
-        wanted.append(sink.wants_picture())
-        sink.write(result(), image if wanted[-1] else no_picture)
+    drawn: list[int] = []
+    for index in range(25):
+        sink.write(result(), lambda index=index: drawn.append(index) or image())
         now_ns[0] += 100_000_000
-    assert [i for i, wants in enumerate(wanted) if wants] == [0, 10, 20]
+    assert drawn == [0, 10, 20]
     assert (tmp_path / "door.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert names_in(tmp_path) == ["door.jpg"]
 

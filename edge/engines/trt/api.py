@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from edge.engines.trt.callbacks import BuildListener, cached_ranges, logger, monitor
 from edge.errors import EngineError, MissingError, UsageError
-from edge.installed import add_extra
+from edge.packages.installed import add_extra
 
 log = logging.getLogger(__name__)
 

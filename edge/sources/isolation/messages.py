@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from edge.addresses.printable import printable
 from edge.errors import SourceError
 from edge.metrics.stages import DropCause
-from edge.sources.health import HealthChange
+from edge.types import HealthChange
 
 MAX_SIDE_PX = 1 << 15
 MAX_SLOTS = 64

@@ -19,7 +19,6 @@ from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
 from edge.metrics.stages import DropCause
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
-from edge.sources.health import HealthChange
 from edge.sources.isolation.fence import QUESTIONS, Fence
 from edge.sources.isolation.messages import (
     Alive,
@@ -37,7 +36,7 @@ from edge.sources.isolation.messages import (
 from edge.sources.isolation.packet_wire import PacketReceiver
 from edge.sources.isolation.process import POLL_S, ChildProcess, SpareChild
 from edge.sources.isolation.ring import RingLimit, RingReader, close_files, receive_bytes, send
-from edge.types import UInt8
+from edge.types import HealthChange, UInt8
 from edge.video.packets import PacketTaker
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class IsolatedSource:
-    """A source in a process of its own; see ``edge.interfaces.Source``. The pictures lie in shared memory."""
+    """A source in a process of its own; see ``edge.interfaces.CameraSource``. The pictures lie in shared memory."""
 
     def __init__(
         self,
@@ -129,12 +128,10 @@ class IsolatedSource:
         return self._ring.picture(picture.slot), picture.pts_ns
 
     def take_drops(self) -> dict[DropCause, int]:
-        """Cause → pictures that the child took but did not give, since the last call."""
         taken, self._drops = dict(self._drops), Counter()
         return taken
 
     def take_changes(self) -> list[HealthChange]:
-        """What changed in the camera's health since the last call."""
         taken, self._changes = self._changes, []
         return taken
 

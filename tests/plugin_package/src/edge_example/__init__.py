@@ -1,0 +1,1 @@
+"""Parts for Edgeloop that live in a package of their own."""
