@@ -131,6 +131,28 @@ def masks_from_whole(whole: Bool, xyxy: Float32) -> Masks:
     return Masks((maps,), np.zeros(len(whole), np.int32), one, xyxy, (whole.shape[2], whole.shape[1]))
 
 
+def masks_of_maps(
+    maps: Float32, scale: tuple[float, float], shift: tuple[float, float], size: tuple[int, int]
+) -> Masks:
+    """Masks of models that give each object a map of its own, above zero where the object is.
+
+    Args:
+        maps: (N, h, w) float32; kept, so the caller must not write to them.
+        scale, shift: see ``Prototypes``.
+        size: width and height of the frame.
+    """
+    cells_of = np.zeros((len(maps), 4), np.float32)
+    for row, cells in enumerate(maps > 0):
+        columns, rows = np.flatnonzero(cells.any(axis=0)), np.flatnonzero(cells.any(axis=1))
+        if len(columns):
+            # between two middles the sign may change anywhere
+            cells_of[row] = columns[0] - 1, rows[0] - 1, columns[-1] + 2, rows[-1] + 2
+    placed = (cells_of - np.array(shift * 2, np.float32)) / np.array(scale * 2, np.float32)
+    boxes: Float32 = np.clip(placed, 0, np.array(size * 2, np.float32))
+    own = Prototypes(maps, scale, shift)
+    return Masks((own,), np.zeros(len(maps), np.int32), np.eye(len(maps), dtype=np.float32), boxes, size)
+
+
 def feet_of(masks: Masks, rows: Int32 | Int64) -> Float32:
     """(N, 2) where these masks stand: the middle of their lowest pixels, or of the box's lower edge without any."""
     feet = np.stack([(masks.xyxy[rows, 0] + masks.xyxy[rows, 2]) / 2, masks.xyxy[rows, 3]], axis=1)
@@ -211,8 +233,14 @@ def _mixed(maps: Prototypes, coefficients: Float32, place: Place) -> tuple[Float
     top = min(max(floor(y1 * maps.scale[1] + maps.shift[1]) - 1, 0), rows - 1)
     right = min(max(ceil(x2 * maps.scale[0] + maps.shift[0]) + 1, left + 1), columns)
     bottom = min(max(ceil(y2 * maps.scale[1] + maps.shift[1]) + 1, top + 1), rows)
-    part = maps.values[:, top:bottom, left:right]
-    mixed = coefficients[: len(part)] @ part.reshape(len(part), -1)
+    used = coefficients[: len(maps.values)]
+    values = maps.values
+    if np.count_nonzero(used) == 1:
+        # a map of its own, among those of all others
+        row = int(np.flatnonzero(used)[0])
+        values, used = values[row : row + 1], used[row : row + 1]
+    part = values[:, top:bottom, left:right]
+    mixed = used @ part.reshape(len(part), -1)
     return mixed.reshape(part.shape[1:]).astype(np.float32, copy=False), left, top
 
 

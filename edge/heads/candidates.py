@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from edge.boxes import nms_per_class
 from edge.errors import EngineError
+from edge.masks import Masks, masks_of_maps
 from edge.models.manifest import Manifest
 from edge.types import Array, Detections, Float32, Int32, Int64, Letterbox
 
@@ -46,8 +48,21 @@ def _best(anchor: Array, class_id: Array, score: Float32) -> tuple[Int64, Int32,
     return anchor.astype(np.int64), class_id.astype(np.int32), score.astype(np.float32)
 
 
-def detections(xyxy: Float32, score: Float32, class_id: Int32, box: Letterbox, manifest: Manifest) -> Detections:
+def detections(
+    xyxy: Float32,
+    score: Float32,
+    class_id: Int32,
+    box: Letterbox,
+    manifest: Manifest,
+    maps: Array | None = None,
+) -> Detections:
     """Suppress doubles and map model pixels to frame pixels; boxes that are empty in the frame are dropped.
+
+    Args:
+        xyxy, score, class_id: of K candidates.
+        box: how the frame was fitted in.
+        manifest: of the model.
+        maps: (K, h, w) of each candidate, above zero where it is; they cover the model's input.
 
     Raises:
         EngineError: a score above 1, so the head does not read what the model gives.
@@ -62,9 +77,18 @@ def detections(xyxy: Float32, score: Float32, class_id: Int32, box: Letterbox, m
     if manifest.needs_nms:
         kept = nms_per_class(xyxy, score, class_id, manifest.thresholds.iou)
         xyxy, score, class_id = xyxy[kept], score[kept], class_id[kept]
+        maps = None if maps is None else maps[kept]
     placed = box.to_frame(xyxy)
     real = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
-    return Detections(placed, np.minimum(score, np.float32(1)), class_id)[real]
+    found = Detections(placed, np.minimum(score, np.float32(1)), class_id)[real]
+    return found if maps is None else replace(found, masks=_masks(maps[real], box))
+
+
+def _masks(maps: Array, box: Letterbox) -> Masks:
+    """Masks of objects with a map of their own; copied, for the engine may overwrite its outputs."""
+    across, down = maps.shape[2] / box.model_width, maps.shape[1] / box.model_height
+    scale, shift = (box.scale_x * across, box.scale_y * down), (box.pad_x * across, box.pad_y * down)
+    return masks_of_maps(np.array(maps, np.float32), scale, shift, (box.frame_width, box.frame_height))
 
 
 def grid_centres(width: int, height: int, strides: tuple[int, ...]) -> tuple[Float32, Float32]:

@@ -30,7 +30,7 @@ FAMILIES: dict[str, Pair] = {
 
 
 class PairHead:
-    """Boxes (N, A, 4) and values (N, A, C), or (N, C, A) as PP-YOLOE has them."""
+    """Boxes (N, A, 4) and values (N, A, C), or (N, C, A) as PP-YOLOE has them; of RF-DETR also masks (N, A, h, w)."""
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
@@ -45,17 +45,22 @@ class PairHead:
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
         boxes, _ = self._split(outputs)
         scores = self.scores(outputs)
-        return [self._decode_one(boxes[row], scores[row], box) for row, box in enumerate(letterboxes)]
+        maps = outputs.get(self._manifest.reading.names.get("masks", ""))
+        return [
+            self._decode_one(boxes[row], scores[row], box, None if maps is None else maps[row])
+            for row, box in enumerate(letterboxes)
+        ]
 
     def scores(self, outputs: Mapping[str, Array]) -> Float32:
         """(N, A, C) of the classes that are listed."""
         _, values = self._split(outputs)
         return activated(values, self._activation)[..., self._first : self._last]
 
-    def _decode_one(self, boxes: Float32, scores: Float32, box: Letterbox) -> Prediction:
+    def _decode_one(self, boxes: Float32, scores: Float32, box: Letterbox, maps: Array | None) -> Prediction:
         anchor, class_id, score = best_class(scores, self._manifest.thresholds.track_score)
         xyxy = boxes_of(boxes[anchor], self._columns, self._manifest, self._unit)
-        return detections(xyxy, score, class_id, box, self._manifest)
+        own = None if maps is None else maps[anchor]
+        return detections(xyxy, score, class_id, box, self._manifest, own)
 
     def _split(self, outputs: Mapping[str, Array]) -> tuple[Array, Array]:
         names = self._manifest.reading.names

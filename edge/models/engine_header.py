@@ -47,6 +47,7 @@ def manifest_of_engine(header: Mapping[str, Any], path: Path) -> Manifest:
         needs_nms=head.startswith("yolov8"),
         output=reading,
         kpt_shape=exported.kpt_shape,  # type: ignore[arg-type]
+        keypoints=exported.kpt_names or None,
         precision="fp32",
         decided=(f"head {head}: the header of Ultralytics {exported.version} says task {exported.task}",),
         sha256=sha256_of(path),

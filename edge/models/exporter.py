@@ -29,6 +29,7 @@ class Exported:
         stride: coarsest of the feature maps.
         is_listed: objects were chosen in the graph (``end2end``, or exported with ``nms=True``).
         kpt_shape: key points and numbers of each.
+        kpt_names: of the key points, where they are known.
         head: name of the network's last module.
     """
 
@@ -40,6 +41,7 @@ class Exported:
     is_listed: bool
     kpt_shape: tuple[int, int] | None
     head: str
+    kpt_names: tuple[str, ...] = ()
 
 
 def read_ultralytics(metadata: Mapping[str, Any], where: str) -> Exported | None:
@@ -67,12 +69,20 @@ def read_ultralytics(metadata: Mapping[str, Any], where: str) -> Exported | None
             is_listed=bool(value["end2end"]) or (isinstance(arguments, dict) and bool(arguments.get("nms"))),
             kpt_shape=(int(points[0]), int(points[1])) if points else None,
             head=str(metadata.get("head", "")),
+            kpt_names=_point_names(_literal(metadata.get("kpt_names")), points),
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise ManifestError(
             f"{where}: Ultralytics' metadata cannot be understood (names {metadata.get('names')!r:.60}, imgsz "
             f"{metadata.get('imgsz')!r:.30}); export the model again"
         ) from None
+
+
+def _point_names(names: Any, points: Any) -> tuple[str, ...]:
+    """Of a class → names table those of the first class, if they are as many as there are points."""
+    first = next(iter(names.values()), None) if isinstance(names, dict) else names
+    known = tuple(str(name) for name in first) if isinstance(first, list | tuple) else ()
+    return known if points and len(known) == int(points[0]) else ()
 
 
 def read_flat_yaml(path: Path) -> dict[str, str]:

@@ -331,6 +331,7 @@ def _describe(source: _Source, reading: Reading) -> Manifest:
         output=reading.output,
         extra_inputs=source.extra_inputs or None,
         kpt_shape=_points(reading.kpt_shape, source.path.name),
+        keypoints=reading.keypoints,
         precision="int8" if is_int8 else "fp32",
         decided=(f"head {reading.head}: {reading.because}", f"classes: {whence}", f"input: {_whence(source, reading)}"),
     )

@@ -28,7 +28,6 @@ TASK_HEADS: dict[str, tuple[HeadName, HeadName]] = {
     "pose": ("yolov8-pose", "end2end-pose"),
     "obb": ("yolov8-obb", "end2end-obb"),
 }
-NO_MASKS = "; its boxes are read, its masks are not"
 NO_POINTS = "; its boxes are read, its key points are not"
 EMBEDDING_SIZES = (64, 96, 128, 192, 256, 384, 512, 640, 768, 1024, 1280, 1536, 2048)
 Shape = tuple[int | None, ...]
@@ -48,6 +47,7 @@ class Reading:
         needs_nms: overlapping boxes of one object come out.
         has_background: of a classifier or SSD, the first class means none.
         kpt_shape: of models with key points.
+        keypoints: their names, where the file has them.
         flags: of ``edge inspect``, that choose this reading.
     """
 
@@ -60,6 +60,7 @@ class Reading:
     needs_nms: bool = True
     has_background: bool = False
     kpt_shape: tuple[int, int] | None = None
+    keypoints: tuple[str, ...] | None = None
     flags: str = ""
 
 
@@ -130,9 +131,11 @@ def _ultralytics(evidence: Evidence, exported: Exported) -> Reading:
     has_few_rows = main.shape[2] == 6 + extra and main.shape[1] is not None and main.shape[1] <= MAX_LISTED
     if (exported.is_listed and _fits(main.shape[2], 6 + extra)) or has_few_rows:
         because = f"{source}, objects listed in the graph"
-        return Reading(listed, because, num, "yolov8", needs_nms=False, kpt_shape=exported.kpt_shape)
+        found = Reading(listed, because, num, "yolov8", needs_nms=False, kpt_shape=exported.kpt_shape)
+        return replace(found, keypoints=exported.kpt_names or None)
     if _fits(main.shape[1], 4 + num + extra):
-        return Reading(raw, source, num, "yolov8", kpt_shape=exported.kpt_shape)
+        found = Reading(raw, source, num, "yolov8", kpt_shape=exported.kpt_shape)
+        return replace(found, keypoints=exported.kpt_names or None)
     raise ManifestError(
         f"{evidence.name}: {source} with {num} class names, but its output is {shape_text(main)}, expected "
         f"{4 + num + extra} rows or {6 + extra} columns; export it again"
@@ -182,9 +185,10 @@ def _by_names(evidence: Evidence) -> list[Reading]:
 
 
 def _rf_detr(names: dict[str, str], shapes: dict[str, Shape]) -> Reading:
-    reading = OutputSpec(names={"boxes": names["dets"], "scores": names["labels"]}, activation="sigmoid")
-    rest = NO_MASKS if "masks" in names else ""
-    rest += NO_POINTS if "keypoints" in names else ""
+    roles = {"boxes": names["dets"], "scores": names["labels"]}
+    roles |= {"masks": names["masks"]} if "masks" in names else {}
+    reading = OutputSpec(names=roles, activation="sigmoid")
+    rest = NO_POINTS if "keypoints" in names else ""
     because = f"outputs dets and labels are RF-DETR's{rest}"
     return Reading("detr", because, shapes[names["labels"]][-1], "rf-detr", reading, needs_nms=False)
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from edge.scene.brush import Colour
+    from edge.scene.brush import Colour, Point
     from edge.types import Float32, UInt8
 
 # fainter rims are left out, so that "painted" and "belongs to the object" are the same pixels
@@ -25,11 +25,12 @@ SHADOW_SHARE = 0.3
 
 @dataclass(frozen=True)
 class Sprite:
-    """(h, w, 4) uint8 premultiplied BGRA, the pixel of its foot, and its pixels per metre."""
+    """(h, w, 4) uint8 premultiplied BGRA, the pixel of its foot, its pixels per metre, and its joints in metres."""
 
     image: UInt8
     foot: tuple[float, float]
     scale: float
+    joints: tuple[Point, ...] = ()
 
     @functools.cached_property
     def small(self) -> UInt8:

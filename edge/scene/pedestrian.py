@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.scene.brush import Canvas, Colour, shade
+from edge.scene.brush import Canvas, Colour, Point, shade
 from edge.scene.figure import Joint, Outfit, Painter, View, walk_joints
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ SKINS: tuple[Colour, ...] = (
     (165, 195, 235),
 )
 HAIRS: tuple[Colour, ...] = ((25, 25, 28), (35, 45, 62), (45, 70, 105), (90, 140, 180), (150, 155, 160), (40, 55, 110))
+
+
+# people are painted as from no steeper than this, in radians: they have no top
+STEEPEST = 0.25
 
 
 def cloth_colour(rng: np.random.Generator) -> Colour:
@@ -92,7 +96,7 @@ def paint_pedestrian(
     """
     tall = outfit.height
     canvas = Canvas(0.75, 0.75, tall + (0.45 if outfit.umbrella else 0.12), 0.28, scale)
-    painter = Painter(canvas, View(view.heading, min(view.elevation, 0.25)), light)
+    painter = Painter(canvas, View(view.heading, min(view.elevation, STEEPEST)), light)
     joints = walk_joints(phase, tall, stride)
     sides = ("left", "right") if painter.view.depth((0, -1, 0)) > painter.view.depth((0, 1, 0)) else ("right", "left")
     walks_away = math.cos(view.heading) > 0.3
@@ -122,6 +126,26 @@ def paint_pedestrian(
     return canvas.finish(tint, 0.012 * scale, 0.1, outfit.seed)
 
 
+def joints_of(outfit: Outfit, view: View, phase: float, stride: float) -> tuple[Point, ...]:
+    """Where ``JOINTS`` are on the canvas of ``paint_pedestrian``: metres right of the foot and above it."""
+    tall = outfit.height
+    seen = View(view.heading, min(view.elevation, STEEPEST))
+    joints = walk_joints(phase, tall, stride)
+    arms = [_held(joints[f"{side} arm"], outfit) for side in ("left", "right")]
+    legs = [joints[f"{side} leg"] for side in ("left", "right")]
+    return tuple(
+        seen.flat(joint) for joint in ((0.02 * tall, 0.0, 0.93 * tall), *arms[0], *arms[1], *legs[0], *legs[1])
+    )
+
+
+def _held(joints: tuple[Joint, Joint, Joint], outfit: Outfit) -> tuple[Joint, Joint, Joint]:
+    """Shoulder, elbow and hand: of who has an umbrella, as it is held."""
+    if not outfit.umbrella:
+        return joints
+    tall, across = outfit.height, joints[1][1]
+    return joints[0], (0.1 * tall, across, 0.66 * tall), (0.16 * tall, across * 0.4, 0.74 * tall)
+
+
 def _leg(painter: Painter, joints: tuple[Joint, Joint, Joint], outfit: Outfit) -> None:
     tall, wide = outfit.height, outfit.build
     ankle = joints[2]
@@ -136,8 +160,7 @@ def _leg(painter: Painter, joints: tuple[Joint, Joint, Joint], outfit: Outfit) -
 
 def _arm(painter: Painter, joints: tuple[Joint, Joint, Joint], outfit: Outfit) -> None:
     tall, wide = outfit.height, outfit.build
-    if outfit.umbrella:
-        joints = (joints[0], (0.1 * tall, joints[1][1], 0.66 * tall), (0.16 * tall, joints[1][1] * 0.4, 0.74 * tall))
+    joints = _held(joints, outfit)
     hand = joints[2]
     painter.limb(hand, (hand[0] + 0.01, hand[1], hand[2] - 0.025 * tall), 0.021 * tall, 0.016 * tall, outfit.skin)
     lower = outfit.top if outfit.sleeves == "long" else outfit.skin

@@ -11,7 +11,7 @@ from edge.scene.car_shapes import Car
 from edge.scene.compose import Sprite
 from edge.scene.cyclist import Cyclist, paint_cyclist
 from edge.scene.figure import View
-from edge.scene.pedestrian import paint_pedestrian
+from edge.scene.pedestrian import joints_of, paint_pedestrian
 
 if TYPE_CHECKING:
     from edge.scene.traffic import Actor
@@ -61,7 +61,9 @@ class SpriteBook:
             case Cyclist():
                 image, foot = paint_cyclist(actor.model, view, -angle, scale, light, tint)
             case outfit:
-                image, foot = paint_pedestrian(outfit, view, angle, 1.0 if moving else 0.12, scale, light, tint)
+                stride = 1.0 if moving else 0.12
+                image, foot = paint_pedestrian(outfit, view, angle, stride, scale, light, tint)
+                return Sprite(image, foot, scale, joints_of(outfit, view, angle, stride))
         return Sprite(image, foot, scale)
 
 

@@ -99,10 +99,12 @@ class Street:
 
     def _paint(self, picture: UInt8, actor: Actor, foot: tuple[float, float, float], sprite: Sprite) -> Silhouette:
         u, v, z = foot
-        placed = place(sprite, self.variation.camera.focal_px / z, (u, v), self.variation.blur_px)
+        scale = self.variation.camera.focal_px / z
+        placed = place(sprite, scale, (u, v), self.variation.blur_px)
         fog = 1 - math.exp(-self.variation.haze_per_m * z)
         shown = blend(picture, placed, self.variation.haze, fog, self._backdrop.depth, z)
-        return Silhouette(actor.class_id, actor.track_id, placed.left, placed.top, placed.image[:, :, 3], shown)
+        joints = np.array([(u + x * scale, v - y * scale) for x, y in sprite.joints], np.float32).reshape(-1, 2)
+        return Silhouette(actor.class_id, actor.track_id, placed.left, placed.top, placed.image[:, :, 3], shown, joints)
 
     def _develop(self, picture: UInt8, index: int, time_s: float) -> UInt8:
         """Exposure and sensor; the lens is in the backdrop and in the sprites already."""

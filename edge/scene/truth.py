@@ -6,7 +6,7 @@ The truth is made of the very alpha masks that were painted: a pixel belongs to 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,27 @@ if TYPE_CHECKING:
 CLASSES = ("person", "bicycle", "car")
 SEGMENT_CLASSES = ("background", "road", "pavement", "building", "vegetation", "sky", *CLASSES)
 FIRST_OBJECT_CLASS = SEGMENT_CLASSES.index("person")
+# of people, in the order of their key points
+JOINTS = (
+    "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+    "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle",
+)  # fmt: skip
+LIMBS = (
+    (0, 1),
+    (0, 4),
+    (1, 2),
+    (2, 3),
+    (4, 5),
+    (5, 6),
+    (1, 4),
+    (1, 7),
+    (4, 10),
+    (7, 10),
+    (7, 8),
+    (8, 9),
+    (10, 11),
+    (11, 12),
+)
 # objects of which less is seen are neither learned nor counted
 MIN_VISIBILITY = 0.35
 
@@ -32,6 +53,7 @@ class Silhouette:
         left, top: picture pixel of the mask's corner; may lie outside the picture.
         mask: (h, w) uint8, above zero where the object is, hidden or not, inside the picture or not.
         shown: (h', w') uint8, above zero where nothing fixed stands in front; the part inside the picture only.
+        joints: (K, 2) float32 picture pixels, none of what has none.
     """
 
     class_id: int
@@ -40,6 +62,7 @@ class Silhouette:
     top: int
     mask: UInt8
     shown: UInt8
+    joints: Float32 = field(default_factory=lambda: np.empty((0, 2), np.float32))
 
 
 class SceneTruth:
@@ -51,6 +74,8 @@ class SceneTruth:
         track_id: (N,) int64, never used again.
         visibility: (N,) float32, visible pixels / silhouette pixels; what is outside the picture counts as hidden.
         class_map: (H, W) uint8 index into ``SEGMENT_CLASSES``.
+        keypoints: (N, K, 3) float32, ``JOINTS`` of people in pixels with COCO's 0 outside the picture (and of what has
+            none), 1 where another object or something fixed is in front, 2 where it is seen.
     """
 
     def __init__(self, silhouettes: Sequence[Silhouette], background: UInt8) -> None:
@@ -111,6 +136,20 @@ class SceneTruth:
         painted = self.owner >= 0
         classes[painted] = lookup[self.owner[painted]]
         return classes
+
+    @cached_property
+    def keypoints(self) -> Float32:
+        height, width = self._background.shape
+        points = np.zeros((len(self._seen), len(JOINTS), 3), np.float32)
+        for row, (one, _) in enumerate(self._seen):
+            if not len(one.joints):
+                continue
+            x, y = np.floor(one.joints).astype(int).T
+            inside = (x >= 0) & (y >= 0) & (x < width) & (y < height)
+            is_seen = self.owner[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)] == row
+            points[row, :, :2] = np.where(inside[:, None], one.joints, 0)
+            points[row, :, 2] = np.where(inside, 1 + is_seen, 0)
+        return points
 
     @property
     def ignore(self) -> Bool:

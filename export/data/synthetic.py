@@ -77,7 +77,7 @@ class SyntheticDataset:
         if self._task == "segment":
             return Sample(image, image_id, mask=truth.class_map)
         weight = np.ones(len(truth), np.float32)
-        outlines = Outlines(tuple(_run_lengths(truth)))
+        outlines = Outlines(tuple(_run_lengths(truth)), truth.keypoints)
         return Sample(image, image_id, truth.xyxy, truth.class_id, truth.ignore, weight, outlines=outlines)
 
 

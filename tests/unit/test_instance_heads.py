@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from edge.errors import EngineError, ManifestError
 from edge.heads.choose import HEADS, open_head
 from edge.masks import mask_of, whole_masks
 from edge.models.keypoints import COCO_PERSON
-from edge.models.manifest import HeadName, InputSpec, Manifest, Thresholds, parse_manifest
+from edge.models.manifest import HeadName, InputSpec, Manifest, OutputSpec, Thresholds, parse_manifest
 from edge.models.preprocess import fit
 from edge.types import Array, Detections
 
@@ -226,6 +227,31 @@ def compare(found: Detections, kept: np.lib.npyio.NpzFile, size: tuple[int, int]
         assert (shared / union).min() > 0.98
 
 
+def test_rf_detr_gives_every_object_a_map_of_its_own() -> None:
+    rng = np.random.default_rng(4)
+    width, height, queries = 200, 100, 12
+    maps = np.stack([cv2.GaussianBlur(rng.normal(size=(24, 24)).astype(np.float32), (0, 0), 2) for _ in range(queries)])
+    maps[3] = -1
+    boxes = rng.uniform(0.2, 0.8, (1, queries, 4)).astype(np.float32)
+    outputs = {"dets": boxes, "labels": rng.normal(0, 2, (1, queries, 2)).astype(np.float32), "masks": maps[None]}
+    reading = OutputSpec(names={"boxes": "dets", "scores": "labels", "masks": "masks"}, activation="sigmoid")
+    stretched = spec().model_copy(update={"resize": "stretch"})
+    described = manifest_of("detr", input=stretched, output=reading, needs_nms=False)
+    assert described.anchors == ("mask-foot",)
+    found = open_head(described).decode(outputs, [fit(width, height, stretched)])[0]
+    assert isinstance(found, Detections) and found.masks is not None
+    score = 1 / (1 + np.exp(-outputs["labels"][0].max(axis=1)))
+    shown = np.flatnonzero(score >= 0.3)
+    assert len(found) == len(shown) > 3
+    # bilinear between the middles of the cells over the whole frame, above zero; no box cuts it
+    expected = np.stack([cv2.resize(maps[row], (width, height)) > 0 for row in shown])
+    maps[:] = 9
+    mine = whole_masks(found.masks)
+    shared, union = (expected & mine).sum((1, 2)), (expected | mine).sum((1, 2))
+    assert (shared >= 0.98 * union).all()
+    assert (whole_masks(found[1:3].masks) == mine[1:3]).all()  # type: ignore[arg-type]
+
+
 def test_oriented_boxes_there_and_back() -> None:
     box = np.array([[50, 40, 30, 10], [20, 20, 8, 16]], np.float32)
     angle = np.array([0.4, -1.1], np.float32)
@@ -268,6 +294,8 @@ def test_names_of_key_points() -> None:
     named = manifest_of("yolov8-pose", kpt_shape=(2, 3), keypoints=("head", "tail"))
     assert named.anchors == ("keypoint:head", "keypoint:tail")
     assert manifest_of("end2end-seg").anchors == ("mask-foot",)
+    # a head that reads boxes only gives no points, whatever stands behind them
+    assert manifest_of("yolov8", kpt_shape=(17, 3)).anchors == ()
 
 
 @pytest.mark.parametrize(

@@ -319,3 +319,12 @@ def test_a_manifest_by_hand_goes_through_the_same_proof(tmp_path: Path) -> None:
     )
     with pytest.raises(ManifestError, match="head 'ssd' does not read this model, head 'detr' does"):
         open_model(model, manifest=wrong)
+
+
+def test_names_of_key_points_come_from_the_file() -> None:
+    facts = {"task": "pose", "names": "{0: 'dog'}", "imgsz": "[64, 64]", "kpt_shape": "[2, 3]"}
+    named = read_ultralytics({**facts, "kpt_names": "{0: ['nose', 'tail']}"}, "m")
+    assert named is not None and named.kpt_names == ("nose", "tail")
+    for unfit in ("{0: ['nose']}", "{}", "nonsense"):
+        found = read_ultralytics({**facts, "kpt_names": unfit}, "m")
+        assert found is not None and found.kpt_names == ()

@@ -15,7 +15,15 @@ from edge.errors import DataError
 from edge.scene.compose import Sprite, blend, place
 from edge.scene.street import Street, render_sample
 from edge.scene.traffic import Traffic
-from edge.scene.truth import CLASSES, FIRST_OBJECT_CLASS, MIN_VISIBILITY, SEGMENT_CLASSES, SceneTruth, Silhouette
+from edge.scene.truth import (
+    CLASSES,
+    FIRST_OBJECT_CLASS,
+    JOINTS,
+    MIN_VISIBILITY,
+    SEGMENT_CLASSES,
+    SceneTruth,
+    Silhouette,
+)
 from edge.scene.variation import draw_variation
 from export.data.synthetic import SyntheticDataset, open_synthetic_dataset
 
@@ -255,3 +263,32 @@ def test_a_data_set_address_is_read() -> None:
     data = open_synthetic_dataset("synthetic:street?seed=3&count=20&size=320x180", "segment")
     assert (len(data), data.task, data.name) == (20, "segment", "synthetic:street?seed=3&count=20&size=320x180")
     assert data.fingerprint == SyntheticDataset("x", "segment", 3, 20, 320, 180).fingerprint
+
+
+def test_joints_lie_on_the_people_that_they_belong_to() -> None:
+    on_body = num_seen = 0
+    for seed in range(6):
+        _, truth = render_sample(seed, 640, 360, wide=False)
+        for row in range(len(truth)):
+            points = truth.keypoints[row]
+            if truth.class_id[row] != CLASSES.index("person"):
+                assert not points.any()
+                continue
+            x1, y1, x2, y2 = truth.xyxy[row]
+            inside = points[points[:, 2] > 0]
+            # a hand swings no further than its sleeve, a head no higher than its hair
+            assert (inside[:, 0] >= x1 - 2).all() and (inside[:, 0] <= x2 + 2).all()
+            assert (inside[:, 1] >= y1 - 2).all() and (inside[:, 1] <= y2 + 2).all()
+            if truth.visibility[row] > 0.95 and y2 - y1 > 30:
+                on_body += int((points[:, 2] == 2).sum())
+                num_seen += int((points[:, 2] > 0).sum())
+    assert num_seen > 50
+    assert on_body > 0.9 * num_seen
+
+
+def test_the_head_of_a_walker_is_above_the_ankles() -> None:
+    _, truth = render_sample(3, 640, 360, wide=False)
+    for points in truth.keypoints[truth.class_id == CLASSES.index("person")]:
+        head, ankle = points[JOINTS.index("head")], points[JOINTS.index("left_ankle")]
+        if head[2] and ankle[2]:
+            assert head[1] < ankle[1]
