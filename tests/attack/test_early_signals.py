@@ -7,10 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 import daemon_process
+import pytest
 from daemon_process import config_of, daemon
 from tiny_models import tiny_model
 

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon_process import Daemon, config_of, daemon, gate_of, with_tokens
 
 FLOOD = Path(__file__).parent / "flood.py"

@@ -17,16 +17,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from daemon_process import TOKEN, gate_of
+from e2e.live_show import mjpeg_pictures, show, wait_until
 
 import edge.server.gate
 from edge.server import gate_process
 from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from daemon_process import TOKEN, gate_of
-from live_show import mjpeg_pictures, show, wait_until
 
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
 WHOLE = f"GET /api/stats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from daemon_process import VIEW_TOKEN
 
 from edge.config.load import parse_config
 from edge.daemon.credentials import with_secrets
@@ -16,9 +16,6 @@ from edge.errors import ConfigError
 from edge.server.access import Access
 from edge.server.board import LiveBoard
 from edge.server.server import LiveServer
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from daemon_process import VIEW_TOKEN
 
 ROUTES = ["/", "/api/stats", "/api/streams", "/snapshot/door.jpg", "/metrics", "/healthz"]
 

@@ -154,7 +154,8 @@ def test_a_viewer_that_is_killed_is_freed_long_before_ice_notices(door: Show) ->
         "while len(viewer.seen) < 50: time.sleep(0.05)\n"
         "print('watching', flush=True); time.sleep(600)"
     )
-    path = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    folders = (Path(__file__).parents[1], Path(__file__).parent)
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
     command = [sys.executable, "-c", script, door.url]
     with door.play(), subprocess.Popen(command, stdout=subprocess.PIPE, env=path) as process:
         assert process.stdout is not None
