@@ -19,6 +19,7 @@ import httpx
 import pytest
 from daemon_process import TOKEN, gate_of
 from e2e.live_show import mjpeg_pictures, show, wait_until
+from needs import need
 
 import edge.server.gate
 from edge.server import gate_process
@@ -247,7 +248,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
     subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    make = [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     subprocess.run([*make, "-keyout", key, "-out", cert, *subject], check=True, capture_output=True)
     return cert, key
 

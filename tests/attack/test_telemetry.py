@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from needs import need
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from daemon_process import COMMAND, SCENE
@@ -26,14 +26,14 @@ CALLS = "trace=connect,sendto,sendmsg,sendmmsg"
 LOCAL = re.compile(r'inet_addr\("127\.|"::1"|sa_family=AF_(?:UNIX|NETLINK|UNSPEC)')
 
 
-def can_trace() -> bool:
-    command = ["strace", "-qq", "-e", CALLS, "true"]
-    return (
-        shutil.which("strace") is not None and not subprocess.run(command, capture_output=True, check=False).returncode
-    )
+@pytest.fixture
+def may_trace() -> None:
+    command = [need("strace"), "-qq", "-e", CALLS, "true"]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("strace may not trace here")
 
 
-needs_strace = pytest.mark.skipif(not can_trace(), reason="strace is not installed, or may not trace")
+needs_strace = pytest.mark.usefixtures("may_trace")
 
 
 def installed(names: tuple[str, ...]) -> list[str]:
