@@ -29,6 +29,7 @@ VERSION = 1
 STREET = Path(__file__).with_name("probe-street.jpg")
 LEAST_SCORE = 0.01
 TOLERANCE = 2e-3
+LEAST_EMBEDDING = 8
 # what an untrained network may do whose exporter says what it is: sides of any length and sign
 LOOSE_REACH_PIXELS, LOOSE_INSIDE_OUT = 100_000, 0.95
 # where only the outputs tell: boxes as far as coarse cells let them, hardly any inside out
@@ -158,6 +159,8 @@ def _doubt_of_raw(manifest: Manifest, head: Head, outputs: Mapping[str, Array]) 
     main = _main(manifest, outputs)
     if manifest.head in ("classify", "embedding") and max(main.shape[1:], default=1) != prod(main.shape[1:]):
         return f"its output {_shapes({'of': main})} is no row of numbers"
+    if manifest.head == "embedding" and prod(main.shape[1:]) < LEAST_EMBEDDING:
+        return f"{prod(main.shape[1:])} numbers are too few for an embedding"
     counted = _num_classes(manifest, outputs)
     if counted is not None and counted != len(manifest.classes):
         return f"the manifest names {len(manifest.classes)} classes, the output has room for {counted}"

@@ -29,6 +29,7 @@ TASK_HEADS: dict[str, tuple[HeadName, HeadName]] = {
     "obb": ("yolov8-obb", "end2end-obb"),
 }
 NO_POINTS = "; its boxes are read, its key points are not"
+SCORE_WORDS = ("logit", "prob", "class", "score")
 EMBEDDING_SIZES = (64, 96, 128, 192, 256, 384, 512, 640, 768, 1024, 1280, 1536, 2048)
 Shape = tuple[int | None, ...]
 
@@ -411,7 +412,7 @@ def _vector(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
         return classify
     if "embed" in evidence.hint or end in ("LpNormalization",) or any(word in name for word in ("embed", "feat")):
         return [embedding]
-    if any(word in name for word in ("logit", "prob", "class", "score")) or width not in EMBEDDING_SIZES:
+    if any(word in name for word in SCORE_WORDS) or width not in EMBEDDING_SIZES:
         return classify
     return [_doubtful(classify[0]), _doubtful(embedding)]
 
@@ -424,7 +425,10 @@ def _classifier(evidence: Evidence, tensor: TensorInfo, width: int | None) -> li
     if width == 1:
         spec = OutputSpec(activation="sigmoid")
         return [Reading("classify", "one number: the logit of one class", 1, "classify", spec)]
-    return [Reading("classify", f"{width} numbers for a picture", width, "classify", flags="--head classify")]
+    # a vector that neither an operator nor a name calls scores may be an embedding to who says so
+    is_certain = end == "Softmax" or any(word in tensor.name.lower() for word in SCORE_WORDS)
+    because = f"{width} numbers for a picture"
+    return [Reading("classify", because, width, "classify", None, is_certain, flags="--head classify")]
 
 
 def _rows(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
