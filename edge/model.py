@@ -152,13 +152,13 @@ class Batch:
 
 
 class Model:
-    """A loaded model. Used by one thread."""
+    """A loaded model. Used by one thread. ``is_foreign``: an installed package brings its engine or its head."""
 
     def __init__(self, manifest: Manifest, engine: Engine, head: Head, engine_guard: Guard | None = None) -> None:
         """Args: its parts; what guards the engine of an installed package."""
         self.manifest = manifest
         self._engine_guard = engine_guard
-        self._is_foreign = engine_guard is not None or is_foreign_head(manifest.head)
+        self.is_foreign = engine_guard is not None or is_foreign_head(manifest.head)
         # of the decoding for each stream
         self._head_guards: dict[str, Guard] = {}
         self.engine = engine
@@ -191,7 +191,7 @@ class Model:
         cut = [[image] if grid is None else grid.cut(image) for image, grid in zip(images, grids, strict=True)]
         views = [view for part in cut for view in part]
         contained: list[str] = []
-        if self._is_foreign and owners is not None:
+        if self.is_foreign and owners is not None:
             contained = [owner for owner, part in zip(owners, cut, strict=True) for _ in part]
         batch = Batch(self, images, grids, check, contained)
         step = self.engine.max_batch

@@ -239,7 +239,7 @@ def _submit(
 ) -> Batch:
     """Send frames off, in tiles where their stream asks for them."""
     # a model on probation must fail aloud
-    owners = [frame.stream for frame in frames] if check is None else None
+    owners = [frame.stream for frame in frames] if model.is_foreign and check is None else None
     tiles = [streams[frame.stream].tiles for frame in frames]
     return model.submit([frame.image for frame in frames], tiles, check, owners)
 

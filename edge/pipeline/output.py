@@ -81,7 +81,7 @@ class OutputWorker:
         result = result.with_events(events) if events else result
         for stage in self._stages:
             result = stage.add_to(result)
-        staged_ns = time.monotonic_ns()
+        staged_ns = time.monotonic_ns() if self._stages else now_ns
         self._overlay.shapes = stream.analysis.shapes
         picture = _Picture(self._overlay, result, lambda: self._state(result, now_ns))
         for sink in self._sinks:

@@ -135,7 +135,7 @@ SINKS = {
 NO_SINKS = {"__init__", "choose", "restream_child", "whip_http", "mqtt", "mqtt_packets", "mqtt_session", "webhook"}
 
 
-@pytest.fixture(params=SINKS.values(), ids=SINKS.keys())
+@pytest.fixture(params=list(SINKS.values()), ids=list(SINKS))
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kind:
     found: Kind = request.param
     if found.file == "window":

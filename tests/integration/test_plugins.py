@@ -174,7 +174,8 @@ def test_a_program_names_them_as_the_configuration_does(site: Path, tmp_path: Pa
         edge.open_source("counter://3?live=0") as source,
     ):
         tracker = edge.open_tracker("nearest")
-        tracks = [tracker.update(loaded(frame.image), frame.time_ns) for frame in source]
+        found = [(loaded(frame.image), frame.time_ns) for frame in source]
+        tracks = [tracker.update(one, time_ns) for one, time_ns in found if isinstance(one, edge.Detections)]
     assert [one.track_id.tolist() for one in tracks] == [[100]] * 3
     results = list(edge.track("counter://4?live=0", model=model["path"], engine="bright", frames="every"))
     assert [len(one.detections) for one in results] == [1] * 4

@@ -1,3 +1,3 @@
 """Needs a library that is not there."""
 
-import a_library_that_is_not_installed  # noqa: F401
+import a_library_that_is_not_installed  # type: ignore[import-not-found] # noqa: F401

@@ -15,7 +15,7 @@ class BlockHead:
         self._classes = manifest.classes
 
     def decode(self, outputs: Mapping[str, np.ndarray], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
-        found = []
+        found: list[Prediction] = []
         for mean, box in zip(outputs["mean"][:, 0], letterboxes, strict=False):
             if round(float(mean)) == 13:
                 raise ArithmeticError("thirteen")

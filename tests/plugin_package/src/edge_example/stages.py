@@ -56,7 +56,7 @@ class MoodyStage:
             case "wrong kind":
                 return StageAnswer((Event("Told You", self._stream, result.frame.time_ns),))
             case "wrong labels":
-                return StageAnswer(labels={1: ("bright",)})
+                return StageAnswer(labels={1: ("bright",)})  # type: ignore[dict-item]
             case "no answer":
                 return ["told"]
         return None
