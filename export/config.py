@@ -120,12 +120,26 @@ class TransferConfig(_Part):
     """What to start from.
 
     Attributes:
-        weights: a checkpoint of ours or any torch state dict; matched by name and shape.
-        freeze: name prefixes of layers that do not learn (``backbone``, ``backbone.stem``).
+        weights: an ONNX file, whose network is trained on then; a checkpoint of ours, a torch state dict or a
+            ``.safetensors`` file, matched by name and shape.
+        head: ``keep`` the rows of known classes of an ONNX file's head where it can be read, or put a ``fresh`` one on.
+        activation: exchange SiLU, hard-swish and leaky ReLU of an ONNX file for this one; every kernel is then fitted
+            anew to what it used to compute.
+        original: the ONNX file whose maps and boxes are imitated while learning; its head must have been kept.
+        imitation: weight of that in the loss; labels have the weight 1.
+        freeze: name prefixes of layers that do not learn (``backbone``, ``trunk.s2``).
+        thaw_epochs: let one frozen prefix learn after so many epochs, the last one first, then the next; 0 for never.
+        rates: name prefix → share of the learning rate, ``{trunk = 0.1}``; the longest fitting prefix counts.
     """
 
     weights: Path | None = None
+    head: Literal["keep", "fresh"] = "keep"
+    activation: Literal["", "relu", "relu6"] = ""
+    original: Path | None = None
+    imitation: float = Field(default=1.0, gt=0)
     freeze: tuple[str, ...] = ()
+    thaw_epochs: int = Field(default=0, ge=0)
+    rates: dict[str, float] = Field(default_factory=dict)
 
 
 class TeacherConfig(_Part):

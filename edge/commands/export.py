@@ -11,22 +11,33 @@ from edge.console import AsJson, out, print_json
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="best.pt of a run folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt of a run folder, or a foreign ONNX file.")],
     target: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],
     opset: Annotated[int, typer.Option(help="17 for TensorRT 8.6, 20 otherwise.")] = 20,
     nms: Annotated[bool | None, typer.Option("--nms/--no-nms", help="Export the branch that needs NMS.")] = None,
     score: Annotated[float | None, typer.Option(min=0, max=1, help="Least score that is shown; kept with it.")] = None,
+    only: Annotated[
+        str, typer.Option("--only", help="Of a foreign ONNX file: keep these classes, separated by commas.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a checkpoint as ONNX, checked against torch."""
-    from edge.errors import MissingError
+    """Write a checkpoint, or a foreign YOLOX or classifier, as ONNX of ours, checked against torch."""
+    from edge.errors import MissingError, UsageError
 
     try:
         from export.to_onnx import export_checked
     except ModuleNotFoundError as error:
         raise MissingError(f"export needs {error.name}; run: pip install 'edgeloop[train]'") from None
 
-    manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms, score=score)
+    if only and checkpoint.suffix != ".onnx":
+        raise UsageError("--only chooses classes of a foreign ONNX file; a checkpoint has the classes that it learned")
+    if checkpoint.suffix == ".onnx":
+        from export.transfer.convert import checkpoint_of
+
+        found = checkpoint_of(checkpoint, [name for name in only.split(",") if name])
+        manifest, parity = export_checked(found, target, opset=opset, many=nms, score=score)
+    else:
+        manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms, score=score)
     if as_json:
         print_json(
             {"model": str(target), "manifest": manifest.model_dump(by_alias=True), "max_error": parity.max_error}
