@@ -28,6 +28,7 @@ COMMANDS = {
     "selftest": "edge.commands.selftest:selftest",
     "doctor": "edge.commands.doctor:doctor",
     "inspect": "edge.commands.inspect:inspect",
+    "models": "edge.commands.models:models",
     "bench": "edge.commands.bench:bench",
     "train": "edge.commands.train:train",
     "eval": "edge.commands.eval:evaluate_command",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -19,6 +19,13 @@ def export(
     only: Annotated[
         str, typer.Option("--only", help="Of a foreign ONNX file: keep these classes, separated by commas.")
     ] = "",
+    activation: Annotated[
+        Literal["", "relu", "relu6"],
+        typer.Option(help="Of a foreign detector: exchange its activations for this one, which runs whole in INT8."),
+    ] = "",
+    data: Annotated[
+        str, typer.Option(help="Pictures to fit the kernels on, several sets joined by ' + '. Labels are not used.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a checkpoint, or a foreign YOLOX or classifier, as ONNX of ours, checked against torch."""
@@ -29,12 +36,14 @@ def export(
     except ModuleNotFoundError as error:
         raise MissingError(f"export needs {error.name}; run: pip install 'edgeloop[train]'") from None
 
-    if only and checkpoint.suffix != ".onnx":
-        raise UsageError("--only chooses classes of a foreign ONNX file; a checkpoint has the classes that it learned")
+    if (only or activation or data) and checkpoint.suffix != ".onnx":
+        raise UsageError("--only, --activation and --data are for foreign ONNX files; a checkpoint is what it learned")
     if checkpoint.suffix == ".onnx":
+        from export.data.open_data import open_dataset
         from export.transfer.convert import checkpoint_of
 
-        found = checkpoint_of(checkpoint, [name for name in only.split(",") if name])
+        fitted_on = open_dataset(data, "detect", on_error="skip") if data else None
+        found = checkpoint_of(checkpoint, [name for name in only.split(",") if name], activation, fitted_on)
         manifest, parity = export_checked(found, target, opset=opset, many=nms, score=score)
     else:
         manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms, score=score)

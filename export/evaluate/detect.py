@@ -14,6 +14,7 @@ from edge.boxes import area, iou
 from edge.errors import MissingError
 from edge.types import Detections, Float32, Float64, Int64
 from export.data.sample import Sample
+from export.evaluate.bootstrap import Redrawn, redrawn_detections
 from export.evaluate.names import ClassMatch
 from export.evaluate.report import finite
 
@@ -39,6 +40,7 @@ class DetectJudge:
     found: list[dict[str, Any]] = field(default_factory=list)
     num_images: int = 0
     confusion: Int64 = field(init=False)
+    redrawn: Redrawn | None = None
 
     def __post_init__(self) -> None:
         self.confusion = np.zeros((len(self.match.judged) + 1,) * 2, np.int64)
@@ -98,6 +100,7 @@ class DetectJudge:
     def finish(self) -> tuple[dict[str, float], dict[str, dict[str, float]], dict[str, Float64]]:
         """Metrics, metrics per class, and precision-recall curves at IoU 0.5."""
         judged = _run_coco(self.truth, self.found, self.num_images, self.match.judged)
+        self.redrawn = redrawn_detections(judged, self.num_images)
         metrics = finite({name: _known(value) for name, value in zip(_COCO_STATS, judged.stats, strict=True)})
         # (IoU thresholds, recalls, K, area ranges, detection limits): all areas, 100 detections
         precision = judged.eval["precision"][:, :, :, 0, -1]
@@ -111,6 +114,11 @@ class DetectJudge:
             if (precision[0, :, column] > -1).all():
                 curves[name] = np.asarray(precision[0, :, column], np.float64)
         return metrics, per_class, curves
+
+    @property
+    def num_drawn(self) -> int:
+        """Pictures that can be drawn again."""
+        return self.num_images
 
     def _num_truth(self, label: int) -> int:
         return sum(row["category_id"] == label and not row["iscrowd"] for row in self.truth)

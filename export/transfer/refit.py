@@ -24,7 +24,7 @@ SAMPLES_PER_PICTURE = 500
 # pull towards the old kernel, as a share of the mean square of the features
 RIDGE = 1e-3
 # of a fit in front of a ReLU
-ROUNDS = 8
+ROUNDS = 16
 SHIFTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 Progress = Callable[[], None]
 

@@ -44,13 +44,18 @@ def start_from_onnx(config: TrainConfig, dataset: Dataset) -> ForeignDetector | 
             raise ConfigError("transfer.weights: a segmenter cannot start from an ONNX file; give a checkpoint")
     log.info("%s: %d steps read; rows kept: %s", path, len(network.form.plan.steps), ", ".join(kept) or "none")
     if config.transfer.activation:
-        _exchange(network, config, dataset)
+        exchange(network, config, dataset)
     give_statistics(network, pictures(config, dataset, STATISTICS_PICTURES))
     network.eval()
     return network
 
 
-def _exchange(network: ForeignDetector | ForeignClassifier, config: TrainConfig, dataset: Dataset) -> None:
+def exchange(network: ForeignDetector | ForeignClassifier, config: TrainConfig, dataset: Dataset) -> None:
+    """Give a network that was read the activation of the recipe, and kernels fitted to it on these pictures.
+
+    Raises:
+        ConfigError: it is no detector whose head is kept.
+    """
     if not isinstance(network, ForeignDetector) or not network.form.keeps_head:
         raise ConfigError("transfer.activation: only a detector whose head is kept can exchange its activations")
     original = copy.deepcopy(network)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.servers.chaos_proxy import ChaosProxy, NetworkFault
 from typer.testing import CliRunner
 
 from edge.chaos import drills
@@ -20,6 +19,7 @@ from edge.commands.selftest import selftest
 from edge.errors import EdgeError, SourceError, UsageError
 from edge.sources.deadlines import Deadlines
 from edge.sources.isolation.source import IsolatedSource
+from tests.servers.chaos_proxy import ChaosProxy, NetworkFault
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from camera_rig import RtspServer, emitted, null_pipeline, unaccounted, wait_for
