@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import sys
@@ -215,14 +216,24 @@ def load_config(recipe: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         tree = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
-    for change in changes:
-        _apply(tree, change)
-    config = parse_config(tree, path.name)
+    config = parse_config(changed_tree(tree, changes), path.name)
     if idle := config.augment.without_effect(config.task):
         raise ConfigError(
             f"{path.name}: augment.{idle[0]} changes nothing in a recipe for {config.task!r}: set it to 0"
         )
     return config
+
+
+def changed_tree(tree: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """A copy of a recipe's tree with these ``key=value`` changes.
+
+    Raises:
+        ConfigError: one is no such change.
+    """
+    copied = copy.deepcopy(dict(tree))
+    for change in changes:
+        _apply(copied, change)
+    return copied
 
 
 def parse_config(tree: Mapping[str, Any], where: str) -> TrainConfig:
