@@ -27,6 +27,10 @@ class PictureNetwork(nn.Module):
         """Take bytes instead of [0, 1] from now on, by dividing the first convolution; exact, borders included."""
         next(conv_units(self)).conv.weight.data /= GREY_LEVELS
 
+    def enter(self, frames: Tensor) -> Tensor:
+        """(N, h, w, 3) to what the network takes: (N, 3, h, w)."""
+        return frames.permute(0, 3, 1, 2)
+
 
 class Conv(nn.Module):
     """Convolution without bias, batch norm, ReLU. ``fuse`` folds the batch norm into the convolution.

@@ -45,7 +45,7 @@ class ExportGraph(nn.Module):
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, h, w, 3) uint8 BGR to the outputs named by ``output_names``."""
         # the cast comes first: TensorRT takes bytes at its inputs only
-        x = frames.float().permute(0, 3, 1, 2)
+        x = self.net.enter(frames.float())
         if isinstance(self.net, Detector):
             boxes, scores, labels = self.net.best(x, self.keep, self.many)
             return boxes, scores, labels.to(torch.int32)

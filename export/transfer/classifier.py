@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 
-from edge.errors import DataError, ModelError
+from edge.errors import ModelError
 from edge.model import find_manifest
-from export.evaluate.names import match_classes
 from export.models.foreign import Form
 from export.models.foreign_classifier import ForeignClassifier
 from export.models.plan import Plan, Step
 from export.models.plan_network import fill
-from export.transfer.read import Loaded, read_onnx, source_of
+from export.transfer.read import Loaded, partners, read_onnx, source_of
 
 
 def read_classifier(
@@ -68,12 +67,3 @@ def _keep_rows(
             network.full.weight[new] = weight[old]
             network.full.bias[new] = loaded.weights[f"{last.name}.bias"][old]
     return [wanted[new] for new in sorted(rows)]
-
-
-def partners(known: Sequence[str], wanted: Sequence[str]) -> dict[int, int]:
-    """Wanted class → known class of the same name; empty if they have none in common."""
-    try:
-        match = match_classes(known, wanted)
-    except DataError:
-        return {}
-    return {int(new): old for old, new in enumerate(match.to_data) if new >= 0}

@@ -13,13 +13,12 @@ from torch import nn
 from edge.errors import ModelError
 from edge.model import find_manifest
 from edge.models.manifest import InputSpec
-from export.evaluate.names import match_classes
 from export.models.detector import PRIOR, STRIDES
 from export.models.foreign import Form
 from export.models.foreign_detector import ForeignDetector
 from export.models.plan import Plan
 from export.models.plan_network import fill
-from export.transfer.read import Loaded, read_onnx, source_of
+from export.transfer.read import Loaded, partners, read_onnx, source_of
 
 
 def read_detector(path: Path, classes: Sequence[str], *, fresh_head: bool = False) -> tuple[ForeignDetector, list[str]]:
@@ -98,8 +97,7 @@ def _keep_rows(
     network: ForeignDetector, loaded: Loaded, tails: list[Tail], known: Sequence[str], wanted: Sequence[str]
 ) -> list[str]:
     """Fill the kept heads; rows of classes that the file does not know start as "hardly ever here"."""
-    match = match_classes(known, wanted)
-    rows = {int(data): row for row, data in enumerate(match.to_data) if data >= 0}
+    rows = partners(known, wanted)
     weights = loaded.weights
     for head, tail in zip(network.heads, tails, strict=True):
         for key in ("weight", "bias"):

@@ -19,9 +19,11 @@ import onnx
 import torch
 from torch import Tensor
 
+from edge.errors import DataError
 from edge.files import sha256_of
 from edge.models.manifest import Manifest
 from edge.types import Array
+from export.evaluate.names import match_classes
 from export.models.blocks import BN_EPS
 from export.models.plan import Plan, Step, named_by_stage
 from export.models.plan_network import PlanNetwork, fill
@@ -67,6 +69,15 @@ def source_of(path: Path, manifest: Manifest) -> str:
     about = manifest.provenance
     parts = (about.source, f"trained on {about.dataset}" if about.dataset else "", about.terms)
     return ", ".join((f"{path.name} (sha256 {sha256_of(path)})", *(part for part in parts if part)))
+
+
+def partners(known: Sequence[str], wanted: Sequence[str]) -> dict[int, int]:
+    """Wanted class → known class of the same name; empty if they have none in common."""
+    try:
+        match = match_classes(known, wanted)
+    except DataError:
+        return {}
+    return {int(new): old for old, new in enumerate(match.to_data) if new >= 0}
 
 
 class _Reader:

@@ -18,11 +18,13 @@ from export.models.foreign_detector import ForeignDetector
 from export.transfer.activations import give_statistics, with_activation
 from export.transfer.classifier import read_classifier
 from export.transfer.detector import read_detector
+from export.transfer.equalise import equalise
 from export.transfer.refit import refit
 
 log = logging.getLogger(__name__)
 STATISTICS_PICTURES = 64
 REFIT_PICTURES = 112
+EQUALISE_PICTURES = 20
 
 
 def start_from_onnx(config: TrainConfig, dataset: Dataset) -> ForeignDetector | ForeignClassifier:
@@ -60,7 +62,9 @@ def exchange(network: ForeignDetector | ForeignClassifier, config: TrainConfig, 
         raise ConfigError("transfer.activation: only a detector whose head is kept can exchange its activations")
     original = copy.deepcopy(network)
     with_activation(network, config.transfer.activation)
-    refit(original, network, pictures(config, dataset, REFIT_PICTURES))
+    seen = pictures(config, dataset, REFIT_PICTURES)
+    refit(original, network, seen)
+    equalise(network, seen[:EQUALISE_PICTURES])
 
 
 def pictures(config: TrainConfig, dataset: Dataset, count: int) -> list[Tensor]:
