@@ -71,12 +71,11 @@ def scan(
         return snr_db(reference, outputs_of(quantize_only(frozenset({key})), probes, source, threads))
 
     wanted = set(keys) if keys is not None else {layer.key for layer in index.layers}
-    effects = []
+    effects, costs = [], multiplications(index, table)
     for layer in index.layers:
         if layer.key not in wanted:
             continue
-        seen = table.tensors.get(index.roles[layer.source])
-        macs = layer_macs(index, layer, seen.shape if seen else ())
+        macs = costs[layer.key]
         shape = tuple(index.constants[layer.weight].dims)
         figure = remember(layer.key, partial(effect_of, layer.key))
         effects.append(LayerEffect(layer.key, layer.op, shape, figure, macs))
@@ -104,6 +103,15 @@ def snr_db(reference: Sequence[Sequence[Array]], noisy: Sequence[Sequence[Array]
     if not np.isfinite(share):
         return -LOUDEST_DB
     return min(LOUDEST_DB, -10 * float(np.log10(max(share, 1e-30))))
+
+
+def multiplications(index: GraphIndex, table: RangeTable) -> dict[str, int]:
+    """Layer → its multiplications per frame, as far as the ranges know the shape of its input."""
+    found = {}
+    for layer in index.layers:
+        seen = table.tensors.get(index.roles[layer.source])
+        found[layer.key] = layer_macs(index, layer, seen.shape if seen else ())
+    return found
 
 
 def layer_macs(index: GraphIndex, layer: Layer, shape: tuple[int, ...]) -> int:

@@ -37,6 +37,7 @@ GROUPS = {
         "selftest": "edge.commands.selftest:selftest",
     },
     "Models": {
+        "models": "edge.commands.models:models",
         "inspect": "edge.commands.inspect:inspect",
         "lint": "edge.commands.lint:lint",
         "train": "edge.commands.train:train",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import sys
@@ -120,12 +121,26 @@ class TransferConfig(_Part):
     """What to start from.
 
     Attributes:
-        weights: a checkpoint of ours or any torch state dict; matched by name and shape.
-        freeze: name prefixes of layers that do not learn (``backbone``, ``backbone.stem``).
+        weights: an ONNX file, whose network is trained on then; a checkpoint of ours, a torch state dict or a
+            ``.safetensors`` file, matched by name and shape.
+        head: ``keep`` the rows of known classes of an ONNX file's head where it can be read, or put a ``fresh`` one on.
+        activation: exchange SiLU, hard-swish and leaky ReLU of an ONNX file for this one; every kernel is then fitted
+            anew to what it used to compute.
+        original: the ONNX file whose maps and boxes are imitated while learning; its head must have been kept.
+        imitation: weight of that in the loss; labels have the weight 1.
+        freeze: name prefixes of layers that do not learn (``backbone``, ``trunk.s2``).
+        thaw_epochs: let one frozen prefix learn after so many epochs, the last one first, then the next; 0 for never.
+        rates: name prefix → share of the learning rate, ``{trunk = 0.1}``; the longest fitting prefix counts.
     """
 
     weights: Path | None = None
+    head: Literal["keep", "fresh"] = "keep"
+    activation: Literal["", "relu", "relu6"] = ""
+    original: Path | None = None
+    imitation: float = Field(default=1.0, gt=0)
     freeze: tuple[str, ...] = ()
+    thaw_epochs: int = Field(default=0, ge=0)
+    rates: dict[str, float] = Field(default_factory=dict)
 
 
 class TeacherConfig(_Part):
@@ -201,14 +216,24 @@ def load_config(recipe: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
         tree = tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
-    for change in changes:
-        _apply(tree, change)
-    config = parse_config(tree, path.name)
+    config = parse_config(changed_tree(tree, changes), path.name)
     if idle := config.augment.without_effect(config.task):
         raise ConfigError(
             f"{path.name}: augment.{idle[0]} changes nothing in a recipe for {config.task!r}: set it to 0"
         )
     return config
+
+
+def changed_tree(tree: Mapping[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """A copy of a recipe's tree with these ``key=value`` changes.
+
+    Raises:
+        ConfigError: one is no such change.
+    """
+    copied = copy.deepcopy(dict(tree))
+    for change in changes:
+        _apply(copied, change)
+    return copied
 
 
 def parse_config(tree: Mapping[str, Any], where: str) -> TrainConfig:

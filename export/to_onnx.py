@@ -57,7 +57,7 @@ def export_onnx(checkpoint: Path, out: Path, *, opset: int = 20, many: bool | No
 
 
 def export_checked(
-    checkpoint: Path, out: Path, *, opset: int = 20, many: bool | None = None, score: float | None = None
+    checkpoint: Path | Checkpoint, out: Path, *, opset: int = 20, many: bool | None = None, score: float | None = None
 ) -> tuple[Manifest, Parity]:
     """Write ``out`` and the manifest beside it, and compare the file with torch.
 
@@ -66,7 +66,7 @@ def export_checked(
     module, so TensorRT's layer names are those of the source code.
 
     Args:
-        checkpoint: of ``edge train``; its averaged weights are exported.
+        checkpoint: of ``edge train``, or its file; its averaged weights are exported.
         out: the ONNX file.
         opset: 17 for TensorRT 8.6, else 18 to 21.
         many: export the many-boxes branch, for NMS in the runtime; None as the recipe says.
@@ -79,9 +79,10 @@ def export_checked(
     """
     if opset not in OPSETS:
         raise UsageError(f"opset {opset} is not possible; expected one of {', '.join(map(str, OPSETS))}")
-    saved = load_checkpoint(checkpoint)
+    saved = checkpoint if isinstance(checkpoint, Checkpoint) else load_checkpoint(checkpoint)
     network = restored(saved)
-    manifest = make_manifest(saved.recipe, saved.classes, saved.dataset)
+    manifest = make_manifest(saved.recipe, saved.classes, saved.dataset | {"source": saved.form.get("source", "")})
+    manifest = manifest.model_copy(update={"name": out.stem})
     if many is not None and manifest.task == "detect":
         manifest = manifest.model_copy(update={"needs_nms": many})
     if score is not None:
@@ -100,7 +101,7 @@ def export_checked(
 
 def restored(saved: Checkpoint) -> Network:
     """The network of a checkpoint with its averaged weights, for inference."""
-    network = build_network(saved.recipe, len(saved.classes))
+    network = build_network(saved.recipe, len(saved.classes), saved.form)
     network.load_state_dict(saved.ema)
     network.eval()
     return network

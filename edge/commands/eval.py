@@ -107,8 +107,10 @@ def _show(report: Report) -> None:
     for label, values in report.per_class.items():
         table.add_row(label, *(_cell(name, values) for name in columns))
     out.print(table)
+    known = report.intervals()
     for name, value in report.metrics.items():
-        out.print(f"{name:16} {value:.4f}")
+        edges = known.get(name)
+        out.print(f"{name:16} {value:.4f}" + (f"  95 %: {edges[0]:.4f} to {edges[1]:.4f}" if edges else ""))
     speed = report.num_images / report.seconds if report.seconds else 0.0
     out.print(f"{report.seconds:.1f} s in the model, {speed:.1f} images/s")
     for names, side in ((report.only_data, "data set"), (report.only_model, "model")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,15 +11,25 @@ from edge.console import AsJson, out, print_json
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="best.pt of a run folder.")],
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt of a run folder, or a foreign ONNX file.")],
     target: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],
     opset: Annotated[int, typer.Option(help="17 for TensorRT 8.6, 20 otherwise.")] = 20,
     nms: Annotated[bool | None, typer.Option("--nms/--no-nms", help="Export the branch that needs NMS.")] = None,
     score: Annotated[float | None, typer.Option(min=0, max=1, help="Least score that is shown; kept with it.")] = None,
+    only: Annotated[
+        str, typer.Option("--only", help="Of a foreign ONNX file: keep these classes, separated by commas.")
+    ] = "",
+    activation: Annotated[
+        Literal["", "relu", "relu6"],
+        typer.Option(help="Of a foreign detector: exchange its activations for this one, which runs whole in INT8."),
+    ] = "",
+    data: Annotated[
+        str, typer.Option(help="Pictures to fit the kernels on, several sets joined by ' + '. Labels are not used.")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a checkpoint as ONNX, checked against torch."""
-    from edge.errors import MissingError
+    """Write a checkpoint, or a foreign YOLOX or classifier, as ONNX of ours, checked against torch."""
+    from edge.errors import MissingError, UsageError
     from edge.packages.installed import add_extra
 
     try:
@@ -27,7 +37,17 @@ def export(
     except ModuleNotFoundError as error:
         raise MissingError(f"export needs {error.name}; run: {add_extra('train')}") from None
 
-    manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms, score=score)
+    if (only or activation or data) and checkpoint.suffix != ".onnx":
+        raise UsageError("--only, --activation and --data are for foreign ONNX files; a checkpoint is what it learned")
+    if checkpoint.suffix == ".onnx":
+        from export.data.open_data import open_dataset
+        from export.transfer.convert import checkpoint_of
+
+        fitted_on = open_dataset(data, "detect", on_error="skip") if data else None
+        found = checkpoint_of(checkpoint, [name for name in only.split(",") if name], activation, fitted_on)
+        manifest, parity = export_checked(found, target, opset=opset, many=nms, score=score)
+    else:
+        manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms, score=score)
     if as_json:
         print_json(
             {"model": str(target), "manifest": manifest.model_dump(by_alias=True), "max_error": parity.max_error}

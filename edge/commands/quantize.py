@@ -43,6 +43,18 @@ def quantize(
     float_layer: Annotated[
         list[str] | None, typer.Option(help="Weight of a layer to leave in float; again for more.")
     ] = None,
+    confidence: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=0.999,
+            help="With which the drop must be inside --max-drop, on that half of the pictures which nothing is chosen "
+            "on; 0: the drop measured on all of them.",
+        ),
+    ] = 0.0,
+    allow_float: Annotated[
+        bool, typer.Option("--allow-float", help="Write the file even if most of its compute stayed in float.")
+    ] = False,
     images: Annotated[int, typer.Option(min=0, help="Judge by so many pictures, 0 = all.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
     out_path: Annotated[Path | None, typer.Option("--out", help="Default MODEL-int8.onnx.")] = None,
@@ -80,6 +92,8 @@ def quantize(
         min_agreement=min_agreement,
         float_layers=frozenset(float_layer or ()),
         threads=threads,
+        confidence=confidence,
+        allow_float=allow_float,
         ranks_layers=report,
     )
     destination = out_path or model.with_name(f"{model.stem}-int8.onnx")
@@ -194,6 +208,9 @@ def _show(result: QuantizeResult, as_json: bool) -> None:
         "fp32": main_value(result.before),
         "int8": main_value(result.after),
         "drop": result.drop,
+        "drop_interval": None if result.loss is None else asdict(result.loss),
+        "float_share": result.float_share,
+        "num_judged": result.before.num_images,
         "agreement": result.verdict.agreement,
         "footage_agreement": result.verdict.figures.on_footage,
         "methods": {name: asdict(figures) for name, figures in result.methods.items()},
@@ -207,10 +224,18 @@ def _show(result: QuantizeResult, as_json: bool) -> None:
         print_json(facts)
         return
     out.print(
-        f"{result.out}: {name} {facts['fp32']:.4f} → {facts['int8']:.4f} ({-result.drop:+.2%}), method "
+        f"{result.out}: {name} {facts['fp32']:.4f} → {facts['int8']:.4f} ({-result.drop:+.2%}{_interval(result)}), "
+        "method "
         f"{result.scheme.method}, {len(result.scheme.float_layers or ())} of {result.num_layers} layers in float, "
         f"{_sight(result)}, {result.path.stat().st_size / 1e6:.1f} → {result.out.stat().st_size / 1e6:.1f} MB"
     )
+
+
+def _interval(result: QuantizeResult) -> str:
+    loss = result.loss
+    if loss is None:
+        return ""
+    return f", 95 % {-loss.high:+.2%} to {-loss.low:+.2%} on {result.before.num_images} pictures"
 
 
 def _sight(result: QuantizeResult) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from edge.boxes import area, best_pairs, iou
 from edge.types import Detections, Float32, Float64, Int64
 from export.data.sample import Sample
+from export.evaluate.bootstrap import Redrawn, redrawn_detections
 from export.evaluate.coco_eval import known, run_coco, xywh
 from export.evaluate.instances import InstanceJudge
 from export.evaluate.names import ClassMatch
@@ -39,6 +40,7 @@ class DetectJudge:
     num_images: int = 0
     confusion: Int64 = field(init=False)
     beside: InstanceJudge = field(init=False)
+    redrawn: Redrawn | None = None
 
     def __post_init__(self) -> None:
         self.beside = InstanceJudge(self.match)
@@ -104,6 +106,7 @@ class DetectJudge:
         judged = _run_coco(self.truth, self.found, self.num_images, self.match.judged)
         metrics = finite({name: known(value) for name, value in zip(_COCO_STATS, judged.stats, strict=True)})
         metrics |= finite(self.beside.finish())
+        self.redrawn = redrawn_detections(judged, self.num_images)
         # (IoU thresholds, recalls, K, area ranges, detection limits): all areas, 100 detections
         precision = judged.eval["precision"][:, :, :, 0, -1]
         recall = judged.eval["recall"][:, :, 0, -1]
@@ -116,6 +119,11 @@ class DetectJudge:
             if (precision[0, :, column] > -1).all():
                 curves[name] = np.asarray(precision[0, :, column], np.float64)
         return metrics, per_class, curves
+
+    @property
+    def num_drawn(self) -> int:
+        """Pictures that can be drawn again."""
+        return self.num_images
 
     def _num_truth(self, label: int) -> int:
         return sum(row["category_id"] == label and not row["iscrowd"] for row in self.truth)

@@ -140,6 +140,8 @@ def _report(
         curves=curves,
         only_model=match.only_model,
         only_data=match.only_data,
+        redrawn=judge.redrawn,
+        num_drawn=judge.num_drawn,
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from edge.errors import DataError
 from edge.types import Classification, Int64, Segmentation, UInt8
 from export.data.sample import Sample
+from export.evaluate.bootstrap import Redrawn, redrawn_counts, redrawn_hits
 from export.evaluate.names import ClassMatch
 from export.evaluate.report import finite, share
 
@@ -29,6 +30,17 @@ class SegmentJudge:
 
     def __post_init__(self) -> None:
         self.counts = np.zeros((len(self.classes), len(self.classes) + 1), np.int64)
+        self._each: list[Int64] = []
+
+    @property
+    def redrawn(self) -> Redrawn | None:
+        """Of the pictures seen."""
+        return redrawn_counts(self._each, self.match.judged) if self._each else None
+
+    @property
+    def num_drawn(self) -> int:
+        """Pictures that can be drawn again."""
+        return len(self._each)
 
     def add(self, sample: Sample, found: Segmentation) -> None:
         """Take one picture; pixels that are unlabelled, or of a class that the model does not have, do not count."""
@@ -41,7 +53,8 @@ class SegmentJudge:
         counted[list(self.match.judged)] = True
         inside = counted[sample.mask]
         pairs = sample.mask[inside].astype(np.int64) * width + predicted[inside]
-        self.counts += np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape)
+        self._each.append(np.bincount(pairs, minlength=self.counts.size).reshape(self.counts.shape))
+        self.counts += self._each[-1]
 
     def finish(self) -> Figures:
         """``miou`` over the classes that occur in truth or prediction, and ``pixel_accuracy``."""
@@ -91,6 +104,17 @@ class ClassifyJudge:
 
     def __post_init__(self) -> None:
         self.counts = np.zeros((len(self.classes), len(self.classes)), np.int64)
+        self._hits: list[tuple[bool, bool]] = []
+
+    @property
+    def redrawn(self) -> Redrawn | None:
+        """Of the pictures judged."""
+        return redrawn_hits(self._hits) if self._hits else None
+
+    @property
+    def num_drawn(self) -> int:
+        """Pictures that can be drawn again."""
+        return len(self._hits)
 
     def add(self, sample: Sample, found: Classification) -> None:
         """Take one picture. Only classes that the data set has compete.
@@ -109,6 +133,7 @@ class ClassifyJudge:
         best = self.match.to_data[order[:5]]
         self.num_judged += 1
         self.num_top5 += int(sample.label in best)
+        self._hits.append((sample.label == int(best[0]), sample.label in best))
         self.counts[sample.label, best[0]] += 1
 
     def finish(self) -> Figures:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.types import Float64, Int64
+from export.evaluate.bootstrap import Redrawn, intervals
 
 # the metric that a task is judged by
 MAIN_METRIC = {"detect": "map", "segment": "miou", "classify": "top1"}
@@ -35,6 +36,7 @@ class Report:
         num_images: pictures judged.
         seconds: time spent in the model, its pre- and postprocessing included.
         only_model, only_data: class names that the other side does not have; they were not judged.
+        redrawn: the main metrics with each of the ``num_drawn`` judged pictures counted so often; for intervals.
     """
 
     dataset: str
@@ -49,11 +51,17 @@ class Report:
     curves: Mapping[str, Float64] = field(default_factory=dict)
     only_model: tuple[str, ...] = ()
     only_data: tuple[str, ...] = ()
+    redrawn: Redrawn | None = None
+    num_drawn: int = 0
 
     @property
     def main_metric(self) -> str:
         """The one figure by which models are compared: of what a model says beside its boxes, where it says that."""
         return next((name for name in BESIDE_BOXES if name in self.metrics), MAIN_METRIC[self.task])
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Main metrics → edges between which they lie with 95 % confidence, by drawing the pictures again."""
+        return intervals(self.redrawn, self.num_drawn) if self.redrawn and self.num_drawn > 1 else {}
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only; curves are left out."""
@@ -64,6 +72,7 @@ class Report:
             "num_images": self.num_images,
             "seconds": round(self.seconds, 3),
             "metrics": _rounded(self.metrics),
+            "intervals95": {name: [round(edge, 6) for edge in edges] for name, edges in self.intervals().items()},
             "per_class": {name: _rounded(values) for name, values in self.per_class.items()},
             "classes": list(self.classes),
             "confusion": self.confusion.tolist(),

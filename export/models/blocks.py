@@ -17,6 +17,19 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 # a network of 70 steps was right while training and useless when judged; the weights' average steadies them anyway
 BN_MOMENTUM = 0.1
 BN_EPS = 1e-3
+GREY_LEVELS = 255.0
+
+
+class PictureNetwork(nn.Module):
+    """A network that learns on pictures in [0, 1] and is exported to take bytes."""
+
+    def fold_input(self) -> None:
+        """Take bytes instead of [0, 1] from now on, by dividing the first convolution; exact, borders included."""
+        next(conv_units(self)).conv.weight.data /= GREY_LEVELS
+
+    def enter(self, frames: Tensor) -> Tensor:
+        """(N, h, w, 3) to what the network takes: (N, 3, h, w)."""
+        return frames.permute(0, 3, 1, 2)
 
 
 class Conv(nn.Module):
@@ -160,7 +173,8 @@ def with_bias(conv: nn.Conv2d, weight: Tensor, bias: Tensor) -> nn.Conv2d:
         conv.kernel_size,
         conv.stride,
         conv.padding,
-        groups=conv.groups,
+        conv.dilation,
+        conv.groups,
     )
     made = made.to(weight.device, weight.dtype)
     made.weight.data.copy_(weight)

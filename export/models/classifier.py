@@ -8,14 +8,14 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from export.models.backbone import PLANS, Backbone, Size
-from export.models.blocks import Conv, GlobalPool, initialise
+from export.models.blocks import Conv, GlobalPool, PictureNetwork, initialise
 
 TINY_STRIDES = (1, 1, 2, 2, 2)
 FULL_STRIDES = (2, 2, 2, 2, 2)
 HIDDEN = 256
 
 
-class Classifier(nn.Module):
+class Classifier(PictureNetwork):
     """The whole classifier. Input (B, 3, h, w) float in [0, 1], BGR.
 
     A 1x1 convolution widens the last map before the average, so that the fully connected layer has more to choose

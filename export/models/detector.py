@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from export.models.backbone import PLANS, Backbone, Size
-from export.models.blocks import Conv, CspBlock, RepConv, initialise
+from export.models.blocks import Conv, CspBlock, PictureNetwork, RepConv, initialise
 
 STRIDES = (8, 16, 32)
 # focal-loss prior (Lin et al. 2017): at the start nearly every grid point says "nothing here"
@@ -100,7 +100,7 @@ class Head(nn.Module):
             nn.init.constant_(conv.bias, math.log(FIRST_DISTANCE_STRIDES))
 
 
-class Detector(nn.Module):
+class Detector(PictureNetwork):
     """The whole detector. Input (B, 3, h, w) float in [0, 1], BGR, h and w multiples of 32."""
 
     def __init__(self, size: Size, num_classes: int) -> None:
@@ -117,12 +117,16 @@ class Detector(nn.Module):
     def forward(self, x: Tensor, many: bool = False) -> RawBoxes:
         """One branch, for inference: without ``many`` there is one box per object."""
         outputs = [head(level, many) for head, level in zip(self.heads, self.levels(x), strict=True)]
-        return _joined(outputs)
+        return joined(outputs)
+
+    def best(self, x: Tensor, keep: int, many: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """The best boxes of one branch, as ``best_boxes`` gives them."""
+        return best_boxes(self(x, many), keep)
 
     def branches(self, levels: tuple[Tensor, Tensor, Tensor]) -> tuple[RawBoxes, RawBoxes]:
         """The one-box and the many-boxes branch on the neck's maps, for training."""
         outputs = [head.both(level) for head, level in zip(self.heads, levels, strict=True)]
-        return _joined([one for one, _ in outputs]), _joined([many for _, many in outputs])
+        return joined([one for one, _ in outputs]), joined([many for _, many in outputs])
 
     def levels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The neck's maps at the strides 8, 16 and 32."""
@@ -147,7 +151,7 @@ def grid_points(sizes: list[tuple[int, int]], device: torch.device | str = "cpu"
     return torch.cat(centres), torch.cat(strides)
 
 
-def _joined(levels: list[tuple[Tensor, Tensor]]) -> RawBoxes:
+def joined(levels: list[tuple[Tensor, Tensor]]) -> RawBoxes:
     """Concatenate the levels and make boxes of their numbers.
 
     A number is the logarithm of a distance in strides: from the grid point to the left, top, right and bottom edge

@@ -15,13 +15,12 @@ from edge.models.manifest import InputSpec, Manifest, Provenance, Thresholds
 from edge.models.preprocess import Preprocessor
 from edge.types import Prediction, UInt8
 from export.config import TrainConfig
-from export.models.blocks import conv_units, fused
+from export.models.blocks import fused
 from export.models.build import Network
-from export.models.detector import Detector, best_boxes
+from export.models.detector import Detector
 from export.models.segmenter import Segmenter
 
 INPUT = "frames"
-GREY_LEVELS = 255.0
 
 
 class ExportGraph(nn.Module):
@@ -39,17 +38,16 @@ class ExportGraph(nn.Module):
     def __init__(self, network: Network, *, many: bool = False, keep: int = 100) -> None:
         super().__init__()
         self.net = fused(network).float()
-        first = next(conv_units(self.net)).conv
-        first.weight.data /= GREY_LEVELS
+        self.net.fold_input()
         self.many = many
         self.keep = keep
 
     def forward(self, frames: Tensor) -> tuple[Tensor, ...]:
         """(N, h, w, 3) uint8 BGR to the outputs named by ``output_names``."""
         # the cast comes first: TensorRT takes bytes at its inputs only
-        x = frames.float().permute(0, 3, 1, 2)
+        x = self.net.enter(frames.float())
         if isinstance(self.net, Detector):
-            boxes, scores, labels = best_boxes(self.net(x, self.many), self.keep)
+            boxes, scores, labels = self.net.best(x, self.keep, self.many)
             return boxes, scores, labels.to(torch.int32)
         if isinstance(self.net, Segmenter):
             return (self.net(x).argmax(1).to(torch.uint8),)
@@ -85,6 +83,7 @@ def make_manifest(config: TrainConfig, classes: Sequence[str], dataset: dict[str
         provenance=Provenance(
             dataset=about.get("name", ""),
             dataset_sha256=about.get("fingerprint", ""),
+            source=about.get("source", ""),
             config_sha256=config.sha256,
             seed=config.run.seed,
             terms=config.data.terms,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from export.models.backbone import PLANS, Backbone, Size
-from export.models.blocks import Conv, CspBlock, GlobalPool, RepConv, initialise
+from export.models.blocks import Conv, CspBlock, GlobalPool, PictureNetwork, RepConv, initialise
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class RawClasses:
     border: Tensor
 
 
-class Segmenter(nn.Module):
+class Segmenter(PictureNetwork):
     """Two branches, as in BiSeNet (Yu et al. 2018), that share their first layers, as in STDC-Seg (Fan et al. 2021).
 
     The detail branch stays at stride 8 and learns borders by a head of its own (PIDNet, Xu et al. 2023); the context

@@ -90,6 +90,21 @@ def unseen_part(dataset: Dataset, table: RangeTable) -> Dataset:
     return kept
 
 
+class Part:
+    """Every second picture of a data set, from the first or from the second one on."""
+
+    def __init__(self, dataset: Dataset, start: int) -> None:
+        self._dataset, self._start = dataset, start
+        self.name, self.task, self.classes = dataset.name, dataset.task, dataset.classes
+        self.fingerprint = f"{dataset.fingerprint}-{start}of2"
+
+    def __len__(self) -> int:
+        return (len(self._dataset) - self._start + 1) // 2
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._dataset[2 * index + self._start]
+
+
 class Shots:
     """Remembers the first pictures of an evaluation with what was found in them; pass it as ``on_sample``."""
 

@@ -111,7 +111,7 @@ class _Writer:
         chain: list[NodeProto] = []
         while name in self._index.producer:
             node = self._index.nodes[self._index.producer[name]]
-            if node.op_type not in {"Transpose", "Cast", "Identity"}:
+            if node.op_type not in {"Transpose", "Reshape", "Cast", "Identity"}:
                 return []
             chain.append(node)
             name = node.input[0]
@@ -121,7 +121,7 @@ class _Writer:
         """Repeat the moves on the bytes; gives the tensor of bytes that arrives."""
         name = str(chain[-1].input[0])
         for node in reversed(chain):
-            if node.op_type == "Transpose":
+            if node.op_type in {"Transpose", "Reshape"}:
                 moved = _copy(node)
                 moved.name, moved.input[0], moved.output[0] = f"{node.name}_bytes", name, f"{node.output[0]}_bytes"
                 self._add(after, moved)

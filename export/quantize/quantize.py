@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
@@ -15,16 +16,17 @@ from calib.collect import Step, TensorSource
 from calib.frames import FrameSet, choose_frames, dataset_candidates
 from calib.graph import MIN_QDQ_OPSET, GraphIndex, load_float_model, opset_of, with_opset
 from calib.ranges import RangeTable, check_table
-from calib.sensitivity import LayerEffect, scan
+from calib.sensitivity import LayerEffect, multiplications, scan
 from edge.errors import AccuracyError, UsageError
 from edge.files import atomic_path
 from edge.model import find_manifest
 from edge.models.manifest import Calibration, Manifest, content_hash, write_sidecar
 from export.data.sample import Dataset
+from export.evaluate.bootstrap import CONFIDENCE, Drop, drop_between
 from export.evaluate.evaluate import Report
 from export.quantize.budget import Figures
 from export.quantize.fp16 import MIN_TYPED_QDQ_OPSET, decode_tensors, fp32_tensors, loud_tensors, to_half
-from export.quantize.gate import Gate, Remembered, Shots, Verdict, main_value, unseen_part
+from export.quantize.gate import Gate, Part, Remembered, Shots, Verdict, main_value, unseen_part
 from export.quantize.memo import Memo
 from export.quantize.placement import default_float_layers
 from export.quantize.qdq import Flavour, Scheme, insert_qdq, scheme_for
@@ -32,6 +34,8 @@ from export.quantize.search import Trial, search_float_layers
 
 MethodChoice: TypeAlias = Method | Literal["auto"]
 SCAN_FRAMES = 8
+# a file in which more of the multiplications than this stay in float is INT8 in name only
+MOST_FLOAT = 0.5
 PREFERENCE: tuple[Method, ...] = ("average", "mse", "entropy", "percentile", "minmax")
 
 
@@ -47,6 +51,9 @@ class QuantizeOptions:
         min_agreement: share of what the float model sees in footage that must stay.
         float_layers: keys of layers that must stay float, besides the last ones.
         threads: of ONNX Runtime.
+        confidence: with which the drop must be inside ``max_drop``, on the half of the pictures that methods and layers
+            were not chosen on; 0 asks for the measured drop on all pictures only.
+        allow_float: write a file even if most of the multiplications stayed in float.
         ranks_layers: measure every layer's effect for the report even where the budget holds without a search.
     """
 
@@ -57,6 +64,8 @@ class QuantizeOptions:
     min_agreement: float = 0.9
     float_layers: frozenset[str] = frozenset()
     threads: int = 1
+    confidence: float = 0.0
+    allow_float: bool = False
     ranks_layers: bool = True
 
 
@@ -73,6 +82,8 @@ class QuantizeResult:
         trials: of the mixed precision search; empty where it was not needed.
         shots: the same few pictures with what the float and the written model find in them.
         overflowing: tensor → largest magnitude, kept in FP32 for it; typed flavours only.
+        loss: the drop with its interval; None where too few pictures were judged to draw them again.
+        float_share: share of the multiplications that stayed in float.
     """
 
     path: Path
@@ -88,6 +99,8 @@ class QuantizeResult:
     trials: Sequence[Trial] = ()
     shots: tuple[Shots, Shots] = field(default_factory=lambda: (Shots(), Shots()))
     overflowing: Mapping[str, float] = field(default_factory=dict)
+    loss: Drop | None = None
+    float_share: float = 0.0
 
     @property
     def after(self) -> Report:
@@ -151,19 +164,58 @@ def quantize(
     if must_search:
         found = search_float_layers(lambda layers: work.measure(method, layers), effects, work.always_float, budget)
         trials, chosen = found.trials, found.best.float_layers
+    float_share = work.float_share(chosen)
+    if float_share > MOST_FLOAT and not options.allow_float:
+        raise AccuracyError(
+            f"{path.name} as {options.flavour} INT8: the budget is held only with {float_share:.0%} of the "
+            "multiplications in float, which is INT8 in name only; fine-tune it (edge qat), exchange its activations "
+            "(edge export --activation relu), allow more with --max-drop, or ask for it with --allow-float"
+        )
     final = work.finished(method, chosen)
-    verdict = work.judged(final, shots[1])
-    if not budget.holds(verdict.figures):
+    verdict = work.final_verdict(final, shots[1])
+    budget = work.final_gate.budget(options.max_drop, options.min_agreement)
+    if options.confidence == 0 and not budget.holds(verdict.figures):
         raise AccuracyError(
             f"{path.name} as {options.flavour} INT8: {budget.describe(verdict.figures)}; allow more with --max-drop or "
             "less with --min-agreement"
         )
+    loss = loss_of(work.final_gate.before, verdict.report, options.confidence or CONFIDENCE)
+    if options.confidence:
+        check_edge(path, options, loss, work.final_gate.before.num_drawn)
     manifest = _write(final, out, work, method, chosen, verdict)
     work.memo.forget()
     scheme = work.scheme(method, chosen)
-    num_layers, before = len(work.index.layers), work.gate.before
+    num_layers, before = len(work.index.layers), work.final_gate.before
     return QuantizeResult(
-        path, out, manifest, scheme, table, before, verdict, methods, effects, num_layers, trials, shots, work.loud
+        path, out, manifest, scheme, table, before, verdict, methods, effects, num_layers, trials, shots, work.loud,
+        loss, float_share,
+    )  # fmt: skip
+
+
+def loss_of(before: Report, after: Report, confidence: float) -> Drop | None:
+    """The drop of the main metric with its interval; None where there is nothing to draw again."""
+    if before.redrawn is None or after.redrawn is None or before.num_drawn < 2:
+        return None
+    return drop_between(before.redrawn, after.redrawn, before.main_metric, before.num_drawn, confidence)
+
+
+def check_edge(path: Path, options: QuantizeOptions, loss: Drop | None, num_pictures: int) -> None:
+    """The drop must be inside the budget even at the edge of its interval.
+
+    Raises:
+        AccuracyError: it is not; the message says how many pictures could tell.
+    """
+    if loss is not None and loss.edge <= options.max_drop:
+        return
+    found = "no interval" if loss is None else f"a drop of {loss.value:+.2%}, at worst {loss.edge:+.2%}"
+    advice = "allow more with --max-drop, leave more layers in float (--float-layer), fine-tune (edge qat)"
+    if loss is not None and loss.value < options.max_drop:
+        # the width of an interval shrinks with the root of the number of pictures
+        needed = num_pictures * ((loss.edge - loss.value) / (options.max_drop - loss.value)) ** 2
+        advice = f"judge on about {2 * math.ceil(needed)} pictures instead of {2 * num_pictures}, or {advice}"
+    raise AccuracyError(
+        f"{path.name} as {options.flavour} INT8: {found} with a confidence of {options.confidence:.0%} on the "
+        f"{num_pictures} pictures that nothing was chosen on, at most {options.max_drop:.2%} is wanted; {advice}"
     )
 
 
@@ -189,7 +241,12 @@ class _Work:
         self.progress = progress
         check_table(table, self.index, self.manifest.input, path.name)
         judged = unseen_part(Remembered(dataset), table)
+        if options.confidence:
+            judged, sealed = Part(judged, 0), Part(judged, 1)
+            self.final_gate = Gate(path, self.manifest, sealed, footage=footage, threads=options.threads)
         self.gate = Gate(path, self.manifest, judged, footage=footage, threads=options.threads, on_sample=shots)
+        if not options.confidence:
+            self.final_gate = self.gate
         self.loud = loud_tensors(self.index, table) if options.flavour == "fp16" else {}
         self.always_float = default_float_layers(self.index) | options.float_layers
         filmed = [footage.origin, *footage.frame_ids] if footage else []
@@ -214,6 +271,15 @@ class _Work:
     def judged(self, model: ModelProto, shots: Shots | None = None) -> Verdict:
         """Measures a model as it will be written; typed ones run as written, because TensorRT will run them."""
         return self.gate.judge(model, is_exact=self.options.flavour == "fp16", on_sample=shots)
+
+    def final_verdict(self, model: ModelProto, shots: Shots) -> Verdict:
+        """As ``judged``, on the pictures that nothing was chosen on where a confidence is asked for."""
+        return self.final_gate.judge(model, is_exact=self.options.flavour == "fp16", on_sample=shots)
+
+    def float_share(self, float_layers: frozenset[str]) -> float:
+        """Share of the multiplications of one frame that stay in float."""
+        macs = multiplications(self.index, self.table)
+        return sum(macs[key] for key in float_layers if key in macs) / max(1, sum(macs.values()))
 
     def judge_methods(self) -> dict[Method, Figures]:
         """Figures by clip method."""
@@ -270,7 +336,7 @@ def _write(
     after = verdict.report.metrics | {"agreement": verdict.agreement}
     if verdict.footage is not None:
         after["footage_agreement"] = verdict.footage.share
-    accuracy = dict(work.manifest.accuracy) | {"fp32": work.gate.before.metrics, "int8": after}
+    accuracy = dict(work.manifest.accuracy) | {"fp32": work.final_gate.before.metrics, "int8": after}
     calibration = Calibration(
         method=method,
         num_frames=work.table.frames,

@@ -53,6 +53,7 @@ class Checkpoint:
         history: one row of metrics per epoch.
         dataset: name and fingerprint of the training data.
         imitation: what learning from a teacher needs beside the network, empty without one.
+        form: what a network that was read from an ONNX file is made of, empty for our own.
     """
 
     config: dict[str, Any]
@@ -67,6 +68,7 @@ class Checkpoint:
     history: list[dict[str, float]] = field(default_factory=list)
     dataset: dict[str, str] = field(default_factory=dict)
     imitation: dict[str, Tensor] = field(default_factory=dict)
+    form: dict[str, Any] = field(default_factory=dict)
 
     @property
     def recipe(self) -> TrainConfig:

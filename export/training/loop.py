@@ -18,7 +18,7 @@ from export.config import TrainConfig
 from export.data.augment import AugmentSettings
 from export.data.loader import BatchSamples, Loader, make_loader
 from export.data.sample import Dataset
-from export.models.build import Network
+from export.models.build import Network, form_of
 from export.training import optim
 from export.training import plots as pictures
 from export.training.balance import draw_weights
@@ -84,12 +84,13 @@ class Trainer:
         self._config, self._folder, self._processes = config, folder, processes
         self._train_set, self._val_set = data
         self._classes = list(self._train_set.classes)
-        self._network = start_network(config, len(self._classes), processes.device)
+        saved = interrupted(folder, config, data, resume)
+        self._network = start_network(config, self._train_set, processes.device, saved)
         self._average = Average(self._network, config.optim.ema_decay, config.optim.ema_steps)
         self._teacher = start_teacher(config, processes.device)
         step = start_step(self._network, config, self._train_set, processes, self._teacher)
         self._imitation = step.imitation
-        self._optimizer = optim.make_optimizer(step, config.optim)
+        self._optimizer = optim.make_optimizer(step, config.optim, config.transfer)
         self._amp = optim.mixed_precision(config.optim, processes.device)
         self._scaler = torch.amp.GradScaler(processes.device.type, enabled=self._amp == torch.float16)
         self._draw = draw_weights(self._train_set) if config.optim.balance and config.task == "detect" else None
@@ -97,7 +98,6 @@ class Trainer:
         self._place = Place()
         self._sums: dict[str, float] = {}
         self._history: list[dict[str, float]] = []
-        saved = interrupted(folder, config, data, resume)
         if saved is not None:
             self._restore(saved)
         self._num_batches = len(self._loader(0))
@@ -130,7 +130,9 @@ class Trainer:
     def _epoch(self, bar: ProgressBar) -> None:
         """Train one epoch, or the rest of one; then judge and save."""
         place, started_s, images = self._place, time.monotonic(), 0
-        optim.set_training_mode(self._network, self._config.optim, self._config.transfer)
+        prefixes = optim.frozen_prefixes(self._config.transfer, place.epoch)
+        optim.freeze(self._network, prefixes)
+        optim.set_training_mode(self._network, self._config.optim, prefixes)
         for batch in self._loader(place.epoch, place.batch):
             if self._place.step == 0 and self._processes.is_main:
                 pictures.draw_batch(batch, self._classes, self._folder / "first-batch.png")
@@ -275,6 +277,7 @@ class Trainer:
             history=self._history,
             dataset=identity_of(self._train_set, self._val_set),
             imitation=self._imitation.state_dict() if self._imitation else {},
+            form=form_of(self._network),
         )
         save_checkpoint(checkpoint, self._folder / name)
 

@@ -79,27 +79,29 @@ def box_branch(raw: RawBoxes, target: Assignment) -> tuple[Tensor, Tensor]:
     return classes, boxes
 
 
-def detection_loss(one: RawBoxes, many: RawBoxes, centres: Tensor, strides: Tensor, truth: Truth) -> Loss:
+def detection_loss(one: RawBoxes | None, many: RawBoxes, centres: Tensor, strides: Tensor, truth: Truth) -> Loss:
     """The sum of both branches' losses.
 
     Args:
-        one: the branch that is exported; each object has one grid point.
+        one: the branch that is exported; each object has one grid point. None where a network has no such branch.
         many: the teaching branch; each object has ten.
         centres: (A, 2) grid points in input pixels.
         strides: (A,) their strides.
         truth: the objects.
     """
-    rules: tuple[tuple[RawBoxes, Rule], ...] = ((one, ONE_TO_ONE), (many, ONE_TO_MANY))
-    field = lay_out(centres, strides, truth, one.logits.shape[2])
-    terms = []
-    for raw, rule in rules:
+    field = lay_out(centres, strides, truth, many.logits.shape[2])
+    branches: list[tuple[str, RawBoxes, Rule]] = [("_many", many, ONE_TO_MANY)]
+    if one is not None:
+        branches.insert(0, ("", one, ONE_TO_ONE))
+    total = torch.zeros((), device=many.logits.device)
+    parts: dict[str, Tensor] = {}
+    for name, raw, rule in branches:
         with torch.no_grad():
             target = assign(raw.logits, raw.xyxy, field, rule)
-        terms.append(box_branch(raw, target))
-    (one_class, one_box), (many_class, many_box) = terms
-    total = one_class + many_class + BOX_GAIN * (one_box + many_box)
-    parts = {"class": one_class, "box": one_box, "class_many": many_class, "box_many": many_box}
-    return Loss(total, {name: part.detach() for name, part in parts.items()})
+        classes, boxes = box_branch(raw, target)
+        total = total + classes + BOX_GAIN * boxes
+        parts |= {f"class{name}": classes.detach(), f"box{name}": boxes.detach()}
+    return Loss(total, parts)
 
 
 def classification_loss(logits: Tensor, label: Tensor, smoothing: float, class_weight: Tensor | None = None) -> Loss:

@@ -10,20 +10,23 @@ from torch import nn
 from export.config import OptimConfig, TransferConfig
 
 
-def make_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
+def make_optimizer(
+    model: nn.Module, config: OptimConfig, transfer: TransferConfig | None = None
+) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW. Only weights of convolutions and fully connected layers decay.
 
     Decaying biases and batch norms only shrinks what the next layer makes up for (He et al. 2019, "Bag of Tricks").
     """
-    learning = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
-    groups = [
-        {"params": [value for _, value in learning if value.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [value for _, value in learning if value.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+    chosen = transfer or TransferConfig()
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, value in model.named_parameters():
+        if value.requires_grad or chosen.thaw_epochs:
+            decay = config.weight_decay if value.ndim > 1 else 0.0
+            groups.setdefault((decay, rate_of(name, chosen)), []).append(value)
+    parts = [{"params": found, "weight_decay": decay, "rate": rate} for (decay, rate), found in groups.items()]
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
+        return torch.optim.AdamW(parts, lr=config.lr, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(parts, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
 def learning_rate(step: int, num_steps: int, config: OptimConfig) -> float:
@@ -35,25 +38,39 @@ def learning_rate(step: int, num_steps: int, config: OptimConfig) -> float:
     return config.lr * (config.final_lr + (1 - config.final_lr) * share)
 
 
+def rate_of(name: str, transfer: TransferConfig) -> float:
+    """The share of the learning rate that a parameter gets, by the longest prefix that fits."""
+    # the trained module wraps the network
+    plain = name.removeprefix("network.")
+    fitting = [prefix for prefix in transfer.rates if plain.startswith(prefix)]
+    return transfer.rates[max(fitting, key=len)] if fitting else 1.0
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Of all groups."""
+    """Of all groups, each by its share."""
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("rate", 1.0)
 
 
-def freeze(model: nn.Module, transfer: TransferConfig) -> list[str]:
+def frozen_prefixes(transfer: TransferConfig, epoch: int) -> tuple[str, ...]:
+    """Which of the frozen layers still are in this epoch, from 0."""
+    thawed = epoch // transfer.thaw_epochs if transfer.thaw_epochs else 0
+    return transfer.freeze[: max(0, len(transfer.freeze) - thawed)]
+
+
+def freeze(model: nn.Module, prefixes: tuple[str, ...]) -> list[str]:
     """Stop the named layers from learning; returns the names of the parameters that stand still."""
-    frozen = [name for name, _ in model.named_parameters() if name.startswith(transfer.freeze or ("\0",))]
+    frozen = [name for name, _ in model.named_parameters() if name.startswith(prefixes or ("\0",))]
     for name, value in model.named_parameters():
         value.requires_grad_(name not in frozen)
     return frozen
 
 
-def set_training_mode(model: nn.Module, config: OptimConfig, transfer: TransferConfig) -> None:
+def set_training_mode(model: nn.Module, config: OptimConfig, prefixes: tuple[str, ...]) -> None:
     """Training mode, but batch norms that are frozen keep their statistics."""
     model.train()
     for name, module in model.named_modules():
-        is_frozen = config.freeze_bn or name.startswith(transfer.freeze or ("\0",))
+        is_frozen = config.freeze_bn or name.startswith(prefixes or ("\0",))
         # SyncBatchNorm is no BatchNorm2d, but both are of this class
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and is_frozen:
             module.eval()

@@ -23,13 +23,12 @@ from edge.errors import DataError
 from edge.model import find_manifest
 from export.data.loader import make_loader
 from export.data.sample import Dataset
-from export.models.blocks import Conv, RepConv, conv_units, folded
+from export.models.blocks import GREY_LEVELS, Conv, RepConv, conv_units, folded
 from export.models.build import Network, build_network
 from export.training.checkpoint import Checkpoint, Place, load_checkpoint, save_checkpoint
 from export.training.optim import learning_rate, make_optimizer, set_learning_rate
 from export.training.step import TrainingStep, to_targets
 
-GREY_LEVELS = 255.0
 INT8_MAX = 127.0
 
 
@@ -73,7 +72,7 @@ def fine_tune(
     config = saved.recipe
     _check_labels(checkpoint, saved, dataset)
     check_table(table, GraphIndex(load_float_model(model)), find_manifest(model).input, model.name)
-    network = build_network(config, len(saved.classes))
+    network = build_network(config, len(saved.classes), saved.form)
     network.load_state_dict(saved.ema)
     insert_fake_quantization(network, model, table, chosen)
     optim = config.optim.model_copy(

@@ -14,14 +14,18 @@ from export.config import TrainConfig
 from export.data.sample import Dataset
 from export.models.backbone import PLANS
 from export.models.build import Network, build_network
+from export.models.foreign_detector import ForeignDetector
 from export.training import optim
 from export.training.balance import class_counts
-from export.training.checkpoint import LAST, Checkpoint, load_checkpoint, read_tensors
+from export.training.checkpoint import LAST, Checkpoint, load_checkpoint
 from export.training.distill import Imitation, MapTeacher
 from export.training.distributed import Processes
 from export.training.losses import class_weights
+from export.training.original import Original
 from export.training.step import TrainingStep
-from export.training.transfer import transfer_weights
+from export.training.transfer import read_weights, transfer_weights
+from export.transfer.detector import read_detector
+from export.transfer.start import start_from_onnx
 
 log = logging.getLogger(__name__)
 
@@ -85,17 +89,55 @@ def differences(old: object, new: object, prefix: str = "") -> list[str]:
     return [] if same else [prefix.rstrip(".")]
 
 
-def start_network(config: TrainConfig, num_classes: int, device: torch.device) -> Network:
-    """The network on its device, with transferred weights and frozen layers, in the memory order of the recipe."""
-    network = build_network(config, num_classes)
-    if config.transfer.weights is not None:
-        log.info("%s: %s", config.transfer.weights, transfer_weights(network, config.transfer.weights))
-    frozen = optim.freeze(network, config.transfer)
+def start_network(
+    config: TrainConfig, dataset: Dataset, device: torch.device, saved: Checkpoint | None = None
+) -> Network:
+    """The network on its device, with transferred weights and frozen layers, in the memory order of the recipe.
+
+    Args:
+        dataset: to learn from; its classes are the network's.
+        saved: what an interrupted training left, whose weights are loaded later; None for a fresh start.
+    """
+    network = _network(config, dataset, saved)
+    if isinstance(network, ForeignDetector) and network.form.keeps_head and not config.model.nms:
+        raise ConfigError("the kept head gives many boxes per object: set model.nms=true, or transfer.head=fresh")
+    frozen = optim.freeze(network, config.transfer.freeze)
     if config.transfer.freeze and not frozen:
         raise ConfigError(f"transfer.freeze: no layer is called {', '.join(config.transfer.freeze)}")
     order = torch.channels_last if config.run.channels_last else torch.contiguous_format
     network.to(device, memory_format=order)
     return network
+
+
+def _network(config: TrainConfig, dataset: Dataset, saved: Checkpoint | None) -> Network:
+    weights, num_classes = config.transfer.weights, len(dataset.classes)
+    if saved is not None:
+        return build_network(config, num_classes, saved.form)
+    if weights is not None and weights.suffix == ".onnx":
+        return start_from_onnx(config, dataset)
+    if weights is None:
+        return build_network(config, num_classes)
+    found = read_weights(weights)
+    network = build_network(config, num_classes, found.form)
+    log.info("%s: %s", weights, transfer_weights(network, found.tensors, weights))
+    return network
+
+
+def start_original(config: TrainConfig, dataset: Dataset, network: Network) -> Original | None:
+    """The network that is imitated, if the recipe names one.
+
+    Raises:
+        ConfigError: the network that learns is no detector with the same kept head.
+    """
+    path = config.transfer.original
+    if path is None:
+        return None
+    original, _ = read_detector(path, dataset.classes)
+    if not isinstance(network, ForeignDetector) or network.form.plan.outputs != original.form.plan.outputs:
+        raise ConfigError(
+            f"transfer.original: {path.name} is not the network that learns; start from it or leave it out"
+        )
+    return Original(original)
 
 
 def start_teacher(config: TrainConfig, device: torch.device) -> MapTeacher | None:
@@ -124,14 +166,17 @@ def start_step(
     if teacher is not None:
         imitation = Imitation(PLANS[config.model.size].neck, teacher.widths, config.teacher.weight)
         imitation.to(processes.device)
-        if config.transfer.weights is not None:
+        if config.transfer.weights is not None and config.transfer.weights.suffix != ".onnx":
             _go_on_imitating(imitation, config.transfer.weights)
-    return TrainingStep(network, config, weight, imitation)
+    original = start_original(config, dataset, network)
+    if original is not None:
+        original.to(processes.device)
+    return TrainingStep(network, config, weight, imitation, original)
 
 
 def _go_on_imitating(imitation: Imitation, weights: Path) -> None:
     """Take the mixes from a checkpoint that learned from the same maps; fresh ones would first pull at its features."""
-    found = read_tensors(weights).get("imitation") or {}
+    found = read_weights(weights).imitation
     if {name: value.shape for name, value in found.items()} == {
         name: value.shape for name, value in imitation.state_dict().items()
     }:

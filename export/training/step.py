@@ -15,14 +15,16 @@ from torch.nn import functional as F
 
 from export.config import TrainConfig
 from export.data.loader import BatchSamples
+from export.models.blocks import GREY_LEVELS
 from export.models.build import Network
 from export.models.classifier import Classifier
 from export.models.detector import STRIDES, Detector, grid_points
-from export.models.graph import GREY_LEVELS
+from export.models.foreign_detector import ForeignDetector
 from export.models.segmenter import Segmenter
 from export.training.assign import Truth
 from export.training.distill import Imitation
 from export.training.losses import Loss, classification_loss, detection_loss, segmentation_loss
+from export.training.original import Original
 
 COARSEST = STRIDES[-1]
 
@@ -90,6 +92,7 @@ class TrainingStep(nn.Module):
         network: learns.
         class_weight: (C,) weights of the classes in the loss, None for equal ones.
         imitation: compares maps with a teacher's, None without one.
+        original: the network before its activations were exchanged, None if it is not imitated.
     """
 
     def __init__(
@@ -98,10 +101,13 @@ class TrainingStep(nn.Module):
         config: TrainConfig,
         class_weight: Tensor | None = None,
         imitation: Imitation | None = None,
+        original: Original | None = None,
     ) -> None:
         super().__init__()
         self.network = network
         self.imitation = imitation
+        self.original = original
+        self._imitation_weight = config.transfer.imitation
         self._smoothing = config.optim.label_smoothing
         self._format = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self._class_weight = class_weight
@@ -114,6 +120,8 @@ class TrainingStep(nn.Module):
 
     def _loss(self, x: Tensor, targets: Targets) -> Loss:
         network = self.network
+        if self.original is not None and isinstance(network, ForeignDetector):
+            return self._imitating(x, network, targets, self.original)
         if isinstance(network, Detector):
             return self._detection(network.levels(x), network, targets)
         if isinstance(network, Segmenter):
@@ -126,10 +134,17 @@ class TrainingStep(nn.Module):
         label = targets.label if targets.mixed_in is None else _by_shares(targets.label, *targets.mixed_in, logits)
         return classification_loss(logits, label, self._smoothing, self._class_weight)
 
-    def _detection(self, levels: tuple[Tensor, Tensor, Tensor], network: Detector, targets: Targets) -> Loss:
+    def _imitating(self, x: Tensor, network: ForeignDetector, targets: Targets, original: Original) -> Loss:
+        maps, unlike = original(network, x)
+        loss = self._detection(maps, network, targets)
+        parts = {f"original_{name}": value for name, value in unlike.parts.items()}
+        return Loss(loss.total + self._imitation_weight * unlike.total, loss.parts | parts)
+
+    def _detection(self, levels: tuple[Tensor, ...], network: Detector, targets: Targets) -> Loss:
         assert targets.truth is not None
         one, many = network.branches(levels)
-        sizes = [(level.shape[2], level.shape[3]) for level in levels]
+        height, width = targets.images.shape[1:3]
+        sizes = [(height // stride, width // stride) for stride in STRIDES]
         centres, strides = grid_points(sizes, levels[0].device)
         loss = detection_loss(one, many, centres, strides, targets.truth)
         if self.imitation is None:

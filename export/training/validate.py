@@ -10,7 +10,7 @@ from edge.types import Prediction, UInt8
 from export.config import TrainConfig
 from export.data.open_data import first
 from export.data.sample import Dataset
-from export.evaluate.evaluate import evaluate
+from export.evaluate.evaluate import EVAL_SCORE, evaluate
 from export.models.build import Network
 from export.models.graph import TorchModel, make_manifest
 
@@ -35,7 +35,8 @@ def judge(
     """
     limit = len(dataset) if whole or config.run.eval_images == 0 else config.run.eval_images
     manifest = make_manifest(config, dataset.classes)
-    model = TorchModel(network, manifest, device=device, keep=config.model.keep, max_batch=BATCH_SIZE)
+    # the same least score as edge eval, so that both give the same number
+    model = TorchModel(network, manifest, device=device, score=EVAL_SCORE, keep=config.model.keep, max_batch=BATCH_SIZE)
     report = evaluate(model.predict, first(dataset, limit), batch_size=BATCH_SIZE)
     images = [dataset[index].image for index in range(min(SHOWN, len(dataset)))]
     return dict(report.metrics), model.predict(images), images

@@ -71,8 +71,8 @@ CASES = {
         "synthetic:street?seed=777000&count=60&size=1280x720&variety=plain",
         ("average", "average"),
     ),
-    "voc-street-nano": Case(
-        f"{SHIPPED}/voc-street-nano.onnx",
+    "real-street": Case(
+        f"{SHIPPED}/real-street.onnx",
         f"coco:{{}}/detection/voc07/train.json?only={STREET}",
         f"coco:{{}}/detection/voc07/val.json?only={STREET}",
         ("minmax", "minmax"),

@@ -20,8 +20,10 @@ from edge.commands.calibrate import calibrate
 from edge.commands.quantize import quantize
 from edge.errors import AccuracyError, DataError, ModelError
 from edge.models.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
+from export.evaluate.bootstrap import Drop
 from export.lint.lint import lint
 from export.quantize.budget import Figures
+from export.quantize.quantize import QuantizeOptions, check_edge
 
 SIZE = 32
 CLASSES = ("checker", "columns", "rows", "steps")
@@ -121,6 +123,8 @@ class Workshop:
 
     def quantize(self, **options: object) -> Path:
         out = self.model.with_name("textures-int8.onnx")
+        # of two convolutions, one in float is most of the compute
+        options = {"allow_float": True, **options}
         quantize(self.model, data=f"classes:{self.val}", out_path=out, as_json=True, **options)  # type: ignore[arg-type]
         return out
 
@@ -303,3 +307,32 @@ def test_tensorrt_refuses_what_the_linter_refuses(even: Workshop) -> None:
     builder = trt.Builder(logger)
     net = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     assert not trt.OnnxParser(net, logger).parse(out.read_bytes())
+
+
+def test_the_drop_comes_with_its_interval_on_pictures_that_chose_nothing(
+    even: Workshop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    even.quantize(flavour="cpu", max_drop=0.3, confidence=0.95, report=False)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["num_judged"] == 50
+    loss = facts["drop_interval"]
+    assert loss["low"] <= loss["value"] <= loss["high"]
+    assert loss["edge"] <= 0.3
+    assert 0 < facts["float_share"] < 0.5
+
+
+def test_too_few_pictures_are_told_how_many_it_takes() -> None:
+    options = QuantizeOptions(max_drop=0.01, confidence=0.95)
+    loss = Drop(value=0.005, low=-0.01, high=0.02, edge=0.018)
+    # from 1.3 to 0.5 points of width: 6.76 times the pictures
+    with pytest.raises(AccuracyError, match=r"at worst \+1\.80%.*judge on about 1352 pictures instead of 200"):
+        check_edge(Path("x.onnx"), options, loss, 100)
+    check_edge(Path("x.onnx"), options, Drop(0.001, -0.004, 0.006, 0.005), 100)
+
+
+def test_int8_in_name_only_is_refused_unless_asked_for(even: Workshop) -> None:
+    layers = {"float_layer": ["second.weight", "first.weight"], "max_drop": 0.05, "method": "minmax", "report": False}
+    with pytest.raises(AccuracyError, match="INT8 in name only"):
+        even.quantize(flavour="cpu", allow_float=False, **layers)
+    manifest = read_sidecar(even.quantize(flavour="cpu", allow_float=True, **layers))
+    assert manifest is not None

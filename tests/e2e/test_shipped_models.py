@@ -18,7 +18,7 @@ from export.evaluate.report import MAIN_METRIC
 
 MODELS = sorted(FOLDER.glob("*.onnx"))
 ALL_MB = 25
-STREET = ("person", "bicycle", "car", "motorbike", "bus", "train", "cat", "dog", "horse")
+STREET = ("person", "bicycle", "car", "motorbike", "bus", "truck", "train", "cat", "dog", "horse")
 
 
 def test_all_of_them_are_small() -> None:
@@ -66,11 +66,12 @@ def test_the_street_detector_sees_what_its_manifest_says(shared_data: Path, tmp_
     labels["annotations"] = [thing for thing in labels["annotations"] if thing["image_id"] in kept]
     for image in labels["images"]:
         image["file_name"] = str(folder / image["file_name"])
+    known = [name for name in STREET if name != "truck"]
     (tmp_path / "part.json").write_text(json.dumps(labels))
-    dataset = open_dataset(f"coco:{tmp_path / 'part.json'}?only={','.join(STREET)}", on_error="skip")
+    dataset = open_dataset(f"coco:{tmp_path / 'part.json'}?only={','.join(known)}", on_error="skip")
     path = demo_model("0")
     manifest = read_sidecar(path)
     assert manifest is not None
     found = evaluate_model(path, dataset, engine="ort").metrics["map50"]
     # ninety pictures say no more than this
-    assert abs(found - manifest.accuracy["int8"]["map50"]) < 0.12
+    assert abs(found - manifest.accuracy[manifest.precision]["map50"]) < 0.12
