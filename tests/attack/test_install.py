@@ -41,7 +41,7 @@ def test_a_link_in_place_of_a_model_is_not_written_through(
     install(tmp_path / "root")
     assert (victim / "shadow").read_text() == "root's own"
     assert [path.name for path in victim.iterdir()] == ["shadow"]
-    assert (models / "voc-street-nano.onnx").is_file()
+    assert (models / "real-street.onnx").is_file()
 
 
 @pytest.mark.parametrize("folder", ["models", "timing", ""])
