@@ -30,7 +30,7 @@ from edge.types import (
 )
 
 # gives the looks (K, E), float32 rows of length 1, of the detections with these (K,) numbers
-Look: TypeAlias = Callable[[Int64], Float32]
+EmbedBoxes: TypeAlias = Callable[[Int64], Float32]
 # height, width → (H, W, 3) uint8 to decode into, or None
 MakeRoom: TypeAlias = Callable[[int, int], UInt8 | None]
 EngineName: TypeAlias = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
@@ -182,7 +182,7 @@ class Tracker(Protocol):
     """Follows objects through one stream. It remembers, so it sees every frame that was inferred, in order."""
 
     def update(
-        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: Look | None = None
+        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: EmbedBoxes | None = None
     ) -> Tracks:
         """Take the detections of the next frame.
 

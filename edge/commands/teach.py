@@ -33,7 +33,7 @@ def teach(
     from edge.files import sha256_of
     from edge.model import open_model
     from export.data.open_data import open_dataset
-    from export.teach.sheet import write_sheets
+    from export.teach.contact_sheet import write_sheets
     from export.teach.teacher import LABELS, Teacher, TeachSettings
     from export.teach.teacher import teach as run
 

@@ -144,7 +144,7 @@ class StreamAnalysis:
 
     def _track(self, frame: Frame, detections: Detections) -> Tracks:
         motion = None if self._camera is None else self._camera.update(frame.image, detections.xyxy)
-        look = None if self._embedder is None else self._embedder.look_at(frame, detections.xyxy)
+        look = None if self._embedder is None else self._embedder.embedder_for(frame, detections.xyxy)
         assert self._tracker is not None
         tracks = self._tracker.update(detections, frame.time_ns, motion, look)
         tracks = self._figures.update(tracks, detections, frame.time_ns)

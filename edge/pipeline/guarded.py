@@ -21,7 +21,7 @@ from edge.types import Event, Label, Tracks
 
 if TYPE_CHECKING:
     from edge.config.schema import StageSettings
-    from edge.interfaces import Look, Sink, Stage, Tracker
+    from edge.interfaces import EmbedBoxes, Sink, Stage, Tracker
     from edge.types import Detections, Float64, Result, UInt8
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class GuardedTracker:
         self._tracker = self.guard.open(opener)
 
     def update(
-        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: Look | None = None
+        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: EmbedBoxes | None = None
     ) -> Tracks:
         lent = None if look is None else Lent(look)
         follow = partial(self._tracker.update, detections, time_ns, motion, lent)

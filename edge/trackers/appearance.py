@@ -14,7 +14,7 @@ from edge.boxes import iou
 from edge.types import Bool, Embedding, Float32, Float64, Frame, Int64, Prediction, UInt8
 
 if TYPE_CHECKING:
-    from edge.interfaces import Look
+    from edge.interfaces import EmbedBoxes
 
 # crops per frame that settle doubts, and crops per frame that keep what tracks look like
 MOST_DOUBTS = 16
@@ -35,7 +35,7 @@ class CropEmbedder:
         """Args: runs the model on (h, w, 3) uint8 BGR crops."""
         self._predict = predict
 
-    def look_at(self, frame: Frame, xyxy: Float32) -> Look:
+    def embedder_for(self, frame: Frame, xyxy: Float32) -> EmbedBoxes:
         """A function that gives the looks of the frame's (N, 4) boxes, by their numbers."""
         return lambda numbers: self._looks(frame, xyxy[numbers])
 
@@ -67,7 +67,7 @@ class Gallery:
             alive = set(track_ids.tolist())
             self._known = {track_id: seen for track_id, seen in self._known.items() if track_id in alive}
 
-    def advantage(self, look: Look, pairs: tuple[Int64, Int64], gain: Float64, numbers: Int64) -> Float64:
+    def advantage(self, look: EmbedBoxes, pairs: tuple[Int64, Int64], gain: Float64, numbers: Int64) -> Float64:
         """What looks add to the gain of each pair: most for the likeliest of rivals, 0 where nothing is in doubt.
 
         Only differences between rivals count, so no threshold depends on the embedding model.
@@ -94,7 +94,7 @@ class Gallery:
         added[doubtful] = np.maximum(self._weight * own, 1e-6 - gain[doubtful])
         return added
 
-    def learn(self, look: Look, track_ids: Int64, numbers: Int64, now_s: float) -> None:
+    def learn(self, look: EmbedBoxes, track_ids: Int64, numbers: Int64, now_s: float) -> None:
         """Take the looks of some of these tracks: of new ones, then of those not looked at for longest.
 
         Args:

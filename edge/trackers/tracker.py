@@ -11,14 +11,14 @@ import numpy as np
 
 from edge.trackers import association, camera_motion
 from edge.trackers import motion as kalman
-from edge.trackers import tracks as book
+from edge.trackers import tracks as table
 from edge.trackers.appearance import Gallery, is_clear
 from edge.trackers.detections import Pairs, Seen, usable
 from edge.trackers.settings import TrackerSettings
 from edge.types import Array, Bool, Detections, Float64, Int64, Tracks
 
 if TYPE_CHECKING:
-    from edge.interfaces import Look
+    from edge.interfaces import EmbedBoxes
 
 MOST_GROWTH = 0.5
 
@@ -32,7 +32,7 @@ class MotionTracker:
 
     def __init__(self, settings: TrackerSettings | None = None) -> None:
         self.settings = settings or TrackerSettings()
-        self._book: Array = book.empty()
+        self._tracks: Array = table.empty()
         self._state: Float64 = np.empty((5, 0, 4))
         # the state right after each track was seen last: where a replay starts
         self._seen_state: Float64 = np.empty((5, 0, 4))
@@ -43,7 +43,7 @@ class MotionTracker:
         self._gallery = Gallery(self.settings.appearance_weight)
 
     def update(
-        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: Look | None = None
+        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: EmbedBoxes | None = None
     ) -> Tracks:
         """As ``Tracker.update``.
 
@@ -56,16 +56,16 @@ class MotionTracker:
         """
         is_first = self._last_ns is None
         self._advance(time_ns, _checked(motion))
-        if len(detections) == 0 and len(self._book) == 0:
+        if len(detections) == 0 and len(self._tracks) == 0:
             return Tracks.empty()
         seen = usable(detections, self.settings.score_low, self.settings.max_objects)
         track_of = self._match(seen, look)
-        self._see(seen, track_of)
+        self._update_matched(seen, track_of)
         if look is not None:
-            self._learn(look, seen, track_of)
+            self._update_embeddings(look, seen, track_of)
         is_new = (track_of < 0) & (seen.score >= self.settings.score_new)
-        self._bury()
-        self._bear(seen, np.flatnonzero(is_new), is_first)
+        self._end_tracks()
+        self._start_tracks(seen, np.flatnonzero(is_new), is_first)
         if self.settings.duplicate_overlap < 1:
             self._drop_duplicates()
         return self._visible(detections)
@@ -78,34 +78,36 @@ class MotionTracker:
         # compared with itself, not with now less dt: a sum of floats does not come out even
         self._before_s = self._now_s
         self._now_s += self._dt_s
-        self._book["detection"] = -1
+        self._tracks["detection"] = -1
         if self._dt_s > self.settings.lost_s:
-            self._keep(self._now_s - self._book["seen_s"] <= self.settings.lost_s)
-        if len(self._book) == 0:
+            self._keep(self._now_s - self._tracks["seen_s"] <= self.settings.lost_s)
+        if len(self._tracks) == 0:
             return
         if affine is not None:
             self._warp(affine)
-        kalman.hold_size(self._state, self._book["seen_s"] < self._before_s)
+        kalman.hold_size(self._state, self._tracks["seen_s"] < self._before_s)
         kalman.predict(self._state, self._dt_s, self.settings.position_noise, self.settings.speed_noise)
 
     def _warp(self, affine: Float64) -> None:
         kalman.warp(self._state, affine)
         kalman.warp(self._seen_state, affine)
-        book.warp(self._book, affine)
+        table.warp(self._tracks, affine)
 
-    def _match(self, seen: Seen, look: Look | None) -> Int64:
+    def _match(self, seen: Seen, look: EmbedBoxes | None) -> Int64:
         """(N,) row of the track that each detection continues, -1 where none."""
         s = self.settings
         track_of = np.full(len(seen.box), -1)
-        if len(self._book) == 0 or len(track_of) == 0:
+        if len(self._tracks) == 0 or len(track_of) == 0:
             return track_of
         pairs = self._pairs(seen)
-        good, confirmed = seen.score >= s.score_high, self._book["is_confirmed"]
-        recent = self._book["seen_s"] >= self._before_s
+        good, confirmed = seen.score >= s.score_high, self._tracks["is_confirmed"]
+        recent = self._tracks["seen_s"] >= self._before_s
         similarity = self._similarity(seen, pairs)
         gain = similarity - s.match_high
         if look is not None:
-            gain = gain + self._by_looks(look, seen, pairs, np.where(confirmed[pairs.row] & good[pairs.col], gain, 0))
+            gain = gain + self._appearance_gain(
+                look, seen, pairs, np.where(confirmed[pairs.row] & good[pairs.col], gain, 0)
+            )
         self._round(track_of, pairs, gain, confirmed, good)
         if s.match_last < 1:
             last = self._last_pairs(seen)
@@ -132,8 +134,8 @@ class MotionTracker:
         pairs = self._meeting(seen, kalman.to_corners(self._state[kalman.VALUE], growth), boxes)
         if not self.settings.own_motion or self._dt_s == 0:
             return pairs
-        best = association.mutual_best(pairs.row, pairs.col, pairs.overlap, (len(self._book), len(boxes)))
-        best &= self._book["is_confirmed"][pairs.row]
+        best = association.mutual_best(pairs.row, pairs.col, pairs.overlap, (len(self._tracks), len(boxes)))
+        best &= self._tracks["is_confirmed"][pairs.row]
         rows, cols = pairs.row[best], pairs.col[best]
         shift = camera_motion.shift_of_pairs(seen.centre[cols, :2] - self._state[kalman.VALUE, rows, :2])
         if not shift.any():
@@ -144,12 +146,12 @@ class MotionTracker:
     def _meeting(self, seen: Seen, tracks: Float64, boxes: Float64) -> Pairs:
         row, col = association.meeting_pairs(tracks, boxes)
         if self.settings.per_class:
-            same = self._book["class_id"][row] == seen.class_id[col]
+            same = self._tracks["class_id"][row] == seen.class_id[col]
             row, col = row[same], col[same]
         return Pairs(row, col, association.overlap(tracks[row], boxes[col]))
 
     def _last_pairs(self, seen: Seen) -> Pairs:
-        return self._meeting(seen, kalman.to_corners(self._book["box"]), seen.box)
+        return self._meeting(seen, kalman.to_corners(self._tracks["box"]), seen.box)
 
     def _similarity(self, seen: Seen, pairs: Pairs) -> Float64:
         """(P,) how well a good detection fits a track, about 0 to 1."""
@@ -160,7 +162,7 @@ class MotionTracker:
             predicted = kalman.to_corners(self._state[kalman.VALUE])
             similarity = similarity * association.height_overlap(predicted[row], seen.box[col]) ** s.height_power
         if s.score_weight:
-            similarity = similarity * (1 - s.score_weight * np.abs(self._book["score"][row] - score))
+            similarity = similarity * (1 - s.score_weight * np.abs(self._tracks["score"][row] - score))
         if s.fuse_score:
             similarity = similarity * score
         if s.direction_weight:
@@ -169,95 +171,95 @@ class MotionTracker:
             )
         return similarity
 
-    def _by_looks(self, look: Look, seen: Seen, pairs: Pairs, gain: Float64) -> Float64:
-        track_id = self._book["track_id"][pairs.row]
+    def _appearance_gain(self, look: EmbedBoxes, seen: Seen, pairs: Pairs, gain: Float64) -> Float64:
+        track_id = self._tracks["track_id"][pairs.row]
         return self._gallery.advantage(look, (track_id, pairs.col), gain, seen.index)
 
-    def _learn(self, look: Look, seen: Seen, track_of: Int64) -> None:
+    def _update_embeddings(self, look: EmbedBoxes, seen: Seen, track_of: Int64) -> None:
         """Remember what tracks look like where they are seen well, and forget those that have ended."""
-        self._gallery.forget_but(self._book["track_id"])
+        self._gallery.forget_but(self._tracks["track_id"])
         cols = np.flatnonzero((track_of >= 0) & (seen.score >= self.settings.score_high) & is_clear(seen.box))
-        self._gallery.learn(look, self._book["track_id"][track_of[cols]], seen.index[cols], self._now_s)
+        self._gallery.learn(look, self._tracks["track_id"][track_of[cols]], seen.index[cols], self._now_s)
 
     def _direction(self, seen: Seen, pairs: Pairs) -> Float64:
-        past = self._book["past"][pairs.row]
+        past = self._tracks["past"][pairs.row]
         return association.direction_agreement(past[:, 0], past[:, -1], seen.centre[pairs.col, :2])
 
-    def _see(self, seen: Seen, track_of: Int64) -> None:
+    def _update_matched(self, seen: Seen, track_of: Int64) -> None:
         """Take the matched detections into their tracks."""
         s = self.settings
         cols = np.flatnonzero(track_of >= 0)
         if len(cols) == 0:
             return
         rows, box = track_of[cols], seen.centre[cols]
-        gap_s = self._now_s - self._book["seen_s"][rows]
-        hidden = (self._book["seen_s"][rows] < self._before_s) | (gap_s > s.replay_s)
+        gap_s = self._now_s - self._tracks["seen_s"][rows]
+        hidden = (self._tracks["seen_s"][rows] < self._before_s) | (gap_s > s.replay_s)
         if s.replay_steps and hidden.any():
             r = rows[hidden]
-            past = self._seen_state[:, r], self._book["box"][r]
+            past = self._seen_state[:, r], self._tracks["box"][r]
             noises = (s.position_noise, s.speed_noise, s.measurement_noise)
             self._state[:, r] = kalman.replay(*past, box[hidden], gap_s[hidden], s.replay_steps, noises)
         noise = s.measurement_noise * (1 + s.weak_noise * (1 - seen.score[cols, None]))
         state = kalman.update(self._state[:, rows], box, noise)
         self._state[:, rows] = state
         self._seen_state[:, rows] = state
-        book.see(self._book, rows, box, seen.score[cols], seen.index[cols], self._now_s)
+        table.note_matches(self._tracks, rows, box, seen.score[cols], seen.index[cols], self._now_s)
         if s.direction_weight:
-            book.remember_centres(self._book, rows, box)
+            table.remember_centres(self._tracks, rows, box)
         if not s.per_class:
-            self._book["class_id"][rows] = seen.class_id[cols]
-        self._book["is_confirmed"] |= self._book["hits"] >= s.confirm_hits
+            self._tracks["class_id"][rows] = seen.class_id[cols]
+        self._tracks["is_confirmed"] |= self._tracks["hits"] >= s.confirm_hits
 
-    def _bury(self) -> None:
+    def _end_tracks(self) -> None:
         """Forget tracks unseen for too long, and at once those that were never confirmed."""
-        unseen = self._book["detection"] < 0
-        dead = unseen & (~self._book["is_confirmed"] | (self._now_s - self._book["seen_s"] > self.settings.lost_s))
+        unseen = self._tracks["detection"] < 0
+        dead = unseen & (~self._tracks["is_confirmed"] | (self._now_s - self._tracks["seen_s"] > self.settings.lost_s))
         if dead.any():
             self._keep(~dead)
 
-    def _bear(self, seen: Seen, new: Int64, is_first: bool) -> None:
+    def _start_tracks(self, seen: Seen, new: Int64, is_first: bool) -> None:
         """Start tracks from these detections, the best first where there is not room for all."""
-        room = self.settings.max_objects - len(self._book)
+        room = self.settings.max_objects - len(self._tracks)
         if len(new) > room:
             new = np.sort(new[np.argsort(-seen.score[new], kind="stable")[:room]])
         if len(new) == 0:
             return
         box = seen.centre[new]
-        born = book.birth(self._next_id, box, seen.score[new], seen.class_id[new], seen.index[new], self._now_s)
+        born = table.birth(self._next_id, box, seen.score[new], seen.class_id[new], seen.index[new], self._now_s)
         born["is_confirmed"] = is_first or self.settings.confirm_hits == 1
         self._next_id += len(new)
         state = kalman.start(box, self.settings.start_speed, self.settings.measurement_noise)
-        self._book = np.concatenate((self._book, born))
+        self._tracks = np.concatenate((self._tracks, born))
         self._state = np.concatenate((self._state, state), axis=1)
         self._seen_state = np.concatenate((self._seen_state, state), axis=1)
 
     def _drop_duplicates(self) -> None:
         """Of a seen and a lost track at the same place, end the younger, unless it was long an object of its own."""
-        lost = np.flatnonzero(self._book["detection"] < 0)
+        lost = np.flatnonzero(self._tracks["detection"] < 0)
         if len(lost) == 0:
             return
-        here = np.flatnonzero(self._book["detection"] >= 0)
+        here = np.flatnonzero(self._tracks["detection"] >= 0)
         corners = kalman.to_corners(self._state[kalman.VALUE])
         row, col = association.meeting_pairs(corners[lost], corners[here])
         a, b = lost[row], here[col]
         same = association.overlap(corners[a], corners[b]) > self.settings.duplicate_overlap
         if self.settings.per_class:
-            same &= self._book["class_id"][a] == self._book["class_id"][b]
+            same &= self._tracks["class_id"][a] == self._tracks["class_id"][b]
         a, b = a[same], b[same]
         if len(a):
-            watched_s = self._book["seen_s"] - self._book["born_s"]
-            keep = np.ones(len(self._book), np.bool_)
+            watched_s = self._tracks["seen_s"] - self._tracks["born_s"]
+            keep = np.ones(len(self._tracks), np.bool_)
             younger = np.where(watched_s[a] < watched_s[b], a, b)
             keep[younger[watched_s[younger] <= self.settings.duplicate_s]] = False
             self._keep(keep)
 
     def _keep(self, mask: Bool) -> None:
-        self._book = self._book[mask]
+        self._tracks = self._tracks[mask]
         self._state = self._state[:, mask]
         self._seen_state = self._seen_state[:, mask]
 
     def _visible(self, detections: Detections) -> Tracks:
-        tracks = self._book
+        tracks = self._tracks
         shown = tracks["detection"] >= 0
         if self.settings.coast_s:
             shown |= self._now_s - tracks["seen_s"] <= self.settings.coast_s

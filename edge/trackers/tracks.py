@@ -49,7 +49,7 @@ def birth(first_id: int, box: Float64, score: Float64, class_id: Int32, detectio
     return rows
 
 
-def see(book: Array, rows: Int64, box: Float64, score: Float64, detection: Int64, now_s: float) -> None:
+def note_matches(book: Array, rows: Int64, box: Float64, score: Float64, detection: Int64, now_s: float) -> None:
     """Note what was seen of these rows in this frame, in place."""
     book["seen_s"][rows] = now_s
     book["score"][rows] = score

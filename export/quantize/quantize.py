@@ -25,9 +25,9 @@ from export.data.sample import Dataset
 from export.evaluate.bootstrap import CONFIDENCE, Drop, drop_between
 from export.evaluate.evaluate import Report
 from export.quantize.budget import Figures
+from export.quantize.cache import Memo
 from export.quantize.fp16 import MIN_TYPED_QDQ_OPSET, decode_tensors, fp32_tensors, loud_tensors, to_half
 from export.quantize.gate import Gate, Part, Remembered, Shots, Verdict, main_value, unseen_part
-from export.quantize.memo import Memo
 from export.quantize.placement import default_float_layers
 from export.quantize.qdq import Flavour, Scheme, insert_qdq, scheme_for
 from export.quantize.search import Trial, search_float_layers

@@ -26,7 +26,7 @@ from edge.interfaces import Source
 from edge.sources.choose import open_source
 from edge.types import Detections, Float32, Prediction, UInt8
 from export.evaluate.names import ClassMatch, match_classes
-from export.teach.notes import Note, Notebook, to_coco
+from export.teach.labels import Note, Notebook, to_coco
 
 log = logging.getLogger(__name__)
 

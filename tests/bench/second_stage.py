@@ -96,7 +96,7 @@ def main() -> None:
                 "tracker with looks",
                 num,
                 lambda given, found, t=seeing, e=embedder: t.update(
-                    found, given.time_ns, None, e.look_at(given, found.xyxy)
+                    found, given.time_ns, None, e.embedder_for(given, found.xyxy)
                 ),
             )
             print(f"{'':34} {crops[0] / FRAMES:.2f} crops per frame")

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tracking_data import Sequence, follow, load, score, thinned
 from tracking_load import GROWTH_FROM, SIZES, cost_ms, draw_growth, growth, run_soak
 
-from edge.interfaces import Look, Tracker
+from edge.interfaces import EmbedBoxes, Tracker
 from edge.trackers.choose import NAMES, open_tracker
 from edge.types import Detections, Float64, Tracks
 
@@ -54,7 +54,7 @@ class Peer:
         self._has_time = has_time
 
     def update(
-        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: Look | None = None
+        self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: EmbedBoxes | None = None
     ) -> Tracks:
         import supervision
 

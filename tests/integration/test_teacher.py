@@ -14,7 +14,7 @@ import pytest
 from edge.errors import DataError, EngineError, UsageError
 from edge.types import Classification, Detections, Prediction, UInt8
 from export.data.open_data import open_dataset
-from export.teach.sheet import write_sheets
+from export.teach.contact_sheet import write_sheets
 from export.teach.teacher import LABELS, NOTES, Novelty, Teacher, TeachSettings, teach
 
 CLASSES = ("motorcycle", "car")
@@ -197,7 +197,7 @@ def test_model_of_another_task_is_no_teacher(tmp_path: Path) -> None:
 
 
 def test_labels_say_who_made_them(tmp_path: Path) -> None:
-    from export.teach.notes import to_coco
+    from export.teach.labels import to_coco
 
     teach(TEACHER, [write_folder(tmp_path / "in", walk(2))], tmp_path / "out", SETTINGS)
     info = json.loads((tmp_path / "out" / LABELS).read_text())["info"]

@@ -56,7 +56,7 @@ def meet_and_turn_back(embedder: CropEmbedder | None) -> tuple[list[int], list[i
         blue, red = 100.0 + 4 * step, 464.0 - 4 * step
         people = [(blue, BLUE), (red, RED)][: 2 if red - blue > HIDDEN_PX else 1]
         frame, detections = scene(number, people)
-        look = None if embedder is None else embedder.look_at(frame, detections.xyxy)
+        look = None if embedder is None else embedder.embedder_for(frame, detections.xyxy)
         tracks = tracker.update(detections, frame.time_ns, None, look)
         by_detection = dict(zip(tracks.detection.tolist(), tracks.track_id.tolist(), strict=True))
         ids[number] = [by_detection.get(row, 0) for row in range(len(people))]
@@ -85,7 +85,7 @@ def test_objects_that_are_apart_are_looked_at_once_a_second(embedder: CropEmbedd
     counted = CropEmbedder(counting)
     for number in range(76):
         frame, detections = scene(number, [(20.0 + number, BLUE), (400.0 + number, RED)])
-        tracker.update(detections, frame.time_ns, None, counted.look_at(frame, detections.xyxy))
+        tracker.update(detections, frame.time_ns, None, counted.embedder_for(frame, detections.xyxy))
     assert num_crops == 2 * 3, "three seconds, two objects, no doubt"
 
 
@@ -126,7 +126,7 @@ def test_what_ended_is_forgotten() -> None:
     for number in range(400):
         _, detections = scene(number, [(7.0 * number % 500, BLUE)] if number % 20 < 15 else [(600.0, RED)])
         tracker.update(detections, number * S // 4, None, same_looks)
-    assert len(tracker._gallery) <= len(tracker._book)
+    assert len(tracker._gallery) <= len(tracker._tracks)
 
 
 def test_looks_that_are_no_numbers_are_not_kept() -> None:
@@ -138,7 +138,7 @@ def test_looks_that_are_no_numbers_are_not_kept() -> None:
 def test_a_box_outside_of_the_frame_can_be_looked_at(embedder: CropEmbedder) -> None:
     frame, _ = scene(0, [(100, BLUE)])
     outside = np.array([(-90, -90, -10, -10), (900, 900, 990, 990), (10, 10, 10.2, 10.2)], np.float32)
-    assert embedder.look_at(frame, outside)(np.arange(3)).shape == (3, 12)
+    assert embedder.embedder_for(frame, outside)(np.arange(3)).shape == (3, 12)
 
 
 @pytest.mark.parametrize(

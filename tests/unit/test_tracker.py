@@ -180,10 +180,10 @@ def test_memory_does_not_grow_with_births_and_deaths() -> None:
     for k in range(600):
         corner = rng.uniform(0, 3000, (20, 2))
         tracker.update(boxes(*(person(*c) for c in corner.tolist())), k * FRAME_NS)
-        sizes.append(len(tracker._book))
+        sizes.append(len(tracker._tracks))
     assert tracker._next_id > 4_000
     assert max(sizes[300:]) <= max(sizes[:300]) * 1.2
-    assert tracker._state.shape[1] == tracker._seen_state.shape[1] == len(tracker._book)
+    assert tracker._state.shape[1] == tracker._seen_state.shape[1] == len(tracker._tracks)
 
 
 def test_no_more_tracks_than_allowed() -> None:
@@ -191,7 +191,7 @@ def test_no_more_tracks_than_allowed() -> None:
     for k in range(5):
         crowd = boxes(*(person(60 * j, 110 * (k % 3)) for j in range(50)), score=[0.7 + 0.005 * j for j in range(50)])
         tracks = tracker.update(crowd, k * FRAME_NS)
-        assert len(tracker._book) <= 10
+        assert len(tracker._tracks) <= 10
     assert tracks.detection.min() >= 40  # the best scores win
 
 

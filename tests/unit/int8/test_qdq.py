@@ -20,7 +20,7 @@ from calib.graph import GraphIndex
 from calib.ranges import RangeTable
 from calib.sensitivity import LayerEffect, outputs_of, scan, snr_db
 from edge.errors import DataError, UsageError
-from export.quantize.memo import Memo
+from export.quantize.cache import Memo
 from export.quantize.placement import place
 from export.quantize.qdq import Scheme, affine, channel_scales, encode, insert_qdq, scheme_for
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from calib.sensitivity import LayerEffect
 from edge.errors import AccuracyError
 from export.quantize.budget import Budget, Figures
-from export.quantize.memo import Memo
+from export.quantize.cache import Memo
 from export.quantize.search import search_float_layers
 
 

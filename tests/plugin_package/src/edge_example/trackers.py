@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from edge.interfaces import Look
+from edge.interfaces import EmbedBoxes
 from edge.types import Detections, Tracks
 
 
@@ -15,7 +15,7 @@ class NearestTracker:
         self._first_ns: int | None = None
 
     def update(
-        self, detections: Detections, time_ns: int, motion: np.ndarray | None = None, look: Look | None = None
+        self, detections: Detections, time_ns: int, motion: np.ndarray | None = None, look: EmbedBoxes | None = None
     ) -> Tracks:
         self._first_ns = self._first_ns or time_ns
         count = len(detections)
@@ -38,7 +38,7 @@ class MoodyTracker(NearestTracker):
         self._count = 0
 
     def update(
-        self, detections: Detections, time_ns: int, motion: np.ndarray | None = None, look: Look | None = None
+        self, detections: Detections, time_ns: int, motion: np.ndarray | None = None, look: EmbedBoxes | None = None
     ) -> Tracks:
         self._count += 1
         if self._count == 3:
