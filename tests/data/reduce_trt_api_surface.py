@@ -26,7 +26,7 @@ SOURCES = (
     "export/build/limits.py",
     "export/build/report.py",
     "tests/fake_tensorrt.py",
-    "tests/unit/test_trt_api.py",
+    "tests/unit/engines/test_trt_api.py",
 )
 
 

@@ -1,4 +1,4 @@
-"""The kernels on a real GPU against OpenCV and numpy: what tests/unit/test_kernels.py does on the CPU."""
+"""The kernels on a real GPU against OpenCV and numpy: what tests/unit/engines/test_kernels.py does on the CPU."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from edge.config.load import load_config
 from edge.config.schema import Config
 
-SHIPPED = Path(__file__).parents[2] / "systemd" / "edge.toml"
+SHIPPED = Path(__file__).parents[3] / "systemd" / "edge.toml"
 
 
 def sections(model: type[BaseModel]) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ from edge.models.preprocess import Preprocessor, fit
 from edge.types import Array, Float32, Int64, UInt8
 
 CpuKernels: TypeAlias = Any
-NUMPY_GPU = runpy.run_path(str(Path(__file__).parents[1] / "numpy_gpu.py"))
+NUMPY_GPU = runpy.run_path(str(Path(__file__).parents[2] / "numpy_gpu.py"))
 SIZES = [(64, 48), (33, 21), (96, 96), (160, 40), (41, 130), (7, 5), (1, 1), (2, 300)]
 BYTES = InputSpec(name="frames", width=64, height=48, layout="nhwc", dtype="uint8", colour="bgr")
 FLOATS = InputSpec(

@@ -23,7 +23,7 @@ from edge.errors import EngineError, ManifestError
 from edge.models.manifest import EngineSpec, InputSpec, Manifest, Profile
 from edge.types import UInt8
 
-FAKE = runpy.run_path(str(Path(__file__).parents[1] / "fake_tensorrt.py"))
+FAKE = runpy.run_path(str(Path(__file__).parents[2] / "fake_tensorrt.py"))
 RELEASES = tuple(FAKE["VERSIONS"])
 
 

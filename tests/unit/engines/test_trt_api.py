@@ -23,7 +23,7 @@ from edge.models.manifest import InputSpec, Manifest, Profile
 from export.build.engine import build_engine
 from export.build.options import BuildOptions
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 FAKE = runpy.run_path(str(TESTS / "fake_tensorrt.py"))
 REDUCE = runpy.run_path(str(TESTS / "data" / "reduce_trt_api_surface.py"))
 RELEASES = tuple(FAKE["VERSIONS"])

@@ -50,7 +50,7 @@ def test_a_file_that_says_something_else_is_told() -> None:
 
 
 def test_the_table_is_that_of_the_documentation() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "jetson.md").read_text()
+    text = (Path(__file__).parents[3] / "docs" / "jetson.md").read_text()
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()

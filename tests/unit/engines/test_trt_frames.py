@@ -27,7 +27,7 @@ from edge.models.manifest import EngineSpec, InputSpec, Manifest, Profile, Thres
 from edge.models.preprocess import Preprocessor
 from edge.types import Array, Detections, UInt8
 
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 NUMPY_GPU = runpy.run_path(str(TESTS / "numpy_gpu.py"))
 FAKE = NUMPY_GPU["FAKE"]
 BYTES = InputSpec(name="frames", width=64, height=48, layout="nhwc", dtype="uint8", colour="bgr")

@@ -11,7 +11,7 @@ from edge.config.load import load_config, parse_config, tomllib
 from edge.config.overrides import overridden
 from edge.errors import ConfigError, EdgeError
 
-SHIPPED = Path(__file__).parents[2] / "systemd" / "edge.toml"
+SHIPPED = Path(__file__).parents[3] / "systemd" / "edge.toml"
 RAW = {"model": {"path": "m"}, "streams": [{"name": "door", "source": "0"}, {"name": "Yard", "source": "1"}]}
 
 

@@ -26,7 +26,7 @@ from edge.models.preprocess import Preprocessor, fit
 from edge.models.probe import is_proved, probe_pictures
 from edge.models.propose import Choices, propose_manifest
 
-ULTRALYTICS = Path(__file__).parents[1] / "golden" / "ultralytics"
+ULTRALYTICS = Path(__file__).parents[2] / "golden" / "ultralytics"
 
 
 def zipped(path: Path, files: dict[str, bytes]) -> bytes:

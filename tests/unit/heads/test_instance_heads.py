@@ -21,7 +21,7 @@ from edge.models.manifest import HeadName, InputSpec, Manifest, OutputSpec, Thre
 from edge.models.preprocess import fit
 from edge.types import Array, Detections
 
-GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "instances").glob("*.npz"))
+GOLDEN = sorted((Path(__file__).parents[2] / "golden" / "instances").glob("*.npz"))
 SIDE = 64
 ANCHORS = 84
 INSTANCES: list[HeadName] = [name for name in HEADS if name.endswith(("-seg", "-pose", "-obb"))]

@@ -17,7 +17,7 @@ from edge.models.preprocess import Preprocessor
 from edge.models.propose import propose_manifest
 from edge.types import Classification, Detections
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "ultralytics"
+GOLDEN = Path(__file__).parents[2] / "golden" / "ultralytics"
 NAMES = sorted(path.stem for path in GOLDEN.glob("*.npz"))
 BOXES = [name for name in NAMES if "obb" not in name and "cls" not in name]
 CLASSES = ("ball", "helmet", "no helmet", "vest", "cone")
