@@ -75,12 +75,12 @@ def test_a_gate_that_dies_costs_no_viewer_and_is_begun_anew() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_a_gate_that_dies_two_hundred_times_leaves_nothing_behind() -> None:
+def test_a_gate_that_dies_sixty_times_leaves_nothing_behind() -> None:
     dice = random.Random(11)
     with show("door", token=TOKEN) as running, running.play():
         assert statuses(asked(running.port, WHOLE)) == [200]
         files = len(list(Path("/proc/self/fd").iterdir()))
-        for _ in range(200):
+        for _ in range(60):
             with connected(running.port, "127.0.0.3") as half:
                 half.sendall(WHOLE[: dice.randrange(len(WHOLE))])
                 time.sleep(dice.uniform(0, 0.2))
@@ -94,19 +94,20 @@ def test_a_gate_that_dies_two_hundred_times_leaves_nothing_behind() -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_a_hundred_thousand_odd_beginnings_end_no_gate() -> None:
+def test_ten_thousand_odd_beginnings_end_no_gate() -> None:
     dice = random.Random(12)
     with show("door", token=TOKEN) as running:
         assert statuses(asked(running.port, WHOLE)) == [200]
         gate = gate_of(os.getpid())
-        for number in range(100_000):
+        for number in range(10_000):
             data = bytearray(dice.choice([WHOLE, WRONG, dice.randbytes(200)]))
             for _ in range(dice.randrange(4)):
                 data[dice.randrange(len(data))] = dice.randrange(256)
             with suppress(OSError), connected(running.port, f"127.0.{dice.randrange(200)}.3") as connection:
                 connection.sendall(data[: dice.randrange(1, len(data) + 1)])
                 if number % 50 == 0:
-                    connection.settimeout(1)
+                    # half of a request is answered by nothing
+                    connection.settimeout(0.02)
                     connection.recv(4096)
         assert statuses(asked(running.port, WHOLE)) == [200]
         assert gate_of(os.getpid()) == gate
