@@ -53,15 +53,14 @@ class ClassifyHead:
 
     def _scores(self, row: Array) -> Float32:
         activation = self._manifest.reading.activation
-        if activation is None:
-            return _probabilities(row)
-        scores = activated(row, activation)
-        if not float(scores.max()) <= MAX_SCORE:
+        scores = _probabilities(row) if activation is None else activated(row, activation)
+        least, most = float(scores.min()), float(scores.max())
+        if not (least >= 1 - MAX_SCORE and most <= MAX_SCORE):
             raise EngineError(
-                f"{self._manifest.name}: a score of {scores.max():.4g}, expected at most 1; activation {activation!r} "
-                "is wrong for this model; run: edge inspect MODEL"
+                f"{self._manifest.name}: scores go from {least:.4g} to {most:.4g}, expected 0 to 1; its outputs are "
+                "read wrongly; run: edge inspect MODEL --activation none, sigmoid or softmax"
             )
-        return scores
+        return np.clip(scores, 0, 1)
 
 
 class EmbeddingHead:

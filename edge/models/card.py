@@ -53,6 +53,8 @@ def _input_changes(preprocess: dict[str, Any]) -> dict[str, Any]:
             changes["pad"] = int(pad.group(1))
     elif resize.startswith(("stretch", "person crop stretched")):
         changes["resize"] = "stretch"
+    if "resize" in changes:
+        changes["interpolation"] = "antialias" if "area" in resize or "antialias" in resize else "bilinear"
     return changes
 
 

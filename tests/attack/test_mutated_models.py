@@ -28,6 +28,7 @@ def mutate(model: Any, rng: np.random.Generator) -> str:
     name, rank = output.name, len(output.type.tensor_type.shape.dim)
     kind = output.type.tensor_type.elem_type
     what = str(rng.choice(["rename", "transpose", "cut", "drop", "scale", "shift", "cast", "swap", "flatten"]))
+    what = what if rank else "rename"
     nodes: list[Any] = []
     new = f"{name}_changed"
     match what:
