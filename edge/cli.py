@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import logging
+import os
 import platform
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -145,7 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if "run" in given:
         # a daemon that has not read its file yet need not read it anew
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    sys.exit(run_command(given))
+    code = run_command(given)
+    if any(thread.daemon for thread in threading.enumerate()):
+        # a thread that hangs in a library is left behind; Python's own end would tear it out of there and abort
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run_command(arguments: Sequence[str]) -> int:

@@ -204,9 +204,10 @@ def _tracker(stream: StreamConfig, manifest: Manifest, limit_s: float) -> Tracke
 
 
 def _give_up(latest: LatestFrames[Frame], slot: StreamSlot[Frame], capture: Worker) -> None:
-    """End the capture of a stream that cannot run; one that connects to a camera ends by itself."""
+    """End the capture of a stream that cannot run; one that connects to a camera ends by itself if it takes longer."""
     capture.stop()
     latest.remove(slot)
+    capture.join(LATE_S)
 
 
 def _wait_for_file(stream: Stream, capture: Worker) -> None:

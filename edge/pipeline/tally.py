@@ -66,11 +66,13 @@ class Tally:
         }
 
     def _add_event(self, event: Event) -> None:
+        # a part of another package may add events of these kinds that lack what ours have
         label = str(event.data.get("class", ""))
-        if event.kind == "line_crossed" and event.data["line"] in self._lines:
-            self._lines[event.data["line"]][event.data["direction"]][label] += 1
-        elif event.kind in ("zone_entered", "zone_left") and event.data["zone"] in self._zones:
-            self._zones[event.data["zone"]][event.kind.removeprefix("zone_")][label] += 1
+        line, zone = self._lines.get(event.data.get("line", "")), self._zones.get(event.data.get("zone", ""))
+        if event.kind == "line_crossed" and line is not None and event.data.get("direction") in line:
+            line[event.data["direction"]][label] += 1
+        elif event.kind in ("zone_entered", "zone_left") and zone is not None:
+            zone[event.kind.removeprefix("zone_")][label] += 1
 
     def _name(self, class_id: int) -> str:
         return self._classes[class_id] if class_id < len(self._classes) else f"class {class_id}"

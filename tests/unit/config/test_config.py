@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -123,3 +124,16 @@ def test_a_name_with_a_space_is_told_what_a_name_may_be(tmp_path: Path) -> None:
     path.write_text('[model]\npath = "m.onnx"\n[[streams]]\nname = "front door"\nsource = "0"\n')
     with pytest.raises(ConfigError, match="expected 1 to 64 letters, digits, - and _, no spaces"):
         load_config(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "points"),
+    [
+        ("lines", {"points_px": [[100, 100], [float("nan"), 100]]}),
+        ("zones", {"points_px": [[0, 0], [9, float("inf")], [9, 9]]}),
+    ],
+)
+def test_a_corner_that_is_no_number_is_refused_where_it_is_written(table: str, points: dict[str, Any]) -> None:
+    stream = {"name": "a", "source": "0", "analytics": {table: [{"name": "x", **points}]}}
+    with pytest.raises(ConfigError, match="finite number"):
+        parse_config({"model": {"path": "m.onnx"}, "streams": [stream]}, where="test")

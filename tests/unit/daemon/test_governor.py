@@ -80,7 +80,9 @@ class Device:
         }
         config = parse_config(raw, where="x")
         follower = SimpleNamespace()
-        self.streams = {stream.name: Stream(stream, "m", None, follower) for stream in config.streams}  # type: ignore[arg-type]
+        self.streams = {
+            stream.name: Stream(stream, "m", SimpleNamespace(classes=()), follower) for stream in config.streams
+        }  # type: ignore[arg-type]
         self.facts = DeviceFacts(temperature_c=50.0)
         self.governor = Governor(GovernorSettings(enabled=True, **settings), lambda: self.streams, lambda: self.facts)
 

@@ -338,7 +338,7 @@ def test_a_stage_may_take_as_long_as_it_was_given() -> None:
 
 def watched_stream(**settings: Any) -> Stream:
     found = config({"a": {"source": "rtsp://x/1", **settings}}).streams[0]
-    stream = Stream(found, "m", None, SimpleNamespace())  # type: ignore[arg-type]
+    stream = Stream(found, "m", SimpleNamespace(classes=()), SimpleNamespace())  # type: ignore[arg-type]
     stream.status.state = "streaming"
     return stream
 
