@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge.config.load import config_from_arguments, load_config
+from edge.config.load import config_from_arguments, load_config, parse_config
 from edge.errors import ConfigError
 
 GOOD = """
