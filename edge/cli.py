@@ -53,7 +53,7 @@ GROUPS = {
     "Data": {
         "data": "edge.commands.data:data",
         "teach": "edge.commands.teach:teach",
-        "record": "edge.commands.record:record",
+        "capture": "edge.commands.capture:capture",
         "replay": "edge.commands.replay:replay",
         "track": "edge.commands.track:track",
         "track-eval": "edge.commands.track_eval:track_eval",
@@ -79,7 +79,7 @@ OTHER_WORDS = {
     "convert": "export",
     "compile": "build",
     "label": "teach",
-    "capture": "record",
+    "record": "capture",
     "status": "explain",
 }
 

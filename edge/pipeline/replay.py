@@ -1,8 +1,8 @@
-"""Raw recordings: what the cameras gave, to be run again later, frame by frame, with byte-identical results.
+"""Raw captures: what the cameras gave, to be run again later, frame by frame, with byte-identical results.
 
-A recording is a folder: ``recording.json`` with the configuration (no secrets in it) and the hashes of the models, and
+A capture is a folder: ``recording.json`` with the configuration (no secrets in it) and the hashes of the models, and
 a folder per stream (``edge.sources.replay``). A replay is one thread, one frame at a time, in the order in which the
-frames came; its JSONL depends on the recording, the model and nothing else. ``age_ms`` is 0 there.
+frames came; its JSONL depends on the capture, the model and nothing else. ``age_ms`` is 0 there.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ FACTS = "recording.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
+class Capture:
     """What ``recording.json`` says.
 
     Attributes:
@@ -60,14 +60,14 @@ class Recording:
     wall_offset_ns: int
 
 
-def record(config: Config, folder: Path, seconds: float, stopping: threading.Event | None = None) -> dict[str, int]:
+def capture(config: Config, folder: Path, seconds: float, stopping: threading.Event | None = None) -> dict[str, int]:
     """Record what the streams of a configuration give, prepared as they are for the model.
 
     Args:
         config: which streams, and how their pictures are masked, cut and sized.
         folder: new or empty.
         seconds: for how long; files end by themselves.
-        stopping: ends the recording early.
+        stopping: ends the capture early.
 
     Returns:
         Stream → pictures recorded.
@@ -77,7 +77,7 @@ def record(config: Config, folder: Path, seconds: float, stopping: threading.Eve
         EdgeError: a source could not be opened or broke.
     """
     if folder.exists() and any(folder.iterdir()):
-        raise DataError(f"{folder}: is not empty; expected a new folder for the recording")
+        raise DataError(f"{folder}: is not empty; expected a new folder for the capture")
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / FACTS, json.dumps(_facts(config), indent=2))
     counts: dict[str, int] = {}
@@ -102,10 +102,10 @@ def record(config: Config, folder: Path, seconds: float, stopping: threading.Eve
 
 
 def replay(folder: Path, write: Callable[[bytes], object], model: Path | None = None) -> int:
-    """Run a recording through its models.
+    """Run a capture through its models.
 
     Args:
-        folder: of the recording.
+        folder: of the capture.
         write: takes each JSONL line, with its line feed.
         model: another model instead of the recorded ones.
 
@@ -113,16 +113,16 @@ def replay(folder: Path, write: Callable[[bytes], object], model: Path | None = 
         The number of frames.
 
     Raises:
-        DataError: there is no recording, or the model file is not the one that it was made with.
+        DataError: there is no capture, or the model file is not the one that it was made with.
     """
-    recording = load_recording(folder)
-    config = recording.config
+    captured = load_capture(folder)
+    config = captured.config
     if model is not None:
         other = {"path": model, "manifest": None}
         models = tuple(item.model_copy(update=other) if config.has_frames(item) else item for item in config.models)
         config = config.model_copy(update={"models": models})
     else:
-        _refuse_other_models(recording)
+        _refuse_other_models(captured)
     models_by_name = {
         item.name: load_model(item.model_copy(update={"max_batch": 1}))
         for item in config.models
@@ -130,14 +130,14 @@ def replay(folder: Path, write: Callable[[bytes], object], model: Path | None = 
     }
     crops = CropModels(config, is_waiting=True)
     try:
-        return _replay(folder, config, (models_by_name, crops), recording.wall_offset_ns, write)
+        return _replay(folder, config, (models_by_name, crops), captured.wall_offset_ns, write)
     finally:
         crops.stop(time.monotonic())
         for opened in models_by_name.values():
             opened.close()
 
 
-def load_recording(folder: Path) -> Recording:
+def load_capture(folder: Path) -> Capture:
     """Read ``recording.json``.
 
     Raises:
@@ -148,11 +148,11 @@ def load_recording(folder: Path) -> Recording:
         facts = parse_json(path.read_text())
         if facts["schema"] != SCHEMA:
             raise DataError(f"{path}: schema {facts['schema']}, expected {SCHEMA}; made by edge {facts['version']}")
-        return Recording(parse_config(facts["config"], where=str(path)), facts["models"], facts["wall_offset_ns"])
+        return Capture(parse_config(facts["config"], where=str(path)), facts["models"], facts["wall_offset_ns"])
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a folder made by: edge record") from None
+        raise DataError(f"{path}: cannot be read ({error.strerror}); expected a folder made by: edge capture") from None
     except (ValueError, KeyError, TypeError, ConfigError) as error:
-        raise DataError(f"{path}: not a recording: {error}") from None
+        raise DataError(f"{path}: not a capture: {error}") from None
 
 
 def _facts(config: Config) -> dict[str, Any]:
@@ -227,14 +227,14 @@ def _record_epoch(
         source.close()
 
 
-def _refuse_other_models(recording: Recording) -> None:
-    for model in recording.config.models:
-        recorded = recording.models.get(model.name, "")
+def _refuse_other_models(captured: Capture) -> None:
+    for model in captured.config.models:
+        recorded = captured.models.get(model.name, "")
         if not recorded:
             continue
         if not model.path.is_file() or sha256_of(model.path) != recorded:
             raise DataError(
-                f"{model.path}: not the model file of this recording (sha256 {recorded[:12]}…); "
+                f"{model.path}: not the model file of this capture (sha256 {recorded[:12]}…); "
                 "to run another one on purpose: edge replay --model"
             )
 

@@ -11,7 +11,7 @@ from edge.interfaces import Source
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.video.packets import PacketTaker
 
-# a folder with this file in it is a raw recording (edge.sources.replay)
+# a folder with this file in it is a raw capture (edge.sources.replay)
 INDEX = "index.jsonl"
 
 

@@ -1,7 +1,7 @@
-"""A raw recording as a source: the pictures of one stream exactly as they were, with the times at which they came.
+"""A raw capture as a source: the pictures of one stream exactly as they were, with the times at which they came.
 
 A recorded stream is a folder with ``index.jsonl``, one line per picture, and lossless FFV1 films ``NNNN.mkv``, a new
-one for each size and every so many pictures, so that a recording that was cut off is whole but for its last film.
+one for each size and every so many pictures, so that a capture that was cut off is whole but for its last film.
 Shape letters: H W picture pixels.
 """
 
@@ -102,18 +102,18 @@ class ReplaySource:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Raises: SourceError: there is no recording, or it is damaged."""
+        """Raises: SourceError: there is no capture, or it is damaged."""
         self._folder = folder
         self._lines = _index(folder)
         if not self._lines:
-            raise SourceError(f"{folder}: the recording holds no picture")
+            raise SourceError(f"{folder}: the capture holds no picture")
         self._frames: Iterator[Any] = iter(())
         self._film = -1
         self._next = 0
         self.last = self._lines[0]
         first = self._picture(self._lines[0])
         self._first: UInt8 | None = first
-        self.info = SourceInfo(first.shape[1], first.shape[0], 0.0, False, len(self._lines), "raw recording")
+        self.info = SourceInfo(first.shape[1], first.shape[0], 0.0, False, len(self._lines), "raw capture")
 
     def read(self) -> tuple[UInt8, int | None] | None:
         if self._next >= len(self._lines):
@@ -161,10 +161,10 @@ def _index(folder: Path) -> list[RecordedPicture]:
         text = path.read_bytes()
     except OSError as error:
         raise SourceError(
-            f"{path}: cannot be read ({error.strerror}); expected a folder made by: edge record"
+            f"{path}: cannot be read ({error.strerror}); expected a folder made by: edge capture"
         ) from None
     try:
-        # a line without its end was being written when the recording was cut off
+        # a line without its end was being written when the capture was cut off
         return [RecordedPicture(**parse_json(line)) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
     except (ValueError, TypeError) as error:
-        raise SourceError(f"{path}: not an index of a recording: {error}") from None
+        raise SourceError(f"{path}: not an index of a capture: {error}") from None

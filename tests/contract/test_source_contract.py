@@ -47,7 +47,7 @@ SOURCES: dict[str, Callable[[Path], Source]] = {
     "synthetic": lambda folder: open_source(f"synthetic://street?seed=1&size=96x64&objects=2&frames={NUM_FRAMES}"),
     "PyAV file": lambda folder: open_source(write_video(folder), decoding=Decoding("av")),
     "isolated PyAV file": lambda folder: open_source(write_video(folder), decoding=Decoding("av"), is_isolated=True),
-    "raw recording": lambda folder: open_source(write_recording(folder)),
+    "raw capture": lambda folder: open_source(write_recording(folder)),
     "isolated file": lambda folder: open_source(write_video(folder), is_isolated=True),
 }
 
@@ -63,7 +63,7 @@ def test_it_says_what_it_is(source: Source) -> None:
     info = source.info
     assert (info.width, info.height, info.num_frames) == (96, 64, NUM_FRAMES)
     assert not info.is_live
-    assert info.fps > 0 or info.decoder == "raw recording"
+    assert info.fps > 0 or info.decoder == "raw capture"
     assert info.decoder
 
 

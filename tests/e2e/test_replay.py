@@ -15,7 +15,7 @@ from edge.config.schema import Config
 from edge.daemon.service import run_service
 from edge.errors import DataError, SourceError
 from edge.models.shipped import demo_model
-from edge.pipeline.replay import load_recording, record, replay
+from edge.pipeline.replay import capture, load_capture, replay
 from edge.sources.choose import open_source
 from edge.sources.replay import RawWriter, ReplaySource
 
@@ -37,7 +37,7 @@ def replayed(folder: Path) -> bytes:
 def test_a_replay_gives_the_same_bytes_each_time_and_what_the_run_gave(tmp_path: Path) -> None:
     config = configured(SCENE, f"{SCENE}&seed=9".replace("seed=4&", ""), sinks=(f"jsonl:{tmp_path}/{{stream}}.jsonl",))
     run_service(config)
-    counts = record(config, tmp_path / "raw", 120)
+    counts = capture(config, tmp_path / "raw", 120)
     assert set(counts.values()) == {25}
     first, second = replayed(tmp_path / "raw"), replayed(tmp_path / "raw")
     assert first == second
@@ -51,7 +51,7 @@ def test_a_replay_gives_the_same_bytes_each_time_and_what_the_run_gave(tmp_path:
 
 
 def test_the_recorded_pictures_are_lossless_and_keep_their_times(tmp_path: Path) -> None:
-    record(configured(SCENE), tmp_path / "raw", 60)
+    capture(configured(SCENE), tmp_path / "raw", 60)
     recorded, scene = open_source(str(tmp_path / "raw" / "street")), open_source(SCENE)
     for _ in range(25):
         was, now = scene.read(), recorded.read()
@@ -66,7 +66,7 @@ def test_a_recording_holds_no_secret(tmp_path: Path) -> None:
     config = configured(SCENE)
     secret = {"source": "rtsp://viewer:canarysecret@127.0.0.1:9/x?token=canarysecret", "open_timeout_s": 0.5}
     stream = config.streams[0].model_copy(update=secret)
-    record(config.model_copy(update={"streams": (stream,)}), tmp_path / "raw", 0.3)
+    capture(config.model_copy(update={"streams": (stream,)}), tmp_path / "raw", 0.3)
     assert b"canarysecret" not in b"".join(
         path.read_bytes() for path in (tmp_path / "raw").rglob("*") if path.is_file()
     )
@@ -91,20 +91,20 @@ def test_a_size_that_changes_begins_a_new_film(tmp_path: Path) -> None:
     ("spoil", "error", "expected"),
     [
         (lambda raw: (raw / "recording.json").unlink(), DataError, "cannot be read"),
-        (lambda raw: (raw / "recording.json").write_text("{}"), DataError, "not a recording"),
+        (lambda raw: (raw / "recording.json").write_text("{}"), DataError, "not a capture"),
         (lambda raw: (raw / "street" / "index.jsonl").write_text("{}\n"), SourceError, "not an index"),
         (lambda raw: (raw / "street" / "0000.mkv").unlink(), SourceError, "cannot be read"),
     ],
 )
 def test_a_damaged_recording_is_one_sentence(tmp_path: Path, spoil: Any, error: type[Exception], expected: str) -> None:
-    record(configured(SCENE), tmp_path / "raw", 60)
+    capture(configured(SCENE), tmp_path / "raw", 60)
     spoil(tmp_path / "raw")
     with pytest.raises(error, match=expected):
         replayed(tmp_path / "raw")
 
 
 def test_a_line_of_the_index_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
-    record(configured(SCENE), tmp_path / "raw", 60)
+    capture(configured(SCENE), tmp_path / "raw", 60)
     index = tmp_path / "raw" / "street" / "index.jsonl"
     lines = index.read_bytes().splitlines(keepends=True)
     index.write_bytes(b"".join(lines[:9]) + lines[9][:17])
@@ -117,7 +117,7 @@ def test_a_replay_cuts_pictures_into_tiles_as_the_run_did(tmp_path: Path) -> Non
     run_service(cut)
     objects = []
     for name, config in (("whole", whole), ("cut", cut)):
-        record(config, tmp_path / name, 120)
+        capture(config, tmp_path / name, 120)
         objects.append([json.loads(line)["objects"] for line in replayed(tmp_path / name).splitlines()])
     assert objects[1] == [json.loads(line)["objects"] for line in (tmp_path / "run.jsonl").read_text().splitlines()]
     assert objects[0] != objects[1]
@@ -128,7 +128,7 @@ def test_schedules_follow_the_time_of_the_recording(hour: int, has_events: bool,
     """The recording is of noon or of night, the replay is of now."""
     night = {"start_at": "22:00", "end_at": "06:00", "time_zone": "UTC"}
     zone = {"name": "all", "points_share": [(0, 0), (1, 0), (1, 1), (0, 1)], "schedules": [night]}
-    record(configured(SCENE, analytics={"zones": [zone]}), tmp_path / "raw", 60)
+    capture(configured(SCENE, analytics={"zones": [zone]}), tmp_path / "raw", 60)
     facts = json.loads((tmp_path / "raw" / "recording.json").read_text())
     first = json.loads((tmp_path / "raw" / "street" / "index.jsonl").read_text().splitlines()[0])
     begun = datetime(2026, 11, 22, hour, tzinfo=timezone.utc)
@@ -139,7 +139,7 @@ def test_schedules_follow_the_time_of_the_recording(hour: int, has_events: bool,
 
 
 def test_another_model_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None:
-    record(configured(SCENE), tmp_path / "raw", 60)
+    capture(configured(SCENE), tmp_path / "raw", 60)
     path = tmp_path / "raw" / "recording.json"
     facts = json.loads(path.read_text())
     facts["models"] = {"model": "0" * 64}
@@ -147,10 +147,10 @@ def test_another_model_is_refused_unless_it_is_asked_for(tmp_path: Path) -> None
     with pytest.raises(DataError, match="edge replay --model"):
         replayed(tmp_path / "raw")
     assert replay(tmp_path / "raw", lambda _: None, demo_model()) == 25
-    assert load_recording(tmp_path / "raw").models == {"model": "0" * 64}
+    assert load_capture(tmp_path / "raw").models == {"model": "0" * 64}
 
 
 def test_a_folder_with_something_in_it_is_not_recorded_over(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
     with pytest.raises(DataError, match="is not empty"):
-        record(configured(SCENE), tmp_path, 1)
+        capture(configured(SCENE), tmp_path, 1)
