@@ -12,10 +12,11 @@ Every name here is loaded when it is first used, so that ``import edge`` costs n
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import TYPE_CHECKING, Any
+
+from edge.lazy import lazily
 
 # ONNX Runtime and OpenVINO tell their makers of each process that imports them, and keep an identity of this machine in
 # the home folder, unless both are told not to before their first import
@@ -123,17 +124,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
+_load = lazily(__name__, {name: module.removeprefix("edge.") for name, module in _MODULE_OF.items()})
 
-        value: Any = version("edgeloop")
-    elif name in _MODULE_OF:
-        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    else:
-        raise AttributeError(f"module 'edge' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+
+def __getattr__(name: str) -> Any:
+    if name != "__version__":
+        return _load(name)
+    from importlib.metadata import version
+
+    return version("edgeloop")
 
 
 def __dir__() -> list[str]:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge.diagnose.explain import ADVICE, loads
 from edge.metrics.processor_time import machine_s, own_s
+from edge.pipeline import Pipeline
 from edge.pipeline.memory_plan import plan_memory, size_of
-from edge.pipeline.pipeline import Pipeline
 from edge.scene.street import Street
 from edge.video.encoder import VideoEncoder, find_encoder
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from edge.daemon.service import summarise
 from edge.metrics.processor_time import own_s
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.sources.choose import open_source
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge.chaos.camera import FAULTS, FPS, ChaosCamera, Fault
 from edge.config.load import parse_config
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from edge.pipeline.stream import Stream

@@ -18,7 +18,7 @@ from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
     from edge.daemon.reload import Reloader
-    from edge.pipeline.pipeline import Pipeline
+    from edge.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 POLL_S = 0.2

@@ -14,7 +14,7 @@ from edge.errors import EdgeError
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, ModelConfig, StreamConfig
-    from edge.pipeline.pipeline import Pipeline
+    from edge.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 # keys of the file that are read once

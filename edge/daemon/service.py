@@ -29,7 +29,7 @@ from edge.diagnose.gpu_stats import gpu_facts
 from edge.diagnose.jetpack import jetson_facts
 from edge.diagnose.process_facts import process_facts
 from edge.errors import EdgeError
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.pipeline.tally import FrameBudget
 from edge.threads.worker import Worker
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from edge.config.schema import Config, StreamConfig
     from edge.daemon.operations import Operations
     from edge.models.manifest import Manifest
-    from edge.pipeline.pipeline import Pipeline
+    from edge.pipeline import Pipeline
+    from edge.server import LiveServer
     from edge.server.board import LiveBoard
-    from edge.server.server import LiveServer
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def serve(
     Raises:
         EdgeError: a token or certificate cannot be read, or the port is in use.
     """
+    from edge.server import LiveServer
     from edge.server.operate import Operable
-    from edge.server.server import LiveServer
 
     for stream in pipeline.streams.values():
         announce(board, pipeline, stream.config)

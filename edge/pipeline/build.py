@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edge.addresses.uris import is_live
 from edge.errors import ConfigError, EdgeError
 from edge.models.keypoints import limbs_of
-from edge.overlay.overlay import Overlay, Theme
+from edge.overlay import Overlay, Theme
 from edge.pipeline.analysis import StreamAnalysis
 from edge.pipeline.capture import CaptureWorker
 from edge.pipeline.guarded import GuardedSink, GuardedTracker, close_all, open_stages

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edge.errors import PartError, SinkError
-from edge.overlay.overlay import Overlay, StreamState
+from edge.overlay import Overlay, StreamState
 from edge.types import Classification, Detections, Result, UInt8
 
 if TYPE_CHECKING:

@@ -171,7 +171,7 @@ class Pipeline:
             ConfigError: no model of this name runs.
             EdgeError: another swap is under way.
         """
-        from edge.pipeline.swap.swap import Order, Swap
+        from edge.pipeline.swap import Order, Swap
 
         if name not in self.models:
             raise ConfigError(f"no model is called {name!r}; running: {', '.join(self.models)}")

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from edge.config.load import config_from_arguments
 from edge.models.shipped import demo_model
+from edge.pipeline import Pipeline
 from edge.pipeline.latest_frames import LatestFrames
-from edge.pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from edge.config.schema import Config

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from edge.overlay.overlay import Overlay, StreamState, Theme
+from edge.overlay import Overlay, StreamState, Theme
 
 if TYPE_CHECKING:
     from edge.types import Result, Shape, UInt8

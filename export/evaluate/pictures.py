@@ -12,7 +12,7 @@ import numpy as np
 
 from edge.errors import MissingError
 from edge.files import atomic_path
-from edge.overlay.overlay import Overlay, StreamState, Theme
+from edge.overlay import Overlay, StreamState, Theme
 from edge.packages.installed import add_extra
 from edge.types import Classification, Detections, Frame, Letterbox, Prediction, Result, Segmentation, UInt8
 from export.data.sample import IGNORE_LABEL, Sample

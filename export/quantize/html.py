@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge.models.manifest import Manifest
-from edge.overlay.overlay import Overlay, StreamState, Theme
+from edge.overlay import Overlay, StreamState, Theme
 from edge.types import Frame, Prediction, Result, UInt8
 
 Pairs: TypeAlias = Sequence[tuple[UInt8, Prediction, Prediction]]

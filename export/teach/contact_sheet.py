@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.overlay.overlay import Overlay, Theme
+from edge.overlay import Overlay, Theme
 from edge.types import Detections, UInt8
 from export.data.sample import Dataset, Sample
 from export.evaluate.pictures import contact_sheet, draw_prediction, write_picture

@@ -22,9 +22,8 @@ from e2e.live_show import mjpeg_pictures, show, wait_until
 from needs import need
 
 import edge.server.gate
-from edge.server import gate_process
+from edge.server import LiveServer, gate_process
 from edge.server.board import LiveBoard
-from edge.server.server import LiveServer
 
 RIGHT = {"Authorization": f"Bearer {TOKEN}"}
 WHOLE = f"GET /api/stats HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n\r\n".encode()

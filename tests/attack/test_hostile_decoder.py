@@ -27,7 +27,7 @@ from tiny_models import tiny_model
 
 from edge.config.load import parse_config
 from edge.errors import MissingError, SourceError
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.sources.isolation import process
 from edge.sources.isolation.ring import sealed_memory
 from edge.sources.isolation.source import IsolatedSource

@@ -13,9 +13,9 @@ from daemon_process import VIEW_TOKEN
 from edge.config.load import parse_config
 from edge.daemon.credentials import with_secrets
 from edge.errors import ConfigError
+from edge.server import LiveServer
 from edge.server.access import Access
 from edge.server.board import LiveBoard
-from edge.server.server import LiveServer
 
 ROUTES = ["/", "/api/stats", "/api/streams", "/snapshot/door.jpg", "/metrics", "/healthz"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 
 from edge.model import Model, open_model
-from edge.overlay.overlay import Overlay, StreamState
+from edge.overlay import Overlay, StreamState
 from edge.sources.choose import open_source
 from edge.types import Detections, Frame, Result
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge.pipeline.pipeline import Pipeline
+    from edge.pipeline import Pipeline
     from edge.server.board import LiveBoard
 
 STREAM = "clip"
@@ -31,7 +31,7 @@ PLAIN = Path(__file__).with_name("plain_loop.py")
 def our_line(model: str, video: str, threads: int, draws: bool) -> tuple[Pipeline, LiveBoard | None]:
     """Edgeloop's pipeline for every frame, not started; with ``draws`` and a board for a viewer, else with JSONL."""
     from edge.config.load import config_from_arguments
-    from edge.pipeline.pipeline import Pipeline
+    from edge.pipeline import Pipeline
     from edge.server.board import LiveBoard
     from edge.trackers import association
 

@@ -17,7 +17,7 @@ from edge.heads.choose import open_head
 from edge.masks import mask_of
 from edge.models.manifest import HeadName, InputSpec, Manifest, Thresholds
 from edge.models.preprocess import fit
-from edge.overlay.overlay import Overlay, StreamState, Theme
+from edge.overlay import Overlay, StreamState, Theme
 from edge.result_json import ResultEncoder
 from edge.types import Array, Detections, Frame, Letterbox, Result, UInt8
 

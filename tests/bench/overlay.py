@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from edge.overlay.overlay import Overlay, StreamState
+from edge.overlay import Overlay, StreamState
 from edge.types import Detections, Float32, Frame, Result, Tracks
 
 WARM_UP, NUM_FRAMES, FPS = 80, 400, 30

@@ -27,7 +27,7 @@ from edge.bench.loop import measure_engine, measure_loop
 from edge.config.load import parse_config
 from edge.model import open_model
 from edge.models.preprocess import Preprocessor
-from edge.overlay.overlay import Overlay, StreamState
+from edge.overlay import Overlay, StreamState
 from edge.result_json import ResultEncoder
 from edge.scene.street import Street
 from edge.trackers.choose import open_tracker

@@ -28,7 +28,7 @@ from edge.boxes import nms_per_class
 from edge.heads.choose import open_head
 from edge.models.manifest import Manifest, parse_manifest
 from edge.models.preprocess import Preprocessor, fit
-from edge.overlay.overlay import Overlay, StreamState
+from edge.overlay import Overlay, StreamState
 from edge.pipeline.latest_frames import LatestFrames
 from edge.result_json import ResultEncoder
 from edge.scene.street import Street

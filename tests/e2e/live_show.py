@@ -17,9 +17,9 @@ import httpx
 import numpy as np
 import pytest
 
-from edge.overlay.overlay import Overlay, StreamState
+from edge.overlay import Overlay, StreamState
+from edge.server import LiveServer
 from edge.server.board import LiveBoard
-from edge.server.server import LiveServer
 from edge.sinks.live import LiveSink
 from edge.types import Detections, Event, Frame, Result, Tracks, UInt8
 

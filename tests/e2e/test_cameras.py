@@ -34,8 +34,8 @@ from camera_rig import (
 from edge.chaos.camera import ChaosCamera
 from edge.config.schema import StreamConfig
 from edge.errors import ConfigError, EdgeError, MissingError, SourceError
+from edge.pipeline import Pipeline
 from edge.pipeline.memory_plan import PROCESS_MB, plan_memory
-from edge.pipeline.pipeline import Pipeline
 from edge.sources.deadlines import Deadlines
 from edge.sources.isolation.source import IsolatedSource
 

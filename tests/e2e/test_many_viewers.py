@@ -14,9 +14,9 @@ import pytest
 from e2e.live_show import wait_until
 
 from edge.config.load import parse_config
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
+from edge.server import LiveServer
 from edge.server.board import LiveBoard
-from edge.server.server import LiveServer
 
 MODEL = Path(__file__).parents[2] / "edge" / "models" / "street-nano-int8.onnx"
 SCENE = "synthetic://street?seed=3&size=1280x720&fps=20&live=1&objects=4"

@@ -22,9 +22,9 @@ from e2e.test_page_browser import browser, chromium  # noqa: F401
 
 from edge.config.recording import RecordSettings
 from edge.metrics.clock import WallClock
+from edge.server import LiveServer
 from edge.server.board import LiveBoard
 from edge.server.recordings import Archive, Shelf
-from edge.server.server import LiveServer
 from edge.sinks.record import RecordSink
 from edge.types import Detections, Event, Frame, Result
 

@@ -11,7 +11,7 @@ from tiny_models import COLOURS, colour_classifier, colour_embedder
 
 from edge.config.load import parse_config
 from edge.models.shipped import demo_model
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 
 STREET = "synthetic://street?seed=5&size=640x360&fps=15&objects=10"
 

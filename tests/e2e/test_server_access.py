@@ -19,9 +19,9 @@ from e2e.live_show import Show, mjpeg_pictures, show, wait_until
 
 from edge.addresses.secrets import register
 from edge.errors import SinkError
+from edge.server import LiveServer
 from edge.server.board import LiveBoard
 from edge.server.json_answer import json_bytes
-from edge.server.server import LiveServer
 
 TOKEN = "a-canary-token-7f3a"
 ROUTES = [

@@ -18,9 +18,8 @@ from e2e.live_show import Show, mjpeg_pictures, show, wait_until
 from needs import need
 
 import edge.server.server
-from edge.server import limits
+from edge.server import LiveServer, limits
 from edge.server.board import LiveBoard
-from edge.server.server import LiveServer
 
 MANY = 60
 

@@ -15,7 +15,7 @@ from camera_rig import emitted, free_port, null_pipeline, started_pipelines, wai
 from needs import LIBSRT, need
 
 from edge.errors import SourceError
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.sources.av import AvSource
 from edge.sources.deadlines import Deadlines
 

@@ -19,8 +19,8 @@ import httpx
 import pytest
 from e2e.live_show import Show, check_ages, mjpeg_pictures, read_number, show, wait_until
 
+from edge.server import LiveServer
 from edge.server.access import Access
-from edge.server.server import LiveServer
 
 pytestmark = [
     pytest.mark.real_server,

@@ -18,7 +18,7 @@ from edge.engines.choose import open_engine
 from edge.engines.cuda.errors import gpu_error
 from edge.interfaces import Engine, TensorInfo
 from edge.models.preprocess import Preprocessor
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.types import Array, Letterbox, UInt8
 
 TINY = runpy.run_path(str(Path(__file__).parents[1] / "tiny_models.py"))

@@ -17,7 +17,7 @@ from edge.errors import ConfigError
 from edge.model import open_model
 from edge.models.manifest import InputSpec, Manifest, Thresholds, write_sidecar
 from edge.models.tiles import TileGrid
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.types import Detections
 
 SIDE = 64

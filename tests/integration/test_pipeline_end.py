@@ -18,8 +18,8 @@ from camera_rig import emitted, null_pipeline, unaccounted, wait_for
 from edge.engines.null import NullEngine
 from edge.errors import SinkError
 from edge.interfaces import SourceInfo
+from edge.pipeline import Pipeline
 from edge.pipeline.memory_plan import THREAD_FRAMES
-from edge.pipeline.pipeline import Pipeline
 from edge.pipeline.stream import LOSSLESS_CAPACITY
 from edge.types import Array, Result, UInt8
 

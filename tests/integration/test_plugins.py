@@ -22,7 +22,7 @@ from edge.config.load import parse_config
 from edge.diagnose.explain import explain
 from edge.errors import ConfigError, EdgeError, ManifestError, PartError, SinkError, SourceError, UsageError
 from edge.packages.plugins import make
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.server.metrics import prometheus_text
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import pytest
 from edge.boxes import iou
 from edge.config.load import parse_config
 from edge.errors import ConfigError
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.scene.street import Street
 from edge.scene.truth import MIN_VISIBILITY
 from edge.types import Float32

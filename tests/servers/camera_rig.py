@@ -18,7 +18,7 @@ from needs import need
 
 from edge.config.load import parse_config
 from edge.engines.null import NullEngine
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 
 RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
 SYNTHETIC = "synthetic://street?size=128x96&objects=2&live=1&seed={seed}&fps={fps}"

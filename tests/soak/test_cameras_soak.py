@@ -20,7 +20,7 @@ from camera_rig import SYNTHETIC, RtspServer, emitted, holdings, null_pipeline, 
 
 from edge.chaos.camera import FAULTS, ChaosCamera
 from edge.chaos.drills import run_drills
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.sources.deadlines import Deadlines
 from edge.sources.isolation.source import IsolatedSource
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # lowest first: a folder (or a file at edge/) imports from itself and from those before it
 ORDER = (
-    *("errors", "metrics", "masks", "types", "files", "addresses", "net", "threads", "interfaces", "packages"),
+    *("lazy", "errors", "metrics", "masks", "types", "files", "addresses", "net", "threads", "interfaces", "packages"),
     *("boxes", "config", "models", "trackers", "analytics", "engines", "heads", "model", "second_stage"),
     *("scene", "video"),
     *("sources", "result_json", "overlay", "recording", "events", "server", "sinks", "pipeline", "diagnose", "daemon"),
@@ -91,9 +92,38 @@ def imports_at_load(path: Path) -> set[str]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
         if isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            homes = homes_of(node.module)
+            found |= {node.module, *(f"{node.module}.{homes.get(alias.name, alias.name)}" for alias in node.names)}
         waiting += ast.iter_child_nodes(node)
     return {module for module in found if module.startswith("edge.")}
+
+
+def homes_of(package: str) -> dict[str, str]:
+    """Name → module, of what a package hands on: to import the name is to import the module."""
+    path = ROOT.joinpath(*package.split("."), "__init__.py")
+    tree = ast.parse(path.read_text() if path.is_file() else "")
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    tables = [call.args[1] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "lazily"]
+    homes: dict[str, str] = ast.literal_eval(tables[0]) if tables and isinstance(tables[0], ast.Dict) else {}
+    return homes
+
+
+def test_what_packages_hand_on_is_typed_and_there() -> None:
+    faces = [path for path in edge_files() if path.name == "__init__.py" and 'lazily(__name__, {"' in path.read_text()]
+    assert len(faces) >= 10
+    for path in faces:
+        package = ".".join(path.parent.relative_to(ROOT).parts)
+        module = importlib.import_module(package)
+        typed = {
+            alias.name: str(node.module).removeprefix(f"{package}.")
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{package}.")
+            for alias in node.names
+        }
+        assert typed == homes_of(package), package
+        assert all(hasattr(module, name) for name in module.__all__), package
+        with pytest.raises(AttributeError):
+            _ = module.nothing_of_this_name
 
 
 def test_no_import_chain_is_long_and_none_is_a_circle() -> None:

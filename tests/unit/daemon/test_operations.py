@@ -19,7 +19,7 @@ from edge.daemon.operations import Operations
 from edge.daemon.reload import Reloader
 from edge.daemon.state import keep_swapped, with_state_dir, with_swapped
 from edge.errors import EdgeError
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.pipeline.swap.report import SwapReport
 
 

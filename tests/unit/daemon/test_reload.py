@@ -19,7 +19,7 @@ from edge.daemon.watchdog import Watchdog
 from edge.diagnose.explain import CAUSES, explain, loads
 from edge.errors import ConfigError, EdgeError
 from edge.metrics.stages import CAPTURE_STAGES, DROP_CAUSES, INFERENCE_STAGES, OUTPUT_STAGES, STAGES
-from edge.pipeline.pipeline import Pipeline
+from edge.pipeline import Pipeline
 from edge.pipeline.progress import Progress, progress_of
 from edge.pipeline.stream import Stream
 

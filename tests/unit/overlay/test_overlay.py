@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.masks import masks_from_whole
-from edge.overlay.overlay import Overlay, StreamState, Theme
+from edge.overlay import Overlay, StreamState, Theme
 from edge.overlay.palette import SAFE, ink_on
 from edge.overlay.shapes import draw_box
 from edge.overlay.text import PlateStyle, blend, make_plate

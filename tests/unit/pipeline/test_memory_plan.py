@@ -12,8 +12,8 @@ from edge.config.load import parse_config
 from edge.config.schema import Config
 from edge.errors import ConfigError
 from edge.models.manifest import Manifest
+from edge.pipeline import Pipeline
 from edge.pipeline.memory_plan import GATE_MB, LARGEST_PX, MemoryPlan, is_isolated, plan_memory, size_of
-from edge.pipeline.pipeline import Pipeline
 from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS, RingLimit, RingReader, sealed_memory
 
 SPEC = {"name": "frames", "width": 64, "height": 64, "layout": "nhwc", "dtype": "uint8", "colour": "bgr"}

@@ -16,7 +16,7 @@ from edge.config.load import parse_config
 from edge.config.schema import Config
 from edge.errors import ConfigError
 from edge.models.manifest import Manifest
-from edge.overlay.overlay import Overlay
+from edge.overlay import Overlay
 from edge.pipeline.build import Shared
 from edge.pipeline.latest_frames import LatestFrames
 from edge.pipeline.output import OutputWorker

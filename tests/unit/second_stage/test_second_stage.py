@@ -18,7 +18,7 @@ from edge.config.load import parse_config
 from edge.config.schema import Config
 from edge.errors import ConfigError, EngineError
 from edge.model import open_model
-from edge.overlay.overlay import Overlay, StreamState
+from edge.overlay import Overlay, StreamState
 from edge.pipeline.analysis import StreamAnalysis, labelled
 from edge.pipeline.memory_plan import plan_memory
 from edge.result_json import ResultEncoder
