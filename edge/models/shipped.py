@@ -18,8 +18,7 @@ FOLDER = Path(__file__).parent
 DOWNLOAD_TIMEOUT_S = 30.0
 # which file to take for what; the others of a family are for other engines
 ADVICE = {
-    "real-street": "real streets, most accurate: where speed matters less, and as a teacher",
-    "real-street-int8": "real streets on a CPU: take this for cameras and videos (edge demo --source 0)",
+    "real-street": "real streets: take this for cameras and videos (edge demo --source 0), and as a teacher",
     "street-nano-int8": "the built-in street (edge demo): an example, knows no real street",
     "street-segment-nano-int8": "the built-in street, pixel by pixel: an example",
     "cifar10-nano-int8": "an example of a classifier",
