@@ -140,7 +140,7 @@ class World:
         for kind in ENUMS:
             if kind in self.surface:
                 members = {name: index for index, name in enumerate(self.surface[kind]) if name.isupper()}
-                setattr(module, kind, Number(kind, members))  # type: ignore[arg-type]
+                setattr(module, kind, Number(kind, members))  # type: ignore[call-arg]  # the functional form of an enumeration
         for kind in SUBCLASSED:
             if kind in self.surface:
                 levels = {name: name for name in self.surface[kind] if name.isupper()}

@@ -27,11 +27,15 @@ def requirements(found: Distribution, *, with_extras: bool) -> list[str]:
 def licence(found: Distribution) -> str:
     """As the package states it: its SPDX expression, else its classifiers, else its free text."""
     facts = found.metadata
-    expression = facts.get("License-Expression")
+
+    def first(field: str) -> str:
+        return next(iter(facts.get_all(field) or ()), "")
+
+    expression = first("License-Expression")
     classifiers = [
         line.rsplit(" :: ", 1)[1] for line in facts.get_all("Classifier") or () if line.startswith("License")
     ]
-    text = (facts.get("License") or "").strip().split("\n")[0][:80]
+    text = first("License").strip().split("\n")[0][:80]
     return expression or "; ".join(kind for kind in classifiers if kind != "OSI Approved") or text or "not stated"
 
 

@@ -20,6 +20,7 @@ from edge.engines.cuda.launches import Launch
 
 TESTS = Path(__file__).parent
 FAKE = runpy.run_path(str(TESTS / "fake_tensorrt.py"))
+FakeDriver: Any = FAKE["FakeDriver"]
 # no fused multiply-adds, as the kernels ask for on the GPU
 FLAGS = ["-O2", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-shared", "-fPIC"]
 
@@ -62,7 +63,7 @@ class Memory:
         return int(self.data.ctypes.data)
 
 
-class NumpyGpu(FAKE["FakeDriver"]):  # type: ignore[misc]
+class NumpyGpu(FakeDriver):  # type: ignore[misc]  # runpy gives Any
     """A driver whose work really happens; see ``edge.engines.cuda.context.Driver``."""
 
     def __init__(self, kernels: CpuKernels | None = None, *, is_integrated: bool = False) -> None:

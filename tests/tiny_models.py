@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.models.manifest import InputSpec, Manifest, write_sidecar
+from edge.types import Array
 
 CLASSES = ("person", "car")
 SIZE = 32
@@ -42,7 +43,7 @@ def tiny_model(
         changes: of the manifest.
     """
     size = changes.pop("size", SIZE)
-    constants = {
+    constants: dict[str, Array] = {
         "box": np.array(boxes, np.float32).reshape(1, -1, 4),
         "score": np.array(scores, np.float32).reshape(1, -1),
         "label": np.array(labels, np.int32).reshape(1, -1),

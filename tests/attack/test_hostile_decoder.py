@@ -10,6 +10,7 @@ import os
 import random
 import resource
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -365,7 +366,7 @@ def test_no_file_and_no_process_to_be_had_costs_attempts_only(
         def refuse(*_: Any, **__: Any) -> None:
             raise BlockingIOError(11, "Resource temporarily unavailable")
 
-        monkeypatch.setattr(process.subprocess, "Popen", refuse)
+        monkeypatch.setattr(subprocess, "Popen", refuse)
     else:
         resource.setrlimit(limit, (bound, before[1]))
     try:

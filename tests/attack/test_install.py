@@ -16,7 +16,7 @@ UNITS = ("edge.service", "edge-build@.service")
 
 
 def install(root: Path, *options: str, code: int = 0) -> str:
-    command = ["sh", FOLDER / "install.sh", "--root", root, "--no-venv", *options]
+    command: list[str | Path] = ["sh", FOLDER / "install.sh", "--root", root, "--no-venv", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from edge.errors import SourceError
-from edge.sources.choose import Decoding, open_source
+from edge.sources.choose import open_source
 from edge.sources.deadlines import Deadlines
+from edge.sources.direct import Decoding
 from edge.sources.isolation import fence
 from edge.sources.isolation.fence import Fence, address_in, addresses_of
 
@@ -155,7 +156,7 @@ def test_a_name_is_looked_up_and_a_name_server_may_be_asked(monkeypatch: pytest.
         asked.append(name)
         return [(2, 1, 6, "", ("10.0.0.9", 0))]
 
-    monkeypatch.setattr(fence.socket, "getaddrinfo", looked_up)
+    monkeypatch.setattr(socket, "getaddrinfo", looked_up)
     monkeypatch.setattr(fence, "name_servers", lambda: {"10.0.0.1"})
     stands = Fence(-1, "rtsp://admin:x@door.lan/live", ["cdn.lan"])
     assert stands._may("10.0.0.9", 554) and sorted(asked) == ["cdn.lan", "door.lan"]

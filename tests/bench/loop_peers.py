@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def run_ours(model: str, video: str, threads: int, draws: bool) -> dict[str, flo
     seconds = time.perf_counter() - started
     frames = summarise(pipeline).frames
     (stream,) = pipeline.streams.values()
-    stages = stream.stats()["stages"]
+    stages: Any = stream.stats()["stages"]
     pipeline.stop()
     for failure in pipeline.failures():
         raise failure
@@ -118,7 +119,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.one:
         threads = arguments.threads[0]
-        runs = {
+        runs: dict[str, Callable[..., dict[str, Any]]] = {
             "bare": run_bare,
             "drawn": partial(run_ours, draws=True),
             "jsonl": partial(run_ours, draws=False),

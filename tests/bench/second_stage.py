@@ -66,10 +66,16 @@ def timed(name: str, num: int, step: Callable[[Frame, Detections], object]) -> N
 
 def as_tracks(detections: Detections) -> Tracks:
     num = len(detections)
-    whole = np.arange(num)
+    numbers = np.arange(num, dtype=np.int32)
     zero = np.zeros(num, np.float32)
     return Tracks(
-        whole + 1, detections.xyxy, detections.score, detections.class_id, zero, np.zeros((num, 2), np.float32), whole
+        numbers.astype(np.int64) + 1,
+        detections.xyxy,
+        detections.score,
+        detections.class_id,
+        zero,
+        np.zeros((num, 2), np.float32),
+        numbers,
     )
 
 
@@ -82,7 +88,7 @@ def main() -> None:
         for num in (5, 20, 50):
             classifier = CropClassifier("colour", open_model(colour, threads=1))
             view = classifier.view("door", ("person",), SecondStageSettings(model="colour"), is_waiting=False)
-            timed("second stage, camera", num, lambda given, found, see=view.see: see(given, as_tracks(found)))
+            timed("second stage, camera", num, lambda given, found, label=view.label: label(given, as_tracks(found)))
             plain = MotionTracker()
             timed("tracker", num, lambda given, found, t=plain: t.update(found, given.time_ns))
             model, crops = open_model(looks, threads=1), [0]

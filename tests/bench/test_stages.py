@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -34,7 +34,7 @@ from edge.result_json import ResultEncoder
 from edge.scene.street import Street
 from edge.sources.isolation.ring import NUM_SLOTS, RingLimit, RingReader, RingWriter, receive, send
 from edge.trackers.choose import open_tracker
-from edge.types import Detections, Frame, UInt8
+from edge.types import Array, Detections, Frame, UInt8
 
 sys.path.insert(0, str(Path(__file__).parent))
 from overlay import result
@@ -114,7 +114,11 @@ def yolox_head() -> Work:
 def own_head() -> Work:
     head, found = open_head(manifest_of("edgenet")), heap(100, 3)
     boxes = [fit(*SIZE, manifest_of("edgenet").input)]
-    output = {"boxes": found.xyxy[None], "scores": found.score[None], "labels": found.class_id[None].astype(np.int64)}
+    output: dict[str, Array] = {
+        "boxes": found.xyxy[None],
+        "scores": found.score[None],
+        "labels": found.class_id[None].astype(np.int64),
+    }
     return lambda: head.decode(output, boxes)
 
 
@@ -125,7 +129,8 @@ def suppression() -> Work:
 
 def tracker(num: int) -> Callable[[], Work]:
     def make() -> Work:
-        tracking, frames = open_tracker(), [result(number, *SIZE, num).prediction for number in range(60)]
+        tracking = open_tracker()
+        frames = [cast(Detections, result(number, *SIZE, num).prediction) for number in range(60)]
         turn = count()
 
         def one() -> object:

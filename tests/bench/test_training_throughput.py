@@ -36,7 +36,7 @@ def test_trainer_keeps_most_of_the_speed_of_a_plain_loop(tmp_path: Path) -> None
     loader = trainer._loader(0)
     batches = [loader.batch(number) for number in range(len(loader))]
 
-    network = start_network(config, 3, device)
+    network = start_network(config, dataset, device)
     step, optimizer = TrainingStep(network, config), optim.make_optimizer(network, config.optim)
     amp = optim.mixed_precision(config.optim, device)
     network.train()

@@ -20,7 +20,7 @@ NUM_FRAMES = 6
 
 def write_video(folder: Path) -> str:
     path = folder / "film.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (96, 64))
     for index in range(NUM_FRAMES):
         writer.write(np.full((64, 96, 3), index * 30, np.uint8))
     writer.release()

@@ -108,6 +108,7 @@ def paint_number(image: UInt8, number: int) -> None:
 
 def read_number(jpeg: bytes) -> int:
     image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert image is not None
     middle = SQUARE_PX // 2
     return sum(
         1 << (NUMBER_BITS - 1 - bit) for bit in range(NUMBER_BITS) if image[-middle, bit * SQUARE_PX + middle] > 127

@@ -166,7 +166,7 @@ def test_an_isolated_file_gives_every_frame_of_the_film(tmp_path: Path) -> None:
     import cv2
 
     path = tmp_path / "film.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
     for index in range(40):
         writer.write(np.full((48, 64, 3), index * 6, np.uint8))
     writer.release()

@@ -41,8 +41,10 @@ def test_lines_and_zones_are_drawn_with_the_mouse_and_become_config(browser: Any
         draw(browser, "line", (0.25, 0.5), (0.75, 0.5))
         draw(browser, "zone", (0.5, 0.25), (0.75, 0.25), (0.75, 0.75), (0.5, 0.25))
         analytics = loaded(config_text(browser)).analytics
-    assert np.allclose(analytics.lines[0].points_share, [[0.25, 0.5], [0.75, 0.5]], atol=0.01)
-    assert np.allclose(analytics.zones[0].points_share, [[0.5, 0.25], [0.75, 0.25], [0.75, 0.75]], atol=0.01)
+    line, zone = analytics.lines[0].points_share, analytics.zones[0].points_share
+    assert line is not None and zone is not None
+    assert np.allclose(line, [[0.25, 0.5], [0.75, 0.5]], atol=0.01)
+    assert np.allclose(zone, [[0.5, 0.25], [0.75, 0.25], [0.75, 0.75]], atol=0.01)
 
 
 def draw(browser: Any, kind: str, *shares: tuple[float, float]) -> None:

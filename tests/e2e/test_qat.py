@@ -17,7 +17,7 @@ from edge.errors import DataError
 from edge.models.manifest import InputSpec
 from edge.types import UInt8
 from export.config import TrainConfig, parse_config
-from export.data.sample import Sample
+from export.data.sample import DataTask, Sample
 from export.models.build import Network, build_network
 from export.quantize.qdq import insert_qdq, scheme_for
 from export.to_onnx import export_onnx
@@ -31,7 +31,9 @@ SIZE = 64
 class Textures:
     """Stripes in two directions: a data set of two classes."""
 
-    name, task, classes, fingerprint = "textures", "classify", ("columns", "rows"), "0" * 64
+    name, fingerprint = "textures", "0" * 64
+    task: DataTask = "classify"
+    classes: tuple[str, ...] = ("columns", "rows")
 
     def __len__(self) -> int:
         return 32
@@ -141,8 +143,8 @@ def test_fine_tuning_lowers_the_loss_and_keeps_the_form_of_the_checkpoint(export
 class Relabelled(Textures):
     """The same pictures with labels in another order, or for another task."""
 
-    def __init__(self, task: str, classes: tuple[str, ...]) -> None:
-        self.task, self.classes = task, classes  # type: ignore[misc,assignment]
+    def __init__(self, task: DataTask, classes: tuple[str, ...]) -> None:
+        self.task, self.classes = task, classes
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ class Relabelled(Textures):
     ],
 )
 def test_labels_that_mean_something_else_are_refused(
-    exported: Exported, tmp_path: Path, task: str, classes: tuple[str, ...], message: str
+    exported: Exported, tmp_path: Path, task: DataTask, classes: tuple[str, ...], message: str
 ) -> None:
     data = Relabelled(task, classes)
     with pytest.raises(DataError, match=message):

@@ -58,7 +58,11 @@ def network(imbalance: float) -> ModelProto:
     second = rng.standard_normal((64, 16, 3, 3)).astype(np.float32) / 12
     first[3] *= imbalance
     second[:, 3] /= imbalance
-    weights = {"first.weight": first, "first.bias": np.zeros(16, np.float32), "second.weight": second}
+    weights: dict[str, NDArray[Any]] = {
+        "first.weight": first,
+        "first.bias": np.zeros(16, np.float32),
+        "second.weight": second,
+    }
     weights |= {"second.bias": np.zeros(64, np.float32), "fc.weight": np.zeros((4, 64), np.float32)}
     weights["fc.bias"] = np.zeros(4, np.float32)
     features = _model(weights, "flat", 64)

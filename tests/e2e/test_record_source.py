@@ -13,8 +13,8 @@ import pytest
 
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError
+from edge.recording.disk import Disk
 from edge.recording.index import Recorded
-from edge.recording.recording import Disk
 from edge.sinks.record import RecordSink
 from edge.sources.choose import open_source
 from edge.types import Event

@@ -20,8 +20,9 @@ from edge.config.recording import RecordSettings
 from edge.errors import SinkError
 from edge.metrics.clock import WallClock
 from edge.recording.cutter import Coded, PreRoll
+from edge.recording.disk import Disk
 from edge.recording.index import INDEX_NAME, Recorded
-from edge.recording.recording import Disk, RecordingFolder
+from edge.recording.recording import RecordingFolder
 from edge.recording.retention import Keep
 from edge.sinks.record import RecordSink
 from edge.video.encoder import Packet

@@ -20,8 +20,9 @@ import pytest
 from edge.config.events import WebhookSettings
 from edge.errors import SinkError
 from edge.events.delivery import DeliveryWorker
-from edge.events.outbox import Outbox, StoredEvent
+from edge.events.outbox import Outbox
 from edge.events.schema import Envelope
+from edge.events.stored import StoredEvent
 from edge.sinks.webhook import WebhookTarget
 from edge.threads.backoff import Backoff
 

@@ -21,6 +21,7 @@ from e2e.live_show import Show, check_ages, mjpeg_pictures, read_number, show, w
 
 from edge.server import LiveServer
 from edge.server.access import Access
+from edge.types import Event
 
 pytestmark = [
     pytest.mark.real_server,
@@ -37,7 +38,7 @@ def door() -> Iterator[Show]:
 
 
 def viewer(running: Show, **options: Any) -> Any:
-    from webrtc_viewer import Viewer
+    from e2e.webrtc_viewer import Viewer
 
     return Viewer(running.url, **options)
 
@@ -60,9 +61,9 @@ def timed(running: Show) -> dict[int, float]:
     camera, taken_s = running.cameras[0], {}
     publish = camera.publish
 
-    def publish_timed() -> None:
+    def publish_timed(*events: Event) -> None:
         taken_s[camera.seq] = time.monotonic()
-        publish()
+        publish(*events)
 
     camera.publish = publish_timed  # type: ignore[method-assign]
     return taken_s

@@ -11,6 +11,8 @@ import pytest
 from e2e.live_show import NUMBER_BITS, SQUARE_PX, Show, check_ages, show, wait_until
 from e2e.test_page_browser import browser, chromium, picture, wait_for_number  # noqa: F401
 
+from edge.types import Event
+
 pytestmark = [
     pytest.mark.real_server,
     pytest.mark.skipif(importlib.util.find_spec("aiortc") is None, reason="needs aiortc; run: pip install aiortc"),
@@ -66,9 +68,9 @@ def test_from_the_camera_to_the_browser_over_webrtc(browser: Any) -> None:  # no
         camera = running.cameras[0]
         publish = camera.publish
 
-        def publish_timed() -> None:
+        def publish_timed(*events: Event) -> None:
             taken_ms[camera.seq] = time.time() * 1000
-            publish()
+            publish(*events)
 
         camera.publish = publish_timed  # type: ignore[method-assign]
         with running.play():

@@ -11,13 +11,14 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import onnxruntime
 import torch
-from pictures import picture
+from pictures import picture  # type: ignore[import-not-found]  # run as a script, beside it
 from ultralytics import YOLO
 from ultralytics.nn import tasks
 
@@ -32,7 +33,7 @@ NETWORKS = {
     "classify": tasks.ClassificationModel,
 }
 # name, configuration, task, arguments of the export
-CASES = [
+CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("yolov5n", "yolov5n.yaml", "detect", {}),
     ("yolov6n", "yolov6n.yaml", "detect", {}),
     ("yolov8n", "yolov8n.yaml", "detect", {}),

@@ -6,10 +6,10 @@ and ``decode`` reads the raw outputs as the project's demo code does. N batch 1,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsInt
 
 import numpy as np
 import onnx
@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 Array = NDArray[Any]
 SIDE = 64
 CLASSES = 4
-Found = list[tuple[float, float, float, float, float, int]]
+Row = tuple[float, float, float, float, float, int]
+Found = list[Row]
 Decode = Callable[[Mapping[str, Array]], Found]
 
 
@@ -116,7 +117,8 @@ def softmax(values: Array) -> Array:
     return weights / weights.sum(-1, keepdims=True)
 
 
-def centred(cx: float, cy: float, w: float, h: float, score: float, label: int) -> tuple[float, ...]:
+def centred(box: Iterable[float], score: float, label: SupportsInt) -> Row:
+    cx, cy, w, h = box
     return (cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2, float(score), int(label))
 
 
@@ -151,13 +153,13 @@ def read_yolox(outputs: Mapping[str, Array]) -> Found:
     for row, (x, y, stride) in zip(outputs["output"][0], cells([8, 16, 32]), strict=True):
         label = int(row[5:].argmax())
         w, h = np.exp(row[2]) * stride, np.exp(row[3]) * stride
-        found.append(centred((row[0] + x) * stride, (row[1] + y) * stride, w, h, row[4] * row[5 + label], label))
+        found.append(centred(((row[0] + x) * stride, (row[1] + y) * stride, w, h), row[4] * row[5 + label], label))
     return found
 
 
 def read_decoded(outputs: Mapping[str, Array]) -> Found:
     rows = next(iter(outputs.values()))[0]
-    return [centred(*row[:4], row[4] * row[5:].max(), row[5:].argmax()) for row in rows]
+    return [centred(row[:4], row[4] * row[5:].max(), row[5:].argmax()) for row in rows]
 
 
 def yolov6(path: Path) -> Path:
@@ -233,7 +235,7 @@ def yolov8(path: Path, *, extra: int = 0, is_turned: bool = False, kind: str = "
 def read_yolov8(outputs: Mapping[str, Array]) -> Found:
     raw = outputs["output0"][0]
     rows = raw if raw.shape[1] == 4 + CLASSES else raw.T
-    return [centred(*row[:4], row[4 : 4 + CLASSES].max(), row[4 : 4 + CLASSES].argmax()) for row in rows]
+    return [centred(row[:4], row[4 : 4 + CLASSES].max(), row[4 : 4 + CLASSES].argmax()) for row in rows]
 
 
 def nanodet(
@@ -330,7 +332,7 @@ def read_transformer(names: tuple[str, str], kind: str) -> Decode:
     def read(outputs: Mapping[str, Array]) -> Found:
         boxes, logits = outputs[names[0]][0] * SIDE, outputs[names[1]][0]
         scores = softmax(logits)[:, :-1] if kind == "softmax" else sigmoid(logits)
-        return [centred(*box, row.max(), row.argmax()) for box, row in zip(boxes, scores, strict=True)]
+        return [centred(box, row.max(), row.argmax()) for box, row in zip(boxes, scores, strict=True)]
 
     return read
 
@@ -459,7 +461,8 @@ def read_fastestdet(outputs: Mapping[str, Array]) -> Found:
             data = raw[:, y, x]
             score = data[0] ** 0.6 * data[5:].max() ** 0.4
             cx, cy = (x + np.tanh(data[1])) / 4 * SIDE, (y + np.tanh(data[2])) / 4 * SIDE
-            found.append(centred(cx, cy, sigmoid(data[3]) * SIDE, sigmoid(data[4]) * SIDE, score, data[5:].argmax()))  # type: ignore[arg-type]
+            w, h = sigmoid(data[3:5]) * SIDE
+            found.append(centred((cx, cy, w, h), score, data[5:].argmax()))
     return found
 
 
@@ -486,7 +489,7 @@ def read_centernet(*, is_ready: bool) -> Decode:
                     if plane[y, x] == padded[y : y + 3, x : x + 3].max():
                         dx, dy = outputs["reg"][0, :, y, x]
                         w, h = outputs["wh"][0, :, y, x] * 4
-                        found.append(centred((x + dx) * 4, (y + dy) * 4, w, h, plane[y, x], label))  # type: ignore[arg-type]
+                        found.append(centred(((x + dx) * 4, (y + dy) * 4, w, h), plane[y, x], label))
         return sorted(found, key=lambda one: -one[4])[:100]
 
     return read

@@ -47,7 +47,7 @@ def test_a_picture_without_its_label_file_is_left_out(tmp_path: Path, content: s
     with pytest.raises(DataError, match=r"unreadable label file: .*b\.xml"):
         open_dataset(f"voc:{folder}?split=val")
     kept = open_dataset(f"voc:{folder}?split=val", on_error="skip")
-    assert [(sample.image_id, len(sample.boxes)) for sample in kept] == [("a.jpg", 1)]
+    assert [(sample.image_id, len(sample.boxes)) for sample in iter(kept)] == [("a.jpg", 1)]
 
 
 def test_swapped_sides_are_a_fault_where_the_picture_is_not_turned(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def segmenter(folder: Path) -> Path:
 
 def film(folder: Path) -> Path:
     path = folder / "film.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (2 * SIDE, SIDE))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), 10, (2 * SIDE, SIDE))
     for level in range(8):
         writer.write(np.full((SIDE, 2 * SIDE, 3), 20 * level, np.uint8))
     writer.release()

@@ -21,8 +21,8 @@ from edge.cli import run_command
 from edge.config.load import parse_config
 from edge.diagnose.explain import explain
 from edge.errors import ConfigError, EdgeError, ManifestError, PartError, SinkError, SourceError, UsageError
-from edge.packages.plugins import make
-from edge.pipeline import Pipeline
+from edge.packages.plugins import find, make
+from edge.pipeline.pipeline import Pipeline
 from edge.server.metrics import prometheus_text
 
 ROOT = Path(__file__).parents[2]
@@ -280,8 +280,8 @@ def test_edge_check_opens_the_parts(site: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_finding_a_part_imports_nothing_of_its_package(site: Path) -> None:
-    find = "from edge.packages.plugins import find; find('edge.sinks', 'lines')"
-    code = f"import sys; {find}; print('edge_example' in sys.modules)"
+    script = "from edge.packages.plugins import find; find('edge.sinks', 'lines')"
+    code = f"import sys; {script}; print('edge_example' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "False"
     assert find("edge.sinks", "lines").value == "edge_example.sinks:LinesSink"

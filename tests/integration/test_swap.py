@@ -20,11 +20,11 @@ from edge.errors import ConfigError, EdgeError, EngineError, ModelError
 from edge.model import Model, open_model
 from edge.models.checks import check_outputs, check_sane
 from edge.models.manifest import InputSpec, Manifest, write_sidecar
-from edge.pipeline import Pipeline
-from edge.pipeline.inference import Tap
+from edge.pipeline.inference import Probation, Tap
+from edge.pipeline.pipeline import Pipeline
 from edge.pipeline.swap.agreement import Comparison
 from edge.pipeline.swap.class_mapping import MappedHead, check_points, mapping_table
-from edge.pipeline.swap.swap import Order, Probation, Swap
+from edge.pipeline.swap.swap import Order, Swap
 from edge.types import Array, Classification, Detections, Frame, Prediction, Segmentation
 
 QUICK = {"shadow_frames": 3, "probation_s": 0.02, "shadow_timeout_s": 10, "trial_timeout_s": 60}

@@ -118,7 +118,7 @@ def test_limit_ends_the_run(tmp_path: Path) -> None:
 
 def test_frames_of_a_video_are_spaced_in_time(tmp_path: Path) -> None:
     path = tmp_path / "walk.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10.0, (200, 120))
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10.0, (200, 120))
     for number in range(40):
         writer.write(scene(4 * number))
     writer.release()
@@ -157,7 +157,12 @@ def test_broken_off_run_goes_on_to_the_same_result(tmp_path: Path, torn: bytes) 
     with (tmp_path / "out" / NOTES).open("ab") as file:
         file.write(torn)
     seen = []
-    again = replace(TEACHER, predict=lambda images: [seen.append(1), bright_things(images)][1])  # type: ignore[func-returns-value]
+
+    def noting(images: Sequence[UInt8]) -> list[Prediction]:
+        seen.append(1)
+        return bright_things(images)
+
+    again = replace(TEACHER, predict=noting)
     teach(again, [uri], tmp_path / "out", settings)
     assert (tmp_path / "out" / LABELS).read_bytes() == (tmp_path / "whole" / LABELS).read_bytes()
     assert (tmp_path / "out" / NOTES).read_bytes() == (tmp_path / "whole" / NOTES).read_bytes()

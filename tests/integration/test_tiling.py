@@ -33,7 +33,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Float
         parts, seen = [], []
         for number, street in enumerate(streets):
             image, truth = street.render(10 * index)
-            shift = np.float32([number % 2 * WIDTH, number // 2 * HEIGHT] * 2)
+            shift = np.array([number % 2 * WIDTH, number // 2 * HEIGHT] * 2, np.float32)
             seen.append(truth.xyxy[truth.visibility >= MIN_VISIBILITY] + shift)
             parts.append(image)
         large = np.vstack([np.hstack(parts[:2]), np.hstack(parts[2:])])

@@ -107,7 +107,7 @@ def test_a_model_answers_one_picture_or_many_and_refuses_what_is_none() -> None:
         assert len(model([image] * 3)) == 3
         for wrong in (image[:, :, 0], image.astype(np.float32), "street.jpg"):
             with pytest.raises(ValueError, match=r"expected a picture \(H, W, 3\) uint8 BGR"):
-                model(wrong)  # type: ignore[call-overload]
+                model(wrong)  # type: ignore[arg-type]
 
 
 def test_a_source_is_a_context_and_an_iterator(tmp_path: Path) -> None:

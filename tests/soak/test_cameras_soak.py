@@ -154,10 +154,10 @@ def test_a_thousand_reconnects_leave_everything_flat(server: RtspServer, tmp_pat
 def test_a_thousand_cameras_come_and_go(tmp_path: Path) -> None:
     pipeline = null_pipeline(tmp_path, [SYNTHETIC.format(seed=0, fps=20)])
     pipeline.start()
-    stream = pipeline.config.streams[0].model_copy(update={"name": "guest"})
+    guest = pipeline.config.streams[0].model_copy(update={"name": "guest"})
     held = []
     for _ in range(round(1000 * SHARE)):
-        stream = pipeline.add_stream(stream)
+        stream = pipeline.add_stream(guest)
         wait_for(lambda stream=stream: stream.metrics.counters["emitted"] > 0, 20, "a picture of the guest")
         assert pipeline.remove_stream("guest")
         held.append(holdings())

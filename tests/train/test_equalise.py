@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_yolox import write_tiny_yolox
+from train.test_transfer import CLASSES, pictures
 
 from export.models.blocks import fused
 from export.models.foreign_detector import ForeignDetector
 from export.transfer.activations import with_activation
 from export.transfer.detector import read_detector
 from export.transfer.equalise import channel_groups, equalise
-from tests.tiny_yolox import write_tiny_yolox
-from tests.train.test_transfer import CLASSES, pictures
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(200)]
 

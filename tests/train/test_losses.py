@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from export.models.detector import RawBoxes, grid_points
-from export.training.assign import ONE_TO_MANY, ONE_TO_ONE, Rule, Truth, assign, lay_out, pairwise_iou
+from export.training.assign import ONE_TO_MANY, ONE_TO_ONE, Assignment, Rule, Truth, assign, lay_out, pairwise_iou
 from export.training.losses import (
     borders,
     box_branch,
@@ -37,7 +37,7 @@ def guess() -> RawBoxes:
     return RawBoxes(torch.full((1, 84, 3), -3.0), torch.cat([CENTRES - reach, CENTRES + reach], 1)[None])
 
 
-def assigned(truth: Truth, rule: Rule, raw: RawBoxes | None = None):
+def assigned(truth: Truth, rule: Rule, raw: RawBoxes | None = None) -> Assignment:
     raw = raw or guess()
     return assign(raw.logits, raw.xyxy, lay_out(CENTRES, STRIDES, truth, 3), rule)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export.models.backbone import PLANS
+from export.models.backbone import PLANS, Size
 from export.models.blocks import Conv, CspBlock, RepConv, conv_units, fused
 from export.models.build import Network
 from export.models.classifier import Classifier
@@ -51,7 +51,7 @@ def test_fusing_leaves_the_original_alone_and_removes_every_branch_and_batch_nor
 
 
 @pytest.mark.parametrize("size", ["nano", "small", "medium"])
-def test_fused_detector_equals_unfused(size: str) -> None:
+def test_fused_detector_equals_unfused(size: Size) -> None:
     model = stirred(Detector(size, 3))
     x = torch.rand(1, 3, 64, 96)
     with torch.no_grad():

@@ -21,7 +21,7 @@ from edge.errors import ConfigError, DataError, ModelError, UsageError
 from export.config import TrainConfig, parse_config
 from export.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from export.training.train import train
-from export.training.transfer import transfer_weights
+from export.training.transfer import read_weights, transfer_weights
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 
@@ -173,7 +173,7 @@ def test_detector_learns_rectangles(recipes: Recipes, tmp_path: Path) -> None:
 
 
 def test_segmenter_trains_on_the_synthetic_street(tmp_path: Path) -> None:
-    data = {"width": 96, "height": 64, "cache": False}
+    data: dict[str, Any] = {"width": 96, "height": 64, "cache": False}
     for part, seed in (("train", 3), ("val", 4)):
         data[part] = f"synthetic:street?seed={seed}&count=16&size=128x96"
     optim = {"optimizer": "adamw", "lr": 0.003, "epochs": 3, "batch_size": 4, "warmup_steps": 2, "balance": True}
@@ -213,7 +213,8 @@ def test_freezing_an_unknown_layer_is_refused(recipes: Recipes, tmp_path: Path) 
 def test_weights_of_another_head_are_reported(recipes: Recipes, unbroken: Path) -> None:
     from export.models.classifier import Classifier
 
-    report = transfer_weights(Classifier("nano", 7, tiny_input=True), unbroken / "best.pt")
+    path = unbroken / "best.pt"
+    report = transfer_weights(Classifier("nano", 7, tiny_input=True), read_weights(path).tensors, path)
     assert set(report.other_shape) == {"full.weight", "full.bias"}
     assert not report.missing and not report.unused
     assert "other shape: 2 (full.weight, full.bias)" in str(report)
@@ -222,9 +223,10 @@ def test_weights_of_another_head_are_reported(recipes: Recipes, unbroken: Path) 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     from export.models.classifier import Classifier
 
-    torch.save({"state_dict": {"conv9.weight": torch.zeros(3)}}, tmp_path / "other.pt")
+    path = tmp_path / "other.pt"
+    torch.save({"state_dict": {"conv9.weight": torch.zeros(3)}}, path)
     with pytest.raises(ModelError, match="none of its 1 tensors fits"):
-        transfer_weights(Classifier("nano", 2), tmp_path / "other.pt")
+        transfer_weights(Classifier("nano", 2), read_weights(path).tensors, path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])

@@ -7,7 +7,7 @@ import itertools
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from edge.types import Float32
 from export.config import OptimConfig, parse_config
 from export.data.loader import BatchSamples, make_loader
 from export.data.open_data import open_dataset
+from export.data.sample import DataTask
 from export.models.classifier import Classifier
 from export.training.balance import class_counts, draw_weights
 from export.training.distributed import join_processes
@@ -41,7 +42,7 @@ def test_learning_rate_warms_up_then_falls_to_its_last_share() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_only_weights_decay(optimizer: str) -> None:
+def test_only_weights_decay(optimizer: Literal["sgd", "adamw"]) -> None:
     model = Classifier("nano", 3)
     made = make_optimizer(model, OptimConfig(optimizer=optimizer, weight_decay=0.1))
     decay = {id(value): group["weight_decay"] for group in made.param_groups for value in group["params"]}
@@ -54,7 +55,7 @@ def test_frozen_batch_norms_keep_their_statistics() -> None:
     model = Classifier("nano", 3, tiny_input=True)
     config = parse_config({"task": "classify", "name": "x", "data": _DATA, "optim": {"freeze_bn": True}}, "t")
     before = copy.deepcopy(model.state_dict())
-    set_training_mode(model, config.optim, config.transfer)
+    set_training_mode(model, config.optim, config.transfer.freeze)
     model(torch.rand(4, 3, 32, 32))
     assert all(bool((model.state_dict()[name] == value).all()) for name, value in before.items())
 
@@ -62,7 +63,7 @@ def test_frozen_batch_norms_keep_their_statistics() -> None:
 def test_batch_norms_of_many_gpus_are_frozen_alike() -> None:
     model = nn.SyncBatchNorm.convert_sync_batchnorm(Classifier("nano", 3, tiny_input=True))
     config = parse_config({"task": "classify", "name": "x", "data": _DATA, "optim": {"freeze_bn": True}}, "t")
-    set_training_mode(model, config.optim, config.transfer)
+    set_training_mode(model, config.optim, config.transfer.freeze)
     norms = [module for module in model.modules() if isinstance(module, nn.SyncBatchNorm)]
     assert norms and not any(module.training for module in norms)
 
@@ -220,7 +221,8 @@ def _batch(images: np.ndarray[Any, np.dtype[np.uint8]], *boxes: Float32) -> Batc
 class _Counted:
     """A detection set with these labels per picture."""
 
-    name, task, classes, fingerprint = "counted", "detect", ("a", "b"), "x"
+    name, classes, fingerprint = "counted", ("a", "b"), "x"
+    task: DataTask = "detect"
 
     def __init__(self, labels: list[list[int]]) -> None:
         self._labels = labels

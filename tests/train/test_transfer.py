@@ -13,7 +13,9 @@ import onnx
 import pytest
 import torch
 from onnx import helper
+from tiny_yolox import SIDE, write_tiny_yolox
 from torch import Tensor, nn
+from train.test_training_course import changed
 
 from edge.errors import ConfigError, EdgeError, ModelError, UsageError
 from edge.model import open_model
@@ -35,8 +37,6 @@ from export.transfer.detector import read_detector
 from export.transfer.onnx_file import open_onnx_file
 from export.transfer.read import read_onnx
 from export.transfer.refit import refit
-from tests.tiny_yolox import SIDE, write_tiny_yolox
-from tests.train.test_training_course import changed
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 

@@ -164,6 +164,7 @@ def test_parts_of_detections_stay_together() -> None:
     found = Detections(masks.xyxy, score, kind, masks, points, corners, ("cat", "dog"))
     chosen = found[np.array([2, 0])]
     assert chosen.class_names == ["cat", "cat"] and found[1:2].class_names == ["dog"]
+    assert chosen.keypoints is not None and chosen.corners is not None
     assert (chosen.keypoints == points[[2, 0]]).all() and (chosen.corners == corners[[2, 0]]).all()
     both = Detections.concatenate([Detections.empty(), found, chosen])
     assert len(both) == 5 and both.masks is not None and len(both.masks) == 5

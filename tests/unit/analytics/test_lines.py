@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge.analytics.analytics import StreamAnalytics
 from edge.config.analytics import AnalyticsSettings, LineSettings
 from edge.errors import ConfigError
-from edge.types import Event, Float64, Tracks
+from edge.types import Array, Event, Float64, Tracks
 
 WIDTH, HEIGHT = 1280, 720
 BOX_W, BOX_H = 60.0, 100.0
@@ -23,7 +23,9 @@ JITTER_PX = 7.0
 LINE = LineSettings(name="gate", points_px=((490, 360), (790, 360)))
 
 
-def tracks_at(feet: Sequence[Sequence[float]], ids: Sequence[int], class_id: int = 0, scale: float = 1.0) -> Tracks:
+def tracks_at(
+    feet: Sequence[Sequence[float]] | Array, ids: Sequence[int] | Array, class_id: int = 0, scale: float = 1.0
+) -> Tracks:
     """Boxes whose bottom centres are at these points."""
     x, y = np.asarray(feet, np.float64).reshape(-1, 2).T
     w, h = BOX_W * scale, BOX_H * scale
@@ -91,9 +93,10 @@ def walks(draw: st.DrawFn, turns: Sequence[float], drop_outs: bool = True, flick
     along = np.array([np.cos(angle), np.sin(angle)])
     right = np.array([-along[1], along[0]])
     middle = np.array([WIDTH, HEIGHT]) / 2
-    ends = tuple(tuple(float(v) for v in middle + sign * 150 * along) for sign in (-1, 1))
+    ends = tuple((float(x), float(y)) for x, y in (middle + sign * 150 * along for sign in (-1, 1)))
     distance = _distances(turns, draw(st.floats(2, 150)))
-    place = np.linspace(*rng.uniform(-120, 120, 2), len(distance))
+    first, last = rng.uniform(-120, 120, 2)
+    place = np.linspace(first, last, len(distance))
     feet = middle + np.outer(direction * distance, right) + np.outer(place, along)
     feet += _jitter(rng, draw(st.floats(0, JITTER_PX)), len(feet))
     feet = _flicker(feet, rng) if flicker else feet

@@ -17,7 +17,7 @@ from edge.analytics.geometry import Polygons
 from edge.analytics.schedule import Schedule
 from edge.config.analytics import AnalyticsSettings, ScheduleSettings, ZoneSettings
 from edge.errors import ConfigError
-from edge.types import Event, Tracks
+from edge.types import Array, Event, Tracks
 
 WIDTH, HEIGHT = 1280, 720
 SQUARE = ((400.0, 200.0), (800.0, 200.0), (800.0, 600.0), (400.0, 600.0))
@@ -25,7 +25,7 @@ S = 1_000_000_000
 MIDNIGHT = datetime(2026, 11, 22, tzinfo=timezone.utc)  # a Sunday
 
 
-def tracks_at(feet: Sequence[Sequence[float]], ids: Sequence[int], class_id: int = 0) -> Tracks:
+def tracks_at(feet: Sequence[Sequence[float]] | Array, ids: Sequence[int] | Array, class_id: int = 0) -> Tracks:
     """Boxes of 60x100 whose bottom centres are at these points."""
     x, y = np.asarray(feet, np.float64).reshape(-1, 2).T
     num = len(ids)

@@ -15,6 +15,7 @@ from tiny_models import tiny_model
 from edge.commands.check import check
 from edge.errors import ConfigError
 from edge.sources import choose
+from edge.sources.direct import Decoding
 
 SCENE = "synthetic://street?seed=1&size=96x64&objects=1&frames=3"
 
@@ -83,7 +84,7 @@ def test_a_source_is_opened_as_the_daemon_opens_it(
         f'folder = "{tmp_path}"\ncontent = "source"\n'
     )
     rows_of(tmp_path, stream, capsys)
-    assert asked["decoding"] == choose.Decoding("av", "udp", "auto")
+    assert asked["decoding"] == Decoding("av", "udp", "auto")
     assert (asked["deadlines"].open_s, asked["deadlines"].stall_s) == (3, 2)
     assert asked["is_isolated"] is False
     assert asked["preparation"].picture.size == (64, 48) and asked["preparation"].picture.max_fps == 5

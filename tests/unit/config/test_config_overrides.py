@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
 
-from edge.config.load import load_config, parse_config, tomllib
+from edge.config.load import load_config, parse_config
 from edge.config.overrides import overridden
 from edge.errors import ConfigError, EdgeError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SHIPPED = Path(__file__).parents[3] / "systemd" / "edge.toml"
 RAW = {"model": {"path": "m"}, "streams": [{"name": "door", "source": "0"}, {"name": "Yard", "source": "1"}]}

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from edge.config.load import load_config
+from edge.config.load import load_config, parse_config
 from edge.config.schema import Config
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SHIPPED = Path(__file__).parents[3] / "systemd" / "edge.toml"
 
@@ -50,6 +56,4 @@ def test_commented_defaults_are_the_real_ones() -> None:
     defaults = ("frames", "max_age_ms", "isolation", "open_timeout_s", "stall_timeout_s", "retry_base_s", "retry_cap_s")
     for key in defaults:
         text = re.sub(rf"^# ({key} = .*)$", r"\1", text, flags=re.MULTILINE)
-    from edge.config.load import parse_config, tomllib
-
     assert parse_config(tomllib.loads(text), where="x").streams == load_config(SHIPPED).streams

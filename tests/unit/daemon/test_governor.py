@@ -79,10 +79,9 @@ class Device:
             "streams": [{"name": "a", "source": "rtsp://x/1"}, {"name": "b", "source": "b.mp4"}],
         }
         config = parse_config(raw, where="x")
-        follower = SimpleNamespace()
-        self.streams = {
-            stream.name: Stream(stream, "m", SimpleNamespace(classes=()), follower) for stream in config.streams
-        }  # type: ignore[arg-type]
+        manifest: Any = SimpleNamespace(classes=())
+        analysis: Any = SimpleNamespace()
+        self.streams = {stream.name: Stream(stream, "m", manifest, analysis) for stream in config.streams}
         self.facts = DeviceFacts(temperature_c=50.0)
         self.governor = Governor(GovernorSettings(enabled=True, **settings), lambda: self.streams, lambda: self.facts)
 

@@ -8,6 +8,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
@@ -159,13 +160,13 @@ def test_json_lines_are_json_and_clean() -> None:
 
 def test_unexpected_exceptions_are_cleaned(capsys: pytest.CaptureFixture[str]) -> None:
     register(CANARY)
-    hooks, level = (sys.excepthook, __import__("threading").excepthook), logging.getLogger().level
+    hooks, level = (sys.excepthook, threading.excepthook), logging.getLogger().level
     kept = list(logging.getLogger().handlers)
     try:
         logs.set_up(logging.INFO)
         sys.excepthook(ValueError, ValueError(CANARY), None)
     finally:
-        sys.excepthook, __import__("threading").excepthook = hooks
+        sys.excepthook, threading.excepthook = hooks
         logging.getLogger().handlers[:] = kept
         logging.getLogger().setLevel(level)
         logging.captureWarnings(False)

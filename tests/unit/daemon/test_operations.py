@@ -130,7 +130,7 @@ def test_a_reload_that_breaks_off_is_reported_and_the_next_is_carried_out(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("edge.daemon.reload.load_config", lambda path: {}["nothing"])
+        broken.setattr("edge.daemon.reload.load_config", lambda path: dict[str, Any]()["nothing"])
         site.operations.order_reload()
         site.do()
         assert "nothing" in site.operations.config_state()["last_reload"]["failed"][0]

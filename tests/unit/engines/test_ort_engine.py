@@ -168,6 +168,7 @@ def test_tensorrt_keeps_what_it_built(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: GPU_PROVIDERS)
     first, *others = ort_providers.providers_for("ort-tensorrt", is_quantized=True)
     assert others == GPU_PROVIDERS[1:]
+    assert isinstance(first, tuple)
     name, options = first
     assert name == "TensorrtExecutionProvider"
     assert options["trt_engine_cache_enable"] and options["trt_int8_enable"]

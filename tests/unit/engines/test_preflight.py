@@ -46,7 +46,7 @@ def door(folder: Path, data: bytes = PLAN, **changes: Any) -> tuple[Path, Manife
 
 
 def environment(**changes: Any) -> Environment:
-    fields = {"libraries": ORIN.libraries, "compute_capability": "8.7", "has_pycuda": True} | changes
+    fields: dict[str, Any] = {"libraries": ORIN.libraries, "compute_capability": "8.7", "has_pycuda": True} | changes
     return Environment(**fields)
 
 

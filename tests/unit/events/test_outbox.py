@@ -12,9 +12,10 @@ import pytest
 
 from edge.errors import SinkError
 from edge.events.delivery import Delivered, DeliveryWorker
-from edge.events.outbox import Outbox, OutboxLimits, StoredEvent
+from edge.events.outbox import Outbox
 from edge.events.outbox_file import PAGE_BYTES
 from edge.events.schema import Envelope
+from edge.events.stored import OutboxLimits, StoredEvent
 from edge.threads.backoff import Backoff
 
 DAY_NS = 86_400_000_000_000

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from edge.errors import SinkError
-from edge.events.outbox import Outbox, OutboxLimits, StoredEvent
+from edge.events.outbox import Outbox
 from edge.events.outbox_file import is_file_full
 from edge.events.schema import Envelope
+from edge.events.stored import OutboxLimits, StoredEvent
 
 DAY_NS = 86_400_000_000_000
 

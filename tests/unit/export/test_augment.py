@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,12 @@ from export.data.sample import IGNORE_LABEL, Sample
 
 STILL = AugmentSettings(flip=0, crop=0, colour=0, blur=0, noise=0, jpeg=0)
 BRIGHT = 180
+
+
+def changed(name: str) -> AugmentSettings:
+    """Nothing but this change, at its most."""
+    values: dict[str, Any] = {name: 1.0}
+    return replace(STILL, **values)
 
 
 def painted(width: int, height: int, box: tuple[int, int, int, int], image_id: str = "a") -> Sample:
@@ -182,7 +189,7 @@ def test_same_chance_gives_the_same_picture() -> None:
 def test_pixel_changes_move_nothing_and_leave_the_original_alone(name: str) -> None:
     picture = default_rng(0).integers(0, 256, (48, 48, 3), np.uint8)
     sample = replace(painted(48, 48, (5, 5, 30, 30)), image=picture.copy())
-    made = augment(sample, (48, 48), replace(STILL, **{name: 1.0}), default_rng(1), lambda _: sample, 1, "detect")
+    made = augment(sample, (48, 48), changed(name), default_rng(1), lambda _: sample, 1, "detect")
     assert (made.image != picture).any()
     assert (sample.image == picture).all() and (made.boxes == sample.boxes).all()
 
@@ -198,7 +205,7 @@ def mixed_with(changes: AugmentSettings, seed: int) -> Sample:
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
 def test_labels_of_mixed_pictures_count_by_what_is_seen_of_each(name: str) -> None:
-    made = [mixed_with(replace(STILL, **{name: 1.0}), seed) for seed in range(40)]
+    made = [mixed_with(changed(name), seed) for seed in range(40)]
     for one in made:
         assert (one.label, one.second_label) == (3, 5)
         assert float(one.image.mean()) / 255 == pytest.approx(one.label_share, abs=0.003)
@@ -236,6 +243,6 @@ def test_letterbox_is_placed_in_the_middle() -> None:
     ("wrong", "message"),
     [({"flip": 1.5}, "flip is a probability"), ({"scale_min": 2.0}, "0 < scale_min <= scale_max")],
 )
-def test_impossible_settings_are_refused(wrong: dict[str, float], message: str) -> None:
+def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AugmentSettings(**wrong)

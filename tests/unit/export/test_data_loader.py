@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,7 +43,7 @@ class Coloured:
 
 def loader(count: int = 20, *, task: DataTask = "detect", train: bool = True, **options: int) -> Loader:
     settings = AugmentSettings(mosaic=0.5, mixup=0.3, cutout=0.3)
-    chosen = {"batch_size": 4, "seed": 1, "epoch": 0, **options}
+    chosen: dict[str, Any] = {"batch_size": 4, "seed": 1, "epoch": 0, **options}
     return make_loader(Coloured(count, task), size=SIZE, augment=settings, train=train, **chosen)
 
 
@@ -137,7 +138,9 @@ def test_shares_of_mixed_labels_are_stacked() -> None:
         make_loader(Coloured(40, "classify"), size=SIZE, batch_size=40, augment=settings, seed=seed, epoch=0).batch(0)
         for seed in range(2)
     ]
-    assert (batches[0].label_share != batches[1].label_share).any()
+    shares = [batch.label_share for batch in batches]
+    assert shares[0] is not None and shares[1] is not None
+    assert (shares[0] != shares[1]).any()
     for batch in batches:
         assert batch.label is not None and batch.second_label is not None and batch.label_share is not None
         whole = batch.label_share == 1

@@ -93,11 +93,11 @@ def test_oriented_precision_is_that_of_coco_for_upright_boxes() -> None:
 def test_perfect_masks_are_perfect_and_halves_are_not() -> None:
     corners = boats(2)
     whole = filled(corners)
-    perfect = found_of(corners, masks=masks_from_whole(whole, bounds(corners) + np.float32([-2, -2, 2, 2])))
+    perfect = found_of(corners, masks=masks_from_whole(whole, bounds(corners) + np.array([-2, -2, 2, 2], np.float32)))
     assert judged([(sample_of(corners), perfect)])["mask_map50"] == pytest.approx(1)
     half = whole.copy()
     half[:, :, ::2] = False
-    halves = found_of(corners, masks=masks_from_whole(half, bounds(corners) + np.float32([-2, -2, 2, 2])))
+    halves = found_of(corners, masks=masks_from_whole(half, bounds(corners) + np.array([-2, -2, 2, 2], np.float32)))
     metrics = judged([(sample_of(corners), halves)])
     assert metrics["map50"] == pytest.approx(1)
     assert metrics["mask_map75"] == 0
@@ -106,7 +106,7 @@ def test_perfect_masks_are_perfect_and_halves_are_not() -> None:
 def test_key_points_are_judged_by_their_distance() -> None:
     corners = boats(3)
     points = np.concatenate([corners, np.full((4, 4, 1), 2, np.float32)], axis=2)
-    near, far = points + np.float32([0.1, 0.1, 0]), points + np.float32([9, 0, 0])
+    near, far = points + np.array([0.1, 0.1, 0], np.float32), points + np.array([9, 0, 0], np.float32)
     good = judged([(sample_of(corners, points), found_of(corners, keypoints=near))])
     bad = judged([(sample_of(corners, points), found_of(corners, keypoints=far))])
     assert good["keypoint_map50"] == pytest.approx(1)

@@ -15,12 +15,18 @@ from edge.interfaces import Head
 from edge.model import open_model
 from edge.models.manifest import HeadName, InputSpec, Manifest, OutputSpec, Thresholds
 from edge.models.preprocess import fit
-from edge.types import Array, Classification, Detections, Embedding, Segmentation
+from edge.types import Array, Classification, Detections, Embedding, Segmentation, UInt8
 
 SIDE = 64
 SPEC = InputSpec(name="x", width=SIDE, height=SIDE, layout="nchw", dtype="float32", colour="bgr")
 CELLS = 64 + 16 + 4
 BOX = fit(2 * SIDE, 2 * SIDE, SPEC)
+
+
+def read(path: Path) -> UInt8:
+    image = cv2.imread(str(path))
+    assert image is not None
+    return np.asarray(image, np.uint8)
 
 
 def head_of(name: HeadName, *, classes: int = 3, **changes: object) -> Head:
@@ -246,7 +252,7 @@ def test_real_detectors_give_their_reference_boxes(shared_data: Path, name: str)
         # the voc images beside the project were compressed again; the samples are the very files
         if "samples" not in key:
             continue
-        (found,) = model.predict([cv2.imread(str(shared_data / key.removeprefix("core/")))])
+        (found,) = model.predict([read(shared_data / key.removeprefix("core/"))])
         assert isinstance(found, Detections)
         for thing in objects:
             compared += 1
@@ -259,10 +265,10 @@ def test_real_detectors_give_their_reference_boxes(shared_data: Path, name: str)
 @pytest.mark.shared
 def test_the_real_classifier_and_segmenter_see_what_is_there(shared_data: Path) -> None:
     classifier = open_model(shared_data / "models" / "mobilenet_v2_224_int8.onnx", threads=1)
-    (cat,) = classifier.predict([cv2.imread(str(shared_data / "samples" / "cat_720p.jpg"))])
+    (cat,) = classifier.predict([read(shared_data / "samples" / "cat_720p.jpg")])
     assert isinstance(cat, Classification)
     assert classifier.manifest.classes[int(cat.score.argmax())] == "Egyptian cat"
     segmenter = open_model(shared_data / "models" / "deeplabv3_mnv2_dm05_int8.onnx", threads=1)
-    (street,) = segmenter.predict([cv2.imread(str(shared_data / "samples" / "people_walking_f20.jpg"))])
+    (street,) = segmenter.predict([read(shared_data / "samples" / "people_walking_f20.jpg")])
     assert isinstance(street, Segmentation)
     assert float((street.class_map == segmenter.manifest.classes.index("person")).mean()) > 0.1

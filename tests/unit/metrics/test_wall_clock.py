@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.events.outbox import Outbox, OutboxLimits
+from edge.events.outbox import Outbox
 from edge.events.schema import Envelope, EnvelopeMaker
+from edge.events.stored import OutboxLimits
 from edge.metrics.clock import WallClock
 from edge.types import Event
 

@@ -25,6 +25,7 @@ from edge.models.manifest import InputSpec, Manifest, read_sidecar, write_sideca
 from edge.models.preprocess import Preprocessor, fit
 from edge.models.probe import is_proved, probe_pictures
 from edge.models.propose import Choices, propose_manifest
+from edge.types import Detections
 
 ULTRALYTICS = Path(__file__).parents[2] / "golden" / "ultralytics"
 
@@ -224,6 +225,7 @@ def test_an_openvino_model_runs_in_openvino(tmp_path: Path) -> None:
     assert model.engine.name.startswith("openvino")
     assert model.manifest.classes == ("ball", "helmet", "no helmet", "vest", "cone")
     (found,), (expected,) = model.predict([picture()]), onnx_model.predict([picture()])
+    assert isinstance(found, Detections) and isinstance(expected, Detections)
     assert len(found) == len(expected) > 0
     before = sha256_of(tmp_path / "m.xml")
     (tmp_path / "m.bin").write_bytes((tmp_path / "m.bin").read_bytes() + b"\0")

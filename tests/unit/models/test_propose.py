@@ -135,6 +135,7 @@ def test_real_models_are_recognised(shared_data: Path, name: str, head: str, num
     proposal = propose_manifest(shared_data / "models" / f"{name}.onnx")
     assert (proposal.manifest.head, len(proposal.manifest.classes)) == (head, num_classes)
     assert not proposal.is_own
+    assert proposal.graph is not None
     assert proposal.graph.multiply_adds is None or proposal.graph.multiply_adds > 1e6
 
 

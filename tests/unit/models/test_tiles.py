@@ -31,7 +31,7 @@ def seen_in(
         shown = (size > 4).all(axis=1)
         if index == grid.columns * grid.rows:
             shown &= (size > least_px).all(axis=1)
-        moved = (cut - np.tile(np.float32([left, top]), 2)).astype(np.float32)
+        moved = (cut - np.tile(np.array([left, top], np.float32), 2)).astype(np.float32)
         # a part of an object may look more certain than the whole of it
         parts.append(Detections(moved[shown], score[shown] * np.float32(0.99), np.zeros(int(shown.sum()), np.int32)))
     return parts
@@ -79,21 +79,23 @@ def test_every_object_is_found_once_and_whole(grid: TileGrid, size: tuple[int, i
 
 def test_an_object_larger_than_the_overlap_is_found_in_the_whole_picture() -> None:
     grid = TileGrid(3, 2)
-    boxes = np.float32([[100, 80, 1100, 700]])
-    found = grid.merge(seen_in(grid, boxes, np.float32([0.9]), 1280, 720, 100), 1280, 720, 0.5)
+    boxes = np.array([[100, 80, 1100, 700]], np.float32)
+    found = grid.merge(seen_in(grid, boxes, np.array([0.9], np.float32), 1280, 720, 100), 1280, 720, 0.5)
     assert found.xyxy.tolist() == boxes.tolist()
 
 
 def test_an_object_that_only_tiles_show_in_parts_is_not_lost() -> None:
     grid = TileGrid(2, 1, 0.1)
-    boxes = np.float32([[300, 80, 900, 200]])
-    found = grid.merge(seen_in(grid, boxes, np.float32([0.9]), 1280, 720, 5000), 1280, 720, 0.5)
+    boxes = np.array([[300, 80, 900, 200]], np.float32)
+    found = grid.merge(seen_in(grid, boxes, np.array([0.9], np.float32), 1280, 720, 5000), 1280, 720, 0.5)
     assert len(found) == 2
 
 
 def test_objects_of_two_classes_at_one_place_both_stay() -> None:
     grid = TileGrid(1, 1)
-    both = Detections(np.float32([[10, 10, 60, 90]] * 2), np.float32([0.9, 0.8]), np.int32([0, 1]))
+    both = Detections(
+        np.array([[10, 10, 60, 90]] * 2, np.float32), np.array([0.9, 0.8], np.float32), np.array([0, 1], np.int32)
+    )
     assert sorted(grid.merge([both, both], 200, 100, 0.5).class_id.tolist()) == [0, 1]
 
 

@@ -203,7 +203,7 @@ def test_boxes_anywhere_are_drawn_without_error(
     assert picture.shape == (height, width, 3)
 
 
-@pytest.mark.parametrize("prediction", [detections((0, 0, 300, 200)), Classification(np.ones(3, np.float32) / 3)])
+@pytest.mark.parametrize("prediction", [detections((0, 0, 300, 200)), Classification(np.full(3, 1 / 3, np.float32))])
 def test_class_ids_beyond_the_names_are_shown_by_number(prediction: Prediction) -> None:
     picture = Overlay([], NO_STATUS).draw(Result(frame(), prediction), StreamState())
     assert changed(picture).any()

@@ -19,7 +19,7 @@ def result(ids: list[int], classes: list[int], events: tuple[Event, ...] = ()) -
         class_id=np.array(classes, np.int32),
         age=np.zeros(count, np.int32),
         velocity=np.zeros((count, 2), np.float32),
-        detection=np.arange(count, dtype=np.int64),
+        detection=np.arange(count, dtype=np.int32),
     )
     frame = Frame("door", 0, 0, 0, None, np.zeros((4, 4, 3), np.uint8))
     return Result(frame, Detections.empty(), tracks, events)

@@ -17,8 +17,9 @@ from edge.errors import SinkError
 from edge.metrics.clock import WallClock
 from edge.recording.clips import ClipNames
 from edge.recording.cutter import Ended
+from edge.recording.disk import Disk
 from edge.recording.fragments import FragmentFile
-from edge.recording.recording import Disk, RecordingFolder
+from edge.recording.recording import RecordingFolder
 from edge.recording.retention import Keep
 from edge.sinks.record import RecordSink
 from edge.types import Detections, Event, Frame, Result

@@ -16,7 +16,8 @@ from edge.config.recording import RecordSettings
 from edge.errors import SinkError
 from edge.metrics.clock import WallClock
 from edge.recording.clock import STEADY_NS, RecordingClock
-from edge.recording.recording import Disk, RecordingFolder
+from edge.recording.disk import Disk
+from edge.recording.recording import RecordingFolder
 from edge.recording.retention import Keep
 from edge.sinks.record import RecordSink
 

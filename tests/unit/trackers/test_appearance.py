@@ -100,7 +100,7 @@ def test_without_a_model_nothing_changes() -> None:
 
 
 def same_looks(numbers: Int64) -> Float32:
-    return np.tile(np.float32([1, 0]), (len(numbers), 1))
+    return np.tile(np.array([1, 0], np.float32), (len(numbers), 1))
 
 
 def test_crops_per_frame_are_bounded() -> None:
@@ -108,14 +108,14 @@ def test_crops_per_frame_are_bounded() -> None:
 
     def look(numbers: Int64) -> Float32:
         asked.append(len(numbers))
-        return np.tile(np.float32([1, 0]), (len(numbers), 1))
+        return np.tile(np.array([1, 0], np.float32), (len(numbers), 1))
 
     tracker = MotionTracker()
     rng = np.random.default_rng(0)
     corners = np.array([(x, y) for x in range(0, 4000, 45) for y in (0, 400)], np.float64)
     for number in range(40):
         at = (corners + rng.normal(0, 6, corners.shape)).astype(np.float32)
-        found = np.concatenate((at, at + np.float32([WIDTH, HEIGHT])), axis=1)
+        found = np.concatenate((at, at + np.array([WIDTH, HEIGHT], np.float32)), axis=1)
         score = np.full(len(found), 0.9, np.float32)
         tracker.update(Detections(found, score, np.zeros(len(found), np.int32)), number * S // 25, None, look)
     assert max(asked, default=0) <= max(MOST_DOUBTS, MOST_LEARNT)

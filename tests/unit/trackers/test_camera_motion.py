@@ -114,7 +114,7 @@ def test_objects_are_left_out() -> None:
     box = np.array([[40, 20, 240, 160]], np.float32) * 4
     camera = camera_motion.CameraMotion()
     camera.update(with_bus(0), box)
-    found = camera.update(with_bus(8), box + np.float32([32, 0, 32, 0]))
+    found = camera.update(with_bus(8), box + np.array([32, 0, 32, 0], np.float32))
     assert found is None or abs(found[:, 2]).max() < 1, "only the bus moves, by 32 pixels"
     deceived = camera_motion.CameraMotion()
     deceived.update(with_bus(0), NO_BOXES)

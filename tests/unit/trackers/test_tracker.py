@@ -22,7 +22,7 @@ FRAME_NS = SECOND_NS // 25
 def boxes(*xyxy: tuple[float, ...], score: float | list[float] = 0.9, class_id: list[int] | None = None) -> Detections:
     return Detections(
         np.array(xyxy, np.float32).reshape(-1, 4),
-        np.broadcast_to(np.float32(score), len(xyxy)).copy(),
+        np.broadcast_to(np.array(score, np.float32), len(xyxy)).copy(),
         np.array(class_id or [0] * len(xyxy), np.int32),
     )
 

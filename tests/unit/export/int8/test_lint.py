@@ -89,7 +89,7 @@ def test_the_output_type_of_a_dequantizer_is_not_that_of_its_codes(make_net, tab
 
 
 def test_codes_of_a_quantizer_without_a_zero_point_are_unsigned_unless_it_says_otherwise(
-    make_net,  # type: ignore[no-untyped-def]
+    make_net: Callable[[int], ModelProto],
     table: RangeTable,
 ) -> None:
     quantized = insert_qdq(make_net(21), table, scheme_for("fp32", "average"))

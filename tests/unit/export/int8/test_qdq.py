@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,8 +34,8 @@ def fidelity_db(model: ModelProto, other: ModelProto, source: TensorSource) -> f
     return snr_db(outputs_of(model, names, source), outputs_of(other, names, source))
 
 
-def initialiser(model: ModelProto, name: str) -> NDArray[np.generic]:
-    values: NDArray[np.generic] = numpy_helper.to_array(next(i for i in model.graph.initializer if i.name == name))
+def initialiser(model: ModelProto, name: str) -> NDArray[Any]:
+    values: NDArray[Any] = numpy_helper.to_array(next(i for i in model.graph.initializer if i.name == name))
     return values
 
 
