@@ -85,7 +85,7 @@ def _show(found: list[dict[str, Any]]) -> None:
 
     table = Table()
     for name, justify in (("model", "left"), ("accuracy", "left"), ("MB", "right"), ("ms here", "right")):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     table.add_column("data and licence")
     table.add_column("take it for")
     for row in found:

@@ -117,9 +117,8 @@ def _network(config: TrainConfig, dataset: Dataset, saved: Checkpoint | None) ->
         return start_from_onnx(config, dataset)
     if weights is None:
         return build_network(config, num_classes)
-    found = read_weights(weights)
-    network = build_network(config, num_classes, found.form)
-    log.info("%s: %s", weights, transfer_weights(network, found.tensors, weights))
+    network = build_network(config, num_classes, read_weights(weights).form)
+    log.info("%s: %s", weights, transfer_weights(network, weights))
     return network
 
 

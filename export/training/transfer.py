@@ -98,12 +98,13 @@ def _tensor(content: bytes, start: int, place: dict[str, Any]) -> Tensor:
     return flat.reshape(place["shape"]).float() if kind.is_floating_point else flat.reshape(place["shape"])
 
 
-def transfer_weights(model: nn.Module, found: dict[str, Tensor], path: Path) -> TransferReport:
-    """Copy every tensor whose name and shape fit into ``model``; ``path`` names the file in messages.
+def transfer_weights(model: nn.Module, path: Path) -> TransferReport:
+    """Copy every tensor whose name and shape fit into ``model``.
 
     Raises:
-        ModelError: nothing in it fits.
+        ModelError: the file is no file of tensors, or nothing in it fits.
     """
+    found = read_weights(path).tensors
     mine = model.state_dict()
     loaded = [name for name, value in mine.items() if name in found and found[name].shape == value.shape]
     other_shape = [name for name in mine if name in found and name not in loaded]
