@@ -21,7 +21,7 @@ from edge.errors import ConfigError, DataError, ModelError, UsageError
 from export.config import TrainConfig, parse_config
 from export.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from export.training.train import train
-from export.training.transfer import read_weights, transfer_weights
+from export.training.transfer import transfer_weights
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 
@@ -214,7 +214,7 @@ def test_weights_of_another_head_are_reported(recipes: Recipes, unbroken: Path) 
     from export.models.classifier import Classifier
 
     path = unbroken / "best.pt"
-    report = transfer_weights(Classifier("nano", 7, tiny_input=True), read_weights(path).tensors, path)
+    report = transfer_weights(Classifier("nano", 7, tiny_input=True), path)
     assert set(report.other_shape) == {"full.weight", "full.bias"}
     assert not report.missing and not report.unused
     assert "other shape: 2 (full.weight, full.bias)" in str(report)
@@ -226,7 +226,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pt"
     torch.save({"state_dict": {"conv9.weight": torch.zeros(3)}}, path)
     with pytest.raises(ModelError, match="none of its 1 tensors fits"):
-        transfer_weights(Classifier("nano", 2), read_weights(path).tensors, path)
+        transfer_weights(Classifier("nano", 2), path)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 broken"])
