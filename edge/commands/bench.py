@@ -32,7 +32,7 @@ def bench(
     picture: Annotated[Path | None, typer.Option(help="Draw stages and ages into this .png or .svg.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure the engine and the whole loop; --plan: how many cameras fit."""
+    """Measure the engine and the loop; --plan: how many cameras fit."""
     from edge.bench.loop import cores, first_images, measure_engine, measure_loop
     from edge.config.load import config_from_arguments, load_config
     from edge.model import open_model

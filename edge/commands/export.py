@@ -28,7 +28,7 @@ def export(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Write a checkpoint, or a foreign YOLOX or classifier, as ONNX of ours, checked against torch."""
+    """Write a checkpoint or a foreign model as ONNX, checked."""
     from edge.errors import MissingError, UsageError
     from edge.packages.installed import add_extra
 

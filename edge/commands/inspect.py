@@ -29,7 +29,7 @@ def inspect(
     to: Annotated[Path | None, typer.Option("--out", help="Write the manifest to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model is; find out and prove how a foreign one is read."""
+    """Show what a model is; prove how a foreign one is read."""
     from edge.engines.choose import PLAN_SUFFIXES
     from edge.models.manifest import manifest_path, read_sidecar, write_sidecar
 
