@@ -145,15 +145,16 @@ def test_a_stream_that_cannot_be_added_leaves_no_sink_open(
 
 
 class HangingEngine(NullEngine):
-    """Takes a batch and never gives it back."""
+    """Takes a batch and gives nothing back; the test lets it go when all was looked at."""
 
     is_closed = False
     has_begun = threading.Event()
+    is_let_go = threading.Event()
 
     def infer(self, tensor: Array) -> Mapping[str, Array]:
         self.has_begun.set()
-        threading.Event().wait()
-        raise AssertionError
+        self.is_let_go.wait()
+        raise RuntimeError("hung until the end of the test")
 
     def close(self) -> None:
         self.is_closed = True
@@ -173,6 +174,11 @@ def test_an_engine_that_hangs_holds_up_neither_the_end_nor_the_events(tmp_path: 
     assert pipeline.outputs.outbox is not None
     with pytest.raises(Exception, match="closed"):
         pipeline.outputs.outbox.recent(1)
+    engine.is_let_go.set()
+    for thread in threading.enumerate():
+        if thread.name == "inference":
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def test_a_model_whose_end_hangs_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
