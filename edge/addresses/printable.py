@@ -11,3 +11,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() or letter in KEPT else " " for letter in text)
+
+
+def one_line(text: str) -> str:
+    """The same for what stands inside a sentence: names, versions."""
+    return text if text.isprintable() else " ".join(printable(text).split())

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from edge.addresses.printable import printable
+from edge.addresses.printable import one_line
 from edge.config.parts import part_name
 from edge.config.section import Section
 from edge.errors import ManifestError
@@ -57,7 +57,7 @@ ExtraInput = Literal["width-height", "height-width", "ones"]
 COLUMNS = ("x1", "y1", "x2", "y2", "cx", "cy", "w", "h", "score", "class", "batch")
 Precision = Literal["fp32", "fp16", "int8"]
 # a model may come from anywhere, and its names reach terminals, logs and the page
-Printable = Annotated[str, AfterValidator(printable)]
+Printable = Annotated[str, AfterValidator(one_line)]
 Triple = tuple[float, float, float]
 
 
@@ -177,14 +177,14 @@ class EngineSpec(Section):
     """
 
     flavour: Literal["tensorrt", "tensorrt_rtx"]
-    version: str
-    cuda: str = ""
-    compute_capabilities: tuple[str, ...] = ()
+    version: Printable
+    cuda: Printable = ""
+    compute_capabilities: tuple[Printable, ...] = ()
     profiles: tuple[Profile, ...] = ()
-    flags: tuple[str, ...] = ()
+    flags: tuple[Printable, ...] = ()
     dla_core: int | None = None
-    inputs_sha256: str
-    onnx_sha256: str
+    inputs_sha256: Printable
+    onnx_sha256: Printable
 
 
 class Manifest(Section):

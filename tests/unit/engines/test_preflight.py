@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edge.engines.trt.preflight import Environment, check_engine, check_input, find_environment
@@ -245,7 +245,7 @@ WORDS = st.sampled_from(
 ) | st.text(max_size=6)
 ENVIRONMENTS = st.builds(
     Environment,
-    libraries=st.dictionaries(st.sampled_from(["tensorrt", "tensorrt_rtx"]), WORDS),
+    libraries=st.dictionaries(st.sampled_from(["tensorrt", "tensorrt_rtx"]), WORDS.filter(str.isprintable)),
     broken=st.dictionaries(st.sampled_from(["tensorrt", "tensorrt_rtx"]), WORDS, max_size=1),
     compute_capability=st.none() | WORDS,
     has_pycuda=st.booleans(),
@@ -275,6 +275,7 @@ FILES = st.one_of(
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example(PLAN, EngineSpec(flavour="tensorrt", version="\n", inputs_sha256="", onnx_sha256=""), ORIN, True, None)
 @given(FILES, st.none() | SPECS, ENVIRONMENTS, st.booleans(), st.none() | st.integers(-1, 20))
 def test_fabricated_engines_give_errors_of_ours_and_nothing_else(
     tmp_path: Path,
