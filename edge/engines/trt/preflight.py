@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from edge.addresses.printable import one_line
 from edge.engines.cuda.capability import find_compute_capability
 from edge.engines.trt.api import FLAVOURS, HOW_TO_GET, TITLE, Flavour, capability_of, release_of
 from edge.engines.trt.plan_header import PlanHeader, read_header
@@ -50,7 +51,7 @@ def find_environment() -> Environment:
         try:
             libraries[flavour] = str(importlib.import_module(flavour).__version__)
         except (ImportError, OSError) as error:
-            broken[flavour] = str(error)
+            broken[flavour] = one_line(str(error))
     has_pycuda = importlib.util.find_spec("pycuda") is not None
     return Environment(libraries, broken, find_compute_capability(), has_pycuda)
 
