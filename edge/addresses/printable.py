@@ -15,4 +15,4 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     """The same for what stands inside a sentence: names, versions."""
-    return text if text.isprintable() else " ".join(printable(text).split())
+    return "".join(letter if letter.isprintable() else " " for letter in text)
