@@ -6,13 +6,13 @@ from __future__ import annotations
 KEPT = "\n\t"
 
 
-def printable(text: str) -> str:
+def printable(text: str, kept: str = KEPT) -> str:
     """The text with a space in place of each control character, and of what only looks like nothing."""
     if text.isprintable():
         return text
-    return "".join(letter if letter.isprintable() or letter in KEPT else " " for letter in text)
+    return "".join(letter if letter.isprintable() or letter in kept else " " for letter in text)
 
 
 def one_line(text: str) -> str:
     """The same for what stands inside a sentence: names, versions."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return printable(text, kept="")

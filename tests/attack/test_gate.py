@@ -19,7 +19,6 @@ import httpx
 import pytest
 from daemon_process import TOKEN, gate_of
 from e2e.live_show import mjpeg_pictures, show, wait_until
-from needs import need
 
 import edge.server.gate
 from edge.server import LiveServer, gate_process
@@ -241,16 +240,6 @@ def test_a_server_that_hangs_is_not_healthy(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 # TLS
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    make = [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run([*make, "-keyout", key, "-out", cert, *subject], check=True, capture_output=True)
-    return cert, key
 
 
 @contextmanager

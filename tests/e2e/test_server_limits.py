@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,23 +14,12 @@ from pathlib import Path
 import httpx
 import pytest
 from e2e.live_show import Show, mjpeg_pictures, show, wait_until
-from needs import need
 
 import edge.server.server
 from edge.server import LiveServer, limits
 from edge.server.board import LiveBoard
 
 MANY = 60
-
-
-@pytest.fixture(scope="module")
-def tls(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-    make = [need("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    subprocess.run([*make, "-keyout", key, "-out", cert, *subject], check=True, capture_output=True)
-    return cert, key
 
 
 @contextmanager
