@@ -36,7 +36,7 @@ from edge.threads.guard import PART_LIMIT_S, Guard
 from edge.types import Array, Detections, Letterbox, Prediction, UInt8
 
 if TYPE_CHECKING:
-    from edge.config.schema import ModelConfig
+    from edge.config.schema import ModelSettings
     from edge.metrics.stages import ModelStage, Stage
     from edge.models.tiles import TileGrid
 
@@ -361,7 +361,7 @@ def open_model(
     return Model(found, loaded, open_head(found), guard)
 
 
-def load_model(config: ModelConfig, *, is_ahead: bool = False, is_shared: bool = False) -> Model:
+def load_model(config: ModelSettings, *, is_ahead: bool = False, is_shared: bool = False) -> Model:
     """The model that a ``[model]`` names, as ``open_model`` opens it.
 
     Raises:

@@ -28,7 +28,7 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(_Part):
+class DataSettings(_Part):
     """Where pictures come from and what size the network sees.
 
     Attributes:
@@ -63,7 +63,7 @@ class DataConfig(_Part):
         return value
 
 
-class ModelConfig(_Part):
+class ModelSettings(_Part):
     """The network.
 
     Attributes:
@@ -81,7 +81,7 @@ class ModelConfig(_Part):
     tiny_input: bool = False
 
 
-class OptimConfig(_Part):
+class OptimSettings(_Part):
     """How the weights are found.
 
     Attributes:
@@ -117,7 +117,7 @@ class OptimConfig(_Part):
     freeze_bn: bool = False
 
 
-class TransferConfig(_Part):
+class TransferSettings(_Part):
     """What to start from.
 
     Attributes:
@@ -143,7 +143,7 @@ class TransferConfig(_Part):
     rates: dict[str, float] = Field(default_factory=dict)
 
 
-class TeacherConfig(_Part):
+class TeacherSettings(_Part):
     """A trained detector whose feature maps are imitated while learning; boxes of a teacher are data (edge teach).
 
     Attributes:
@@ -158,7 +158,7 @@ class TeacherConfig(_Part):
     weight: float = Field(default=4.0, gt=0)
 
 
-class RunConfig(_Part):
+class RunSettings(_Part):
     """The course of a training.
 
     Attributes:
@@ -182,18 +182,18 @@ class RunConfig(_Part):
     channels_last: bool = True
 
 
-class TrainConfig(_Part):
+class TrainSettings(_Part):
     """A recipe."""
 
     task: Literal["detect", "segment", "classify"]
     name: str
-    data: DataConfig
-    model: ModelConfig = ModelConfig()
-    optim: OptimConfig = OptimConfig()
+    data: DataSettings
+    model: ModelSettings = ModelSettings()
+    optim: OptimSettings = OptimSettings()
     augment: AugmentSettings = Field(default_factory=AugmentSettings)
-    transfer: TransferConfig = TransferConfig()
-    teacher: TeacherConfig = TeacherConfig()
-    run: RunConfig = RunConfig()
+    transfer: TransferSettings = TransferSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    run: RunSettings = RunSettings()
 
     @property
     def sha256(self) -> str:
@@ -201,7 +201,7 @@ class TrainConfig(_Part):
         return content_hash(self.model_dump(mode="json", exclude={"run": {"save_every_s"}}))
 
 
-def load_config(recipe: str | Path, changes: Sequence[str] = ()) -> TrainConfig:
+def load_config(recipe: str | Path, changes: Sequence[str] = ()) -> TrainSettings:
     """Read a recipe.
 
     Args:
@@ -236,14 +236,14 @@ def changed_tree(tree: Mapping[str, Any], changes: Sequence[str]) -> dict[str, A
     return copied
 
 
-def parse_config(tree: Mapping[str, Any], where: str) -> TrainConfig:
+def parse_config(tree: Mapping[str, Any], where: str) -> TrainSettings:
     """Check a recipe that is already a tree of values; ``where`` names it in messages.
 
     Raises:
         ConfigError: an unknown key or a wrong value.
     """
     try:
-        return TrainConfig.model_validate(tree)
+        return TrainSettings.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{where}: {_explain(error)}") from None
 
@@ -296,7 +296,7 @@ def _explain(error: ValidationError) -> str:
     return f"{key}: {message[0].lower()}{message[1:]}, found {first['input']!r:.80}"
 
 
-def known_keys(model: type[Any] = TrainConfig, prefix: str = "") -> Iterator[str]:
+def known_keys(model: type[Any] = TrainSettings, prefix: str = "") -> Iterator[str]:
     """All keys of a recipe, dotted."""
     is_model = issubclass(model, BaseModel)
     kinds = {name: field.annotation for name, field in model.model_fields.items()} if is_model else {}

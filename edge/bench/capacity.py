@@ -22,7 +22,7 @@ from edge.scene.street import Street
 from edge.video.encoder import VideoEncoder, find_encoder
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamConfig
+    from edge.config.schema import Config, StreamSettings
     from edge.pipeline.stream import Stream
 
 # what stays free for bursts: a batch that comes late, a picture that is hard to decode
@@ -164,7 +164,7 @@ def make_clip(folder: Path, size: tuple[int, int]) -> Path:
     return path
 
 
-def _played(stream: StreamConfig, clip: Path, folder: Path) -> StreamConfig:
+def _played(stream: StreamSettings, clip: Path, folder: Path) -> StreamSettings:
     """The same stream, played from a file: each picture is wanted, and outputs go to a folder that is thrown away."""
     sinks = tuple(_local(sink, folder) for sink in stream.sinks if sink.split(":", 1)[0] in LOCAL_SINKS)
     record = None

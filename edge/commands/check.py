@@ -15,7 +15,7 @@ from edge.console import AsJson, out, print_json
 from edge.errors import ConfigError, EdgeError, UsageError
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.config.schema import Config, ModelSettings, StreamSettings
     from edge.interfaces import CameraSource
     from edge.models.manifest import Manifest
     from edge.second_stage.models import CropModels
@@ -57,7 +57,7 @@ def check(
         )
 
 
-def _check_model(model: ModelConfig) -> tuple[dict[str, str], Manifest | None]:
+def _check_model(model: ModelSettings) -> tuple[dict[str, str], Manifest | None]:
     """The row of a model, and its manifest where it can be used."""
     import numpy as np
 
@@ -90,7 +90,7 @@ def _check_crops(loaded: Config) -> tuple[CropModels | None, list[dict[str, str]
 
 
 def _check_stream(
-    stream: StreamConfig, loaded: Config, manifest: Manifest | None, crops: CropModels | None
+    stream: StreamSettings, loaded: Config, manifest: Manifest | None, crops: CropModels | None
 ) -> dict[str, str]:
     """The row of a stream; what it watches is tried where its model could be used."""
     from edge.addresses.secrets import redacted
@@ -124,7 +124,7 @@ def _check_stream(
     return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}, {mode}"}
 
 
-def _try_parts(stream: StreamConfig, manifest: Manifest) -> None:
+def _try_parts(stream: StreamSettings, manifest: Manifest) -> None:
     """Open the tracker and the stages that installed packages bring, and close them.
 
     Raises:
@@ -158,7 +158,7 @@ def _check_memory(loaded: Config, manifests: Mapping[str, Manifest]) -> dict[str
     return {**row, "result": "ok", "detail": f"{plan.total_mb:.0f} MB at most: {named}"}
 
 
-def _open(stream: StreamConfig, loaded: Config) -> CameraSource:
+def _open(stream: StreamSettings, loaded: Config) -> CameraSource:
     """The source as the daemon opens it: decoded, isolated and prepared as configured."""
     from edge.pipeline.build import deadlines_of, preparation_of
     from edge.sources.choose import open_source

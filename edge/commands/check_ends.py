@@ -15,7 +15,7 @@ from edge.errors import EdgeError, SinkError
 
 if TYPE_CHECKING:
     from edge.config.events import MqttSettings
-    from edge.config.schema import Config, StreamConfig
+    from edge.config.schema import Config, StreamSettings
 
 Row = dict[str, str]
 CONNECT_S = 5.0
@@ -69,7 +69,7 @@ def _kept_rows(config: Config) -> Iterator[Row]:
         yield tried("events", "snapshots", str(pictures), lambda: _writable(pictures))
 
 
-def _sink_row(stream: StreamConfig, spec: str) -> Row:
+def _sink_row(stream: StreamSettings, spec: str) -> Row:
     from edge.addresses.uris import without_keys
 
     return tried("sink", f"{stream.name} sink", without_keys(spec), lambda: _try_sink(spec, stream.name))

@@ -10,7 +10,7 @@ import typer
 from edge.console import AsJson, err, out, print_json
 
 if TYPE_CHECKING:
-    from export.config import TrainConfig
+    from export.config import TrainSettings
 
 PACKAGED = ", ".join(sorted(path.stem for path in Path(__file__).parents[2].glob("export/recipes/*.toml")))
 
@@ -63,7 +63,7 @@ def train(
     err.print(f"checkpoint {result.checkpoint}; next: edge export {result.checkpoint} --out {config.name}.onnx")
 
 
-def _guessed(changes: list[str]) -> TrainConfig:
+def _guessed(changes: list[str]) -> TrainSettings:
     """A recipe made from the data, with what was chosen on standard error."""
     from export.training.guess import guess_recipe
 

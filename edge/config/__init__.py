@@ -8,15 +8,15 @@ from edge.lazy import lazily
 
 if TYPE_CHECKING:
     from edge.config.load import config_from_arguments, load_config, parse_config
-    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.config.schema import Config, ModelSettings, StreamSettings
 
-__all__ = ["Config", "ModelConfig", "StreamConfig", "config_from_arguments", "load_config", "parse_config"]
+__all__ = ["Config", "ModelSettings", "StreamSettings", "config_from_arguments", "load_config", "parse_config"]
 __getattr__ = lazily(
     __name__,
     {
         "Config": "schema",
-        "ModelConfig": "schema",
-        "StreamConfig": "schema",
+        "ModelSettings": "schema",
+        "StreamSettings": "schema",
         "config_from_arguments": "load",
         "load_config": "load",
         "parse_config": "load",

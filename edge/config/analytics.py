@@ -231,7 +231,7 @@ class SecondStageSettings(CropStageSettings):
     model: ModelName
 
 
-class TrackConfig(Section):
+class TrackSettings(Section):
     """How the objects of a stream are followed, as a user writes it in TOML.
 
     Attributes:

@@ -18,7 +18,7 @@ class LogSettings(Section):
     form: Literal["text", "json"] = "text"
 
 
-class ServerConfig(Section):
+class ServerSettings(Section):
     """The live page and API. Nothing listens unless ``enabled``.
 
     Attributes:
@@ -43,7 +43,7 @@ class ServerConfig(Section):
     can_swap: bool = False
 
     @model_validator(mode="after")
-    def _is_whole(self) -> ServerConfig:
+    def _is_whole(self) -> ServerSettings:
         if (self.tls_cert_file is None) != (self.tls_key_file is None):
             raise ValueError("tls_cert_file and tls_key_file are expected together")
         if self.view_token_file is not None and self.token_file is None:

@@ -12,7 +12,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Corner = tuple[Share, Share]
 
 
-class MotionGateConfig(Section):
+class MotionGateSettings(Section):
     """Pictures in which nothing moves do not go to the model, but for a few per second."""
 
     enabled: bool = False
@@ -22,7 +22,7 @@ class MotionGateConfig(Section):
     min_share: float = Field(default=0.001, gt=0, le=1)
 
 
-class HealthConfig(Section):
+class HealthSettings(Section):
     """Which faults of a camera's picture are told as events. 0 seconds: not watched."""
 
     frozen_s: float = Field(default=20.0, ge=0, le=3600)

@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from edge.addresses.uris import is_live, kind_of, scheme_of
-from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackConfig
-from edge.config.daemon import GovernorSettings, LogSettings, ServerConfig, SwapSettings
+from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackSettings
+from edge.config.daemon import GovernorSettings, LogSettings, ServerSettings, SwapSettings
 from edge.config.events import EventSettings, MqttSettings, WebhookSettings
 from edge.config.parts import part_name, refuse_unknown
-from edge.config.picture import HealthConfig, Mask, MotionGateConfig, Region, Side, TileCount
+from edge.config.picture import HealthSettings, Mask, MotionGateSettings, Region, Side, TileCount
 from edge.config.recording import RecordSettings
 from edge.config.section import Section
 from edge.interfaces import EngineName
@@ -26,7 +26,7 @@ SOURCES = ("synthetic", "rtsp", "rtmp", "srt", "http", "https", "udp", "csi", "v
 Core = Annotated[int, Field(ge=0, le=1023)]
 
 
-class ModelConfig(Section):
+class ModelSettings(Section):
     """A model and how it is run."""
 
     name: Name = "model"
@@ -58,7 +58,7 @@ class StageSettings(Section):
         return dict(self.model_extra or {})
 
 
-class StreamConfig(Section):
+class StreamSettings(Section):
     """A camera, a file or a synthetic scene, and what is done with it."""
 
     name: Name
@@ -85,10 +85,10 @@ class StreamConfig(Section):
     tile_overlap: float = Field(default=0.2, ge=0, le=0.5)
     rotate: Literal[0, 90, 180, 270] = 0
     masks: tuple[Mask, ...] = ()
-    motion_gate: MotionGateConfig = MotionGateConfig()
-    health: HealthConfig = HealthConfig()
+    motion_gate: MotionGateSettings = MotionGateSettings()
+    health: HealthSettings = HealthSettings()
     score: float | None = Field(default=None, ge=0, le=1)
-    track: TrackConfig = TrackConfig()
+    track: TrackSettings = TrackSettings()
     analytics: AnalyticsSettings = AnalyticsSettings()
     second_stage: SecondStageSettings | None = None
     sinks: tuple[str, ...] = ()
@@ -112,9 +112,9 @@ class Config(Section):
     """The whole file."""
 
     version: Literal[1] = 1
-    models: tuple[ModelConfig, ...] = Field(min_length=1)
-    streams: tuple[StreamConfig, ...] = Field(min_length=1)
-    server: ServerConfig = ServerConfig()
+    models: tuple[ModelSettings, ...] = Field(min_length=1)
+    streams: tuple[StreamSettings, ...] = Field(min_length=1)
+    server: ServerSettings = ServerSettings()
     log: LogSettings = LogSettings()
     swap: SwapSettings = SwapSettings()
     governor: GovernorSettings = GovernorSettings()
@@ -155,15 +155,15 @@ class Config(Section):
                 raise ValueError(f"stream {stream.name!r} asks for model {model!r}; known: {', '.join(models)}")
         return self
 
-    def model_of(self, stream: StreamConfig) -> ModelConfig:
+    def model_of(self, stream: StreamSettings) -> ModelSettings:
         """The model of a stream: the one that it names, else the first."""
         return next((model for model in self.models if model.name == stream.model), self.models[0])
 
-    def has_frames(self, model: ModelConfig) -> bool:
+    def has_frames(self, model: ModelSettings) -> bool:
         """Whether a stream's frames go to this model; others look at crops, or are not used."""
         return self.rows_at_once(model) > 0
 
-    def rows_at_once(self, model: ModelConfig) -> int:
+    def rows_at_once(self, model: ModelSettings) -> int:
         """How many pictures may be there for a model at the same time: one per stream, or one per tile."""
         streams = [stream for stream in self.streams if self.model_of(stream).name == model.name]
         return sum(math.prod(stream.tiles or (1, 1)) for stream in streams)
@@ -175,7 +175,7 @@ def _refuse_twins(table: str, names: Sequence[str]) -> None:
         raise ValueError(f"two {table} are called {twins[0]!r}; names must differ")
 
 
-def _refuse_unfit_source_recording(stream: StreamConfig) -> None:
+def _refuse_unfit_source_recording(stream: StreamSettings) -> None:
     """A camera's own packets show all that the camera sees, and only a demuxer has them."""
     if stream.record is None or stream.record.content != "source":
         return

@@ -12,7 +12,7 @@ from edge.addresses.secrets import read_secret, register_uri, with_credentials
 from edge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamConfig
+    from edge.config.schema import Config, StreamSettings
 
 SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file")
 # 128 bits, if they are random letters and digits: nothing slows down the guesses of many machines
@@ -38,7 +38,7 @@ def with_secrets(config: Config) -> Config:
     return config.model_copy(update={"streams": streams})
 
 
-def _with_password(stream: StreamConfig, password: str | None) -> StreamConfig:
+def _with_password(stream: StreamSettings, password: str | None) -> StreamSettings:
     try:
         source = with_credentials(stream.source, stream.username, password)
     except ConfigError as error:

@@ -13,7 +13,7 @@ from edge.daemon.credentials import with_secrets
 from edge.errors import EdgeError
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.config.schema import Config, ModelSettings, StreamSettings
     from edge.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,10 @@ OUTSIDE = (EdgeError, OSError)
 class Changes:
     """What differs between two configurations."""
 
-    added: tuple[StreamConfig, ...] = ()
+    added: tuple[StreamSettings, ...] = ()
     removed: tuple[str, ...] = ()
-    changed: tuple[StreamConfig, ...] = ()
-    swapped: tuple[ModelConfig, ...] = ()
+    changed: tuple[StreamSettings, ...] = ()
+    swapped: tuple[ModelSettings, ...] = ()
     needs_restart: tuple[str, ...] = ()
 
     @property
@@ -83,7 +83,11 @@ class Reloader:
     """
 
     def __init__(
-        self, path: Path, config: Config, pipeline: Pipeline, announce: Callable[[StreamConfig], None] = lambda _: None
+        self,
+        path: Path,
+        config: Config,
+        pipeline: Pipeline,
+        announce: Callable[[StreamSettings], None] = lambda _: None,
     ) -> None:
         self._path = path
         self._read = config
@@ -153,11 +157,11 @@ class Reloader:
         else:
             report.applied.append(done)
 
-    def _add(self, stream: StreamConfig) -> None:
+    def _add(self, stream: StreamSettings) -> None:
         self._announce(stream)
         self._pipeline.add_stream(stream)
 
-    def _restart(self, stream: StreamConfig) -> None:
+    def _restart(self, stream: StreamSettings) -> None:
         old = self._pipeline.streams[stream.name].config if stream.name in self._pipeline.streams else None
         if old is not None:
             self._pipeline.remove_stream(stream.name)
@@ -169,7 +173,7 @@ class Reloader:
                 self._pipeline.add_stream(old)
             raise
 
-    def _swap(self, model: ModelConfig, report: ReloadReport) -> bool:
+    def _swap(self, model: ModelSettings, report: ReloadReport) -> bool:
         """Whether the model runs now."""
         try:
             swap = self._pipeline.swap_model(model.name, model.path)
@@ -187,7 +191,7 @@ def _paths(config: Config) -> dict[str, Path]:
     return {model.name: model.path for model in config.models}
 
 
-def _is_swap(old: Config, model: ModelConfig) -> bool:
+def _is_swap(old: Config, model: ModelSettings) -> bool:
     """Whether a running model can be brought to these settings: only its file is another, and only frames go to it."""
     known = next((known for known in old.models if known.name == model.name), model)
     return known != model and _differs_in_path_only(known, model) and _is_for_frames_only(old, known)
@@ -217,11 +221,11 @@ def _moved_streams(old: Config, new: Config) -> Iterator[str]:
             yield f"streams.{stream.name}: {before} runs it until the start, then the first model, {after}"
 
 
-def _is_for_frames_only(config: Config, model: ModelConfig) -> bool:
+def _is_for_frames_only(config: Config, model: ModelSettings) -> bool:
     at_objects = {stream.second_stage.model for stream in config.streams if stream.second_stage is not None}
     at_objects |= {name for stream in config.streams if (name := stream.track.appearance_model) is not None}
     return config.has_frames(model) and model.name not in at_objects
 
 
-def _differs_in_path_only(one: ModelConfig, other: ModelConfig) -> bool:
+def _differs_in_path_only(one: ModelSettings, other: ModelSettings) -> bool:
     return one.model_copy(update={"path": other.path}) == other

@@ -34,7 +34,7 @@ from edge.pipeline.tally import FrameBudget
 from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamConfig
+    from edge.config.schema import Config, StreamSettings
     from edge.server.board import LiveBoard
 
 log = logging.getLogger(__name__)
@@ -252,7 +252,7 @@ class _Daemon:
             self._show_at_s = time.monotonic() + SHOW_EVERY_S
             bring_up_to_date(self.board, self.pipeline)
 
-    def _announce(self, stream: StreamConfig) -> None:
+    def _announce(self, stream: StreamSettings) -> None:
         if self.board is not None:
             announce(self.board, self.pipeline, stream)
 

@@ -16,7 +16,7 @@ from edge.errors import ConfigError
 from edge.server.access import Access
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamConfig
+    from edge.config.schema import Config, StreamSettings
     from edge.daemon.operations import Operations
     from edge.models.manifest import Manifest
     from edge.pipeline import Pipeline
@@ -77,7 +77,7 @@ def serve(
     return server, f"{'https' if tls else 'http'}://{shown}:{port}/"
 
 
-def announce(board: LiveBoard, pipeline: Pipeline, stream: StreamConfig) -> None:
+def announce(board: LiveBoard, pipeline: Pipeline, stream: StreamSettings) -> None:
     """Show a stream on the page before its first frame, and what has changed of one that is known."""
     model = pipeline.models.get(pipeline.config.model_of(stream).name)
     card = None if model is None else _card(stream, model.manifest)
@@ -95,7 +95,7 @@ def bring_up_to_date(board: LiveBoard, pipeline: Pipeline) -> None:
         announce(board, pipeline, stream.config)
 
 
-def _card(stream: StreamConfig, manifest: Manifest) -> dict[str, object]:
+def _card(stream: StreamSettings, manifest: Manifest) -> dict[str, object]:
     spec = manifest.input
     return {
         "source": masked(stream.source),

@@ -23,8 +23,8 @@ from edge.sinks.choose import is_plugin as is_plugin_sink
 from edge.sinks.choose import open_sink
 from edge.sinks.late import open_now_or_later
 from edge.sources.deadlines import Deadlines
-from edge.sources.health import HealthSettings
-from edge.sources.motion_gate import GateSettings
+from edge.sources.health import HealthLimits
+from edge.sources.motion_gate import GateLimits
 from edge.sources.picture import PictureSettings
 from edge.sources.prepared import Preparation
 from edge.threads.backoff import HostGate
@@ -38,7 +38,7 @@ from edge.trackers.settings import TrackerSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.config.schema import Config, ModelSettings, StreamSettings
     from edge.interfaces import Sink, Tracker
     from edge.models.manifest import Manifest
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
@@ -75,7 +75,7 @@ class Shared:
     on_result: Callable[[Result], object] | None = None
     gate: HostGate = field(default_factory=HostGate)
 
-    def make(self, stream: StreamConfig, model: ModelConfig, manifest: Manifest) -> Stream:
+    def make(self, stream: StreamSettings, model: ModelSettings, manifest: Manifest) -> Stream:
         """A stream that is not open yet.
 
         Raises:
@@ -118,8 +118,8 @@ class Shared:
 
 
 def analysis_of(
-    stream: StreamConfig,
-    model: ModelConfig,
+    stream: StreamSettings,
+    model: ModelSettings,
     manifest: Manifest,
     crops: CropModels,
     state_file: Path | None = None,
@@ -155,7 +155,7 @@ def analysis_of(
     )
 
 
-def preparation_of(stream: StreamConfig, config: Config) -> Preparation:
+def preparation_of(stream: StreamSettings, config: Config) -> Preparation:
     """What is done to the pictures of a stream before its first queue."""
     picture = PictureSettings(
         max_fps=stream.max_fps,
@@ -167,17 +167,17 @@ def preparation_of(stream: StreamConfig, config: Config) -> Preparation:
         limit=PictureSettings().limit if config.memory_budget_mb is None else LARGEST_PX,
     )
     return Preparation(
-        picture, GateSettings(**stream.motion_gate.model_dump()), HealthSettings(**stream.health.model_dump())
+        picture, GateLimits(**stream.motion_gate.model_dump()), HealthLimits(**stream.health.model_dump())
     )
 
 
-def deadlines_of(stream: StreamConfig, config: Config) -> Deadlines:
+def deadlines_of(stream: StreamSettings, config: Config) -> Deadlines:
     """When a capture child is given up: silent for too long, or grown beyond the memory plan."""
     deadlines = Deadlines(stream.open_timeout_s, stream.stall_timeout_s)
     return deadlines if config.memory_budget_mb is None else replace(deadlines, memory_mb=child_limit_mb(stream))
 
 
-def score_of(stream: StreamConfig, manifest: Manifest) -> float:
+def score_of(stream: StreamSettings, manifest: Manifest) -> float:
     """The least score of an object that is shown: the stream's, else the model's."""
     return manifest.thresholds.score if stream.score is None else stream.score
 
@@ -192,7 +192,7 @@ def tracker_settings(score: float, manifest: Manifest) -> TrackerSettings:
     )
 
 
-def _tracker(stream: StreamConfig, manifest: Manifest, limit_s: float) -> Tracker | None:
+def _tracker(stream: StreamSettings, manifest: Manifest, limit_s: float) -> Tracker | None:
     if stream.track.method == "off" or manifest.task != "detect":
         return None
     method = stream.track.method

@@ -25,7 +25,7 @@ from edge.sources.synthetic import parse_synthetic
 from edge.video.packets import QUEUE_BYTES
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamConfig
+    from edge.config.schema import Config, StreamSettings
     from edge.models.manifest import InputSpec, Manifest
 
 # a picture of unknown size is planned as this; with a budget, a larger one is made smaller
@@ -140,7 +140,7 @@ def _model_rows(name: str, path: Path, spec: InputSpec, max_batch: int) -> list[
     ]
 
 
-def _stream_rows(stream: StreamConfig) -> list[MemoryRow]:
+def _stream_rows(stream: StreamSettings) -> list[MemoryRow]:
     width, height = size_of(stream)
     frame_mb = _frame_mb(stream)
     rows = [MemoryRow(stream.name, f"drawing and encoding {width}x{height}", OUTPUT_FRAMES * frame_mb)]
@@ -157,14 +157,14 @@ def _stream_rows(stream: StreamConfig) -> list[MemoryRow]:
     return [*rows, *_record_rows(stream)]
 
 
-def _mask_row(stream: StreamConfig, spec: InputSpec) -> MemoryRow:
+def _mask_row(stream: StreamSettings, spec: InputSpec) -> MemoryRow:
     """The prototypes of the results that are under way, one set per tile; pixels are made one object at a time."""
     pictures = 1 if stream.tiles is None else stream.tiles[0] * stream.tiles[1] + 1
     maps_mb = spec.width * spec.height * MAP_BYTES_PER_PX / STEP_MB
     return MemoryRow(stream.name, "maps of masks under way", THREAD_FRAMES * pictures * maps_mb)
 
 
-def _record_rows(stream: StreamConfig) -> list[MemoryRow]:
+def _record_rows(stream: StreamSettings) -> list[MemoryRow]:
     record = stream.record
     rows = []
     if record is not None and record.mode == "events":
@@ -176,7 +176,7 @@ def _record_rows(stream: StreamConfig) -> list[MemoryRow]:
     return rows
 
 
-def _outlet_rows(stream: StreamConfig, *, is_shown: bool) -> list[MemoryRow]:
+def _outlet_rows(stream: StreamSettings, *, is_shown: bool) -> list[MemoryRow]:
     """Recordings, restreams and video for viewers: pictures that wait for an encoder, and the encoder."""
     kinds = [sink.split(":", 1)[0] for sink in stream.sinks]
     recordings = [stream.record] if stream.record is not None else []
@@ -199,35 +199,35 @@ def _outlet_rows(stream: StreamConfig, *, is_shown: bool) -> list[MemoryRow]:
     return rows
 
 
-def _fragment_mb(stream: StreamConfig, settings: RecordSettings) -> float:
+def _fragment_mb(stream: StreamSettings, settings: RecordSettings) -> float:
     """The coded pictures that are written at once."""
     width, height = size_of(stream)
     return width * height * CODED_BYTES_PER_PX * CODED_FPS * settings.fragment_s / STEP_MB
 
 
-def _encoder_mb(stream: StreamConfig) -> float:
+def _encoder_mb(stream: StreamSettings) -> float:
     width, height = size_of(stream)
     return ENCODER_MB + width * height * ENCODER_BYTES_PER_PX / STEP_MB
 
 
-def _frame_mb(stream: StreamConfig) -> float:
+def _frame_mb(stream: StreamSettings) -> float:
     """A picture as BGR."""
     width, height = size_of(stream)
     return width * height * 3 / STEP_MB
 
 
-def child_limit_mb(stream: StreamConfig) -> float:
+def child_limit_mb(stream: StreamSettings) -> float:
     """The private memory that a capture child may use; beyond it is killed and replaced."""
     return CHILD_MB + decoder_mb(stream)
 
 
-def decoder_mb(stream: StreamConfig) -> float:
+def decoder_mb(stream: StreamSettings) -> float:
     """What the decoder of a camera needs at most."""
     width, height = LARGEST_PX if stream.size is not None else size_of(stream)
     return width * height * DECODER_BYTES_PER_PX / STEP_MB
 
 
-def size_of(stream: StreamConfig) -> tuple[int, int]:
+def size_of(stream: StreamSettings) -> tuple[int, int]:
     """The largest picture that a stream can put into the pipeline, width and height."""
     if stream.size is not None:
         return stream.size
@@ -237,7 +237,7 @@ def size_of(stream: StreamConfig) -> tuple[int, int]:
     return LARGEST_PX
 
 
-def is_isolated(stream: StreamConfig) -> bool:
+def is_isolated(stream: StreamSettings) -> bool:
     """Whether the stream decodes in a child process."""
     if stream.isolation != "auto":
         return stream.isolation == "process"

@@ -16,7 +16,7 @@ from edge.threads.finish import finish
 from edge.threads.worker import LATE_S, Worker
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamConfig
+    from edge.config.schema import Config, StreamSettings
     from edge.pipeline.progress import Progress
     from edge.pipeline.stream import Stream
     from edge.pipeline.swap.report import Phase, SwapReport
@@ -117,7 +117,7 @@ class Pipeline:
         self._crops.start()
         self._worker.start()
 
-    def add_stream(self, config: StreamConfig) -> Stream:
+    def add_stream(self, config: StreamSettings) -> Stream:
         """Begin a stream while the others run. A live page must know it already: ``LiveBoard.add_stream``.
 
         Raises:
@@ -285,7 +285,7 @@ class Pipeline:
         self.models[stream.model].release(stream.name)
         self.streams = {name: other for name, other in self.streams.items() if other is not stream}
 
-    def _refuse_unfit(self, config: StreamConfig) -> None:
+    def _refuse_unfit(self, config: StreamSettings) -> None:
         if config.name in self.streams:
             raise ConfigError(f"a stream called {config.name!r} runs already; names must differ")
         model = config.model or self.config.model_of(config).name
@@ -294,7 +294,7 @@ class Pipeline:
         if not self._worker.is_alive:
             raise EdgeError(f"stream {config.name!r} cannot be added: inference is not running")
 
-    def _plan(self, streams: tuple[StreamConfig, ...]) -> None:
+    def _plan(self, streams: tuple[StreamSettings, ...]) -> None:
         """Refuse streams for which the memory that was allowed does not suffice."""
         from edge.pipeline.memory_plan import plan_memory
 
@@ -302,7 +302,7 @@ class Pipeline:
         manifests = {**self._crops.manifests, **{name: model.manifest for name, model in self.models.items()}}
         plan_memory(config, manifests).refuse_over(config.memory_budget_mb)
 
-    def _stream(self, config: StreamConfig) -> Stream:
+    def _stream(self, config: StreamSettings) -> Stream:
         model = self.config.model_of(config)
         stream = self._shared.make(config, model, self.models[model.name].manifest)
         stream.note_guards((), lambda: self.models[model.name].guards(config.name))

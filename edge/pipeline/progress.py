@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge.config.schema import StreamConfig
+    from edge.config.schema import StreamSettings
     from edge.pipeline.stream import Stream
 
 # capture has deadlines of its own; beyond these and this grace its thread hangs
@@ -61,7 +61,7 @@ def _capture_progress(stream: Stream) -> Progress:
     return Progress(done, False)
 
 
-def _held_back_s(config: StreamConfig) -> float:
+def _held_back_s(config: StreamSettings) -> float:
     """How long a camera that is well may give nothing, because what it gives is held back as configured."""
     pace_s = 1 / config.max_fps if config.max_fps is not None else 0.0
     # the gate looks only at what the pace lets through, so its wait comes on top

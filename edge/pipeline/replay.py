@@ -37,7 +37,7 @@ from edge.threads.worker import Worker
 from edge.types import Event, Frame, UInt8
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamConfig
+    from edge.config.schema import Config, StreamSettings
 
 # of parts of installed packages: here the same answer matters more than a quick one
 PART_LIMIT_S = 60.0
@@ -84,7 +84,7 @@ def capture(config: Config, folder: Path, seconds: float, stopping: threading.Ev
     until = time.monotonic() + seconds
     ending = stopping or threading.Event()
 
-    def recorder(stream: StreamConfig) -> Worker:
+    def recorder(stream: StreamSettings) -> Worker:
         return Worker(
             f"record {stream.name}", lambda own: _record(stream, config, folder, until, (own, ending), counts)
         )
@@ -177,7 +177,7 @@ def _without_secrets(value: Any) -> Any:
 
 
 def _record(
-    stream: StreamConfig,
+    stream: StreamSettings,
     config: Config,
     folder: Path,
     until: float,
@@ -207,7 +207,7 @@ def _record(
 
 
 def _record_epoch(
-    stream: StreamConfig, config: Config, writer: RawWriter, epoch: int, is_over: Callable[[], bool]
+    stream: StreamSettings, config: Config, writer: RawWriter, epoch: int, is_over: Callable[[], bool]
 ) -> None:
     source = open_source(
         stream.source,

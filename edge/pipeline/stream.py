@@ -24,7 +24,7 @@ from edge.threads.worker import LATE_S
 from edge.video.packets import PacketQueue
 
 if TYPE_CHECKING:
-    from edge.config.schema import StreamConfig
+    from edge.config.schema import StreamSettings
     from edge.interfaces import SourceInfo
     from edge.models.manifest import Manifest
     from edge.pipeline.analysis import StreamAnalysis
@@ -104,7 +104,7 @@ class Stream:
 
     def __init__(
         self,
-        config: StreamConfig,
+        config: StreamSettings,
         model: str,
         manifest: Manifest,
         analysis: StreamAnalysis,

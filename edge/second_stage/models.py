@@ -13,7 +13,7 @@ from edge.threads.worker import Worker
 from edge.trackers.appearance import CropEmbedder
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, ModelConfig, StreamConfig
+    from edge.config.schema import Config, ModelSettings, StreamSettings
     from edge.models.manifest import Manifest
 
 
@@ -48,7 +48,7 @@ class CropModels:
         classifiers = {name: one.model.manifest for name, one in self._classifiers.items()}
         return {**classifiers, **{name: model.manifest for name, model in self._embedders.items()}}
 
-    def view_of(self, stream: StreamConfig, classes: Sequence[str]) -> StreamView | None:
+    def view_of(self, stream: StreamSettings, classes: Sequence[str]) -> StreamView | None:
         """The stream's side of its second stage, None where it has none.
 
         Raises:
@@ -62,7 +62,7 @@ class CropModels:
         is_waiting = self._is_waiting or stream.is_lossless
         return classifier.view(stream.name, classes, stream.second_stage, is_waiting=is_waiting)
 
-    def embedder_of(self, stream: StreamConfig) -> CropEmbedder | None:
+    def embedder_of(self, stream: StreamSettings) -> CropEmbedder | None:
         """What compares the looks of the stream's objects, None where nothing does.
 
         Raises:
@@ -97,7 +97,7 @@ class CropModels:
         }
 
 
-def _load(config: ModelConfig, task: str, key: str) -> Model:
+def _load(config: ModelSettings, task: str, key: str) -> Model:
     # one thread of its own: the cores belong to the frames
     model = load_model(config.model_copy(update={"threads": config.threads or 1}))
     if model.manifest.task != task:
@@ -107,5 +107,5 @@ def _load(config: ModelConfig, task: str, key: str) -> Model:
     return model
 
 
-def _not_loaded(stream: StreamConfig, key: str, name: str) -> ConfigError:
+def _not_loaded(stream: StreamSettings, key: str, name: str) -> ConfigError:
     return ConfigError(f"stream {stream.name!r}: {key} = {name!r} was not loaded; restart to load it")

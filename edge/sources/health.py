@@ -35,8 +35,8 @@ BLUR_ROWS, BLUR_STEP_PX = 12, 3
 
 
 @dataclass(frozen=True, slots=True)
-class HealthSettings:
-    """What is watched.
+class HealthLimits:
+    """What is watched: ``[streams.health]`` for a capture child, which loads no pydantic.
 
     Attributes:
         frozen_s: so long must a picture repeat itself to count as frozen; 0 watches nothing of it.
@@ -51,7 +51,7 @@ class HealthSettings:
 class HealthMonitor:
     """Watches one camera. Used by one thread."""
 
-    def __init__(self, settings: HealthSettings, ill: Sequence[tuple[str, int]] = ()) -> None:
+    def __init__(self, settings: HealthLimits, ill: Sequence[tuple[str, int]] = ()) -> None:
         """Args: what is watched; what was told of this camera before and not taken back, each since when (ns)."""
         since = dict(ill)
         self._settings = settings

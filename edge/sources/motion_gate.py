@@ -18,8 +18,8 @@ MEMORY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class GateSettings:
-    """When a picture goes on.
+class GateLimits:
+    """When a picture goes on: ``[streams.motion_gate]`` for a capture child, which loads no pydantic.
 
     Attributes:
         enabled: without, every picture does.
@@ -39,7 +39,7 @@ class GateSettings:
 class MotionGate:
     """Decides for one camera. Used by one thread."""
 
-    def __init__(self, settings: GateSettings) -> None:
+    def __init__(self, settings: GateLimits) -> None:
         self._settings = settings
         self._background: Float32 | None = None
         self._last_ns = 0

@@ -10,8 +10,8 @@ from typing import Any
 
 from edge.interfaces import DecodesInto, MakeRoom, Source, SourceInfo
 from edge.metrics.stages import DropCause
-from edge.sources.health import HealthMonitor, HealthSettings
-from edge.sources.motion_gate import GateSettings, MotionGate
+from edge.sources.health import HealthLimits, HealthMonitor
+from edge.sources.motion_gate import GateLimits, MotionGate
 from edge.sources.picture import Pace, PicturePreparer, PictureSettings
 from edge.types import HealthChange, UInt8
 
@@ -25,8 +25,8 @@ class Preparation:
     """
 
     picture: PictureSettings = field(default_factory=PictureSettings)
-    gate: GateSettings = field(default_factory=GateSettings)
-    health: HealthSettings = field(default_factory=HealthSettings)
+    gate: GateLimits = field(default_factory=GateLimits)
+    health: HealthLimits = field(default_factory=HealthLimits)
     ill: tuple[tuple[str, int], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Preparation:
         """The inverse of ``as_json``."""
         picture = PictureSettings.from_json(facts["picture"])
         ill = tuple((name, since_ns) for name, since_ns in facts["ill"])
-        return cls(picture, GateSettings(**facts["gate"]), HealthSettings(**facts["health"]), ill)
+        return cls(picture, GateLimits(**facts["gate"]), HealthLimits(**facts["health"]), ill)
 
 
 class PreparedSource:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from export.config import TrainConfig
+from export.config import TrainSettings
 from export.models.classifier import Classifier
 from export.models.detector import Detector
 from export.models.foreign import form_from_values
@@ -19,7 +19,7 @@ from export.models.segmenter import Segmenter
 Network: TypeAlias = Detector | Segmenter | Classifier
 
 
-def build_network(config: TrainConfig, num_classes: int, form: Mapping[str, Any] | None = None) -> Network:
+def build_network(config: TrainSettings, num_classes: int, form: Mapping[str, Any] | None = None) -> Network:
     """A network with fresh weights, the same for the same seed.
 
     Args:

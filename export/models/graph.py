@@ -14,7 +14,7 @@ from edge.heads.choose import open_head
 from edge.models.manifest import InputSpec, Manifest, Provenance, Thresholds
 from edge.models.preprocess import Preprocessor
 from edge.types import Prediction, UInt8
-from export.config import TrainConfig
+from export.config import TrainSettings
 from export.models.blocks import fused
 from export.models.build import Network
 from export.models.detector import Detector
@@ -61,7 +61,7 @@ def output_names(network: Network) -> tuple[str, ...]:
     return ("class_map",) if isinstance(network, Segmenter) else ("probs",)
 
 
-def make_manifest(config: TrainConfig, classes: Sequence[str], dataset: dict[str, str] | None = None) -> Manifest:
+def make_manifest(config: TrainSettings, classes: Sequence[str], dataset: dict[str, str] | None = None) -> Manifest:
     """What the runtime must know of a network trained by this recipe."""
     heads = {"detect": "edgenet", "segment": "semantic", "classify": "classify"}
     about = dataset or {}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from edge.errors import ModelError
 from edge.files import atomic_path
-from export.config import TrainConfig, parse_config
+from export.config import TrainSettings, parse_config
 
 FORMAT = 1
 LAST, BEST = "last.pt", "best.pt"
@@ -71,7 +71,7 @@ class Checkpoint:
     form: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def recipe(self) -> TrainConfig:
+    def recipe(self) -> TrainSettings:
         return parse_config(self.config, "checkpoint")
 
 

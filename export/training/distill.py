@@ -24,7 +24,7 @@ from edge.model import find_manifest
 from edge.models.onnx_graph import load_onnx
 from edge.models.preprocess import Preprocessor
 from edge.types import UInt8
-from export.config import TeacherConfig
+from export.config import TeacherSettings
 from export.models.detector import STRIDES
 
 EPS = 1e-4
@@ -38,7 +38,7 @@ class MapTeacher:
         widths: channels of its maps at the strides 8, 16 and 32; several maps of one stride are stacked.
     """
 
-    def __init__(self, config: TeacherConfig, device: torch.device, threads: int = 0) -> None:
+    def __init__(self, config: TeacherSettings, device: torch.device, threads: int = 0) -> None:
         """Cut the model and try it.
 
         Args:
@@ -131,7 +131,7 @@ def _standard(x: Tensor) -> Tensor:
     return nn.functional.batch_norm(x.float(), None, None, training=True, eps=EPS)
 
 
-def _cut(config: TeacherConfig, layout: str) -> onnx.ModelProto:
+def _cut(config: TeacherSettings, layout: str) -> onnx.ModelProto:
     """The teacher up to the named tensors, with every size left open."""
     assert config.model is not None
     model = load_onnx(config.model)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from edge.errors import UsageError
-from export.config import TrainConfig, changed_tree, parse_config
+from export.config import TrainSettings, changed_tree, parse_config
 from export.data.loader import make_loader
 from export.data.open_data import open_dataset
 from export.data.sample import Dataset
@@ -36,7 +36,7 @@ TIMED_STEPS = 3
 class Guess:
     """A recipe and why it is so. Attributes: ``reasons`` in words; ``seconds`` that it will take on this machine."""
 
-    config: TrainConfig
+    config: TrainSettings
     reasons: tuple[str, ...]
     seconds: float
 
@@ -110,7 +110,7 @@ def _is_uneven(facts: Statistics) -> bool:
     return bool(counts) and max(counts) > 10 * max(1, min(counts))
 
 
-def estimate_s(config: TrainConfig, dataset: Dataset) -> float:
+def estimate_s(config: TrainSettings, dataset: Dataset) -> float:
     """Seconds that the training's steps will take here, from a few of them; judging comes on top."""
     if config.run.threads:
         torch.set_num_threads(config.run.threads)

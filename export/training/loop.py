@@ -14,7 +14,7 @@ from torch import nn
 
 from edge.errors import DataError
 from edge.files import atomic_path
-from export.config import TrainConfig
+from export.config import TrainSettings
 from export.data.augment import AugmentSettings
 from export.data.loader import BatchSamples, Loader, make_loader
 from export.data.sample import Dataset
@@ -57,7 +57,7 @@ class TrainResult:
     metrics: Mapping[str, float]
 
 
-def crop_of(config: TrainConfig) -> tuple[tuple[int, int], AugmentSettings]:
+def crop_of(config: TrainSettings) -> tuple[tuple[int, int], AugmentSettings]:
     """Height and width of the training pictures, and the augmentation that keeps the model's scale in a crop."""
     data, settings = config.data, config.augment
     if not data.crop_width or not data.crop_height:
@@ -79,7 +79,7 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, folder: Path, data: tuple[Dataset, Dataset], processes: Processes, resume: bool
+        self, config: TrainSettings, folder: Path, data: tuple[Dataset, Dataset], processes: Processes, resume: bool
     ) -> None:
         self._config, self._folder, self._processes = config, folder, processes
         self._train_set, self._val_set = data

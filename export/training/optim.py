@@ -7,17 +7,17 @@ import math
 import torch
 from torch import nn
 
-from export.config import OptimConfig, TransferConfig
+from export.config import OptimSettings, TransferSettings
 
 
 def make_optimizer(
-    model: nn.Module, config: OptimConfig, transfer: TransferConfig | None = None
+    model: nn.Module, config: OptimSettings, transfer: TransferSettings | None = None
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW. Only weights of convolutions and fully connected layers decay.
 
     Decaying biases and batch norms only shrinks what the next layer makes up for (He et al. 2019, "Bag of Tricks").
     """
-    chosen = transfer or TransferConfig()
+    chosen = transfer or TransferSettings()
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, value in model.named_parameters():
         if value.requires_grad or chosen.thaw_epochs:
@@ -29,7 +29,7 @@ def make_optimizer(
     return torch.optim.SGD(parts, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
 
 
-def learning_rate(step: int, num_steps: int, config: OptimConfig) -> float:
+def learning_rate(step: int, num_steps: int, config: OptimSettings) -> float:
     """Linear warm-up, then a cosine down to ``final_lr`` (Loshchilov and Hutter 2017); a function of the step alone."""
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
@@ -38,7 +38,7 @@ def learning_rate(step: int, num_steps: int, config: OptimConfig) -> float:
     return config.lr * (config.final_lr + (1 - config.final_lr) * share)
 
 
-def rate_of(name: str, transfer: TransferConfig) -> float:
+def rate_of(name: str, transfer: TransferSettings) -> float:
     """The share of the learning rate that a parameter gets, by the longest prefix that fits."""
     # the trained module wraps the network
     plain = name.removeprefix("network.")
@@ -52,7 +52,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("rate", 1.0)
 
 
-def frozen_prefixes(transfer: TransferConfig, epoch: int) -> tuple[str, ...]:
+def frozen_prefixes(transfer: TransferSettings, epoch: int) -> tuple[str, ...]:
     """Which of the frozen layers still are in this epoch, from 0."""
     thawed = epoch // transfer.thaw_epochs if transfer.thaw_epochs else 0
     return transfer.freeze[: max(0, len(transfer.freeze) - thawed)]
@@ -66,7 +66,7 @@ def freeze(model: nn.Module, prefixes: tuple[str, ...]) -> list[str]:
     return frozen
 
 
-def set_training_mode(model: nn.Module, config: OptimConfig, prefixes: tuple[str, ...]) -> None:
+def set_training_mode(model: nn.Module, config: OptimSettings, prefixes: tuple[str, ...]) -> None:
     """Training mode, but batch norms that are frozen keep their statistics."""
     model.train()
     for name, module in model.named_modules():
@@ -76,7 +76,7 @@ def set_training_mode(model: nn.Module, config: OptimConfig, prefixes: tuple[str
             module.eval()
 
 
-def mixed_precision(config: OptimConfig, device: torch.device) -> torch.dtype | None:
+def mixed_precision(config: OptimSettings, device: torch.device) -> torch.dtype | None:
     """The type that convolutions compute in, None for float32.
 
     ``auto`` takes bfloat16 where the processor has instructions for it (about 1.9 times the speed on a CPU with

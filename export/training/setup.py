@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from edge.errors import ConfigError, DataError, UsageError
-from export.config import TrainConfig
+from export.config import TrainSettings
 from export.data.sample import Dataset
 from export.models.backbone import PLANS
 from export.models.build import Network, build_network
@@ -30,7 +30,7 @@ from export.transfer.start import start_from_onnx
 log = logging.getLogger(__name__)
 
 
-def interrupted(folder: Path, config: TrainConfig, data: tuple[Dataset, Dataset], resume: bool) -> Checkpoint | None:
+def interrupted(folder: Path, config: TrainSettings, data: tuple[Dataset, Dataset], resume: bool) -> Checkpoint | None:
     """The checkpoint to go on from; None for a fresh start, also where a killed run left no checkpoint yet.
 
     Args:
@@ -90,7 +90,7 @@ def differences(old: object, new: object, prefix: str = "") -> list[str]:
 
 
 def start_network(
-    config: TrainConfig, dataset: Dataset, device: torch.device, saved: Checkpoint | None = None
+    config: TrainSettings, dataset: Dataset, device: torch.device, saved: Checkpoint | None = None
 ) -> Network:
     """The network on its device, with transferred weights and frozen layers, in the memory order of the recipe.
 
@@ -109,7 +109,7 @@ def start_network(
     return network
 
 
-def _network(config: TrainConfig, dataset: Dataset, saved: Checkpoint | None) -> Network:
+def _network(config: TrainSettings, dataset: Dataset, saved: Checkpoint | None) -> Network:
     weights, num_classes = config.transfer.weights, len(dataset.classes)
     if saved is not None:
         return build_network(config, num_classes, saved.form)
@@ -122,7 +122,7 @@ def _network(config: TrainConfig, dataset: Dataset, saved: Checkpoint | None) ->
     return network
 
 
-def start_original(config: TrainConfig, dataset: Dataset, network: Network) -> Original | None:
+def start_original(config: TrainSettings, dataset: Dataset, network: Network) -> Original | None:
     """The network that is imitated, if the recipe names one.
 
     Raises:
@@ -139,7 +139,7 @@ def start_original(config: TrainConfig, dataset: Dataset, network: Network) -> O
     return Original(original)
 
 
-def start_teacher(config: TrainConfig, device: torch.device) -> MapTeacher | None:
+def start_teacher(config: TrainSettings, device: torch.device) -> MapTeacher | None:
     """The teacher of the recipe, if it has one.
 
     Raises:
@@ -155,7 +155,7 @@ def start_teacher(config: TrainConfig, device: torch.device) -> MapTeacher | Non
 
 
 def start_step(
-    network: Network, config: TrainConfig, dataset: Dataset, processes: Processes, teacher: MapTeacher | None = None
+    network: Network, config: TrainSettings, dataset: Dataset, processes: Processes, teacher: MapTeacher | None = None
 ) -> TrainingStep:
     """The network with its loss."""
     weight = None
@@ -192,7 +192,7 @@ def shared(step: nn.Module, processes: Processes) -> nn.Module:
     return DistributedDataParallel(step)
 
 
-def check_data(config: TrainConfig, train: Dataset, val: Dataset) -> None:
+def check_data(config: TrainSettings, train: Dataset, val: Dataset) -> None:
     """Refuse data sets that cannot be trained and judged together.
 
     Raises:

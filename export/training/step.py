@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.config import TrainConfig
+from export.config import TrainSettings
 from export.data.loader import BatchSamples
 from export.models.blocks import GREY_LEVELS
 from export.models.build import Network
@@ -51,7 +51,7 @@ class Targets:
     mixed_in: tuple[Tensor, Tensor] | None = None
 
 
-def to_targets(batch: BatchSamples, config: TrainConfig, device: torch.device) -> Targets:
+def to_targets(batch: BatchSamples, config: TrainSettings, device: torch.device) -> Targets:
     """Move what the task needs to the device."""
     images = torch.as_tensor(batch.images).to(device, non_blocking=True)
     match config.task:
@@ -98,7 +98,7 @@ class TrainingStep(nn.Module):
     def __init__(
         self,
         network: Network,
-        config: TrainConfig,
+        config: TrainSettings,
         class_weight: Tensor | None = None,
         imitation: Imitation | None = None,
         original: Original | None = None,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from export.config import TrainConfig
+from export.config import TrainSettings
 from export.data.cache import CachedDataset
 from export.data.open_data import open_dataset
 from export.data.sample import Dataset
@@ -17,7 +17,7 @@ from export.training.setup import check_data
 __all__ = ["TrainResult", "train"]
 
 
-def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainResult:
+def train(config: TrainSettings, folder: Path, *, resume: bool = False) -> TrainResult:
     """Run one training, alone or as one of ``torchrun``'s processes.
 
     Args:
@@ -45,7 +45,7 @@ def train(config: TrainConfig, folder: Path, *, resume: bool = False) -> TrainRe
         return Trainer(config, folder, data, processes, resume).run()
 
 
-def _open(config: TrainConfig, uri: str, folder: Path) -> Dataset:
+def _open(config: TrainSettings, uri: str, folder: Path) -> Dataset:
     dataset = open_dataset(uri, config.task, on_error=config.data.bad)
     if not config.data.cache:
         return dataset

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from edge.types import Prediction, UInt8
-from export.config import TrainConfig
+from export.config import TrainSettings
 from export.data.open_data import first
 from export.data.sample import Dataset
 from export.evaluate.evaluate import EVAL_SCORE, evaluate
@@ -21,7 +21,7 @@ BATCH_SIZE = 16
 
 
 def judge(
-    network: Network, config: TrainConfig, dataset: Dataset, device: torch.device, whole: bool
+    network: Network, config: TrainSettings, dataset: Dataset, device: torch.device, whole: bool
 ) -> tuple[dict[str, float], Sequence[Prediction], Sequence[UInt8]]:
     """Measure a network.
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from edge.errors import UsageError
 from edge.model import find_manifest
-from export.config import DataConfig, ModelConfig, TrainConfig, TransferConfig
+from export.config import DataSettings, ModelSettings, TrainSettings, TransferSettings
 from export.data.augment import AugmentSettings
 from export.data.sample import Dataset
 from export.models.build import form_of
@@ -59,13 +59,13 @@ def checkpoint_of(
         raise UsageError(
             f"{path.name}: expected a size that is a multiple of {STRIDE}, found {spec.width}x{spec.height}"
         )
-    config = TrainConfig(
+    config = TrainSettings(
         task=manifest.task,
         name=path.stem,
-        data=DataConfig(train=about.dataset, val="", width=spec.width, height=spec.height, terms=about.terms),
-        model=ModelConfig(nms=manifest.task == "detect", keep=KEEP),
+        data=DataSettings(train=about.dataset, val="", width=spec.width, height=spec.height, terms=about.terms),
+        model=ModelSettings(nms=manifest.task == "detect", keep=KEEP),
         augment=AugmentSettings(scale_min=0.6, scale_max=1.2),
-        transfer=TransferConfig(weights=path, activation=activation),
+        transfer=TransferSettings(weights=path, activation=activation),
     )
     if activation:
         if data is None:

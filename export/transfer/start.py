@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edge.errors import ConfigError
-from export.config import TrainConfig
+from export.config import TrainSettings
 from export.data.loader import make_loader
 from export.data.sample import Dataset
 from export.models.blocks import GREY_LEVELS
@@ -27,7 +27,7 @@ REFIT_PICTURES = 112
 EQUALISE_PICTURES = 20
 
 
-def start_from_onnx(config: TrainConfig, dataset: Dataset) -> ForeignDetector | ForeignClassifier:
+def start_from_onnx(config: TrainSettings, dataset: Dataset) -> ForeignDetector | ForeignClassifier:
     """The network of ``transfer.weights``, ready to learn this data set's classes.
 
     Raises:
@@ -52,7 +52,7 @@ def start_from_onnx(config: TrainConfig, dataset: Dataset) -> ForeignDetector | 
     return network
 
 
-def exchange(network: ForeignDetector | ForeignClassifier, config: TrainConfig, dataset: Dataset) -> None:
+def exchange(network: ForeignDetector | ForeignClassifier, config: TrainSettings, dataset: Dataset) -> None:
     """Give a network that was read the activation of the recipe, and kernels fitted to it on these pictures.
 
     Raises:
@@ -67,7 +67,7 @@ def exchange(network: ForeignDetector | ForeignClassifier, config: TrainConfig, 
     equalise(network, seen[:EQUALISE_PICTURES])
 
 
-def pictures(config: TrainConfig, dataset: Dataset, count: int) -> list[Tensor]:
+def pictures(config: TrainSettings, dataset: Dataset, count: int) -> list[Tensor]:
     """(1, 3, h, w) in [0, 1]: augmented training pictures of the model's size, the same for the same seed."""
     loader = make_loader(
         dataset,

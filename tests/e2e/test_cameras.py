@@ -32,7 +32,7 @@ from camera_rig import (
 )
 
 from edge.chaos.camera import ChaosCamera
-from edge.config.schema import StreamConfig
+from edge.config.schema import StreamSettings
 from edge.errors import ConfigError, EdgeError, MissingError, SourceError
 from edge.pipeline import Pipeline
 from edge.pipeline.memory_plan import PROCESS_MB, plan_memory
@@ -459,7 +459,7 @@ def test_a_slow_rate_and_a_gate_count_what_they_hold_back_and_do_not_look_like_a
     slow = {"name": "slow", "source": camera.url, "max_fps": 0.4, "stall_timeout_s": 1.0}
     pipeline = running([camera.url], motion_gate=gate, stall_timeout_s=1.0, top={"stop_timeout_s": 5})
     stream = pipeline.streams["cam0"]
-    other = pipeline.add_stream(StreamConfig.model_validate(slow))
+    other = pipeline.add_stream(StreamSettings.model_validate(slow))
     wait_for(
         lambda: min(stream.metrics.counters["emitted"], other.metrics.counters["emitted"]) >= 3,
         30,

@@ -254,7 +254,10 @@ def test_a_check_logs_in_without_a_word_to_anybody(tmp_path: Path) -> None:
         listener = servers.Listener(mosquitto)
         settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, discovery="homeassistant")
         MqttTarget(settings, lambda: ["door"], "box").try_login()
-        MqttTarget(settings.model_copy(update={"client_id": "other"}), lambda: ["door"], "box").keep_alive()
+        # a connection that nobody keeps is cut off, and the broker tells of it
+        stays = MqttTarget(settings.model_copy(update={"client_id": "other"}), lambda: ["door"], "box")
+        stays.keep_alive()
         listener.wait_for(lambda got: any(topic == "edge/status" for topic, _, _ in got))
         assert [payload for topic, payload, _ in listener.got if topic == "edge/status"] == ["online"]
+        stays.close()
         listener.close()

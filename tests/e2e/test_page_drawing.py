@@ -15,7 +15,7 @@ from e2e.live_show import show, wait_until
 from e2e.test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
 
 from edge.config.load import parse_config
-from edge.config.schema import StreamConfig
+from edge.config.schema import StreamSettings
 from edge.sources.picture import PicturePreparer, PictureSettings
 
 pytestmark = pytest.mark.real_server
@@ -58,7 +58,7 @@ def config_text(browser: Any) -> str:
     return str(browser.execute_script("return document.querySelector('.toml').value"))
 
 
-def loaded(text: str, extra: str = "") -> StreamConfig:
+def loaded(text: str, extra: str = "") -> StreamSettings:
     """What the configuration's own loader makes of a stream's table with the text of the page."""
     head = f'[model]\npath = "x.onnx"\n[[streams]]\nname = "door"\nsource = "synthetic:"\n{extra}'
     return parse_config(toml(head + text), where="edge.toml").streams[0]

@@ -16,7 +16,7 @@ from calib.ranges import RangeTable, make_table
 from edge.errors import DataError
 from edge.models.manifest import InputSpec
 from edge.types import UInt8
-from export.config import TrainConfig, parse_config
+from export.config import TrainSettings, parse_config
 from export.data.sample import DataTask, Sample
 from export.models.build import Network, build_network
 from export.quantize.qdq import insert_qdq, scheme_for
@@ -45,7 +45,7 @@ class Textures:
         return Sample(np.clip(stripes, 0, 255).astype(np.uint8), str(index), label=index % 2)
 
 
-def recipe() -> TrainConfig:
+def recipe() -> TrainSettings:
     tree: dict[str, Any] = {
         "task": "classify",
         "name": "textures",

@@ -13,7 +13,7 @@ import torch
 from train.test_training_course import changed, command, environment, losses, wait_for_step
 
 from edge.errors import ConfigError, ModelError
-from export.config import TeacherConfig, TrainConfig, parse_config
+from export.config import TeacherSettings, TrainSettings, parse_config
 from export.models.build import build_network
 from export.to_onnx import export_onnx
 from export.training.checkpoint import load_checkpoint
@@ -37,14 +37,14 @@ def schooled(recipes: Recipes, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return folder / "best.pt", folder / "teacher.onnx"
 
 
-def taught(recipes: Recipes, model: Path, **changes: Any) -> TrainConfig:
+def taught(recipes: Recipes, model: Path, **changes: Any) -> TrainSettings:
     tree = {**recipes["detect"], "teacher": {"model": str(model), "tensors": list(MAPS)}}
     return changed(tree, **changes)
 
 
 def test_the_teacher_sees_what_torch_sees_at_another_size(schooled: tuple[Path, Path]) -> None:
     checkpoint, model = schooled
-    teacher = MapTeacher(TeacherConfig(model=model, tensors=MAPS), CPU)
+    teacher = MapTeacher(TeacherSettings(model=model, tensors=MAPS), CPU)
     assert teacher.widths == (64, 64, 64)
     images = torch.randint(0, 256, (2, 64, 160, 3), dtype=torch.uint8)
     saved = load_checkpoint(checkpoint)
@@ -58,7 +58,7 @@ def test_the_teacher_sees_what_torch_sees_at_another_size(schooled: tuple[Path, 
 
 def test_maps_of_one_stride_are_stacked(schooled: tuple[Path, Path]) -> None:
     towers = tuple(f"heads.{level}.class_tower.act/Relu" for level in range(3))
-    teacher = MapTeacher(TeacherConfig(model=schooled[1], tensors=(*towers, *MAPS)), CPU)
+    teacher = MapTeacher(TeacherSettings(model=schooled[1], tensors=(*towers, *MAPS)), CPU)
     assert teacher.widths == (112, 112, 112)
 
 
@@ -117,13 +117,13 @@ def test_a_killed_pupil_resumes_to_the_same_weights(
 )
 def test_tensors_that_do_not_fit_are_named(schooled: tuple[Path, Path], tensors: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        MapTeacher(TeacherConfig(model=schooled[1], tensors=tensors), CPU)
+        MapTeacher(TeacherSettings(model=schooled[1], tensors=tensors), CPU)
 
 
 def test_a_teacher_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"not a model")
     with pytest.raises(ModelError):
-        MapTeacher(TeacherConfig(model=tmp_path / "x.onnx", tensors=MAPS), CPU)
+        MapTeacher(TeacherSettings(model=tmp_path / "x.onnx", tensors=MAPS), CPU)
 
 
 def test_only_detectors_have_a_teacher_of_maps(recipes: Recipes, tmp_path: Path) -> None:

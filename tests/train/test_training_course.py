@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from edge.errors import ConfigError, DataError, ModelError, UsageError
-from export.config import TrainConfig, parse_config
+from export.config import TrainSettings, parse_config
 from export.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from export.training.train import train
 from export.training.transfer import transfer_weights
@@ -37,7 +37,7 @@ if __name__ == "__main__":
 """
 
 
-def changed(tree: dict[str, Any], **changes: Any) -> TrainConfig:
+def changed(tree: dict[str, Any], **changes: Any) -> TrainSettings:
     """A recipe with values changed, ``optim__epochs=2``."""
     tree = copy.deepcopy(tree)
     for key, value in changes.items():
@@ -46,7 +46,7 @@ def changed(tree: dict[str, Any], **changes: Any) -> TrainConfig:
     return parse_config(tree, "test")
 
 
-def command(folder: Path, config: TrainConfig, out: Path) -> list[str]:
+def command(folder: Path, config: TrainSettings, out: Path) -> list[str]:
     """The arguments that run a training in a process of its own."""
     (folder / "run.py").write_text(RUN)
     (folder / "recipe.json").write_text(config.model_dump_json())

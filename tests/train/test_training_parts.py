@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from edge.types import Float32
-from export.config import OptimConfig, parse_config
+from export.config import OptimSettings, parse_config
 from export.data.loader import BatchSamples, make_loader
 from export.data.open_data import open_dataset
 from export.data.sample import DataTask
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.train
 
 
 def test_learning_rate_warms_up_then_falls_to_its_last_share() -> None:
-    config = OptimConfig(lr=0.1, final_lr=0.05, warmup_steps=10)
+    config = OptimSettings(lr=0.1, final_lr=0.05, warmup_steps=10)
     rates = [learning_rate(step, 100, config) for step in range(100)]
     assert rates[0] == pytest.approx(0.01) and rates[9] == pytest.approx(0.1)
     assert all(a < b for a, b in itertools.pairwise(rates[:10]))
@@ -44,7 +44,7 @@ def test_learning_rate_warms_up_then_falls_to_its_last_share() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_only_weights_decay(optimizer: Literal["sgd", "adamw"]) -> None:
     model = Classifier("nano", 3)
-    made = make_optimizer(model, OptimConfig(optimizer=optimizer, weight_decay=0.1))
+    made = make_optimizer(model, OptimSettings(optimizer=optimizer, weight_decay=0.1))
     decay = {id(value): group["weight_decay"] for group in made.param_groups for value in group["params"]}
     for name, value in model.named_parameters():
         is_weight = name.endswith("weight") and value.ndim > 1

@@ -21,7 +21,7 @@ from edge.errors import ConfigError, EdgeError, ModelError, UsageError
 from edge.model import open_model
 from edge.models.shipped import FOLDER
 from edge.types import Detections, UInt8
-from export.config import OptimConfig, TransferConfig
+from export.config import OptimSettings, TransferSettings
 from export.models.plan import plan_from_values
 from export.models.plan_network import PlanNetwork
 from export.to_onnx import export_checked
@@ -231,8 +231,8 @@ def test_a_classifier_starts_from_an_onnx_file(recipes: Recipes, tmp_path: Path)
 
 def test_rates_follow_the_longest_prefix(tiny: Path) -> None:
     network, _ = read_detector(tiny, CLASSES)
-    transfer = TransferConfig(rates={"trunk": 0.1, "trunk.neck": 0.5})
-    optimizer = make_optimizer(network, OptimConfig(), transfer)
+    transfer = TransferSettings(rates={"trunk": 0.1, "trunk.neck": 0.5})
+    optimizer = make_optimizer(network, OptimSettings(), transfer)
     rates = {id(value): group["rate"] for group in optimizer.param_groups for value in group["params"]}
     named = dict(network.named_parameters())
     assert rates[id(named["trunk.s2.conv1.conv.weight"])] == 0.1
@@ -241,7 +241,7 @@ def test_rates_follow_the_longest_prefix(tiny: Path) -> None:
 
 
 def test_frozen_layers_thaw_one_after_the_other() -> None:
-    transfer = TransferConfig(freeze=("trunk.s2", "trunk.s4", "trunk.s8"), thaw_epochs=2)
+    transfer = TransferSettings(freeze=("trunk.s2", "trunk.s4", "trunk.s8"), thaw_epochs=2)
     assert frozen_prefixes(transfer, 1) == ("trunk.s2", "trunk.s4", "trunk.s8")
     assert frozen_prefixes(transfer, 2) == ("trunk.s2", "trunk.s4")
     assert frozen_prefixes(transfer, 9) == ()

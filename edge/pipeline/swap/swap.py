@@ -28,7 +28,7 @@ from edge.pipeline.swap.trial import check_golden, golden_frames, try_model
 
 if TYPE_CHECKING:
     from edge.config.daemon import SwapSettings
-    from edge.config.schema import ModelConfig
+    from edge.config.schema import ModelSettings
 
 log = logging.getLogger(__name__)
 TAKE_OVER_TIMEOUT_S = 10.0
@@ -56,7 +56,7 @@ class Order:
         has_trial: whether the golden frames run in a process of their own first.
     """
 
-    config: ModelConfig
+    config: ModelSettings
     path: Path
     renamed: Mapping[str, str]
     has_trial: bool = True

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge.scene.street import Street
-from edge.sources.health import HealthMonitor, HealthSettings
+from edge.sources.health import HealthLimits, HealthMonitor
 from edge.types import UInt8
 
 FPS = 5
@@ -27,7 +27,7 @@ def noisy(index: int) -> UInt8:
 
 def told(pictures: Iterable[UInt8], frozen_s: float = 4.0, hold_s: float = 2.0) -> list[tuple[float, str, str]]:
     """(second, kind, from) of every change."""
-    monitor = HealthMonitor(HealthSettings(frozen_s, hold_s))
+    monitor = HealthMonitor(HealthLimits(frozen_s, hold_s))
     found = []
     for index, image in enumerate(pictures):
         for change in monitor.update(image, round(index * 1e9 / FPS)):
@@ -50,7 +50,7 @@ def test_a_repeated_picture_is_frozen_and_a_live_one_takes_it_back() -> None:
 
 
 def test_a_camera_that_is_opened_anew_stays_frozen_until_its_picture_moves() -> None:
-    monitor = HealthMonitor(HealthSettings(frozen_s=4.0, hold_s=0), [("frozen", -round(60e9))])
+    monitor = HealthMonitor(HealthLimits(frozen_s=4.0, hold_s=0), [("frozen", -round(60e9))])
     pictures = [noisy(7)] * 10 + [noisy(i) for i in range(20, 40)]
     changes = [
         (i / FPS, change) for i, image in enumerate(pictures) for change in monitor.update(image, i * 200_000_000)
@@ -63,14 +63,14 @@ def test_a_camera_that_is_opened_anew_stays_frozen_until_its_picture_moves() -> 
 
 @pytest.mark.parametrize("name", ["dark", "overexposed", "covered", "defocused"])
 def test_what_blinded_a_camera_is_taken_back_after_it_was_opened_anew(name: str) -> None:
-    monitor = HealthMonitor(HealthSettings(frozen_s=0, hold_s=2.0), [(name, 0)])
+    monitor = HealthMonitor(HealthLimits(frozen_s=0, hold_s=2.0), [(name, 0)])
     changes = [change for i in range(40) for change in monitor.update(noisy(i), i * 200_000_000)]
     assert [(change.kind, change.data["from"]) for change in changes] == [("camera_recovered", name)]
 
 
 @pytest.mark.parametrize("fps", [0.2, 0.5, 1.0])
 def test_a_slow_camera_thaws_too(fps: float) -> None:
-    monitor = HealthMonitor(HealthSettings(frozen_s=30.0, hold_s=0))
+    monitor = HealthMonitor(HealthLimits(frozen_s=30.0, hold_s=0))
     pictures = [noisy(0)] * 40 + [noisy(i) for i in range(10)]
     changes = [change for i, image in enumerate(pictures) for change in monitor.update(image, round(i * 1e9 / fps))]
     assert [change.kind for change in changes] == ["camera_frozen", "camera_recovered"]
@@ -166,7 +166,7 @@ def test_it_costs_less_than_a_fifth_of_a_millisecond_per_720p_picture() -> None:
     image = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), dtype=np.uint8)
     spent = []
     for _ in range(3):
-        monitor = HealthMonitor(HealthSettings())
+        monitor = HealthMonitor(HealthLimits())
         started = time.thread_time()
         for index in range(60):
             monitor.update(image, index * 33_333_333)

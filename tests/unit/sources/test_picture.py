@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from edge.config.picture import Mask, Region
-from edge.sources.motion_gate import GateSettings, MotionGate
+from edge.sources.motion_gate import GateLimits, MotionGate
 from edge.sources.picture import Pace, PicturePreparer, PictureSettings
 from edge.sources.prepared import Preparation
 from edge.types import UInt8
@@ -135,7 +135,7 @@ def noisy(seed: int, level: int = 100) -> UInt8:
 
 
 def test_the_gate_passes_motion_at_once_and_stillness_at_the_floor_rate() -> None:
-    gate = MotionGate(GateSettings(enabled=True, floor_fps=1.0, hold_s=0.5))
+    gate = MotionGate(GateLimits(enabled=True, floor_fps=1.0, hold_s=0.5))
     passed = []
     for index in range(100):
         image = noisy(index)
@@ -148,12 +148,12 @@ def test_the_gate_passes_motion_at_once_and_stillness_at_the_floor_rate() -> Non
 
 
 def test_light_that_changes_everywhere_is_no_motion() -> None:
-    gate = MotionGate(GateSettings(enabled=True, floor_fps=0.1, hold_s=0))
+    gate = MotionGate(GateLimits(enabled=True, floor_fps=0.1, hold_s=0))
     passed = [gate.passes(noisy(index, 100 + index), index * 100_000_000) for index in range(40)]
     assert sum(passed[1:]) <= 1
 
 
 def test_a_preparation_survives_the_way_to_the_child() -> None:
     picture = PictureSettings(5.0, (((0.0, 0.0), (1.0, 0.0), (1.0, 0.5)),), (0.0, 0.1, 1.0, 0.9), 90, (64, 48), (9, 9))
-    sent = Preparation(picture, GateSettings(enabled=True))
+    sent = Preparation(picture, GateLimits(enabled=True))
     assert Preparation.from_json(json.loads(json.dumps(sent.as_json()))) == sent
