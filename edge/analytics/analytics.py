@@ -22,7 +22,7 @@ from edge.analytics.speed import Ground, Motion, motion_of
 from edge.analytics.state import MAX_TRACKS, NEVER, TrackTable, usable, vote
 from edge.analytics.zones import ZoneWatcher
 from edge.errors import DataError
-from edge.types import Bool, Event, Int32, Int64, Shape, Tracks
+from edge.types import Bool, Event, Int32, Int64, Shape, Tracks, UInt8
 
 if TYPE_CHECKING:
     from edge.config.analytics import AnalyticsSettings
@@ -139,6 +139,10 @@ class StreamAnalytics:
             Shape("zone", name, points.astype(np.float32), f"{zones[name]['occupancy']} inside")
             for name, points in zip(self._zones.names, self._zones.points, strict=True)
         )
+
+    def heat(self) -> UInt8 | None:
+        """See ``Heatmap.draw``; None where no heat map is wanted."""
+        return None if self._heatmap is None else self._heatmap.draw()
 
     def motion(self, tracks: Tracks) -> Motion:
         """Speeds and, with a calibrated ground, positions in metres of these tracks."""

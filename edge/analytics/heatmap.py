@@ -1,4 +1,4 @@
-"""Where objects spend their time: seconds per cell of a coarse grid, drawn over a picture. N tracks, H W pixels."""
+"""Where objects spend their time: seconds per cell of a coarse grid. N tracks, H W pixels of the drawing."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # a longer gap between frames says nothing about where objects were meanwhile
 MAX_STEP_S = 1.0
 HEAT_OPACITY = 0.65
+# wide enough for what is smooth; a drawing of the frame's own size would take 20 times as long
+MAX_WIDTH_PX = 480
 
 
 class Heatmap:
@@ -27,6 +29,7 @@ class Heatmap:
         self._cell_px = settings.cell_px
         self._half_life_s = settings.half_life_s
         self._share = np.array([ANCHOR_SHARES[settings.anchor]])
+        self._size = (width, height)
         self.seconds: Float32 = np.zeros((-(-height // self._cell_px), -(-width // self._cell_px)), np.float32)
 
     def update(self, xyxy: Float32, wanted: Bool, step_s: float) -> None:
@@ -38,17 +41,23 @@ class Heatmap:
         x, y = np.clip(cells[:, 0], 0, columns - 1), np.clip(cells[:, 1], 0, rows - 1)
         np.add.at(self.seconds, (y, x), np.float32(min(step_s, MAX_STEP_S)))
 
-    def draw(self, frame: UInt8) -> UInt8:
-        """The (H, W, 3) BGR frame with the heat over it: clear where nobody was, red where most time was spent."""
-        height, width = frame.shape[:2]
+    def draw(self) -> UInt8:
+        """The heat as (H, W, 4) uint8 BGR and opacity, in the frame's shape and at most ``MAX_WIDTH_PX`` wide.
+
+        Clear where nobody was, red where most time was spent.
+        """
+        width, height = self._size
+        scale = min(1.0, MAX_WIDTH_PX / width)
         # the square root keeps paths visible beside the places where people stand for hours
-        level = np.sqrt(self.seconds / max(float(self.seconds.max()), 1e-9))
-        grid = (level.shape[1] * self._cell_px, level.shape[0] * self._cell_px)
-        level = np.clip(cv2.resize(level, grid, interpolation=cv2.INTER_CUBIC)[:height, :width], 0, 1)
+        seconds = self.seconds.copy()
+        level = np.sqrt(seconds / max(float(seconds.max()), 1e-9))
+        rows, columns = (round(cells * self._cell_px * scale) for cells in level.shape)
+        level = cv2.resize(level, (columns, rows), interpolation=cv2.INTER_CUBIC)
+        level = np.clip(level[: round(height * scale), : round(width * scale)], 0, 1)
         colour = cv2.applyColorMap((level * 255).astype(np.uint8), cv2.COLORMAP_TURBO)
-        opacity = (np.minimum(level * 4, 1) * HEAT_OPACITY)[..., None]
-        blended: UInt8 = (frame * (1 - opacity) + colour * opacity + 0.5).astype(np.uint8)
-        return blended
+        opacity = np.minimum(level * 4, 1) * HEAT_OPACITY * 255
+        drawn: UInt8 = np.dstack((colour, opacity.astype(np.uint8)))
+        return drawn
 
     def state(self) -> dict[str, Any]:
         """JSON values; exact."""

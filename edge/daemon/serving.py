@@ -67,6 +67,7 @@ def serve(
         max_peers=settings.max_peers,
         stats=stats,
         not_ready=pipeline.not_ready,
+        heat=pipeline.heat,
         operable=Operable(operations, settings.can_reload, settings.can_swap),
         archive=pipeline.outputs.archive(),
     )
@@ -102,6 +103,7 @@ def _card(stream: StreamSettings, manifest: Manifest) -> dict[str, object]:
         # masks drawn on the page are shares of the camera's picture before these
         "roi": stream.roi,
         "rotate": stream.rotate,
+        "heatmap": stream.analytics.heatmap is not None,
         "model": {
             "name": manifest.name,
             "task": manifest.task,

@@ -22,7 +22,7 @@ from edge.errors import ConfigError, DataError
 from edge.files import load_object, set_aside, sync_folder, write_atomic
 from edge.masks import Masks, feet_of
 from edge.trackers.figures import Figures
-from edge.types import Detections, Event, Float32, Frame, Prediction, Result, Tracks
+from edge.types import Detections, Event, Float32, Frame, Prediction, Result, Tracks, UInt8
 
 if TYPE_CHECKING:
     from edge.interfaces import Tracker
@@ -158,6 +158,12 @@ class StreamAnalysis:
     def counts(self) -> Mapping[str, Any]:
         """Counts of lines and zones as JSON values."""
         return self._analytics.counts() if self._analytics else {}
+
+    def heat(self) -> UInt8 | None:
+        """Where objects spent their time, see ``Heatmap.draw``; None without heat map or frame. Any thread may ask."""
+        # not held up by a drawing: half of a frame's time missing in a cell is nothing to see
+        analytics = self._analytics
+        return None if analytics is None else analytics.heat()
 
     def save(self, *, only_changed: bool = False) -> None:
         """Keep the counts over a restart, where a file for them is set; any thread may ask.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edge.pipeline.stream import Stream
     from edge.pipeline.swap.report import Phase, SwapReport
     from edge.server.board import LiveBoard
-    from edge.types import Frame, Result
+    from edge.types import Frame, Result, UInt8
 
 log = logging.getLogger(__name__)
 POLL_S = 0.1
@@ -231,6 +231,11 @@ class Pipeline:
         absent = ("connecting", "backing_off", "failed")
         waiting = [stream.name for stream in self.streams.values() if stream.status.state in absent]
         return f"no picture from {', '.join(waiting)}" if waiting and len(waiting) == len(self.streams) else None
+
+    def heat(self, name: str) -> UInt8 | None:
+        """Where objects spent their time in this stream, see ``Heatmap.draw``; None where there is no heat map."""
+        stream = self.streams.get(name)
+        return None if stream is None else stream.analysis.heat()
 
     def progress(self) -> Mapping[str, Progress]:
         """What every stage has done and whether work waits for it, for the watchdog."""

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -38,6 +40,7 @@ from edge.server.webrtc_routes import WebRtcRoutes
 
 if TYPE_CHECKING:
     from edge.server.webrtc import Peers
+    from edge.types import UInt8
 
 WEB = Path(__file__).parents[1] / "web"
 SNAPSHOT_TIMEOUT_S = 2.0
@@ -54,12 +57,14 @@ class Facts:
         board: for the counts of viewers and pictures.
         stats: statistics as JSON values.
         not_ready: None, or the reason for not being ready.
+        heat: the heat map of a stream as (H, W, 4) uint8; None where there is none.
         peers: the WebRTC viewers; None where there is no WebRTC.
     """
 
     board: LiveBoard
     stats: Callable[[], dict[str, Any]]
     not_ready: Callable[[], str | None]
+    heat: Callable[[str], UInt8 | None]
     peers: Peers | None = None
     _text: bytes = b""
     _until_s: float = 0.0
@@ -100,6 +105,7 @@ class _Routes:
         answers: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/stream/{name}.mjpeg": self.mjpeg,
             "/snapshot/{name}.jpg": self.snapshot,
+            "/heatmap/{name}.png": self.heatmap,
             "/api": self.overview,
             "/api/openapi.json": self.openapi,
             "/api/streams": self.streams,
@@ -150,6 +156,15 @@ class _Routes:
         if shown is None or shown.jpeg is None:
             raise HTTPException(503, f"stream {name} has shown no picture yet")
         return Response(shown.jpeg, media_type="image/jpeg", headers={"x-is-new": str(int(is_new))})
+
+    async def heatmap(self, request: Request) -> Response:
+        """Where objects spent their time, as a PNG to be laid over the picture."""
+        name = self._name(request)
+        drawn = await run_in_threadpool(self._facts.heat, name)
+        if drawn is None:
+            raise HTTPException(404, f"stream {name} has no heat map; [streams.analytics.heatmap] makes one")
+        _, png = cv2.imencode(".png", drawn)
+        return Response(png.tobytes(), media_type="image/png", headers={"cache-control": "no-store"})
 
     async def streams(self, request: Request) -> Response:
         """What the streams are, with their models, and the colours of the classes."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edge.server.operate import Operable
     from edge.server.recordings import Archive
     from edge.server.webrtc import Peers
+    from edge.types import UInt8
 
 log = logging.getLogger(__name__)
 START_TIMEOUT_S = 10.0
@@ -58,6 +59,7 @@ class LiveServer:
         max_peers: the most WebRTC viewers at once; 0: no WebRTC.
         stats: statistics as JSON values; the page reads ``streams`` by name.
         not_ready: None when results can be expected, else the reason.
+        heat: gives the heat map of a stream as (H, W, 4) uint8, None where there is none.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class LiveServer:
         max_peers: int = MAX_PEERS,
         stats: Callable[[], dict[str, Any]] = dict,
         not_ready: Callable[[], str | None] = lambda: None,
+        heat: Callable[[str], UInt8 | None] = lambda _: None,
     ) -> None:
         self._board = board
         self._host = host
@@ -85,6 +88,7 @@ class LiveServer:
         self._max_peers = max_peers
         self._stats = stats
         self._not_ready = not_ready
+        self._heat = heat
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
@@ -132,7 +136,7 @@ class LiveServer:
         self._stopping = asyncio.Event()
         hub = Hub(self._board, self._loop)
         peers = self._peers(listener.getsockname()[0])
-        facts = Facts(self._board, self._stats, self._not_ready, peers)
+        facts = Facts(self._board, self._stats, self._not_ready, self._heat, peers)
         app = build_app(hub, facts, self._access, self._operable, self._archive)
         cert, key = self._tls or (None, None)
         connections = Connections(self._loop)

@@ -10,6 +10,7 @@ import { Video, canVideo } from "./webrtc.js";
 const TABLE_MS = 250;
 const MAX_EVENTS_SHOWN = 60;
 const MAX_TRACKS_SHOWN = 60;
+const HEAT_MS = 5000;
 
 function panel(title, ...children) {
   const id = `panel-${title.toLowerCase().replaceAll(" ", "-")}`;
@@ -26,7 +27,8 @@ export class CameraView {
     this.picture = new Picture(stream, isFallback);
     this.badge = el("span", { class: "badge" });
     this.veil = el("p", { class: "veil" });
-    this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.veil, this.badge);
+    this.heat = el("img", { class: "heat", alt: "Where objects spent their time", hidden: true });
+    this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.heat, this.veil, this.badge);
     this.draw = new DrawTool(stream, this.frame);
     this.node = el("section", { class: "camera" },
       el("div", { class: "camera-main" }, this.title(), this.frame, this.draw.node, this.health()),
@@ -62,7 +64,23 @@ export class CameraView {
       el("h1", { text: this.stream.name }), this.facts,
       el("div", { class: "buttons" },
         el("a", { class: "button", href: `snapshot/${name}.jpg`, target: "_blank", rel: "noopener", text: "Snapshot" }),
+        ...(this.stream.info.heatmap ? [this.heatButton()] : []),
         el("button", { class: "button", type: "button", text: "Full screen", onclick: () => this.frame.requestFullscreen?.() })));
+  }
+
+  /** Lays over the picture where objects spent their time, drawn again every few seconds. */
+  heatButton() {
+    const draw = () => { this.heat.src = `heatmap/${encodeURIComponent(this.stream.name)}.png?${Date.now()}`; };
+    const toggle = () => {
+      this.heat.hidden = !this.heat.hidden;
+      button.setAttribute("aria-pressed", String(!this.heat.hidden));
+      clearInterval(this.heatTimer);
+      if (this.heat.hidden) return;
+      draw();
+      this.heatTimer = setInterval(draw, HEAT_MS);
+    };
+    const button = el("button", { class: "button", type: "button", "aria-pressed": "false", text: "Heat map", onclick: toggle });
+    return button;
   }
 
   health() {
@@ -220,6 +238,7 @@ export class CameraView {
   close() {
     this.store.removeEventListener("stats", this.onStats);
     this.draw.close();
+    clearInterval(this.heatTimer);
     this.isClosed = true;
     this.video?.close();
     this.picture.close();

@@ -28,6 +28,9 @@ SIZE = (640, 360)
 # the frame number is painted as black and white squares along the lower edge, most significant bit first
 NUMBER_BITS = 16
 SQUARE_PX = 24
+# blue green red and opacity; of the first camera, the others have none
+HEAT = np.zeros((36, 64, 4), np.uint8)
+HEAT[20:30, 10:30] = (20, 40, 220, 160)
 # so many wait for each core that a thread gets it once in several pictures
 SWAMPED_LOAD_PER_CORE = 8.0
 
@@ -43,6 +46,7 @@ class Camera:
     seq: int = 0
     num_drawn: int = 0
     is_textured: bool = False
+    has_heat: bool = False
 
     def __post_init__(self) -> None:
         self.sink = LiveSink(self.board, self.name, CLASSES)
@@ -54,7 +58,7 @@ class Camera:
         )
         info = {"source": "rtsp://***@10.0.0.2/live", "width": width, "height": height, "fps": 25}
         model = {"name": "street", "task": "detect", "precision": "int8", "classes": list(CLASSES)}
-        self.board.add_stream(self.name, {**info, "model": model})
+        self.board.add_stream(self.name, {**info, "model": model, "heatmap": self.has_heat})
 
     def boxes(self, seq: int) -> np.ndarray:
         width = self.size[0]
@@ -199,7 +203,7 @@ def show(
 ) -> Iterator[Show]:
     """A running server for cameras of these names."""
     board = LiveBoard()
-    cameras = [Camera(board, name, size, is_textured=is_textured) for name in names]
+    cameras = [Camera(board, name, size, is_textured=is_textured, has_heat=name == names[0]) for name in names]
     server = LiveServer(
         board,
         port=port,
@@ -207,6 +211,7 @@ def show(
         max_peers=max_peers,
         stats=lambda: {"streams": {camera.name: camera.stats() for camera in cameras}},
         not_ready=lambda: not_ready,
+        heat=lambda name: HEAT if name == names[0] else None,
     )
     _, used = server.start()
     try:

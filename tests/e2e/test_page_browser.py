@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from e2e.live_show import NUMBER_BITS, SQUARE_PX, show, wait_until
+from e2e.live_show import HEAT, NUMBER_BITS, SQUARE_PX, show, wait_until
 from needs import need
 
 from edge.overlay.palette import SAFE
@@ -167,6 +167,23 @@ def test_the_camera_page_shows_tracks_counts_events_and_the_model(browser: Any) 
         assert "person" in text_of(browser, ".counts")
         assert "rtsp://***@10.0.0.2/live" in text_of(browser, ".card-list")
         wait_until(lambda: "infer" in text_of(browser, ".camera-main"))
+
+
+def test_the_heat_map_lies_over_the_picture_when_asked_for(browser: Any) -> None:
+    with show("door", "yard") as running, running.play():
+        browser.get(f"{running.url}/#/camera/door")
+        wait_for_number(browser, 0)
+        (button,) = [one for one in browser.find_elements("css selector", ".buttons button") if one.text == "Heat map"]
+        assert not browser.execute_script("return document.querySelector('.heat').src")
+        button.click()
+        wait_until(
+            lambda: browser.execute_script("return document.querySelector('.heat').naturalWidth") == HEAT.shape[1]
+        )
+        button.click()
+        assert not browser.find_element("css selector", ".heat").is_displayed()
+        browser.get(f"{running.url}/#/camera/yard")
+        wait_for_number(browser, 0, "yard")
+        assert "Heat map" not in text_of(browser, ".buttons")
 
 
 def test_a_connection_that_drops_comes_back(browser: Any) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from itertools import islice, pairwise
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 import pytest
-from e2e.live_show import Show, feed_messages, mjpeg_pictures, read_number, show, sse_events, wait_until
+from e2e.live_show import HEAT, Show, feed_messages, mjpeg_pictures, read_number, show, sse_events, wait_until
 
 from edge.types import Event
 
@@ -79,6 +81,18 @@ def test_snapshot_of_a_stream_that_shows_nothing_is_503(door: Show) -> None:
     answer = httpx.get(f"{door.url}/snapshot/door.jpg", timeout=10)
     assert answer.status_code == 503
     assert "has shown no picture yet" in answer.text
+
+
+def test_a_heat_map_is_a_picture_to_lay_over_the_stream() -> None:
+    with show("door", "yard") as running:
+        answer = httpx.get(f"{running.url}/heatmap/door.png")
+        assert answer.headers["content-type"] == "image/png"
+        drawn = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
+        assert drawn is not None
+        assert np.array_equal(drawn, HEAT)
+        none = httpx.get(f"{running.url}/heatmap/yard.png")
+        assert none.status_code == 404
+        assert "[streams.analytics.heatmap]" in none.text
 
 
 def test_the_feed_carries_pictures_results_events_and_statistics() -> None:

@@ -36,6 +36,7 @@ ROUTES = [
     "/api/events",
     "/stream/door.mjpeg",
     "/snapshot/door.jpg",
+    "/heatmap/door.png",
     "/readyz",
     "/metrics",
 ]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge.analytics.analytics import StreamAnalytics
+from edge.analytics.heatmap import Heatmap
 from edge.analytics.speed import Ground
 from edge.config.analytics import AnalyticsSettings, GroundSettings, HeatmapSettings, LineSettings
 from edge.errors import ConfigError
@@ -137,13 +138,20 @@ def test_heat_fades_with_its_half_life() -> None:
     assert float(heatmap.seconds.sum()) == pytest.approx(before / 2)
 
 
-def test_a_heat_map_is_drawn_over_the_frame() -> None:
-    analytics = analytics_with(heatmap=HeatmapSettings())
-    for number in range(20):
-        analytics.update(track(640 + number, 400, (0, 0)), number * 100_000_000)
-    frame = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    assert analytics._heatmap is not None
-    picture = analytics._heatmap.draw(frame)
-    assert picture.shape == frame.shape
-    assert (picture[:100] == 90).all(), "where nobody was, the frame is unchanged"
-    assert np.abs(picture[400, 650].astype(int) - 90).max() > 40
+@pytest.mark.parametrize(
+    ("width", "height", "cell_px"), [(1280, 720, 16), (1920, 1080, 64), (333, 251, 10), (64, 48, 4)]
+)
+def test_a_heat_map_is_clear_where_nobody_was_and_has_the_shape_of_the_frame(
+    width: int, height: int, cell_px: int
+) -> None:
+    heatmap = Heatmap(HeatmapSettings(cell_px=cell_px), width, height)
+    heatmap.update(np.array([[0, 0, width / 2, height * 0.75]], np.float32), np.ones(1, np.bool_), 1.0)
+    drawn = heatmap.draw()
+    assert drawn.shape == (round(height * min(1, 480 / width)), min(width, 480), 4)
+    opacity = drawn[..., 3]
+    assert opacity[round(drawn.shape[0] * 0.74), drawn.shape[1] // 4] > 100, "at the foot of the box"
+    assert not opacity[:, drawn.shape[1] * 3 // 4 :].any()
+
+
+def test_a_heat_map_of_nobody_is_clear() -> None:
+    assert not Heatmap(HeatmapSettings(), 640, 360).draw()[..., 3].any()
