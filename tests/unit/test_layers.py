@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,8 +29,14 @@ MAX_IMPORT_CHAIN = 10
 MAX_FILES_AT_THE_TOP = 12
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports_of(path: Path) -> list[str]:
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -84,7 +91,7 @@ def import_chains() -> dict[str, list[str]]:
 def imports_at_load(path: Path) -> set[str]:
     """The modules of edge that importing this file imports: not those of functions, and not those for types alone."""
     found: set[str] = set()
-    waiting: list[ast.AST] = [ast.parse(path.read_text())]
+    waiting: list[ast.AST] = [tree_of(path)]
     while waiting:
         node = waiting.pop()
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -98,10 +105,11 @@ def imports_at_load(path: Path) -> set[str]:
     return {module for module in found if module.startswith("edge.")}
 
 
+@cache
 def homes_of(package: str) -> dict[str, str]:
     """Name → module, of what a package hands on: to import the name is to import the module."""
     path = ROOT.joinpath(*package.split("."), "__init__.py")
-    tree = ast.parse(path.read_text() if path.is_file() else "")
+    tree = tree_of(path) if path.is_file() else ast.Module([], [])
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
     tables = [call.args[1] for call in calls if isinstance(call.func, ast.Name) and call.func.id == "lazily"]
     homes: dict[str, str] = ast.literal_eval(tables[0]) if tables and isinstance(tables[0], ast.Dict) else {}
@@ -117,7 +125,7 @@ def test_what_packages_hand_on_is_typed_and_there() -> None:
         module = importlib.import_module(package)
         typed = {
             alias.name: str(node.module).removeprefix(f"{package}.")
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(tree_of(path))
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith(f"{package}.")
             for alias in node.names
         }
@@ -145,7 +153,7 @@ def test_nine_of_ten_functions_are_short() -> None:
         sizes = sorted(
             body_lines(node)
             for path in (ROOT / folder).rglob("*.py")
-            for node in ast.walk(ast.parse(path.read_text()))
+            for node in ast.walk(tree_of(path))
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         )
         assert sizes[int(len(sizes) * 0.9)] <= MAX_BODY_P90_LINES, folder
@@ -160,7 +168,7 @@ def body_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 def test_only_the_worker_catches_everything() -> None:
     broad = []
     for path in (path for folder in ("edge", "export", "calib") for path in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ExceptHandler) and (
                 node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException")
             ):
