@@ -27,7 +27,8 @@ class ServerSettings(Section):
         view_token_file: who has it may look.
         tls_cert_file, tls_key_file: PEM files; with them the server speaks HTTPS only.
         max_peers: the most WebRTC viewers at once; 0: pictures as JPEG only. Needs the extra ``webrtc``.
-        can_reload, can_swap: whether the API may make the daemon read its file anew, or change a model.
+        can_reload, can_swap: whether the API may make the daemon read its file again, or change a model.
+        can_edit: whether lines, zones and masks drawn on the page may be saved in the file.
     """
 
     enabled: bool = False
@@ -41,6 +42,7 @@ class ServerSettings(Section):
     max_peers: int = Field(default=16, ge=0, le=256)
     can_reload: bool = False
     can_swap: bool = False
+    can_edit: bool = False
 
     @model_validator(mode="after")
     def _is_whole(self) -> ServerSettings:
@@ -48,8 +50,8 @@ class ServerSettings(Section):
             raise ValueError("tls_cert_file and tls_key_file are expected together")
         if self.view_token_file is not None and self.token_file is None:
             raise ValueError("view_token_file is set, so token_file is expected too: else everybody could operate")
-        if (self.can_reload or self.can_swap) and self.token_file is None:
-            raise ValueError("can_reload and can_swap need a token_file: nobody may operate without a token")
+        if (self.can_reload or self.can_swap or self.can_edit) and self.token_file is None:
+            raise ValueError("can_reload, can_swap and can_edit need a token_file: nobody may operate without a token")
         if self.allow_anyone and self.token_file is not None:
             raise ValueError("allow_anyone = true and a token_file contradict each other; leave one of them out")
         if self.enabled and self.token_file is None and not (self.allow_anyone or is_loopback(self.host)):

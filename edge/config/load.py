@@ -36,11 +36,16 @@ def load_config(path: str | Path) -> Config:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"{path}: cannot be read ({reason}); expected a TOML file; run: edge init") from None
+    return parse_text(text, path.name)
+
+
+def parse_text(text: str, where: str) -> Config:
+    """Check the text of a TOML file, with what the environment overrides. Raises: ConfigError."""
     try:
         raw = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
-    return parse_config(overridden(raw, os.environ), where=path.name, text=text)
+        raise ConfigError(f"{where}: no valid TOML: {error}") from None
+    return parse_config(overridden(raw, os.environ), where=where, text=text)
 
 
 def parse_config(raw: dict[str, Any], *, where: str, text: str = "") -> Config:

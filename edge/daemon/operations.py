@@ -17,6 +17,7 @@ from edge.pipeline.swap.report import Phase, SwapReport
 from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
+    from edge.daemon.edit import ConfigEditor
     from edge.daemon.reload import Reloader
     from edge.pipeline import Pipeline
 
@@ -89,6 +90,14 @@ class Operations:
         if self._reloader is None:
             raise UsageError("this daemon was started from arguments; there is no file to read anew")
         self._put(_Job("reload", self._reload, self._reloader.note_failure))
+
+    def editor(self) -> ConfigEditor | None:
+        """What changes the file from the page; None where there is no file."""
+        from edge.daemon.edit import ConfigEditor
+
+        if self._reloader is None or self._config_path is None:
+            return None
+        return ConfigEditor(self._config_path, self._folder, self._pipeline, self.order_reload)
 
     def order_swap(self, name: str, file_name: str, classes: Mapping[str, str]) -> None:
         """Change a model soon.

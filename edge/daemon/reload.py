@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,11 +144,19 @@ class Reloader:
 
     def _apply_streams(self, changes: Changes, report: ReloadReport) -> None:
         for name in changes.removed:
-            self._try(report, f"stream {name} was removed", lambda name=name: self._pipeline.remove_stream(name))  # type: ignore[misc]
+            self._try(report, f"stream {name} was removed", partial(self._pipeline.remove_stream, name))
         for stream in changes.changed:
-            self._try(report, f"stream {stream.name} was begun anew", lambda stream=stream: self._restart(stream))  # type: ignore[misc]
+            if self._differs_in_analytics_only(stream):
+                watch = partial(self._pipeline.change_analytics, stream)
+                self._try(report, f"stream {stream.name} was given other lines and zones", watch)
+            else:
+                self._try(report, f"stream {stream.name} was begun anew", partial(self._restart, stream))
         for stream in changes.added:
-            self._try(report, f"stream {stream.name} was added", lambda stream=stream: self._add(stream))  # type: ignore[misc]
+            self._try(report, f"stream {stream.name} was added", partial(self._add, stream))
+
+    def _differs_in_analytics_only(self, stream: StreamSettings) -> bool:
+        running = next(one for one in self._pipeline.config.streams if one.name == stream.name)
+        return running.model_copy(update={"analytics": stream.analytics}) == stream
 
     def _try(self, report: ReloadReport, done: str, act: Callable[[], object]) -> None:
         try:

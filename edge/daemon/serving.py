@@ -68,7 +68,9 @@ def serve(
         stats=stats,
         not_ready=pipeline.not_ready,
         heat=pipeline.heat,
-        operable=Operable(operations, settings.can_reload, settings.can_swap),
+        operable=Operable(
+            operations, settings.can_reload, settings.can_swap, operations.editor() if settings.can_edit else None
+        ),
         archive=pipeline.outputs.archive(),
     )
     if settings.token_file is not None and tls is None and not is_loopback(settings.host):

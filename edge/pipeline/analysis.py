@@ -117,6 +117,22 @@ class StreamAnalysis:
     def has_analytics(self) -> bool:
         return bool(self._settings.lines or self._settings.zones or self._settings.heatmap)
 
+    def change(self, settings: AnalyticsSettings) -> None:
+        """Watch something else from the next frame on; counts go on by name, as after a restart. Any thread.
+
+        Raises:
+            ConfigError: the settings name an unknown class, key point or time zone: nothing was changed.
+        """
+        check_names(settings, stream=self._stream, classes=self._classes, model_anchors=self._model_anchors)
+        with self._changing:
+            self._settings = settings
+            self._needs_feet = MASK_FOOT in anchors_of(settings)
+            self._refused_sizes.clear()
+            if self._size != (0, 0):
+                self._begin(self._size)
+            if not self.has_analytics:
+                self.shapes, self.shown_counts, self.fault = (), {}, ""
+
     def update(self, frame: Frame, prediction: Prediction, spent_ns: StageNs) -> Result:
         """The result of one frame; frames come in order."""
         if self._tracker is None or not isinstance(prediction, Detections):

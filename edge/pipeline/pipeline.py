@@ -136,6 +136,19 @@ class Pipeline:
             self.config = self.config.model_copy(update={"streams": (*self.config.streams, config)})
         return stream
 
+    def change_analytics(self, config: StreamSettings) -> None:
+        """Watch other lines and zones in a stream that goes on, whose other settings are the same.
+
+        Raises:
+            ConfigError: there is no such stream, or an unknown class, key point or time zone: nothing was changed.
+        """
+        with self._changing:
+            if config.name not in self.streams:
+                raise ConfigError(f"no stream is called {config.name!r}; running: {', '.join(self.streams) or 'none'}")
+            self.streams[config.name].watch(config)
+            streams = tuple(config if one.name == config.name else one for one in self.config.streams)
+            self.config = self.config.model_copy(update={"streams": streams})
+
     def remove_stream(self, name: str) -> bool:
         """End a stream while the others run: what is under way comes out first. False if a part did not end in time.
 

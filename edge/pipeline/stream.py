@@ -80,6 +80,11 @@ class StreamMetrics:
     emitted_rate: Rate = field(default_factory=Rate)
 
 
+def _drawn(config: StreamSettings) -> tuple[list[str], list[str]]:
+    """The names of the lines and of the zones."""
+    return [line.name for line in config.analytics.lines], [zone.name for zone in config.analytics.zones]
+
+
 class Stream:
     """A camera, a file or a scene on its way through the pipeline; made and opened by ``edge.pipeline.build``.
 
@@ -131,9 +136,7 @@ class Stream:
         self.held_fps: float | None = None
         self.is_leaving = False
         self._next_ns = 0
-        watched = config.analytics
-        names = [line.name for line in watched.lines], [zone.name for zone in watched.zones]
-        self.tally = Tally(manifest.classes, *names)
+        self.tally = Tally(manifest.classes, *_drawn(config))
         self.budget: FrameBudget | None = None
         self.pending_events: deque[tuple[int, int, Event]] = deque(maxlen=256)
         self._threads: StreamThreads | None = None
@@ -143,6 +146,16 @@ class Stream:
     @property
     def name(self) -> str:
         return self.config.name
+
+    def watch(self, config: StreamSettings) -> None:
+        """Take other lines, zones and what else is in ``analytics``, from the next frame on.
+
+        Raises:
+            ConfigError: an unknown class, key point or time zone: nothing was changed.
+        """
+        self.analysis.change(config.analytics)
+        self.config = config
+        self.tally.watch(*_drawn(config))
 
     @property
     def tiles(self) -> TileGrid | None:

@@ -37,10 +37,14 @@ class Tally:
         self._classes = classes
         self._known: dict[int, None] = {}
         self.tracks: Counter[str] = Counter()
-        self._lines: dict[str, dict[str, Counter[str]]] = {name: {"in": Counter(), "out": Counter()} for name in lines}
-        self._zones: dict[str, dict[str, Counter[str]]] = {
-            name: {"entered": Counter(), "left": Counter()} for name in zones
-        }
+        self._lines: dict[str, dict[str, Counter[str]]] = {}
+        self._zones: dict[str, dict[str, Counter[str]]] = {}
+        self.watch(lines, zones)
+
+    def watch(self, lines: Sequence[str], zones: Sequence[str]) -> None:
+        """Count at these lines and zones from now on; what was counted at others is forgotten. Any thread."""
+        self._lines = {name: self._lines.get(name) or {"in": Counter(), "out": Counter()} for name in lines}
+        self._zones = {name: self._zones.get(name) or {"entered": Counter(), "left": Counter()} for name in zones}
 
     def add(self, result: Result) -> None:
         """Take what a frame brought."""

@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from edge.overlay.palette import SAFE
 from edge.server.access import Access
 from edge.server.board import LiveBoard
+from edge.server.edit import EditRoutes
 from edge.server.guard import Guard
 from edge.server.json_answer import JSON, JsonAnswer, json_bytes
 from edge.server.operate import Operable, OperateRoutes
@@ -125,6 +126,9 @@ class _Routes:
             answers["/api/models/{name}/swap"] = self._operate.swap
             answers["/api/reload"] = self._operate.reload
             methods = {"/api/models/{name}/swap": ["GET", "POST"], "/api/reload": ["POST"]}
+            edit = EditRoutes(self._operate.editor, self._known)
+            answers |= {"/api/streams/{name}/drawn": edit.drawn, "/api/config/versions": edit.versions}
+            methods |= {"/api/streams/{name}/drawn": ["GET", "PUT"], "/api/config/versions": ["GET", "POST"]}
         if self._facts.peers is not None:
             webrtc = WebRtcRoutes(self._facts.peers, self._known)
             answers |= {"/stream/{name}/whep": webrtc.whep, "/stream/{name}/whep/{viewer}": webrtc.leave}
@@ -170,7 +174,11 @@ class _Routes:
         """What the streams are, with their models, and the colours of the classes."""
         colours = [f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in SAFE]
         cards = [{"name": name, **self._board.info(name)} for name in self._board.streams]
-        facts = {"webrtc": self._facts.peers is not None, "revision": self._board.revision}
+        facts = {
+            "webrtc": self._facts.peers is not None,
+            "revision": self._board.revision,
+            "can_edit": self._operate is not None and self._operate.editor is not None,
+        }
         return JsonAnswer({"streams": cards, "colours": colours, **facts})
 
     async def stats(self, request: Request) -> Response:

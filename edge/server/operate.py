@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,6 +14,9 @@ from starlette.responses import Response
 from edge.errors import EdgeError
 from edge.server.json_answer import JsonAnswer
 from edge.server.request_body import read_small
+
+if TYPE_CHECKING:
+    from edge.server.edit import Editor
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_CLASSES = 1000
@@ -33,11 +36,16 @@ class Orders(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Operable:
-    """The orders and which of them the configuration allows."""
+    """The orders and which of them the configuration allows.
+
+    Attributes:
+        editor: changes the file, where that is allowed.
+    """
 
     orders: Orders
     can_reload: bool = False
     can_swap: bool = False
+    editor: Editor | None = None
 
 
 class OperateRoutes:
@@ -45,6 +53,7 @@ class OperateRoutes:
 
     def __init__(self, operable: Operable) -> None:
         self._operable = operable
+        self.editor = operable.editor
 
     async def models(self, request: Request) -> Response:
         """The models that run, and how their last swap went."""
@@ -57,20 +66,21 @@ class OperateRoutes:
         if name not in orders.models():
             raise HTTPException(404, f"there is no model {name!r}; known: {', '.join(orders.models())}")
         if request.method == "POST":
-            _refuse_unless(request, self._operable.can_swap, "server.can_swap")
-            path, classes = _swap_order(await _body(request))
+            refuse_unless(request, self._operable.can_swap, "server.can_swap")
+            path, classes = _swap_order(await json_body(request))
             _order(lambda: orders.order_swap(name, path, classes))
             return JsonAnswer(orders.swap_state(name), 202)
         return JsonAnswer(orders.swap_state(name))
 
     async def reload(self, request: Request) -> Response:
         """POST makes the daemon read its configuration file anew; /api/stats says what came of it."""
-        _refuse_unless(request, self._operable.can_reload, "server.can_reload")
+        refuse_unless(request, self._operable.can_reload, "server.can_reload")
         _order(self._operable.orders.order_reload)
         return JsonAnswer({"ordered": "reload"}, 202)
 
 
-def _refuse_unless(request: Request, is_allowed: bool, key: str) -> None:
+def refuse_unless(request: Request, is_allowed: bool, key: str) -> None:
+    """Answer 403 to who has not the operate token, and where this key of the configuration is not set."""
     if request.scope.get("edge.role") != "operate":
         raise HTTPException(403, "this needs the operate token, as Authorization: Bearer …")
     if not is_allowed:
@@ -84,7 +94,7 @@ def _order(act: Any) -> None:
         raise HTTPException(409, str(error)) from None
 
 
-async def _body(request: Request) -> Any:
+async def json_body(request: Request) -> Any:
     """The JSON value of a small request that comes in time."""
     data = await read_small(request, MAX_BODY_BYTES, "request")
     try:

@@ -20,7 +20,19 @@ QUERY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "/api/history": {"streams": {"type": "string"}, "limit": {"type": "integer", "minimum": 1, "maximum": 500}},
     "/recordings/{name}/{file}": {"download": {"type": "integer", "minimum": 0, "maximum": 1}},
 }
+_SHAPES = {"type": "array", "maxItems": 100, "items": {"type": "object", "required": ["name", "points_share"]}}
 BODIES: Mapping[str, Mapping[str, Any]] = {
+    "/api/streams/{name}/drawn": {
+        "type": "object",
+        "required": ["version"],
+        "properties": {
+            "version": {"type": "string"},
+            "lines": _SHAPES,
+            "zones": _SHAPES,
+            "masks": {"type": "array", "maxItems": 100, "items": {"type": "array", "minItems": 3}},
+        },
+    },
+    "/api/config/versions": {"type": "object", "required": ["restore"], "properties": {"restore": {"type": "string"}}},
     "/api/models/{name}/swap": {
         "type": "object",
         "required": ["path"],
@@ -28,7 +40,7 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
             "path": {"type": "string", "maxLength": 255},
             "classes": {"type": "object", "additionalProperties": {"type": "string"}},
         },
-    }
+    },
 }
 STATES = {
     "200": "as described",
@@ -84,6 +96,6 @@ def _operation(path: str, method: str, words: str) -> dict[str, Any]:
     }
     if path.endswith("/whep"):
         operation["requestBody"] = {"required": True, "content": {"application/sdp": {"schema": {"type": "string"}}}}
-    if method == "POST" and path in BODIES:
+    if method in ("POST", "PUT") and path in BODIES:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[path]}}}
     return operation

@@ -29,7 +29,7 @@ export class CameraView {
     this.veil = el("p", { class: "veil" });
     this.heat = el("img", { class: "heat", alt: "Where objects spent their time", hidden: true });
     this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.heat, this.veil, this.badge);
-    this.draw = new DrawTool(stream, this.frame);
+    this.draw = new DrawTool(stream, this.frame, store.canEdit);
     this.node = el("section", { class: "camera" },
       el("div", { class: "camera-main" }, this.title(), this.frame, this.draw.node, this.health()),
       el("div", { class: "camera-side" }, this.counting(), this.tracking(), this.happening(), this.modelCard()));

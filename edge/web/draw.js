@@ -1,33 +1,43 @@
-// Drawing zones, counting lines and privacy masks on the picture, and their text for the configuration file.
+// Drawing and changing lines, zones and privacy masks on the picture. They are saved in the device's configuration
+// where it allows that, and given as text for it where it does not.
 
 import { el, say, svg } from "./dom.js";
-import { masksToml } from "./mask.js";
+import { Editor } from "./edit.js";
+import { crossesItself, inCamera, inPicture, masksToml } from "./mask.js";
 
 const KINDS = {
   zone: { table: "zones", least: 3, words: "Zone" },
   line: { table: "lines", least: 2, words: "Line" },
-  mask: { least: 3, words: "Privacy mask" },
+  mask: { table: "masks", least: 3, words: "Privacy mask" },
 };
+const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const CLOSE_PX = 14;
+const DOUBLE_MS = 450;
+const KEY_STEP = 0.01;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class DrawTool {
-  /** Args: the stream, the element that holds the picture. */
-  constructor(stream, frame) {
+  /** Args: the stream, the element that holds the picture, whether the device saves what is drawn. */
+  constructor(stream, frame, canEdit) {
     this.stream = stream;
     this.frame = frame;
+    this.editor = canEdit ? new Editor(stream.name) : null;
     this.shapes = [];
+    this.version = null;
     this.kind = null;
     this.points = [];
-    this.layer = svg("svg", { class: "draw-layer", "aria-hidden": "true" });
+    this.layer = svg("svg", { class: "draw-layer", role: "group", "aria-label": "Corners of lines, zones and masks" });
     frame.append(this.layer);
     this.layer.addEventListener("pointerdown", (event) => this.down(event));
     this.layer.addEventListener("pointermove", (event) => this.move(event));
-    this.layer.addEventListener("pointerup", () => { this.dragged = null; });
-    this.layer.addEventListener("dblclick", () => this.finish());
+    this.layer.addEventListener("pointerup", () => this.drop());
+    this.layer.addEventListener("pointercancel", () => this.drop());
+    this.layer.addEventListener("keydown", (event) => this.nudge(event));
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey);
     this.node = this.controls();
     this.fit();
+    this.takeDraft();
   }
 
   controls() {
@@ -39,19 +49,115 @@ export class DrawTool {
     this.list = el("ul", { class: "shape-list" });
     this.text = el("textarea", { class: "toml", rows: 8, spellcheck: "false", readonly: true, "aria-label": "Text for the configuration file" });
     this.copyButton = el("button", { class: "button primary", type: "button", text: "Copy", onclick: () => this.copy() });
-    this.result = el("div", { class: "draw-result", hidden: true }, this.list, this.text, this.copyButton);
+    this.saveButton = el("button", { class: "button primary", type: "button", text: "Save", hidden: true, onclick: () => this.save() });
+    this.dropButton = el("button", { class: "button", type: "button", text: "Discard changes", hidden: true, onclick: () => this.discard() });
+    this.copying = el("div", { hidden: this.editor !== null }, this.text, this.copyButton);
+    this.result = el("div", { class: "draw-result", hidden: true }, this.list, this.copying);
+    this.editButton = this.editor && el("button", { class: "button", type: "button", text: "Edit what is there", onclick: () => this.load() });
     return el("section", { class: "panel draw", "aria-label": "Draw lines and zones" },
-      el("div", { class: "draw-bar" }, el("h2", { text: "Draw" }), ...this.buttons,
-        el("button", { class: "button", type: "button", text: "Undo", onclick: () => this.undo() })),
-      this.hint, this.result);
+      el("div", { class: "draw-bar" }, el("h2", { text: "Draw" }), this.editButton, ...this.buttons,
+        el("button", { class: "button", type: "button", text: "Undo", onclick: () => this.undo() }), this.saveButton, this.dropButton),
+      this.hint, this.result, this.editor?.node);
   }
 
-  /** Lay the drawing over the picture itself, which does not fill its frame when the shapes differ. */
+  /** Lay the drawing over the picture itself, whose size is known only when the first one has come, and may change. */
   fit() {
-    this.layer.setAttribute("viewBox", `0 0 ${this.stream.width} ${this.stream.height}`);
+    const { width, height } = this.stream;
+    const [w, h] = this.size || [width, height];
+    this.layer.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.size = [width, height];
+    if (w === width && h === height) return;
+    for (const shape of this.shapes) shape.points = shape.points.map(([x, y]) => [x * width / w, y * height / h]);
+    this.render();
   }
+
+  // what is in the file, what was drawn and is not saved
+
+  /** Take what the device has; what was drawn here meanwhile and is not saved yet stays. */
+  async load() {
+    const answer = await this.editor.drawn();
+    if (answer === null) return false;
+    const fresh = this.version === null ? this.shapes.filter(({ was }) => was === undefined) : [];
+    const { width, height, info } = this.stream;
+    const pixels = ({ points_px: px, points_share: share }) => px || share.map(([x, y]) => [x * width, y * height]);
+    const drawn = (kind, parts) => parts.map((part) => ({
+      kind, name: part.name, was: part.name, points: pixels(part), classes: part.classes || [], schedules: part.schedules || [],
+    }));
+    const masks = answer.masks.map((camera, i) => ({
+      kind: "mask", name: `mask-${i + 1}`, was: true, camera,
+      points: camera.map((point) => inPicture(point, info)).map(([x, y]) => [x * width, y * height]),
+    }));
+    this.version = answer.version;
+    this.shapes = [...drawn("line", answer.lines), ...drawn("zone", answer.zones), ...masks, ...fresh];
+    if (this.editButton) this.editButton.hidden = true;
+    this.changed(fresh.length > 0);
+    return true;
+  }
+
+  async save() {
+    // what is not in view would be taken out of the file
+    if (this.version === null && !(await this.load())) return;
+    const crossed = this.shapes.find(({ kind, points }) => kind === "mask" && crossesItself(points));
+    if (crossed) {
+      say(this.hint, `The edges of ${crossed.name} cross: move its corners, a part would stay uncovered.`);
+      return;
+    }
+    const { width, height, info } = this.stream;
+    const shares = (points) => points.map(([x, y]) => [x / width, y / height]);
+    const tables = (wanted) => this.shapes.filter(({ kind }) => kind === wanted).map(({ name, was, points, classes, schedules }) => (
+      { name, ...(was && was !== name ? { was } : {}), points_share: shares(points), classes: classes || [], schedules: schedules || [] }));
+    const masks = this.shapes.filter(({ kind }) => kind === "mask")
+      .map(({ camera, points }) => camera || shares(points).map((point) => inCamera(point, info)));
+    const saved = await this.editor.save({ version: this.version, lines: tables("line"), zones: tables("zone"), masks });
+    if (saved === null) return;
+    this.version = saved.version;
+    for (const shape of this.shapes) shape.was = shape.kind === "mask" ? true : shape.name;
+    this.changed(false);
+    say(this.hint, "Saved. It counts from now on.");
+  }
+
+  async discard() {
+    this.shapes = [];
+    this.changed(false);
+    if (this.version === null) return;
+    this.version = null;
+    await this.load();
+  }
+
+  get draftKey() {
+    return `drawn:${this.stream.name}`;
+  }
+
+  /** After every change: shown, and kept in the browser until it is saved. */
+  changed(isUnsaved = true) {
+    this.isUnsaved = isUnsaved && (this.shapes.length > 0 || this.version !== null);
+    if (this.isUnsaved) localStorage.setItem(this.draftKey, JSON.stringify({ version: this.version, shapes: this.shapes, size: this.size }));
+    else localStorage.removeItem(this.draftKey);
+    this.render();
+  }
+
+  /** What was drawn before the page was loaded again. */
+  takeDraft() {
+    try {
+      const draft = JSON.parse(localStorage.getItem(this.draftKey) || "null");
+      if (!draft?.shapes?.length && !draft?.version) return;
+      this.shapes = draft.shapes;
+      this.version = draft.version;
+      this.size = draft.size;
+      this.fit();
+    } catch {
+      localStorage.removeItem(this.draftKey);
+      return;
+    }
+    if (this.editButton && this.version !== null) this.editButton.hidden = true;
+    this.changed();
+    say(this.hint, this.editor ? "Drawn here before, not saved yet." : "Drawn here before.");
+  }
+
+  // the mouse and the keyboard
 
   start(kind) {
+    this.fit();
     this.kind = kind;
     this.points = [];
     this.layer.classList.toggle("is-drawing", kind !== null);
@@ -66,8 +172,11 @@ export class DrawTool {
     const matrix = this.layer.getScreenCTM();
     if (!matrix) return [0, 0];
     const point = new DOMPoint(event.clientX, event.clientY).matrixTransform(matrix.inverse());
-    const within = (value, most) => Math.min(Math.max(value, 0), most);
-    return [within(point.x, this.stream.width), within(point.y, this.stream.height)];
+    return this.within([point.x, point.y]);
+  }
+
+  within([x, y]) {
+    return [Math.min(Math.max(x, 0), this.stream.width), Math.min(Math.max(y, 0), this.stream.height)];
   }
 
   get pixel() {
@@ -84,14 +193,16 @@ export class DrawTool {
     if (this.kind === null) return;
     event.preventDefault();
     const point = this.at(event);
-    const first = this.points[0];
-    const near = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]) < CLOSE_PX * this.pixel;
-    if (this.points.length >= 3 && near(point, first)) {
+    const near = (a, b, px) => Math.hypot(a[0] - b[0], a[1] - b[1]) < px * this.pixel;
+    // pressed twice at one place: a corner was made by the first press, the second closes. The browser's own double
+    // click does not come, as the handle under the pointer is another one by then.
+    const isDouble = this.points.length > 0 && event.timeStamp - this.pressedMs < DOUBLE_MS && near(point, this.points.at(-1), 6);
+    this.pressedMs = event.timeStamp;
+    if (isDouble || (this.points.length >= 3 && near(point, this.points[0], CLOSE_PX))) {
       this.finish();
       return;
     }
-    // the second press of a double click is no corner of its own
-    if (!this.points.length || Math.hypot(...point.map((v, i) => v - this.points.at(-1)[i])) > 3 * this.pixel) this.points.push(point);
+    if (!this.points.length || !near(point, this.points.at(-1), 3)) this.points.push(point);
     if (this.kind === "line" && this.points.length === 2) this.finish();
     else this.render();
   }
@@ -99,12 +210,37 @@ export class DrawTool {
   move(event) {
     if (this.dragged) {
       const [shape, index] = this.dragged;
-      shape.points[index] = this.at(event);
+      this.put(shape, index, this.at(event));
       this.render();
     } else if (this.kind !== null && this.points.length) {
       this.cursor = this.at(event);
       this.render();
     }
+  }
+
+  put(shape, index, point) {
+    shape.points[index] = point;
+    // a mask that was moved is no longer that of the file
+    delete shape.camera;
+  }
+
+  drop() {
+    if (this.dragged) this.changed();
+    this.dragged = null;
+  }
+
+  /** The arrow keys move the corner that has the focus. */
+  nudge(event) {
+    const handle = event.target.closest?.(".handle");
+    const step = ARROWS[event.key];
+    if (!handle || !step || this.kind !== null) return;
+    event.preventDefault();
+    const shape = this.shapes[handle.dataset.shape];
+    const index = Number(handle.dataset.point);
+    const [x, y] = shape.points[index];
+    this.put(shape, index, this.within([x + step[0] * KEY_STEP * this.stream.width, y + step[1] * KEY_STEP * this.stream.height]));
+    this.changed();
+    this.layer.querySelector(`[data-shape="${handle.dataset.shape}"][data-point="${index}"]`)?.focus();
   }
 
   key(event) {
@@ -120,36 +256,106 @@ export class DrawTool {
   finish() {
     const { kind } = this;
     if (kind === null || this.points.length < KINDS[kind].least) return;
-    const count = this.shapes.filter((shape) => shape.kind === kind).length + 1;
-    this.shapes.push({ kind, name: `${kind}-${count}`, points: this.points });
+    const names = new Set(this.shapes.map(({ name }) => name));
+    let number = 1;
+    while (names.has(`${kind}-${number}`)) number += 1;
+    this.shapes.push({ kind, name: `${kind}-${number}`, points: this.points, classes: [], schedules: [] });
     this.start(null);
+    this.changed();
   }
 
   undo() {
-    if (this.points.length) this.points.pop();
-    else this.shapes.pop();
-    this.render();
+    if (this.points.length) {
+      this.points.pop();
+      this.render();
+      return;
+    }
+    this.shapes.pop();
+    this.changed();
   }
+
+  // what is shown
 
   render() {
     this.cursor = this.points.length ? this.cursor : null;
     const open = this.points.length ? [{ kind: this.kind, points: [...this.points, ...(this.cursor ? [this.cursor] : [])], open: true }] : [];
     this.layer.replaceChildren(...[...this.shapes, ...open].flatMap((shape, index) => this.drawn(shape, index)));
     this.result.hidden = !this.shapes.length;
-    this.list.replaceChildren(...this.shapes.map((shape, index) => el("li", {},
-      el("input", { value: shape.name, "aria-label": `Name of ${KINDS[shape.kind].words.toLowerCase()} ${index + 1}`, maxlength: 64,
-        oninput: (event) => { shape.name = event.target.value; this.text.value = this.toml(); } }),
-      el("button", { class: "button", type: "button", "aria-label": `Remove ${shape.name}`, text: "Remove",
-        onclick: () => { this.shapes.splice(index, 1); this.render(); } }))));
+    this.saveButton.hidden = this.dropButton.hidden = !(this.editor && this.isUnsaved);
+    if (!this.dragged) this.list.replaceChildren(...this.shapes.map((shape, index) => this.row(shape, index)));
     this.text.value = this.toml();
   }
 
-  drawn({ kind, points, open }, index) {
+  row(shape, index) {
+    const words = KINDS[shape.kind].words.toLowerCase();
+    const button = (text, onclick) => el("button", { class: "button", type: "button", text, "aria-label": `${text} ${shape.name}`, onclick });
+    const more = shape.kind === "mask" || !this.editor ? [] : [this.classes(shape), this.schedule(shape)];
+    return el("li", {},
+      el("input", { value: shape.name, "aria-label": `Name of ${words} ${index + 1}`, maxlength: 64,
+        oninput: (event) => { shape.name = event.target.value; this.text.value = this.toml(); this.keep(); } }),
+      ...(shape.kind === "line" ? [button("Turn round", () => { shape.points.reverse(); this.changed(); })] : []),
+      button("Remove", () => { this.shapes.splice(index, 1); this.changed(); }),
+      ...more);
+  }
+
+  /** Keep a change that the list shows already: to draw it again would take the focus away. */
+  keep() {
+    this.isUnsaved = true;
+    this.saveButton.hidden = this.dropButton.hidden = !this.editor;
+    localStorage.setItem(this.draftKey, JSON.stringify({ version: this.version, shapes: this.shapes, size: this.size }));
+  }
+
+  classes(shape) {
+    const names = this.stream.model.classes || [];
+    const summary = el("summary", {});
+    const tell = () => say(summary, shape.classes.length ? shape.classes.join(", ") : "All classes");
+    const boxes = names.map((name) => el("label", { class: "choice" },
+      el("input", { type: "checkbox", checked: shape.classes.includes(name), onchange: (event) => {
+        shape.classes = names.filter((one) => (one === name ? event.target.checked : shape.classes.includes(one)));
+        tell();
+        this.keep();
+      } }), name));
+    tell();
+    return el("details", { class: "choices" }, summary, ...boxes);
+  }
+
+  /** One time of the week; a file may hold more of them, which are left as they are. */
+  schedule(shape) {
+    const summary = el("summary", {});
+    const [first] = shape.schedules;
+    const tell = () => {
+      const [one] = shape.schedules;
+      const times = one ? `${one.start_at || "00:00"}–${one.end_at || "00:00"}` : "";
+      say(summary, shape.schedules.length > 1 ? `${shape.schedules.length} times, set in the file` : one
+        ? `${(one.days || DAYS).length === 7 ? "Every day" : one.days.join(", ")} ${times}` : "Always");
+    };
+    tell();
+    if (shape.schedules.length > 1) return el("details", { class: "choices" }, summary);
+    const value = { days: first?.days || DAYS, start_at: (first?.start_at || "00:00").slice(0, 5), end_at: (first?.end_at || "00:00").slice(0, 5) };
+    const take = () => {
+      const isAlways = value.days.length === 7 && value.start_at === value.end_at;
+      const rest = first?.time_zone ? { time_zone: first.time_zone } : {};
+      shape.schedules = isAlways || !value.days.length ? [] : [{ ...rest, ...value, days: [...value.days] }];
+      tell();
+      this.keep();
+    };
+    const days = DAYS.map((day) => el("label", { class: "choice" },
+      el("input", { type: "checkbox", checked: value.days.includes(day), onchange: (event) => {
+        value.days = DAYS.filter((one) => (one === day ? event.target.checked : value.days.includes(one)));
+        take();
+      } }), day));
+    const times = ["start_at", "end_at"].map((key) => el("label", { class: "choice" }, key === "start_at" ? "from" : "to",
+      el("input", { type: "time", value: value[key], onchange: (event) => { value[key] = event.target.value || "00:00"; take(); } })));
+    return el("details", { class: "choices" }, summary, ...days, ...times);
+  }
+
+  drawn({ kind, name, points, open }, index) {
     const text = points.map((point) => point.map((v) => v.toFixed(1)).join(",")).join(" ");
     const parts = [svg(kind === "line" || open ? "polyline" : "polygon", { points: text, class: `shape shape-${kind}` })];
     if (kind === "line" && points.length === 2) parts.push(this.arrow(points));
     for (const [i, [cx, cy]] of points.entries()) {
-      parts.push(svg("circle", { cx, cy, r: 6 * this.pixel, class: "handle", "data-shape": index, "data-point": i }));
+      parts.push(svg("circle", { cx, cy, r: 6 * this.pixel, class: "handle", "data-shape": index, "data-point": i,
+        ...(open ? {} : { tabindex: 0, role: "button", "aria-label": `Corner ${i + 1} of ${name}; the arrow keys move it` }) }));
     }
     return parts;
   }

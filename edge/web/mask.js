@@ -1,14 +1,21 @@
 // Privacy masks as the configuration wants them: polygons in shares of the camera's own picture.
 
 /** Where a point of the picture on the page, [x, y] in shares, lies in the camera's own picture, before roi and rotate. */
-function inCamera([x, y], { roi, rotate }) {
+export function inCamera([x, y], { roi, rotate }) {
   const [u, v] = { 90: [y, 1 - x], 180: [1 - x, 1 - y], 270: [1 - y, x] }[rotate] || [x, y];
   const [left, top, right, bottom] = roi || [0, 0, 1, 1];
   return [left + u * (right - left), top + v * (bottom - top)];
 }
 
+/** The way back: where a point of the camera's own picture lies on the page; outside of it where roi leaves it out. */
+export function inPicture([x, y], { roi, rotate }) {
+  const [left, top, right, bottom] = roi || [0, 0, 1, 1];
+  const [u, v] = [(x - left) / (right - left), (y - top) / (bottom - top)];
+  return { 90: [1 - v, u], 180: [1 - u, 1 - v], 270: [v, 1 - u] }[rotate] || [u, v];
+}
+
 /** Whether two edges of a polygon cross, which the configuration refuses: a part would stay uncovered. */
-function crossesItself(points) {
+export function crossesItself(points) {
   const edges = points.map((point, i) => [point, points[(i + 1) % points.length]]);
   const side = ([a, b], c) => (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0]);
   const cross = (one, two) =>

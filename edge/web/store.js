@@ -90,6 +90,7 @@ export class Store extends EventTarget {
     this.facts = JSON.stringify({ ...answer, revision: 0 });
     this.hasPast = false;
     this.hasWebrtc = Boolean(answer.webrtc);
+    this.canEdit = Boolean(answer.can_edit);
     this.events = [];
     this.connection = "connecting";
   }

@@ -11,6 +11,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,6 +25,11 @@ from needs import need
 from tiny_models import tiny_model
 
 from edge.server.metrics import DEVICE
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 PIPE_BYTES = 4096
 QUICK_SWAP = "[swap]\nshadow_frames = 3\nprobation_s = 0.2\nmax_slowdown = 1000\n"
@@ -285,6 +291,13 @@ def test_every_route_and_method_needs_a_token(served: Daemon) -> None:
         (VIEW_TOKEN, "POST", "/api/reload", 403),
         (VIEW_TOKEN, "POST", "/api/models/model/swap", 403),
         (TOKEN, "POST", "/api/models/nobody/swap", 404),
+        (VIEW_TOKEN, "GET", "/api/streams/door/drawn", 403),
+        (VIEW_TOKEN, "PUT", "/api/streams/door/drawn", 403),
+        (VIEW_TOKEN, "GET", "/api/config/versions", 403),
+        (VIEW_TOKEN, "POST", "/api/config/versions", 403),
+        # it operates, and the configuration does not allow it
+        (TOKEN, "PUT", "/api/streams/door/drawn", 403),
+        (TOKEN, "POST", "/api/config/versions", 403),
         (TOKEN, "POST", "/api/stats", 405),
         (TOKEN, "GET", "/api/reload", 404),
     ],
@@ -302,12 +315,50 @@ def test_a_token_in_the_address_or_a_cookie_changes_nothing(served: Daemon) -> N
         assert client.post("/api/reload").status_code == 403
 
 
+LINE = {"name": "gate", "points_share": [[0.1, 0.5], [0.9, 0.5]]}
+
+
+def test_lines_are_saved_over_the_api_and_nonsense_is_one_sentence(tmp_path: Path, model: Path) -> None:
+    server = with_tokens(tmp_path, "can_edit = true\n")
+    with daemon(tmp_path, config_of(model, server=server, more=f'state_dir = "{tmp_path}/state"\n')) as running:
+        running.wait_for("READY=1")
+        before = (tmp_path / "edge.toml").read_text()
+        with running.client() as client:
+            route = "/api/streams/door/drawn"
+            now = client.get(route).json()
+            assert now == {"version": now["version"], "lines": [], "zones": [], "masks": []}
+            dice = random.Random(4)
+            for body in (b"", b"[]", b"{}", b'{"version": 1}', b"\xff", b'{"version": "x", "lines": 3}', b"[" * 30_000):
+                assert client.put(route, content=body).status_code in (400, 409), body[:20]
+            whole = json.dumps({**now, "lines": [LINE]}).encode()
+            for _ in range(200):
+                data = bytearray(whole)
+                for _ in range(dice.randrange(1, 4)):
+                    data[dice.randrange(len(data))] = dice.randrange(256)
+                answer = client.put(route, content=bytes(data))
+                assert answer.status_code in (200, 400, 409)
+                if answer.status_code == 200:
+                    assert tomllib.loads((tmp_path / "edge.toml").read_text())
+                    (tmp_path / "edge.toml").write_text(before)
+            assert client.put(route, content=b"x" * 70_000).status_code == 413
+            assert client.put("/api/streams/attic/drawn", json=now).status_code == 404
+            assert client.post("/api/config/versions", json={"restore": "../../edge"}).status_code == 409
+            assert client.put(route, json={**now, "lines": [LINE]}).status_code == 200
+            running.until(lambda: "gate" in stats(running)["streams"]["door"]["analytics"].get("lines", {}))
+            versions = client.get("/api/config/versions").json()["versions"]
+            assert client.post("/api/config/versions", json={"restore": versions[0]["id"]}).status_code == 200
+            assert (tmp_path / "edge.toml").read_text() == before
+        assert running.stop() == 0
+        assert "Traceback" not in running.text
+
+
 def test_orders_are_off_unless_allowed(tmp_path: Path, model: Path) -> None:
     with daemon(tmp_path, config_of(model, server=with_tokens(tmp_path))) as running:
         running.wait_for("READY=1")
         with running.client() as client:
             assert "server.can_reload = true" in client.post("/api/reload").text
             assert client.post("/api/models/model/swap", json={"path": "x"}).status_code == 403
+            assert "server.can_edit = true" in client.get("/api/streams/door/drawn").text
         # guesses are counted, and keep nobody out who has the right token
         with httpx.Client(base_url=running.url) as client:
             codes = [client.get("/api/stats", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(12)]
