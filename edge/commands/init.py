@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote
@@ -24,6 +25,7 @@ def init(
         list[str] | None, typer.Option("--source", "-s", help="A camera; again for more. Not given: those plugged in.")
     ] = None,
     model: Annotated[Path | None, typer.Option("--model", "-m", help="Instead of the shipped model.")] = None,
+    mqtt: Annotated[str | None, typer.Option("--mqtt", help="Send events to this broker: HOST or HOST:PORT.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -43,15 +45,21 @@ def init(
     chosen = model or demo_model(sources[0])
     cameras = [Camera(name, address) for name, address in zip(_names(sources), sources, strict=True)]
     folder = config.parent.absolute()
-    write_atomic(config, filled_in(TEMPLATE.read_text(encoding="utf-8"), chosen.absolute(), cameras, folder))
+    token = folder / "token"
+    text = filled_in(TEMPLATE.read_text(encoding="utf-8"), chosen.absolute(), cameras, folder)
+    write_atomic(config, with_page(text if mqtt is None else with_broker(text, mqtt), token))
     written = [config, *(path for camera in cameras if (path := camera.write_password(folder)))]
+    if not token.exists():
+        written.append(_write_secret(token, secrets.token_urlsafe(24)))
     load_config(config)
     if as_json:
         print_json({"files": [str(path) for path in written], "streams": [camera.name for camera in cameras]})
         return
     for path in written:
         out.print(f"wrote {path}", markup=False)
-    err.print(f"next: edge check {config}, then edge run {config}")
+    err.print(
+        f"next: edge check {config}, then edge run {config}; the page asks for the token in {token}", markup=False
+    )
 
 
 class Camera:
@@ -69,11 +77,7 @@ class Camera:
         """Keep the password in a file that only its owner reads."""
         if not self.password:
             return None
-        path = self.password_file(folder)
-        path.unlink(missing_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(self.password + "\n")
-        return path
+        return _write_secret(self.password_file(folder), self.password)
 
     def password_file(self, folder: Path) -> Path:
         return folder / f"{self.name}.password"
@@ -86,6 +90,14 @@ class Camera:
         if self.password:
             text += f"password_file = {_toml(str(self.password_file(folder)))}\n"
         return text
+
+
+def _write_secret(path: Path, text: str) -> Path:
+    """A file that only its owner reads."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+    return path
 
 
 def plugged_in() -> list[str]:
@@ -121,8 +133,31 @@ def filled_in(template: str, model: Path, cameras: list[Camera], folder: Path) -
     text = re.sub(r'(?m)^source = ".*"\n', lambda _: first.lines(folder), text, count=1)
     more = "".join(f"\n[[streams]]\n{camera.lines(folder)}" for camera in others)
     text = re.sub(r"(?m)^# -+\n# The live page and API", lambda found: f"{more.lstrip()}\n{found[0]}", text, count=1)
-    text = re.sub(r"(?m)^# state_dir = .*$", lambda _: f"state_dir = {_toml(str(folder / 'state'))}", text, count=1)
-    return re.sub(r"(?m)^enabled = false$", "enabled = true", text, count=1)
+    return re.sub(r"(?m)^# state_dir = .*$", lambda _: f"state_dir = {_toml(str(folder / 'state'))}", text, count=1)
+
+
+def with_page(text: str, token: Path) -> str:
+    """The live page switched on, for who has the token; what is drawn there is saved."""
+    for before, after in (
+        ("enabled = false", "enabled = true"),
+        ('# token_file = "token"', f"token_file = {_toml(str(token))}"),
+        ("# can_edit = false", "can_edit = true"),
+    ):
+        text = re.sub(f"(?m)^{re.escape(before)}$", lambda _, after=after: after, text, count=1)  # type: ignore[misc]
+    return text
+
+
+def with_broker(text: str, address: str) -> str:
+    """Events sent to this broker.
+
+    Raises:
+        UsageError: it is no HOST or HOST:PORT.
+    """
+    found = re.fullmatch(r"([\w.-]+|\[[0-9A-Fa-f:]+\])(?::(\d{1,5}))?", address)
+    if found is None:
+        raise UsageError(f"--mqtt: expected HOST or HOST:PORT, found {address!r}")
+    keys = f"host = {_toml(found[1].strip('[]'))}" + (f"\nport = {found[2]}" if found[2] else "")
+    return re.sub(r"(?m)^# \[mqtt\]$", lambda _: f"[mqtt]\n{keys}", text, count=1)
 
 
 def _toml(text: str) -> str:

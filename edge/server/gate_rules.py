@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from edge.server.access import Access, Credentials, GuessLimit
 from edge.server.answers import NO_TOKEN, OPEN_PATHS, raw_answer
+from edge.server.login import LOGIN_HEADERS, login_page
 
 MAX_HEAD_BYTES = 16 * 1024
 END = b"\r\n\r\n"
@@ -54,6 +55,8 @@ class GateRules:
         if wait_s:
             words = f"too many wrong tokens; try again in {wait_s:.0f} s\n"
             return self._raw(429, words, {"retry-after": f"{wait_s:.0f}"})
+        if method == b"GET" and path == b"/":
+            return self._raw(401, login_page("This is not the token." if shown else ""), {**LOGIN_HEADERS})
         return self._no_token
 
     def _health(self, method: bytes) -> bytes:

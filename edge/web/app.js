@@ -93,7 +93,8 @@ async function load() {
   for (let wait = 500; ; wait = Math.min(wait * 2, 5000)) {
     try {
       const answer = await fetch("api/streams", { cache: "no-store" });
-      if (answer.status === 401) throw new Error("This page needs its token: open it with ?token=… once.");
+      // the device shows the page that asks for the token
+      if (answer.status === 401) location.replace("/");
       if (answer.ok) return await answer.json();
     } catch (error) {
       main.replaceChildren(el("p", { class: "notice", role: "alert", text: error instanceof TypeError

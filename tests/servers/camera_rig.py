@@ -41,10 +41,10 @@ def wait_for(condition: Callable[[], bool], limit_s: float, what: str) -> float:
 class RtspServer:
     """The GStreamer server in a process that can be killed and started again on the same port."""
 
-    def __init__(self, *size_and_rate: int) -> None:
+    def __init__(self, *size_and_rate_or_file: int | Path) -> None:
         self.port = free_port()
         self.url = f"rtsp://viewer:canarysecret@127.0.0.1:{self.port}/cam"
-        self._arguments = [str(value) for value in size_and_rate]
+        self._arguments = [str(value) for value in size_and_rate_or_file]
         self._process: subprocess.Popen[str] | None = None
         self.start()
 

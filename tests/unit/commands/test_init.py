@@ -9,6 +9,7 @@ import pytest
 from edge.commands import init as command
 from edge.commands.init import TEMPLATE, Camera, init
 from edge.config.load import load_config
+from edge.daemon.credentials import MIN_TOKEN_CHARS
 from edge.errors import UsageError
 
 
@@ -28,7 +29,35 @@ def test_the_file_is_the_manual_with_the_cameras_in_it(tmp_path: Path) -> None:
     assert config.server.enabled
     assert config.state_dir == tmp_path / "state"
     assert config.models[0].path.is_file()
-    assert comments(TEMPLATE.read_text()) - comments(path.read_text()) == {'# state_dir = "/var/lib/edge"'}
+    taken = {'# state_dir = "/var/lib/edge"', "# can_edit = false", '# token_file = "token"'}
+    assert comments(TEMPLATE.read_text()) - comments(path.read_text()) == taken
+
+
+def test_the_page_asks_for_a_token_and_saves_what_is_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "edge.toml"
+    init(path, source=["0"])
+    server = load_config(path).server
+    assert server.can_edit and server.token_file == tmp_path / "token"
+    first = (tmp_path / "token").read_text()
+    assert len(first.strip()) >= MIN_TOKEN_CHARS
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+    init(path, source=["1"], force=True)
+    assert (tmp_path / "token").read_text() == first, "who knows it shall not be locked out"
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"), [("broker.lan", "broker.lan", None), ("::1", None, None), ("[::1]:1884", "::1", 1884)]
+)
+def test_events_go_to_a_broker(tmp_path: Path, address: str, host: str | None, port: int | None) -> None:
+    path = tmp_path / "edge.toml"
+    if host is None:
+        with pytest.raises(UsageError, match="HOST or HOST:PORT"):
+            init(path, source=["0"], mqtt=address)
+        assert not path.exists()
+        return
+    init(path, source=["0"], mqtt=address)
+    (broker,) = load_config(path).mqtt
+    assert (broker.host, broker.port) == (host, port)
 
 
 def test_a_password_goes_into_a_file_of_its_own(tmp_path: Path) -> None:

@@ -224,3 +224,22 @@ def test_the_network_of_an_address(address: str, network: str) -> None:
 )
 def test_what_is_this_machine_alone(address: str, expected: bool) -> None:
     assert is_loopback(address) is expected
+
+
+def test_a_browser_is_shown_where_to_give_the_token() -> None:
+    answer = rules().answer_to(request(), "10.0.0.1")
+    assert answer is not None
+    head, _, page = answer.partition(b"\r\n\r\n")
+    assert status(answer) == 401 and b"content-type: text/html" in head
+    assert b'name="token" type="password"' in page and b"This is not" not in page
+    assert f"content-length: {len(page)}".encode() in head
+    # the form may be sent here and nowhere else; no script runs
+    assert b"form-action 'self'" in head and b"default-src 'none'" in head
+    wrong = rules().answer_to(request("/?token=<script>alert(1)</script>"), "10.0.0.1")
+    assert wrong is not None and b"This is not the token." in wrong and b"<script" not in wrong
+
+
+@pytest.mark.parametrize(("path", "method"), [("/api/stats", "GET"), ("/", "POST"), ("/app.js", "GET")])
+def test_programs_are_told_in_plain_text(path: str, method: str) -> None:
+    answer = rules().answer_to(request(path, method=method), "10.0.0.1")
+    assert answer is not None and b"content-type: text/plain" in answer and b"<form" not in answer
