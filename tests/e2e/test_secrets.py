@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import html
 import json
 import socket
@@ -49,13 +50,27 @@ def leaks(text: str) -> list[str]:
 def rude_server() -> Iterator[int]:
     """A TCP server on many local addresses that answers with an error that quotes the request, as cameras do."""
     with ExitStack() as stack:
-        first = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        port = first.getsockname()[1]
-        # cameras of one host would wait for each other
-        others = [stack.enter_context(socket.create_server((f"127.0.0.{n}", port))) for n in range(2, 14)]
-        for listener in (first, *others):
+        listeners = _listeners_on_one_port(stack)
+        for listener in listeners:
             threading.Thread(target=_refuse_all, args=(listener,), daemon=True).start()
-        yield port
+        yield listeners[0].getsockname()[1]
+
+
+def _listeners_on_one_port(stack: ExitStack) -> list[socket.socket]:
+    """On many addresses, as cameras of one host would wait for each other; a port that is free on one may be in use."""
+    while True:
+        with ExitStack() as trial:
+            listeners = [trial.enter_context(socket.create_server(("127.0.0.1", 0)))]
+            port = listeners[0].getsockname()[1]
+            try:
+                for n in range(2, 14):
+                    listeners.append(trial.enter_context(socket.create_server((f"127.0.0.{n}", port))))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            stack.push(trial.pop_all())
+            return listeners
 
 
 def _refuse_all(listener: socket.socket) -> None:
