@@ -57,7 +57,7 @@ def memory_mb(pid: int) -> float:
     try:
         process = psutil.Process(pid)
         sizes: list[int] = [one.memory_info().rss for one in (process, *process.children(recursive=True))]
-        except psutil.NoSuchProcess:
+    except psutil.NoSuchProcess:
         return 0.0
     return sum(sizes) / 1e6
 
