@@ -53,6 +53,7 @@ GROUPS = {
     "Data": {
         "data": "edge.commands.data:data",
         "teach": "edge.commands.teach:teach",
+        "analyze": "edge.commands.analyze:analyze",
         "capture": "edge.commands.capture:capture",
         "replay": "edge.commands.replay:replay",
         "track": "edge.commands.track:track",
@@ -67,6 +68,8 @@ COMPLETION = {
 }
 # what other tools call it
 OTHER_WORDS = {
+    "analyse": "analyze",
+    "archive": "analyze",
     "detect": "run",
     "predict": "run",
     "start": "run",

@@ -19,6 +19,7 @@ from edge.errors import SourceError
 from edge.interfaces import MakeRoom, SourceInfo
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.types import UInt8
+from edge.video.media_time import MediaTime
 from edge.video.packets import PacketForm, PacketTaker, SourcePacket
 from edge.video.srt import SrtError, SrtStream
 
@@ -68,8 +69,6 @@ class AvSource:
         self._limits_s = (deadlines.open_s, deadlines.stall_s)
         self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), hardware)
         self._num_broken = 0
-        self._last_pts_ns = -1
-        self._first_pts_ns: int | None = None
         try:
             self._stream = self._video()
             self._copies = None if packets is None else _Copies(self._stream, packets, is_live=not self._is_file)
@@ -81,11 +80,12 @@ class AvSource:
             self.close()
             raise
         self.info = self._describe(self._first)
+        self._time = MediaTime(self.info.fps)
 
     def read(self) -> tuple[UInt8, int | None] | None:
         frame, self._first = (self._first, None) if self._first is not None else (next(self._frames, None), None)
         if frame is not None:
-            return self._image(frame), self._pts_ns(frame) if self._is_file else None
+            return self._image(frame), self._time.next_ns(frame.pts, frame.time_base) if self._is_file else None
         if self._is_file:
             return None
         raise SourceError(f"{self._label}: the stream broke off")
@@ -125,7 +125,7 @@ class AvSource:
                 self._srt.close()
             # what FFmpeg was doing when its time was over says nothing
             is_late = not self._is_file and time.monotonic() - began_s >= self._limits_s[0]
-            reason = LATE if is_late and not isinstance(error, SrtError) else _reason(error)
+            reason = LATE if is_late and not isinstance(error, SrtError) else reason_of(error)
             raise SourceError(f"{self._label}: cannot be opened: {reason}") from None
 
     def _video(self) -> Any:
@@ -164,23 +164,10 @@ class AvSource:
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, OSError) as error:
-                raise SourceError(f"{self._label}: the stream broke off: {_reason(error)}") from None
+                raise SourceError(f"{self._label}: the stream broke off: {reason_of(error)}") from None
             for frame in frames:
                 self._num_broken = 0
                 yield frame
-
-    def _pts_ns(self, frame: Any) -> int:
-        """Media time since the first picture; where it stands still or jumps back, one period after the last."""
-        stated = self._last_pts_ns
-        if frame.pts is not None and frame.time_base is not None:
-            stated = round(frame.pts * frame.time_base * 1_000_000_000)
-            if self._first_pts_ns is None:
-                self._first_pts_ns = stated
-            stated -= self._first_pts_ns
-        if stated <= self._last_pts_ns:
-            stated = self._last_pts_ns + round(1e9 / (self.info.fps or 25.0)) if self._last_pts_ns >= 0 else 0
-        self._last_pts_ns = stated
-        return stated
 
     def _describe(self, frame: Any) -> SourceInfo:
         rate = self._stream.average_rate or self._stream.guessed_rate
@@ -274,7 +261,7 @@ def _has_device(kind: str) -> bool:
     return kind not in nodes or Path(nodes[kind]).exists()
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What FFmpeg says, without the address, which may hold a password."""
     match error:
         case av.error.HTTPUnauthorizedError():
