@@ -31,6 +31,7 @@ GROUPS = {
         "check": "edge.commands.check:check",
         "swap": "edge.commands.swap:swap",
         "explain": "edge.commands.explain:explain",
+        "certify": "edge.commands.certify:certify",
         "service": "edge.commands.service:service",
     },
     "This machine": {

@@ -58,11 +58,15 @@ def _kept_rows(config: Config) -> Iterator[Row]:
 
     if config.state_dir is not None:
         yield tried("state", "state_dir", str(config.state_dir), lambda: _writable(config.state_dir or Path()))
+    placed = with_state_dir(config, state_dir(config))
+    if config.watch_log is not None:
+        from edge.daemon.watcher import watch_folder
+
+        yield tried("watch log", "state_dir", "", lambda: _writable(watch_folder(placed)))
     if not (config.events or config.mqtt or config.webhooks):
         return
     from edge.pipeline.shared_outputs import outbox_path
 
-    placed = with_state_dir(config, state_dir(config))
     yield tried("events", "outbox", "", lambda: _writable(outbox_path(placed).parent))
     pictures = config.events.snapshots if config.events else None
     if pictures is not None:

@@ -82,6 +82,19 @@ class SwapSettings(Section):
     trial_timeout_s: float = Field(default=120, gt=0, le=3600)
 
 
+class WatchLogSettings(Section):
+    """What was watched and what was not, second by second, chained and signed: ``edge certify``.
+
+    Attributes:
+        flush_s: so often it is signed and brought to the disk; what a kill can cost.
+        max_age_days, max_mb: what is kept of each stream; the oldest hours go first.
+    """
+
+    flush_s: float = Field(default=10, ge=0.2, le=3600)
+    max_age_days: float = Field(default=90, gt=0, le=3650)
+    max_mb: float = Field(default=512, ge=1, le=1_000_000)
+
+
 class GovernorSettings(Section):
     """Doing less while the device is too hot or draws too much, so that it need not throttle by itself.
 

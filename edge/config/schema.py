@@ -11,7 +11,13 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from edge.addresses.uris import is_live, kind_of, scheme_of
 from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackSettings
-from edge.config.daemon import GovernorSettings, LogSettings, ServerSettings, SwapSettings
+from edge.config.daemon import (
+    GovernorSettings,
+    LogSettings,
+    ServerSettings,
+    SwapSettings,
+    WatchLogSettings,
+)
 from edge.config.events import EventSettings, MqttSettings, WebhookSettings
 from edge.config.parts import part_name, refuse_unknown
 from edge.config.picture import HealthSettings, Mask, MotionGateSettings, Region, Side, TileCount
@@ -119,6 +125,7 @@ class Config(Section):
     swap: SwapSettings = SwapSettings()
     governor: GovernorSettings = GovernorSettings()
     events: EventSettings | None = None
+    watch_log: WatchLogSettings | None = None
     mqtt: tuple[MqttSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
     state_dir: Path | None = None

@@ -42,6 +42,8 @@ TICK_S = 0.25
 # how long a run must last to count as started well
 GOOD_AFTER_S = 60.0
 SHOW_EVERY_S = 1.0
+# a disk that hangs costs the last rows, and no end
+WATCH_LOG_END_S = 3.0
 # frames through, and of how many
 OnProgress: TypeAlias = Callable[[int, "int | None"], None]
 
@@ -209,10 +211,19 @@ class _Daemon:
         if config.governor.enabled:
             self._governor = Governor(config.governor, lambda: self.pipeline.streams)
             self._workers.append(Worker("governor", self._governor.run))
+        self._watching: Worker | None = None
+        if self.config.watch_log is not None:
+            from edge.daemon.watcher import Watcher, watch_folder
+
+            watcher = Watcher(lambda: self.pipeline.streams, watch_folder(self.config), self.config.watch_log)
+            self._watching = Worker("watch log", watcher.run)
         self._is_proven = False
         self._show_at_s = time.monotonic() + SHOW_EVERY_S
 
     def start(self) -> None:
+        if self._watching is not None:
+            # before the first frame
+            self._watching.start()
         self.pipeline.start()
         for worker in self._workers:
             worker.start()
@@ -222,6 +233,10 @@ class _Daemon:
         for worker in self._workers:
             worker.stop()
         is_clean = self.pipeline.stop()
+        if self._watching is not None:
+            # after the last frame
+            self._watching.stop()
+            self._watching.join(WATCH_LOG_END_S)
         for worker in self._workers:
             worker.join(1.0)
         return is_clean

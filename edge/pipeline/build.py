@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from edge.types import Frame, Result
 
 OPEN_TIMEOUT_S = 30.0
+# frames of which the watch log has taken no note yet: minutes, should its disk hang
+MAX_ANALYSED = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,8 @@ class Shared:
         on_event = self.outputs.report_event
         made = Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
         made.note_guards([analysis.tracker])
+        if self.config.watch_log is not None:
+            made.analysed = deque(maxlen=MAX_ANALYSED)
         return made
 
     def open(self, stream: Stream) -> None:

@@ -17,6 +17,7 @@ from edge.metrics.stages import Stage, StageNs
 from edge.models.checks import check_outputs
 from edge.trackers import association
 from edge.types import Frame, Prediction
+from edge.watchlog.seconds import Analysed
 
 if TYPE_CHECKING:
     from edge.model import Batch, Model, OutputCheck
@@ -203,10 +204,14 @@ class InferenceWorker:
         spent: StageNs,
     ) -> None:
         self.num_batches += 1
+        model = self._models[name].manifest.sha256
         for frame, prediction in zip(frames, predictions, strict=True):
             stream = streams[frame.stream]
             stream.metrics.counters.add("inferred")
-            stream.results.put(stream.analysis.update(frame, prediction, spent))
+            result = stream.analysis.update(frame, prediction, spent)
+            if stream.analysed is not None:
+                stream.analysed.append(Analysed(frame.captured_ns, model, result.events))
+            stream.results.put(result)
         tap = self._taps.get(name)
         if tap is not None:
             tap(frames, predictions, spent["infer"])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from edge.threads.guard import Guard
     from edge.threads.worker import Worker
     from edge.types import Event, Frame, HealthChange, Result
+    from edge.watchlog.seconds import Analysed
 
 CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ended", "failed"]
 # two results may wait for a slow output; more would only be older
@@ -105,6 +106,7 @@ class Stream:
         is_leaving: the stream is being removed: its end is not the end of the pipeline.
         tally: what came out in all; written by output.
         budget: how many frames may still come out; None for all.
+        analysed: what inference has seen, for the watch log to take; None where none is kept.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class Stream:
         self.tally = Tally(manifest.classes, *_drawn(config))
         self.budget: FrameBudget | None = None
         self.pending_events: deque[tuple[int, int, Event]] = deque(maxlen=256)
+        self.analysed: deque[Analysed] | None = None
         self._threads: StreamThreads | None = None
         self._guards: list[Guard] = []
         self._model_guards: Callable[[], Sequence[Guard]] = tuple
