@@ -58,6 +58,10 @@ class ResultEncoder:
             f'{self._prediction(result)},"events":[{_events(result.events)}]}}'
         ).encode()
 
+    def found(self, result: Result) -> str:
+        """What was found alone, and the size of the picture that ``xyxy`` is of, as JSON."""
+        return f'{{"width":{result.frame.width},"height":{result.frame.height},{self._prediction(result)}}}'
+
     def _prediction(self, result: Result) -> str:
         prediction = result.prediction
         if isinstance(prediction, Segmentation):

@@ -42,6 +42,7 @@ def check(
     crops, crop_rows = _check_crops(loaded)
     rows += crop_rows
     rows += [_check_stream(stream, loaded, tried[loaded.model_of(stream).name][1], crops) for stream in loaded.streams]
+    rows += [_check_record_source(stream, loaded) for stream in loaded.streams if stream.record_source is not None]
     if crops is not None:
         crops.stop(time.monotonic())
     rows += check_ends(loaded)
@@ -122,6 +123,35 @@ def _check_stream(
         return {**row, "result": "failed", "detail": redacted(str(error))}
     mode = "every frame" if stream.is_lossless else f"newest frame, at most {stream.max_age_ms:g} ms old"
     return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}, {mode}"}
+
+
+def _check_record_source(stream: StreamSettings, loaded: Config) -> dict[str, str]:
+    """Whether the large picture can be opened."""
+    from edge.addresses.secrets import redacted
+    from edge.addresses.uris import masked
+    from edge.pipeline.build import deadlines_of
+    from edge.sources.choose import open_packets
+    from edge.sources.direct import Decoding
+    from edge.sources.isolation.process import SpareChild
+    from edge.video.packets import PacketQueue
+
+    address = stream.record_source or ""
+    row = {"kind": "record_source", "name": stream.name, "what": masked(address)}
+    try:
+        source = open_packets(
+            address,
+            PacketQueue(),
+            decoding=Decoding("av", stream.transport),
+            is_stopping=lambda: False,
+            deadlines=deadlines_of(stream, loaded),
+            spare=SpareChild(),
+            allow_hosts=stream.allow_hosts,
+        )
+    except EdgeError as error:
+        return {**row, "result": "failed", "detail": redacted(str(error))}
+    info = source.info
+    source.close()
+    return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}"}
 
 
 def _try_parts(stream: StreamSettings, manifest: Manifest) -> None:

@@ -65,10 +65,18 @@ class StageSettings(Section):
 
 
 class StreamSettings(Section):
-    """A camera, a file or a synthetic scene, and what is done with it."""
+    """A camera, a file or a synthetic scene, and what is done with it.
+
+    Attributes:
+        source: what is analysed.
+        record_source: the large picture of the same camera, whose packets are recorded; None: those of ``source``.
+        record_open: ``needed``: ``record_source`` is opened when an event asks for a clip, which then has no pre-roll.
+    """
 
     name: Name
     source: str = Field(min_length=1)
+    record_source: str | None = Field(default=None, min_length=1)
+    record_open: Literal["always", "needed"] = "always"
     username: str | None = None
     password_file: Path | None = None
     allow_hosts: tuple[str, ...] = ()
@@ -157,6 +165,7 @@ class Config(Section):
         _refuse_twins("event targets", [*(broker.name for broker in self.mqtt), *(hook.name for hook in self.webhooks)])
         for stream in self.streams:
             _refuse_unfit_source_recording(stream)
+            _refuse_unfit_record_source(stream)
             second = stream.second_stage.model if stream.second_stage else None
             for model in {stream.model, second, stream.track.appearance_model} - {None, *models}:
                 raise ValueError(f"stream {stream.name!r} asks for model {model!r}; known: {', '.join(models)}")
@@ -182,6 +191,21 @@ def _refuse_twins(table: str, names: Sequence[str]) -> None:
         raise ValueError(f"two {table} are called {twins[0]!r}; names must differ")
 
 
+def _refuse_unfit_record_source(stream: StreamSettings) -> None:
+    """A second picture of a camera is recorded as it comes; it is no other camera's, and no file."""
+    if stream.record_source is None:
+        if stream.record_open != "always":
+            raise ValueError(f"stream {stream.name!r}: record_open says when record_source is open; set that too")
+        return
+    start = f"stream {stream.name!r}: record_source"
+    if stream.record is None or stream.record.content != "source":
+        raise ValueError(f'{start} is recorded as it comes: expected [streams.record] with content = "source"')
+    if kind_of(stream.record_source) != "network" or not is_live(stream.source):
+        raise ValueError(f"{start} needs a network address, beside a source that is a camera")
+    if stream.record_open == "needed" and stream.record.mode == "continuous":
+        raise ValueError(f'{start}: mode = "continuous" always needs it; use record_open = "always"')
+
+
 def _refuse_unfit_source_recording(stream: StreamSettings) -> None:
     """A camera's own packets show all that the camera sees, and only a demuxer has them."""
     if stream.record is None or stream.record.content != "source":
@@ -190,5 +214,6 @@ def _refuse_unfit_source_recording(stream: StreamSettings) -> None:
     for key in ("masks", "roi", "rotate"):
         if getattr(stream, key):
             raise ValueError(f'{start} would show the picture without its {key}; use "plain" or "annotated"')
-    if kind_of(stream.source) not in ("network", "file") or stream.decoder == "opencv":
+    is_read_by_av = kind_of(stream.source) in ("network", "file") and stream.decoder != "opencv"
+    if stream.record_source is None and not is_read_by_av:
         raise ValueError(f'{start} needs a network address or a video file that PyAV reads; use "plain"')

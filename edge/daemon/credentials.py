@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
 
 SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file")
+# of a stream, all of the same camera
+ADDRESSES = ("source", "record_source")
 # 128 bits, if they are random letters and digits: nothing slows down the guesses of many machines
 MIN_TOKEN_CHARS = 22
 
@@ -39,12 +41,17 @@ def with_secrets(config: Config) -> Config:
 
 
 def _with_password(stream: StreamSettings, password: str | None) -> StreamSettings:
-    try:
-        source = with_credentials(stream.source, stream.username, password)
-    except ConfigError as error:
-        raise ConfigError(f"streams.{stream.name}: {error}") from None
-    register_uri(source)
-    return stream if source == stream.source else stream.model_copy(update={"source": source})
+    changed: dict[str, str] = {}
+    for key in ADDRESSES:
+        address = getattr(stream, key)
+        try:
+            whole = None if address is None else with_credentials(address, stream.username, password)
+        except ConfigError as error:
+            raise ConfigError(f"streams.{stream.name}: {error}") from None
+        if whole is not None:
+            register_uri(whole)
+            changed |= {} if whole == address else {key: whole}
+    return stream.model_copy(update=changed) if changed else stream
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:

@@ -118,8 +118,11 @@ class Shared:
             _wait_for_file(stream, capturing)
             output = Worker(f"output {stream.name}", _output(stream, self).run)
             undo.pop_all()
-        stream.run(StreamThreads(self.latest, slot, capturing, output))
+        record_source = _record_source(stream, self.gate, deadlines_of(stream.config, self.config))
+        stream.run(StreamThreads(self.latest, slot, capturing, output, record_source))
         output.start()
+        if record_source is not None:
+            record_source.start()
 
 
 def analysis_of(
@@ -215,6 +218,14 @@ def _give_up(latest: LatestFrames[Frame], slot: StreamSlot[Frame], capture: Work
     capture.join(LATE_S)
 
 
+def _record_source(stream: Stream, gate: HostGate, deadlines: Deadlines) -> Worker | None:
+    """The thread of the large picture that is recorded, where another one is analysed."""
+    source = stream.record_source
+    if source is None:
+        return None
+    return Worker(f"record source {stream.name}", lambda stopping: source.run(stopping, gate, deadlines))
+
+
 def _wait_for_file(stream: Stream, capture: Worker) -> None:
     """Wait until a file is open.
 
@@ -235,7 +246,7 @@ def _output(stream: Stream, shared: Shared) -> OutputWorker:
     Raises:
         EdgeError: a sink cannot be opened; none is open then.
     """
-    score = score_of(stream.config, stream.manifest)
+    score = stream.score
     sinks: list[Sink] = []
     with ExitStack() as undo:
         stages = open_stages(stream.config.stages, stream=stream.name, classes=stream.manifest.classes)

@@ -140,7 +140,7 @@ class CaptureWorker:
                 rings=self._rings,
                 spare=self._spare,
                 allow_hosts=config.allow_hosts,
-                packets=self._stream.packets,
+                packets=self._stream.capture_packets,
             )
 
     def _note(self, source: CameraSource, seq: int) -> None:

@@ -16,6 +16,7 @@ from edge.addresses.uris import kind_of, may_hang
 from edge.config.recording import RecordSettings
 from edge.errors import ConfigError
 from edge.events.writer import MAX_PICTURES
+from edge.recording.boxes import MAX_BYTES as NOTES_BYTES
 from edge.recording.shots import SHOT_CAPACITY
 from edge.second_stage.classifier import MAX_WAITING
 from edge.sinks.restream import CAPACITY as RESTREAM_CAPACITY
@@ -172,7 +173,11 @@ def _record_rows(stream: StreamSettings) -> list[MemoryRow]:
     if record is not None and record.content == "source":
         # a file in the main process has no ring
         ring = RING_BYTES if is_isolated(stream) else 0
-        rows.append(MemoryRow(stream.name, "packets of the camera under way", (QUEUE_BYTES + ring) / STEP_MB))
+        waiting = QUEUE_BYTES + ring + NOTES_BYTES
+        if stream.record_source is not None:
+            rows.append(MemoryRow(stream.name, "the process that reads record_source", CHILD_MB))
+            waiting += RING_BYTES
+        rows.append(MemoryRow(stream.name, "packets of the camera under way", waiting / STEP_MB))
     return rows
 
 

@@ -260,7 +260,8 @@ class Pipeline:
         """What ended a worker before its time, the first cause first."""
         threads = [stream.threads for stream in self.streams.values() if stream.is_open]
         captures, outputs = [one.capture for one in threads], [one.output for one in threads]
-        workers = (*captures, self._worker, *outputs)
+        others = [one.record_source for one in threads if one.record_source is not None]
+        workers = (*captures, *others, self._worker, *outputs)
         return [worker.failure for worker in workers if worker.failure is not None]
 
     def _drain(self, streams: Sequence[Stream], deadline_s: float) -> bool:

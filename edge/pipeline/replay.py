@@ -25,7 +25,7 @@ from edge.errors import ConfigError, DataError, SourceError
 from edge.files import parse_json, sha256_of, write_atomic
 from edge.metrics.clock import WallClock
 from edge.model import Model, load_model
-from edge.pipeline.build import analysis_of, deadlines_of, preparation_of, score_of
+from edge.pipeline.build import analysis_of, deadlines_of, preparation_of
 from edge.pipeline.guarded import GuardedStage, close_all, open_stages
 from edge.pipeline.stream import Stream
 from edge.result_json import ResultEncoder
@@ -262,7 +262,7 @@ def _replay(
     now_ns = 0
     clock = WallClock(offset_ns=wall_offset_ns, now_ns=lambda: now_ns)
     encoders = {
-        name: ResultEncoder(stream.manifest.classes, score=score_of(stream.config, stream.manifest), clock=clock)
+        name: ResultEncoder(stream.manifest.classes, score=stream.score, clock=clock)
         for name, stream in streams.items()
     }
     count = 0

@@ -17,6 +17,7 @@ from edge.events.schema import ModelFacts
 from edge.events.snapshots import Snapshots
 from edge.events.stored import OutboxLimits
 from edge.events.writer import EventWriter
+from edge.result_json import ResultEncoder
 from edge.sinks.events import EventSink
 from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
@@ -170,7 +171,9 @@ def _recording(stream: Stream) -> RecordSink | None:
     if stream.packets is not None:
         # no result of a live stream comes out later than that; every result of a file comes out
         late_s = float("inf") if config.is_lossless else config.max_age_ms / 1e3 + LATE_S
-        return RecordSink(settings, stream.name, packets=stream.packets, late_s=late_s)
+        found = ResultEncoder(stream.manifest.classes, score=stream.score, has_masks=False).found
+        need = None if stream.record_source is None else stream.record_source.need
+        return RecordSink(settings, stream.name, packets=stream.packets, late_s=late_s, found=found, need=need)
     fps = stream.status.info.fps if stream.status.info else 0.0
     return RecordSink(settings, stream.name, fps=fps, is_lossless=config.is_lossless)
 

@@ -14,14 +14,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from edge.addresses.secrets import redacted, redacted_value
+from edge.addresses.uris import kind_of
 from edge.metrics.counters import Counters, Rate, StageTimes, Window
 from edge.metrics.stages import Count
 from edge.models.tiles import TileGrid
+from edge.pipeline.record_source import RecordSource
 from edge.pipeline.tally import FrameBudget, Tally
 from edge.threads.drop_queue import DropQueue
 from edge.threads.guard import Guarded
 from edge.threads.worker import LATE_S
-from edge.video.packets import PacketQueue
+from edge.video.event_clock import AnalysedTimes, EventClock
+from edge.video.packets import PacketQueue, PacketTaker
 
 if TYPE_CHECKING:
     from edge.config.schema import StreamSettings
@@ -98,6 +101,8 @@ class Stream:
         metrics: what is counted.
         results: from inference to output.
         packets: the camera's own packets, on their way to the recording; None where they are not recorded.
+        capture_packets: what takes those of ``source``.
+        record_source: what brings those of the large picture, where another one is analysed.
         on_event: told of an event that belongs to no frame: the camera is gone.
         num_in_engine: frames that were started and have no result yet; written by inference.
         held_fps: the governor's limit, None while the device is cool.
@@ -134,6 +139,14 @@ class Stream:
         )
         has_packets = config.record is not None and config.record.content == "source"
         self.packets = PacketQueue(is_lossless=config.is_lossless) if has_packets else None
+        self.record_source: RecordSource | None = None
+        self.capture_packets: PacketTaker | None = self.packets
+        if config.record_source is not None and self.packets is not None:
+            clock = EventClock()
+            self.record_source = RecordSource(config, self.packets, clock)
+            # of what is analysed only the times are needed, where PyAV reads it
+            is_timed = kind_of(config.source) == "network" and config.decoder != "opencv"
+            self.capture_packets = AnalysedTimes(clock) if is_timed else None
         self.num_in_engine = 0
         self.held_fps: float | None = None
         self.is_leaving = False
@@ -159,6 +172,11 @@ class Stream:
         self.analysis.change(config.analytics)
         self.config = config
         self.tally.watch(*_drawn(config))
+
+    @property
+    def score(self) -> float:
+        """The least score of an object that is shown: the stream's, else the model's."""
+        return self.manifest.thresholds.score if self.config.score is None else self.config.score
 
     @property
     def tiles(self) -> TileGrid | None:
@@ -265,6 +283,7 @@ class Stream:
             "analytics": self.analysis.counts(),
             "analytics_fault": self.analysis.fault,
             "stages": metrics.stages.snapshot(),
+            **({} if self.record_source is None else {"record_source": self.record_source.stats()}),
             "parts": {guard.name: redacted_value(guard.stats()) for guard in (*self._guards, *self._model_guards())},
         }
 
@@ -281,20 +300,24 @@ class StreamThreads:
     slot: StreamSlot[Frame]
     capture: Worker
     output: Worker
+    record_source: Worker | None = None
 
     def end_capture(self) -> None:
         """No new frame; what is under way still comes out."""
         self.capture.stop()
+        if self.record_source is not None:
+            self.record_source.stop()
         self.latest.end(self.slot)
 
     def join(self, deadline_s: float) -> bool:
-        """Wait for both until a moment of ``time.monotonic()``; whether they have ended."""
-        for worker in (self.capture, self.output):
+        """Wait for all of them until a moment of ``time.monotonic()``; whether they have ended."""
+        workers = [one for one in (self.capture, self.record_source, self.output) if one is not None]
+        for worker in workers:
             worker.join(max(0.0, deadline_s - time.monotonic()))
-        return not (self.capture.is_alive or self.output.is_alive)
+        return not any(worker.is_alive for worker in workers)
 
     def close(self, results: DropQueue[Result]) -> None:
-        """End both at once, whatever waits."""
+        """End all at once, whatever waits."""
         self.end_capture()
         self.latest.remove(self.slot)
         results.close()

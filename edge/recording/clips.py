@@ -29,10 +29,19 @@ class ClipNames:
         settings: of the recording.
         folder: finds unused names.
         ended: the newest clip whose file has ended, from the thread that writes the files.
+        is_other_source: whether another opening of the camera is recorded than the one that is analysed.
     """
 
-    def __init__(self, settings: RecordSettings, folder: RecordingFolder, ended: Callable[[], Ended | None]) -> None:
+    def __init__(
+        self,
+        settings: RecordSettings,
+        folder: RecordingFolder,
+        ended: Callable[[], Ended | None],
+        *,
+        is_other_source: bool = False,
+    ) -> None:
         self._settings = settings
+        self._is_other_source = is_other_source
         self._folder = folder
         self._ended = ended
         self._seen: _Seen | None = None
@@ -61,6 +70,9 @@ class ClipNames:
     def _is_break(self, seen: _Seen) -> bool:
         """Whether the files end before this frame: known here at once, and in the other thread a moment later."""
         last = self._seen
+        if self._is_other_source:
+            # whatever happens to what is analysed, the files go on
+            return False
         if last is None or seen.size != last.size:
             return True
         if self._settings.content == "source":

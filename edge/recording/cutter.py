@@ -14,6 +14,7 @@ import av
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError
 from edge.metrics.counters import Counters
+from edge.recording.boxes import BoxNotes
 from edge.recording.fragments import FragmentFile
 from edge.recording.recording import RecordingFolder
 from edge.video.encoder import TICKS_PER_S, Packet, VideoForm
@@ -94,6 +95,7 @@ class Cutter:
         folder: where files go.
         late_s: how long after a packet a mark of the same time may come; infinite where all of them come.
         max_fragment_s: see ``FragmentFile``.
+        wait_s: how long an event's clip waits for packets that are not there yet, because their source is being opened.
         clock_s: clock of the pauses.
 
     Attributes:
@@ -110,12 +112,14 @@ class Cutter:
         *,
         late_s: float = 0.0,
         max_fragment_s: float | None = None,
+        wait_s: float = 0.0,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._late_s = late_s
         self._max_fragment_s = max_fragment_s
+        self._wait_ns = round(wait_s * NS_PER_S)
         self._clock_s = clock_s
         self._is_continuous = settings.mode == "continuous"
         # where marks are late, what was before their time must still be there
@@ -125,6 +129,8 @@ class Cutter:
         self._file: FragmentFile | None = None
         self._path: Path | None = None
         self._first_ns = 0
+        self._zero_ns = 0
+        self._boxes = BoxNotes()
         self._last_ns = 0
         self._offset_ns = 0
         self._until_ns = 0
@@ -146,13 +152,21 @@ class Cutter:
         if self._wanted is not None and not self._is_paused:
             # the event came with the last pictures
             self._attempt(lambda: self._begin_clip(None))
-        self._wanted = None
+        if not self._wait_ns:
+            self._wanted = None
         self._end_file()
         self._pre_roll.clear()
+
+    def close(self) -> None:
+        """Finish what is open, for the last time."""
+        self.end()
+        self._boxes.write()
 
     def mark(self, mark: EventMark) -> None:
         """Note what a result has shown."""
         self.seen_ns = max(self.seen_ns, mark.time_ns)
+        if mark.boxes:
+            self._boxes.add(mark.time_ns, mark.boxes)
         if mark.clip is not None and not self._has_shown(mark):
             self._until_ns = mark.time_ns + round(self._settings.post_roll_s * NS_PER_S)
             known = self._path if self._file is not None else None if self._wanted is None else self._wanted.clip
@@ -171,7 +185,7 @@ class Cutter:
     def _write_to_its_file(self, coded: Coded) -> None:
         if self._is_over(coded):
             self._end_file()
-            self._wanted = None
+            self._forget_wanted(coded.time_ns)
         if self._file is None and not self._is_paused:
             if self._wanted is not None:
                 self._begin_clip(coded)
@@ -190,6 +204,13 @@ class Cutter:
         is_certain = self.seen_ns > self._until_ns or coded.time_ns - self._until_ns > self._late_s * NS_PER_S
         return coded.time_ns > self._until_ns and is_certain
 
+    def _forget_wanted(self, time_ns: int) -> None:
+        """An event's time is past; where its packets may come late, it waits for the first of them."""
+        if self._wanted is not None and time_ns - self._wanted.time_ns <= self._wait_ns:
+            self._until_ns = time_ns + round(self._settings.post_roll_s * NS_PER_S)
+        else:
+            self._wanted = None
+
     def _begin_clip(self, coded: Coded | None) -> None:
         """Begin the wanted clip with what was before its event, if a key picture is there."""
         mark = self._wanted
@@ -199,6 +220,9 @@ class Cutter:
             return
         first = before[0] if before else coded
         assert first is not None
+        if self._wait_ns and not before:
+            # what its opening took is not taken from what it shows
+            self._until_ns = max(self._until_ns, first.time_ns + round(self._settings.post_roll_s * NS_PER_S))
         self._begin(mark.clip, first.captured_ns)
         self._wanted = None
         for earlier in before:
@@ -226,6 +250,10 @@ class Cutter:
         before = self._file.num_bytes
         self._file.add(coded.packet)
         self._last_ns = coded.time_ns
+        # a packet that was late says nothing about when the file began
+        media_ns = (coded.packet.pts - self._file.first_pts) * NS_PER_S // TICKS_PER_S
+        zero_ns = coded.time_ns - media_ns
+        self._zero_ns = zero_ns if self._file.num_frames == 1 else min(self._zero_ns, zero_ns)
         self.counters.add("frames")
         if self._file.num_bytes != before:
             # adding this packet wrote the fragment before it
@@ -245,9 +273,12 @@ class Cutter:
         kind = "segment" if self._is_continuous else "clip"
         events = [(captured_ns + self._offset_ns, what) for captured_ns, what in self._events]
         try:
-            self._folder.finish(file, self._first_ns + self._offset_ns, kind, self._form, events)
+            path = self._folder.finish(file, self._first_ns + self._offset_ns, kind, self._form, events)
         except (SinkError, OSError) as error:
             self._pause(error)
+        else:
+            if path is not None:
+                self._boxes.end_file(path, self._zero_ns, self._last_ns)
 
     def _attempt(self, act: Callable[[], None]) -> None:
         try:

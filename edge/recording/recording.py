@@ -18,6 +18,7 @@ import av
 from edge.errors import DiskError, SinkError
 from edge.files import sync_folder
 from edge.metrics.counters import Counters
+from edge.recording.boxes import SUFFIX
 from edge.recording.clock import RecordingClock
 from edge.recording.disk import NO_ROOM, Disk, in_words, is_there, locked
 from edge.recording.fragments import FragmentFile, cut_to_whole
@@ -226,6 +227,8 @@ class RecordingFolder:
         self.counters.add("removed", len(names))
         for name in names:
             self._finished_ns.pop(name, None)
+            with suppress(OSError):
+                (self._folder / name).with_suffix(SUFFIX).unlink(missing_ok=True)
         self.index.remove(names)
         return len(names)
 
@@ -247,6 +250,9 @@ class RecordingFolder:
             path = self._keep_part(part)
             self.counters.add("recovered", int(path is not None))
             log.info("record: %s was left unfinished; %s", part.name, "it plays" if path else "nothing was in it")
+        for notes in self._folder.glob(f"*{SUFFIX}"):
+            if not is_there(notes.with_suffix(".mp4")):
+                notes.unlink(missing_ok=True)
         unknown = self.index.load()
         found = [entry for path in unknown if (entry := described(path)) is not None]
         # what the index does not know is what was finished last, unless the whole index is lost

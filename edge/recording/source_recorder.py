@@ -29,6 +29,7 @@ class SourceRecorder:
         settings: what is wanted.
         folder: where files go.
         late_s: how long after its packet a result may come.
+        wait_s: see ``Cutter``.
         clock_s: clock of the pauses and of silence.
     """
 
@@ -38,11 +39,14 @@ class SourceRecorder:
         folder: RecordingFolder,
         *,
         late_s: float,
+        wait_s: float = 0.0,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         # a camera's key pictures may be far apart: its fragments end by time too
         fragment_s = settings.fragment_s * KEY_SHARE
-        self._cutter = Cutter(settings, folder, late_s=late_s, max_fragment_s=fragment_s, clock_s=clock_s)
+        self._cutter = Cutter(
+            settings, folder, late_s=late_s, max_fragment_s=fragment_s, wait_s=wait_s, clock_s=clock_s
+        )
         self._clock_s = clock_s
         self._form: PacketForm | None = None
         self._sets = b""
@@ -91,7 +95,7 @@ class SourceRecorder:
 
     def close(self) -> None:
         """Finish the open file."""
-        self._cutter.end()
+        self._cutter.close()
 
     def _take_packet(self, packet: SourcePacket) -> None:
         if self._form is None or self._refusal:

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
+from edge.recording.boxes import SUFFIX as NOTES
 from edge.server.json_answer import JsonAnswer
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ class RecordingRoutes:
         return JsonAnswer(
             {
                 "streams": {name: _summary(shelf) for name, shelf in shelves.items()},
-                "recordings": [_listed(name, entry) for _, name, entry in found[:MAX_LISTED]],
+                "recordings": [
+                    _listed(name, entry) | _beside(name, entry, shelves[name].folder)
+                    for _, name, entry in found[:MAX_LISTED]
+                ],
                 "left_out": max(0, len(found) - MAX_LISTED),
             },
         )
@@ -112,18 +116,20 @@ class RecordingRoutes:
         return JsonAnswer([self._linked(event, files) for event in events])
 
     async def file(self, request: Request) -> Response:
-        """A recorded file as MP4, whole or in ranges; ?download=1 saves it."""
+        """A recorded file as MP4, whole or in ranges, or what was found in it (.vtt); ?download=1 saves it."""
         stream, name = request.path_params["name"], request.path_params["file"]
         path = await run_in_threadpool(self._path, stream, name)
         if path is None:
             raise HTTPException(404, "there is no such recording; it may have made room for newer ones")
         kind = "attachment" if request.query_params.get("download") == "1" else "inline"
-        return await _given(path, "video/mp4", f"{stream}-{name}", kind)
+        media_type = "text/vtt" if path.suffix == NOTES else "video/mp4"
+        return await _given(path, media_type, f"{stream}-{name}", kind)
 
     def _path(self, stream: str, name: str) -> Path | None:
-        """Of a file that the index of the stream names."""
+        """Of a file that the index of the stream names, or of what is kept beside it."""
         shelf = self._archive.shelves().get(stream)
-        is_known = shelf is not None and any(entry.file == name for entry in shelf.entries)
+        file = f"{name.removesuffix(NOTES)}.mp4" if name.endswith(NOTES) else name
+        is_known = shelf is not None and any(entry.file == file for entry in shelf.entries)
         return shelf.folder / name if shelf is not None and is_known else None
 
     async def snapshot(self, request: Request) -> Response:
@@ -191,6 +197,11 @@ def _summary(shelf: Shelf) -> dict[str, Any]:
         "first": None if first is None else _iso(first),
         "last": None if last is None else _iso(last),
     }
+
+
+def _beside(stream: str, entry: Recorded, folder: Path) -> dict[str, Any]:
+    notes = Path(entry.file).with_suffix(NOTES).name
+    return {"boxes": f"recordings/{stream}/{notes}"} if (folder / notes).is_file() else {}
 
 
 def _listed(stream: str, entry: Recorded) -> dict[str, Any]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 IDLE_S = 0.25
 CLOSE_TIMEOUT_S = 15.0
+# how long a clip waits for another source to be opened
+OPENING_S = 10.0
 FALLBACK_FPS = 30.0
 Taken_contra = TypeVar("Taken_contra", contravariant=True)
 
@@ -52,6 +54,8 @@ class RecordSink:
         is_lossless: whether a full queue makes the stream wait (files) instead of dropping its oldest picture.
         packets: what capture puts the camera's own packets into (closed here); None records pictures.
         late_s: how long after its packet a result may come; infinite where all of them come.
+        found: what a result found, as JSON that is kept beside the camera's own packets; None: nothing is.
+        need: where the packets are those of another opening, told of each event: for how many seconds they are needed.
         clock: turns capture times into UTC; None goes by the device's, measured anew for each file.
         disk: how files are written.
 
@@ -72,6 +76,8 @@ class RecordSink:
         is_lossless: bool = False,
         packets: PacketQueue | None = None,
         late_s: float = math.inf,
+        found: Callable[[Result], str] | None = None,
+        need: Callable[[float], None] | None = None,
         clock: WallClock | None = None,
         disk: Disk | None = None,
     ) -> None:
@@ -95,16 +101,25 @@ class RecordSink:
             run = partial(_record, shots, pictures, self._folder)
         else:
             self._queue = packets
-            self._recorder = source = SourceRecorder(settings, self._folder, late_s=late_s)
+            self._recorder = source = SourceRecorder(
+                settings, self._folder, late_s=late_s, wait_s=0.0 if need is None else OPENING_S
+            )
             run = partial(_record, packets, source, self._folder)
-        self._clips = ClipNames(settings, self._folder, lambda: self._recorder.ended)
+        self._found = found
+        self._need = need
+        self._post_roll_s = settings.post_roll_s
+        is_other = need is not None
+        self._clips = ClipNames(settings, self._folder, lambda: self._recorder.ended, is_other_source=is_other)
         self._told = ""
         self._worker = Worker(f"record {stream}", run)
         self._worker.start()
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         frame, kinds = result.frame, tuple(event.kind for event in result.events)
-        mark = EventMark(frame.time_ns, frame.captured_ns, kinds, self._clips.clip_for(result))
+        found = "" if self._found is None else self._found(result)
+        mark = EventMark(frame.time_ns, frame.captured_ns, kinds, self._clips.clip_for(result), found)
+        if kinds and self._need is not None:
+            self._need(self._post_roll_s)
         if isinstance(self._queue, PacketQueue):
             self._queue.mark(mark)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from edge.interfaces import MakeRoom, SourceInfo
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.types import UInt8
 from edge.video.media_time import MediaTime
-from edge.video.packets import PacketForm, PacketTaker, SourcePacket
+from edge.video.packets import MAX_WALL_NS, PacketForm, PacketTaker, SourcePacket
 from edge.video.srt import SrtError, SrtStream
 
 LATE = "it does not answer in time"
@@ -30,6 +31,8 @@ MAX_PICTURE_PX = 8192 * 8192
 MAX_BROKEN_PACKETS = 50
 # the clock of PacketForm
 TICKS_PER_S = 90_000
+# FFmpeg's AVProducerReferenceTime: microseconds since 1970, then flags
+PRODUCER_TIME, PRODUCER_TIME_FORM = "prft", struct.Struct("=q")
 # the order in which hardware is tried
 HARDWARE = ("cuda", "vaapi", "qsv", "videotoolbox", "drm")
 # decoders print what we tell better, and addresses with passwords
@@ -47,6 +50,7 @@ class AvSource:
         hardware: str = "off",
         packets: PacketTaker | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
+        is_decoded: bool = True,
     ) -> None:
         """Open it and decode the first picture, which proves the decoder.
 
@@ -56,6 +60,7 @@ class AvSource:
             hardware: ``off``, ``auto`` or a device type such as ``cuda``; software takes over where it fails.
             packets: takes the coded pictures before they are decoded.
             deadlines: limits of connecting and of the wait for each packet; a file has none.
+            is_decoded: whether there are pictures; else the first ``read`` passes packets on until the end.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -69,17 +74,18 @@ class AvSource:
         self._limits_s = (deadlines.open_s, deadlines.stall_s)
         self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), hardware)
         self._num_broken = 0
+        self._is_decoded = is_decoded
         try:
             self._stream = self._video()
             self._copies = None if packets is None else _Copies(self._stream, packets, is_live=not self._is_file)
             self._frames = self._decoded()
-            self._first = next(self._frames, None)
-            if self._first is None:
+            self._first = next(self._frames, None) if is_decoded else None
+            if self._first is None and is_decoded:
                 raise SourceError(f"{self._label}: opened, but it gives no picture; is it a video that FFmpeg decodes?")
         except SourceError:
             self.close()
             raise
-        self.info = self._describe(self._first)
+        self.info = self._describe(self._first or self._stream.codec_context)
         self._time = MediaTime(self.info.fps)
 
     def read(self) -> tuple[UInt8, int | None] | None:
@@ -155,7 +161,7 @@ class AvSource:
                     return
                 if self._copies is not None:
                     self._copies.take(packet)
-                frames = packet.decode()
+                frames = packet.decode() if self._is_decoded else ()
             except av.error.InvalidDataError as error:
                 self._num_broken += 1
                 if self._num_broken > MAX_BROKEN_PACKETS:
@@ -169,18 +175,19 @@ class AvSource:
                 self._num_broken = 0
                 yield frame
 
-    def _describe(self, frame: Any) -> SourceInfo:
+    def _describe(self, picture: Any) -> SourceInfo:
+        """Args: the first picture, or where nothing is decoded what the stream says of its size."""
         rate = self._stream.average_rate or self._stream.guessed_rate
         fps = float(rate) if rate else 0.0
         context = self._stream.codec_context
         by = "hardware" if getattr(context, "is_hwaccel", False) else "software"
         return SourceInfo(
-            width=frame.width,
-            height=frame.height,
+            width=max(picture.width, 1),
+            height=max(picture.height, 1),
             fps=fps if 0 < fps < 1000 else 0.0,
             is_live=not self._is_file,
             num_frames=self._stream.frames or None if self._is_file else None,
-            decoder=f"PyAV {context.codec.name}, {by}",
+            decoder=f"PyAV {context.codec.name}, {by if self._is_decoded else 'not decoded'}",
         )
 
 
@@ -209,7 +216,9 @@ class _Copies:
             self._first_pts = pts
         media_ns = (pts - self._first_pts) * 1_000_000_000 // TICKS_PER_S
         time_ns = now_ns if self._is_live else media_ns
-        self._taker.take(SourcePacket(bytes(packet), pts, dts, bool(packet.is_keyframe), time_ns, now_ns))
+        camera_ns = _camera_ns(packet) if self._is_live else 0
+        is_key = bool(packet.is_keyframe)
+        self._taker.take(SourcePacket(bytes(packet), pts, dts, is_key, time_ns, now_ns, camera_ns=camera_ns))
 
     def _ticks(self, packet: Any) -> tuple[int, int]:
         """When a packet is decoded and shown; one period after the last where it does not say."""
@@ -218,6 +227,15 @@ class _Copies:
         dts = self._last_dts + self._period if stated is None else round(stated * scale)
         self._last_dts = dts
         return dts, dts if packet.pts is None else round(packet.pts * scale)
+
+
+def _camera_ns(packet: Any) -> int:
+    """When the camera took it, ns since 1970 by its own clock, from RTCP sender reports (RFC 3550); 0: not said."""
+    # of older PyAV nothing can be asked
+    if not hasattr(packet, "has_sidedata") or not packet.has_sidedata(PRODUCER_TIME):
+        return 0
+    stated_us: int = PRODUCER_TIME_FORM.unpack_from(bytes(packet.get_sidedata(PRODUCER_TIME)))[0]
+    return stated_us * 1000 if 0 < stated_us * 1000 <= MAX_WALL_NS else 0
 
 
 def _beginning_of_mp4(stream: Any) -> bytes:

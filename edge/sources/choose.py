@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from edge.addresses.uris import may_hang
 from edge.interfaces import CameraSource
@@ -13,6 +14,9 @@ from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.video.packets import PacketTaker
+
+if TYPE_CHECKING:
+    from edge.sources.isolation.source import IsolatedSource
 
 DEFAULT_PREPARATION = Preparation()
 
@@ -64,3 +68,32 @@ def open_source(
             allow_hosts=allow_hosts,
         )
     return PreparedSource(open_direct(uri, decoding, packets, deadlines), preparation)
+
+
+def open_packets(
+    uri: str,
+    packets: PacketTaker,
+    *,
+    decoding: Decoding,
+    is_stopping: Callable[[], bool],
+    deadlines: Deadlines,
+    spare: SpareChild,
+    allow_hosts: Sequence[str] = (),
+) -> IsolatedSource:
+    """Open a network address of which only the packets are wanted: nothing is decoded; see ``open_source``.
+
+    Raises:
+        SourceError: it cannot be opened.
+        MissingError: the machine lacks what it needs.
+    """
+    from edge.sources.isolation.source import IsolatedSource
+
+    return IsolatedSource(
+        uri,
+        options={"decoding": asdict(decoding), "is_decoded": False},
+        deadlines=deadlines,
+        is_stopping=is_stopping,
+        spare=spare,
+        packets=packets,
+        allow_hosts=allow_hosts,
+    )

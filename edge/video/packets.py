@@ -13,6 +13,8 @@ from edge.threads.drop_queue import HandOver
 QUEUE_BYTES = 16 << 20
 # what an item costs beside its data, so that a flood of small ones is bounded too
 ITEM_BYTES = 256
+# the year 2116, in nanoseconds since 1970
+MAX_WALL_NS = 1 << 62
 # how long a file that is read faster than it is written waits for the disk
 LOSSLESS_WAIT_S = 30.0
 
@@ -50,6 +52,7 @@ class SourcePacket:
         time_ns: the stream's time, by which its frames are stamped too.
         arrived_ns: ``time.monotonic_ns()``.
         lost_before: packets of the run that were dropped since the one before.
+        camera_ns: when it was taken by the camera's own clock, ns since 1970; 0 where the camera has not said (RTCP).
     """
 
     data: bytes
@@ -59,6 +62,7 @@ class SourcePacket:
     time_ns: int
     arrived_ns: int
     lost_before: int = 0
+    camera_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +74,14 @@ class EventMark:
         captured_ns: when it was captured, ``time.monotonic_ns()``.
         events: kinds of its events.
         clip: the file that they go into, in events mode.
+        boxes: what was found in it, as the JSON of ``edge.recording.boxes``; empty where that is not kept.
     """
 
     time_ns: int
     captured_ns: int
     events: tuple[str, ...] = ()
     clip: Path | None = None
+    boxes: str = ""
 
 
 Item: TypeAlias = PacketForm | SourcePacket | EventMark
@@ -135,12 +141,12 @@ class PacketQueue(HandOver[Item]):
         """Say what a result has shown."""
         with self._changed:
             last = self._items[-1] if self._items else None
-            if isinstance(last, EventMark) and not last.events:
+            if isinstance(last, EventMark) and not (last.events or last.boxes):
                 # only the newest time matters, and the last one is still the newest
                 self._num_bytes -= _cost(self._items.pop())
             if self._has_room(mark):
                 self._append(mark)
-            elif mark.events:
+            elif mark.events or mark.boxes:
                 self.counters.add("marks_lost")
 
     @property
@@ -168,5 +174,5 @@ def _cost(item: Item) -> int:
             return len(item.data) + ITEM_BYTES
         case PacketForm():
             return len(item.header) + ITEM_BYTES
-        case _:
-            return ITEM_BYTES
+        case EventMark():
+            return len(item.boxes) + ITEM_BYTES

@@ -1,5 +1,6 @@
 // The view of what was recorded: a day's files of one camera on a line of time, the player, and the events beside it.
 
+import { BoxLayer } from "./boxes.js";
 import { dayAfter, dayOf, endOf, hourOf, lengthOf, midnight, twoDigits } from "./days.js";
 import { clock, decoded, el, number, say, svg, words } from "./dom.js";
 
@@ -67,6 +68,7 @@ export class RecordingsView {
 
   player() {
     this.video = el("video", { class: "player", controls: true, playsinline: true, preload: "metadata", hidden: true });
+    this.boxes = new BoxLayer(this.video);
     this.note = el("p", { class: "player-note", role: "status" });
     this.video.addEventListener("error", () => say(this.note, this.video.error?.code === 4
       ? "This browser cannot play it, or it has made room for newer ones. Try to save it."
@@ -76,7 +78,7 @@ export class RecordingsView {
     this.facts = el("p", { class: "muted small" });
     this.save = el("a", { class: "button", text: "Save", hidden: true });
     return el("div", { class: "player-box" },
-      el("div", { class: "frame frame-large" }, this.video, this.note),
+      el("div", { class: "frame frame-large" }, this.video, this.boxes.node, this.note),
       el("div", { class: "player-foot" }, this.facts, this.save));
   }
 
@@ -214,6 +216,7 @@ export class RecordingsView {
     say(this.note, "");
     this.video.hidden = false;
     this.video.src = offset ? `${file.url}#t=${offset.toFixed(2)}` : file.url;
+    this.boxes.load(file.boxes, file.width, file.height);
     this.video.setAttribute("aria-label", `Recording of ${file.stream}, ${clock(file.start)}`);
     say(this.facts, `${file.stream} · ${new Date(file.start).toLocaleString([], { hour12: false })} · ${length(file.seconds)} · `
       + `${file.width}×${file.height} · ${file.frames} pictures · ${size(file.bytes)}`);

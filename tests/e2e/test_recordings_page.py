@@ -230,6 +230,48 @@ def test_the_page_plays_a_recording_from_its_event(browser: Any, url: str, shelf
     assert browser.execute_script(STATE)["source"].endswith(shelf.entries[2].file)
 
 
+BOXES = """
+const video = document.querySelector("video").getBoundingClientRect();
+return [...document.querySelectorAll(".box-layer rect")].map((one) => one.getBoundingClientRect()).map((box) => [
+  (box.left - video.left) / video.width, (box.top - video.top) / video.height,
+  (box.right - video.left) / video.width, (box.bottom - video.top) / video.height]);
+"""
+
+
+def test_what_was_found_is_drawn_over_the_packets_of_the_camera(
+    browser: Any,  # noqa: F811
+    archive: Archive,
+    shelf: Shelf,
+) -> None:
+    # found in a picture of a quarter of the size; the frame of the player is 16:9, as the file is
+    notes = (shelf.folder / shelf.entries[0].file).with_suffix(".vtt")
+    found = {"width": 80, "height": 45, "objects": [{"track_id": 7, "class": "car", "xyxy": [20, 9, 40, 36]}]}
+    notes.write_text(f"WEBVTT\n\n00:00:01.000 --> 00:00:04.000\n{json.dumps(found)}\n")
+    server, address, _ = served(archive)
+    try:
+        listed = httpx.get(f"{address}/api/recordings").json()["recordings"]
+        assert [one.get("boxes") for one in listed] == [None, None, f"recordings/door/{notes.name}"]
+        answer = httpx.get(f"{address}/recordings/door/{notes.name}")
+        assert answer.headers["content-type"].startswith("text/vtt")
+        assert httpx.get(f"{address}/recordings/door/other.vtt").status_code == 404
+        browser.get(f"{address}/#/recordings")
+        wait_until(lambda: len(browser.find_elements("css selector", ".file-row")) == 3)
+        browser.execute_script("document.querySelector('video').muted = true")
+        browser.execute_script("document.querySelectorAll('.file-row')[2].click()")
+        wait_until(lambda: browser.execute_script(STATE)["time"] > 0.2)
+        assert browser.execute_script(BOXES) == []
+        browser.execute_script("const v = document.querySelector('video'); v.pause(); v.currentTime = 2;")
+        wait_until(lambda: len(browser.execute_script(BOXES)) == 1)
+        (box,) = browser.execute_script(BOXES)
+        assert box == pytest.approx([0.25, 0.2, 0.5, 0.8], abs=0.02)
+        assert browser.execute_script("return document.querySelector('.box-layer text').textContent") == "car 7"
+        browser.execute_script("document.querySelectorAll('.file-row')[0].click()")
+        wait_until(lambda: browser.execute_script(BOXES) == [])
+    finally:
+        server.stop()
+        notes.unlink()
+
+
 @pytest.mark.parametrize(
     ("day", "hours", "first_at"),
     [("2026-10-25", 25, "05:15"), ("2026-03-29", 23, "06:45"), ("2026-11-22", 24, "06:00")],

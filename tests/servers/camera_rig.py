@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from needs import RTSP_SERVER as RTSP
 from needs import need
@@ -21,6 +22,7 @@ from edge.engines.null import NullEngine
 from edge.pipeline import Pipeline
 
 RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
+TWO_PROFILES = Path(__file__).with_name("two_profiles.py")
 SYNTHETIC = "synthetic://street?size=128x96&objects=2&live=1&seed={seed}&fps={fps}"
 
 
@@ -67,12 +69,58 @@ class RtspServer:
                 self._process.stdout.close()
 
 
+class TwoProfiles:
+    """A camera with a large and a small picture of one square; see ``two_profiles.py``."""
+
+    def __init__(self, main: str, sub: str, sound: str = "") -> None:
+        self.port = free_port()
+        command = [need(RTSP), str(TWO_PROFILES), str(self.port), main, sub, *([sound] if sound else [])]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+        self.main, self.sub = f"rtsp://127.0.0.1:{self.port}/main", f"rtsp://127.0.0.1:{self.port}/sub"
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class SquareEngine(NullEngine):
+    """Finds the brightest rectangle of each picture."""
+
+    def infer(self, tensor: Any) -> Any:
+        boxes = np.zeros((len(tensor), 1, 4), np.float32)
+        for row, image in enumerate(tensor):
+            is_bright = image[..., 1] > 160
+            columns, rows = np.flatnonzero(is_bright.any(axis=0)), np.flatnonzero(is_bright.any(axis=1))
+            if len(columns):
+                boxes[row, 0] = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+        score = (boxes[..., 2] > 0).astype(np.float32)
+        return {"boxes": boxes, "scores": score, "labels": np.zeros(score.shape, np.int32)}
+
+
+def find_squares(pipeline: Pipeline) -> None:
+    """Have the only model of a pipeline that is not started find the square of ``two_profiles.py``."""
+    (loaded,) = pipeline.models.values()
+    loaded.engine = SquareEngine(loaded.manifest.input)
+
+
 def null_pipeline(
-    folder: Path, sources: list[str], *, engine_s: float = 0.0, max_batch: int = 8, top: Any = None, **stream: Any
+    folder: Path,
+    sources: list[str],
+    *,
+    engine_s: float = 0.0,
+    max_batch: int = 8,
+    top: Any = None,
+    input_size: tuple[int, int] = (64, 64),
+    **stream: Any,
 ) -> Pipeline:
     """A pipeline whose engine finds nothing and takes ``engine_s`` per batch; streams are called cam0, cam1, …"""
     manifest = folder / "null.json"
-    spec = {"name": "frames", "width": 64, "height": 64, "layout": "nhwc", "dtype": "uint8", "colour": "bgr"}
+    width, height = input_size
+    spec = {"name": "frames", "width": width, "height": height, "layout": "nhwc", "dtype": "uint8", "colour": "bgr"}
     facts = {"schema": 1, "name": "null", "task": "detect", "head": "edgenet", "classes": ["x"], "input": spec}
     manifest.write_text(json.dumps(facts))
     (folder / "null.onnx").touch()

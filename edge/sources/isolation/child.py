@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge.addresses.uris import masked
 from edge.errors import EdgeError, MissingError
@@ -31,6 +31,9 @@ from edge.sources.isolation.packet_wire import PacketSender
 from edge.sources.isolation.ring import RingWriter, receive, send
 from edge.sources.prepared import Preparation, PreparedSource
 from edge.types import UInt8
+
+if TYPE_CHECKING:
+    from edge.sources.av import AvSource
 
 PR_SET_PDEATHSIG = 1
 # how often the parent hears of a camera whose pictures are all held back
@@ -76,7 +79,7 @@ class Child:
         if fd is not None:
             os.close(fd)
 
-    def _serve(self, source: PreparedSource) -> None:
+    def _serve(self, source: PreparedSource | AvSource) -> None:
         """Read and send until the source ends or breaks; the last message says which."""
         try:
             self._pass_on(source)
@@ -86,20 +89,33 @@ class Child:
         finally:
             source.close()
 
-    def _open(self, uri: str, options: dict[str, Any]) -> PreparedSource:
+    def _open(self, uri: str, options: dict[str, Any]) -> PreparedSource | AvSource:
+        if options.get("is_decoded") is False:
+            return self._open_packets(uri, options)
         preparation = Preparation.from_json(options["preparation"]) if "preparation" in options else Preparation()
         packets = self._packet_sender(options["packets"]) if "packets" in options else None
         deadlines = Deadlines(**options.get("deadlines", {}))
         source = open_direct(uri, Decoding(**options.get("decoding", {})), packets, deadlines)
         return PreparedSource(source, preparation, lambda: self._say_alive(source.info.is_live))
 
+    def _open_packets(self, uri: str, options: dict[str, Any]) -> AvSource:
+        """A source whose packets are passed on and whose pictures nobody wants."""
+        from edge.sources.av import AvSource
+
+        transport, deadlines = options["decoding"]["transport"], Deadlines(**options["deadlines"])
+        packets = self._packet_sender(may_lose=True)
+        return AvSource(uri, transport=transport, packets=packets, deadlines=deadlines, is_decoded=False)
+
     def _packet_sender(self, may_lose: bool) -> PacketSender:
         """What passes the coded pictures on; those of a file wait for room, unless the parent is gone."""
         self._packets = self._packets or PacketSender(self._channel, None if may_lose else self._take_back)
         return self._packets
 
-    def _pass_on(self, source: PreparedSource) -> None:
+    def _pass_on(self, source: PreparedSource | AvSource) -> None:
         send(self._channel, {"kind": "opened", "info": asdict(source.info)})
+        if not isinstance(source, PreparedSource):
+            source.read()
+            return
         source.decode_into(self._make_room)
         while (picture := source.read()) is not None:
             facts = {"captured_ns": source.captured_ns, "pts_ns": picture[1], "drops": source.take_drops()}

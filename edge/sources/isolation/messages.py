@@ -14,6 +14,7 @@ from edge.addresses.printable import printable
 from edge.errors import SourceError
 from edge.metrics.stages import DropCause
 from edge.types import HealthChange
+from edge.video.packets import MAX_WALL_NS
 
 MAX_SIDE_PX = 1 << 15
 MAX_SLOTS = 64
@@ -30,6 +31,7 @@ Side = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 # of a clock in nanoseconds, or of a position in a stream of bytes
 Time = Annotated[int, Field(ge=-(1 << 60), le=1 << 60)]
 Place = Annotated[int, Field(ge=0, le=1 << 60)]
+WallTime = Annotated[int, Field(ge=0, le=MAX_WALL_NS)]
 Health = Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
 
 
@@ -125,12 +127,12 @@ class PacketRing(_Message):
 
 
 class CodedPicture(_Message):
-    """A coded picture in that memory: where, then pts, dts, is_key, time_ns, arrived_ns, number lost before it."""
+    """A coded picture in that memory: where, then the fields of ``SourcePacket`` behind its data, in their order."""
 
     kind: Literal["packet"]
     at: Place
     size: Annotated[int, Field(ge=0, le=1 << 26)]
-    facts: tuple[Time, Time, bool, Time, Time, Count]
+    facts: tuple[Time, Time, bool, Time, Time, Count, WallTime]
 
 
 class Alive(_Message):

@@ -60,7 +60,8 @@ class PacketSender:
         data = self._memory[HEAD_BYTES:]
         data[start : start + first] = packet.data[:first]
         data[: size - first] = packet.data[first:]
-        facts = (packet.pts, packet.dts, packet.is_key, packet.time_ns, packet.arrived_ns, self._num_lost)
+        times = packet.pts, packet.dts, packet.is_key, packet.time_ns, packet.arrived_ns
+        facts = (*times, self._num_lost, packet.camera_ns)
         message = json.dumps({"kind": "packet", "at": self._at, "size": size, "facts": facts}).encode()
         try:
             self._channel.sendmsg([message], (), 0 if self._wait is not None else socket.MSG_DONTWAIT)

@@ -40,7 +40,7 @@ from edge.types import HealthChange, UInt8
 from edge.video.packets import PacketTaker
 
 log = logging.getLogger(__name__)
-Wanted = TypeVar("Wanted", Opened, Picture)
+Wanted = TypeVar("Wanted", Opened, Picture, CodedPicture)
 WEIGH_EVERY_S = 1.0
 # of a live source, between two weighings: a camera of 1000 pictures a second sends each twice, coded and decoded
 MAX_MESSAGES = 2500
@@ -66,7 +66,7 @@ class IsolatedSource:
 
         Args:
             uri: the address.
-            options: ``decoding`` and ``preparation`` as JSON values, see ``edge.sources.isolation.child``.
+            options: ``decoding``, ``preparation``, ``is_decoded`` as JSON values, see ``edge.sources.isolation.child``.
             deadlines: after which the child is killed.
             is_stopping: asked while waiting; true ends the wait.
             rings: bounds the shared memory over several openings of one stream.
@@ -126,6 +126,15 @@ class IsolatedSource:
             raise SourceError(f"{self._label}: the decoder process sent a picture of another time")
         self.captured_ns = picture.captured_ns
         return self._ring.picture(picture.slot), picture.pts_ns
+
+    def pass_packets(self) -> None:
+        """Pass on the packets of a source that is not decoded, until its end or until asked to stop.
+
+        Raises:
+            SourceError: it broke, or was silent for too long.
+        """
+        while self._next(CodedPicture, self._deadlines.stall_s) is not None:
+            pass
 
     def take_drops(self) -> dict[DropCause, int]:
         taken, self._drops = dict(self._drops), Counter()

@@ -1,0 +1,100 @@
+"""One time for what two openings of the same camera send: that at which the analysed packets arrive.
+
+Where the camera states when it took each picture (RTCP sender reports), both are placed by its own clock. Where it does
+not, a picture is placed where its packet would have arrived without delay: the least lag of the last minute.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge.video.packets import PacketForm, PacketTaker, SourcePacket
+
+NS_PER_S = 1_000_000_000
+TICKS_PER_S = 90_000
+# the lag of one packet counts so little that a late one moves nobody
+SMOOTHING = 16
+# a larger difference is no lag: the camera's clock was set, or its times began anew
+STEP_NS = NS_PER_S
+# what is placed farther than this from its arrival is placed by that: no camera's clock sends a recording elsewhere
+MAX_LAG_NS = 5 * NS_PER_S
+WINDOW_NS = 30 * NS_PER_S
+
+
+class EventClock:
+    """The camera's clock against ``time.monotonic_ns()``. Its writer is the thread of the analysed packets."""
+
+    def __init__(self) -> None:
+        self._offset_ns: int | None = None
+
+    def note(self, packet: SourcePacket) -> None:
+        """A packet of what is analysed has arrived."""
+        if not packet.camera_ns:
+            return
+        offset_ns, known_ns = packet.arrived_ns - packet.camera_ns, self._offset_ns
+        if known_ns is None or abs(offset_ns - known_ns) > STEP_NS:
+            self._offset_ns = offset_ns
+        else:
+            self._offset_ns = known_ns + (offset_ns - known_ns) // SMOOTHING
+
+    def at(self, camera_ns: int) -> int | None:
+        """The monotonic time of a moment of the camera's clock (0: not said); None where it is not known."""
+        return None if self._offset_ns is None or not camera_ns else camera_ns + self._offset_ns
+
+
+class AnalysedTimes(PacketTaker):
+    """Takes the packets that are analysed, for their times alone."""
+
+    def __init__(self, clock: EventClock) -> None:
+        self._clock = clock
+
+    def begin(self, form: PacketForm) -> None:
+        pass
+
+    def take(self, packet: SourcePacket) -> None:
+        self._clock.note(packet)
+
+
+class PlacedPackets(PacketTaker):
+    """Takes the packets of another opening and passes them on with the times of the analysed one.
+
+    Args:
+        taker: gets them, ``time_ns`` and ``arrived_ns`` set.
+        clock: of the camera.
+    """
+
+    def __init__(self, taker: PacketTaker, clock: EventClock) -> None:
+        self._taker = taker
+        self._clock = clock
+        self._lag = _LeastLag()
+
+    def begin(self, form: PacketForm) -> None:
+        self._lag = _LeastLag()
+        self._taker.begin(form)
+
+    def take(self, packet: SourcePacket) -> None:
+        time_ns = self._lag.place(packet)
+        stated_ns = self._clock.at(packet.camera_ns)
+        if stated_ns is not None and abs(stated_ns - packet.arrived_ns) <= MAX_LAG_NS:
+            time_ns = stated_ns
+        self._taker.take(replace(packet, time_ns=time_ns, arrived_ns=time_ns))
+
+
+class _LeastLag:
+    """How far arrivals lie behind media time at least, over the last 30 to 60 s: clocks drift, so old ones go."""
+
+    def __init__(self) -> None:
+        self._before_ns: int | None = None
+        self._least_ns: int | None = None
+        self._since_ns = 0
+
+    def place(self, packet: SourcePacket) -> int:
+        """When a packet would have arrived without delay, monotonic ns."""
+        media_ns = packet.pts * NS_PER_S // TICKS_PER_S
+        lag_ns = packet.arrived_ns - media_ns
+        if self._least_ns is None or abs(lag_ns - self._least_ns) > MAX_LAG_NS:
+            self._before_ns, self._least_ns, self._since_ns = None, lag_ns, packet.arrived_ns
+        elif packet.arrived_ns - self._since_ns > WINDOW_NS:
+            self._before_ns, self._least_ns, self._since_ns = self._least_ns, lag_ns, packet.arrived_ns
+        self._least_ns = min(self._least_ns, lag_ns)
+        return media_ns + min(self._least_ns, self._least_ns if self._before_ns is None else self._before_ns)

@@ -1,0 +1,112 @@
+"""A camera with two profiles (GStreamer's RTSP server): /main and /sub show one square, which moves by the wall clock.
+
+Run with the system's Python: two_profiles.py PORT MAIN SUB [SOUND], each profile WIDTHxHEIGHTxFPS, SOUND one of aac,
+pcmu, opus. With sound, a white flash and a beep of 100 ms come together every second.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import gi
+
+gi.require_version("Gst", "1.0")
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import GLib, Gst, GstRtspServer
+
+# the square crosses the picture in this time and comes back
+CROSSING_S = 4.0
+SIDE_SHARE = 0.125
+FLASH_S = 0.1
+RATE = 8000
+VIDEO = (
+    "appsrc name=picture is-live=true do-timestamp=true format=time max-buffers=2 leaky-type=downstream "
+    "caps=video/x-raw,format=I420,width={w},height={h},framerate={f}/1 "
+    "! x264enc tune=zerolatency speed-preset=ultrafast bitrate=4000 key-int-max={f} ! rtph264pay name=pay0 pt=96 "
+    "config-interval=1"
+)
+SOUND = (
+    " appsrc name=sound is-live=true format=time do-timestamp=true caps=audio/x-raw,format=S16LE,rate=8000,channels=1,"
+    "layout=interleaved ! audioconvert ! audioresample "
+)
+CODECS = {
+    "aac": "! audio/x-raw,rate=48000 ! avenc_aac ! rtpmp4gpay name=pay1 pt=97",
+    "pcmu": "! mulawenc ! rtppcmupay name=pay1 pt=0",
+    "opus": "! audio/x-raw,rate=48000 ! opusenc ! rtpopuspay name=pay1 pt=97",
+}
+
+
+def left_share(now_s: float) -> float:
+    """Where the square's left side is."""
+    phase = now_s % (2 * CROSSING_S) / CROSSING_S
+    return (1 - SIDE_SHARE) * (phase if phase < 1 else 2 - phase)
+
+
+class Camera:
+    """Paints while somebody looks."""
+
+    def __init__(self, profile: str, sound: str) -> None:
+        self.width, self.height, self.fps = (int(part) for part in profile.split("x"))
+        self.sound = sound
+        self.factory = GstRtspServer.RTSPMediaFactory()
+        launch = VIDEO.format(w=self.width, h=self.height, f=self.fps)
+        launch += SOUND + CODECS[sound] if sound else ""
+        self.factory.set_launch(f"( {launch} )")
+        self.factory.set_shared(True)
+        self.factory.connect("media-configure", self.begin)
+
+    def begin(self, _: Any, media: Any) -> None:
+        bin_ = media.get_element()
+        picture = bin_.get_child_by_name("picture")
+        timers = [GLib.timeout_add(1000 // self.fps, self.paint, picture)]
+        if self.sound:
+            speaker = bin_.get_child_by_name("sound")
+            timers.append(GLib.timeout_add(20, self.speak, speaker, [time.time()]))
+        media.connect("unprepared", lambda _: [GLib.source_remove(timer) for timer in timers])
+
+    def paint(self, picture: Any) -> bool:
+        now_s = time.time()
+        width, height = self.width, self.height
+        is_flash = bool(self.sound) and now_s % 1 < FLASH_S
+        luma = bytearray((b"\x60" if is_flash else b"\x20") * (width * height))
+        side_x, side_y = round(SIDE_SHARE * width), round(SIDE_SHARE * width)
+        left, top = round(left_share(now_s) * width), (height - side_y) // 2
+        row = b"\xe0" * side_x
+        for y in range(top, top + side_y):
+            luma[y * width + left : y * width + left + side_x] = row
+        picture.emit("push-buffer", Gst.Buffer.new_wrapped(bytes(luma) + b"\x80" * (width * height // 2)))
+        return True
+
+    def speak(self, speaker: Any, spoken: list[float]) -> bool:
+        """All samples up to now."""
+        now_s = time.time()
+        first, last = round(spoken[0] * RATE), round(now_s * RATE)
+        spoken[0] = now_s
+        beep = [0, 12000, 0, -12000]
+        samples = b"".join(
+            (beep[n % 4] if n % RATE < FLASH_S * RATE else 0).to_bytes(2, "little", signed=True)
+            for n in range(first, last)
+        )
+        if samples:
+            speaker.emit("push-buffer", Gst.Buffer.new_wrapped(samples))
+        return True
+
+
+def main() -> None:
+    port, large, small = sys.argv[1:4]
+    sound = sys.argv[4] if len(sys.argv) > 4 else ""
+    Gst.init(None)
+    server = GstRtspServer.RTSPServer()
+    server.set_service(port)
+    for path, profile in (("/main", large), ("/sub", small)):
+        server.get_mount_points().add_factory(path, Camera(profile, sound).factory)
+    if server.attach(None) == 0:
+        sys.exit(f"port {port} is in use")
+    print("ready", flush=True)
+    GLib.MainLoop().run()
+
+
+if __name__ == "__main__":
+    main()
