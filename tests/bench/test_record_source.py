@@ -26,7 +26,7 @@ MOST_SHARE = 0.35
 def spent_s() -> float:
     """Processor seconds of this process and its decoders, not of the camera."""
     times = [process.cpu_times() for process in (psutil.Process(), *capture_children())]
-    return sum(one.user + one.system for one in times)
+    return float(sum(one.user + one.system for one in times))
 
 
 def share_of_a_core(folder: Path, stream: dict[str, Any]) -> float:
