@@ -236,14 +236,14 @@ class TrackSettings(Section):
 
     Attributes:
         method: one of ours, or the tracker of an installed package.
-        camera_motion: what the camera's own motion is measured by: the ``boxes``, which costs nothing, or the
-            ``pictures``, for cameras that turn or drive.
+        camera_motion: what the camera's own motion is measured by: ``auto``, the pictures while they show that the
+            camera moves; ``pictures``, every frame of them; ``boxes``, nothing but the detections.
         appearance_model: name of an embedding model that settles who is who where boxes leave a doubt.
         duplicate_iou: a box that overlaps a surer one by more than this shows the same object, whatever their classes;
             1 keeps them all.
     """
 
     method: Annotated[str, part_name("edge.trackers", TRACKERS)] = "edge"
-    camera_motion: Literal["boxes", "pictures"] = "boxes"
+    camera_motion: Literal["auto", "boxes", "pictures"] = "auto"
     appearance_model: ModelName | None = None
     duplicate_iou: float = Field(default=DUPLICATE_IOU, gt=0, le=1)

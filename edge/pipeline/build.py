@@ -155,7 +155,7 @@ def analysis_of(
         tracker=_tracker(stream, manifest, limit_s),
         settings=stream.analytics,
         duplicate_iou=stream.track.duplicate_iou,
-        camera=CameraMotion() if stream.track.camera_motion == "pictures" else None,
+        camera=_camera_motion(stream),
         embedder=crops.embedder_of(stream),
         second_stage=crops.view_of(stream, manifest.classes),
         model_anchors=manifest.anchors,
@@ -209,6 +209,11 @@ def _tracker(stream: StreamSettings, manifest: Manifest, limit_s: float) -> Trac
     # the published algorithms have thresholds of their own
     ours = tracker_settings(score_of(stream, manifest), manifest) if method == "edge" else None
     return open_tracker(method, ours)
+
+
+def _camera_motion(stream: StreamSettings) -> CameraMotion | None:
+    wanted = stream.track.camera_motion
+    return None if wanted == "boxes" else CameraMotion(is_always=wanted == "pictures")
 
 
 def _give_up(latest: LatestFrames[Frame], slot: StreamSlot[Frame], capture: Worker) -> None:

@@ -1,6 +1,7 @@
 """How the camera moved between two frames: from the pictures, or, where none are at hand, from the boxes themselves.
 
-Shape letters: H W pixels of a small grey picture, P pairs of track and detection.
+Shape letters: H W pixels of a picture, h w of a small grey one, P pairs of track and detection, C corners that are
+looked for in the next picture.
 """
 
 from __future__ import annotations
@@ -11,12 +12,26 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from edge.types import Float32, Float64, UInt8
+    from edge.types import Bool, Float32, Float64, UInt8
 
+# longer side of the picture that motion is measured in
 SMALL_PX = 320
+# that tell whether anything may have moved, and grey levels between neighbours from which a pixel shows something
+NUM_ROWS = 24
+LEAST_TEXTURE = 24
+# after so many measurements in vain, one frame in 2 ** MOST_VAIN is measured
+MOST_VAIN = 4
 # in pixels of the small picture: below it, the noise of the flow is as large as the motion
-LEAST_MOTION_PX = 0.15
+LEAST_MOTION_PX = 0.3
 LEAST_PAIRS = 3
+# far apart, so that corners count by the area that they stand for, and many, so that a dark street counts beside a car
+CORNER_DISTANCE_PX = 24
+LEAST_CORNERS = 12
+CORNER_QUALITY = 0.002
+FLOW_WINDOW_PX = 9
+AGREEMENT_PX = 1.0
+# share of corners that may stand still while the camera moves: a logo, a bonnet; beside a lorry there are more
+MOST_AT_REST = 0.2
 # of a normal distribution: standard deviation per median absolute deviation
 SIGMA_PER_MAD = 1.4826
 SIGNIFICANT_SIGMA = 2.0
@@ -45,65 +60,161 @@ def shift_of_pairs(error: Float64) -> Float64:
 
 
 class CameraMotion:
-    """Measures how a camera moves from frame to frame of one stream. Objects are left out of what it looks at."""
+    """Measures how a camera moves from frame to frame of one stream. Objects are left out of what it looks at.
 
-    def __init__(self) -> None:
-        self._previous: tuple[UInt8, UInt8] | None = None
+    A few rows of each picture tell whether most of what can be seen has changed; only then the motion is measured, from
+    the second such frame on. Where that finds nothing (noise, flicker, a cut), it rests for longer and longer.
+    """
+
+    def __init__(self, *, is_always: bool = False) -> None:
+        """Args: measure every frame, without asking first whether anything moves."""
+        self._is_always = is_always
+        self._rows: UInt8 | None = None
+        # only while the camera moves: size of the frame, small picture and its boxes
+        self._previous: tuple[tuple[int, ...], UInt8, Float32] | None = None
+        self._is_moving = False
+        self._num_vain = self._num_rest = 0
 
     def update(self, image: UInt8, xyxy: Float32) -> Float64 | None:
         """Take the next frame.
 
         Args:
-            image: (H, W, 3) uint8 BGR.
+            image: (H, W) uint8 luma, or (H, W, 3) uint8 BGR.
             xyxy: (N, 4) boxes of the objects found in it, which may move by themselves.
 
         Returns:
-            (2, 3) affine from the last frame's pixels to this one's; None for the first frame, after a change of size,
-            and where the camera stands still as far as can be seen, so that the boxes may tell.
+            (2, 3) affine from the last frame's pixels to this one's; None for the first frame, after a change of size
+            or a cut, and where the camera stands still as far as can be seen, so that the boxes may tell.
         """
-        scale = SMALL_PX / max(image.shape[:2])
-        size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-        grey = np.asarray(cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY))
-        previous, self._previous = self._previous, (grey, ground_of(xyxy * np.float32(scale), grey.shape))
-        if previous is None or previous[0].shape != grey.shape:
+        previous, self._previous = self._previous, None
+        if not self._may_move(image):
             return None
-        affine = estimate(previous[0], grey, previous[1])
-        corners = np.array([[0, 0], [size[0], 0], [0, size[1]], size], np.float64)
-        if np.abs(corners @ affine[:, :2].T + affine[:, 2] - corners).max() < LEAST_MOTION_PX:
+        scale = SMALL_PX / max(image.shape[:2])
+        small = shrunk(image, scale)
+        self._previous = image.shape, small, xyxy * np.float32(scale)
+        if previous is None or previous[0] != image.shape:
+            return None
+        affine = estimate(previous[1], small, previous[2])
+        self._note(is_moving=not np.array_equal(affine, np.eye(2, 3)))
+        if not self._is_moving:
             return None
         affine[:, 2] /= scale
         return affine
 
+    def _note(self, *, is_moving: bool) -> None:
+        self._is_moving = is_moving
+        self._num_vain = 0 if is_moving else min(self._num_vain + 1, MOST_VAIN)
+        self._num_rest = 0 if is_moving else 2**self._num_vain
 
-def ground_of(xyxy: Float32, shape: tuple[int, ...]) -> UInt8:
-    """(H, W) uint8: 255 where no object is, 0 inside of the (N, 4) boxes, given in pixels of this picture."""
-    ground = np.full(shape[:2], 255, np.uint8)
-    limit = [shape[1], shape[0]] * 2
-    for x1, y1, x2, y2 in np.clip(np.nan_to_num(xyxy), 0, limit).round().astype(int).tolist():
-        ground[y1:y2, x1:x2] = 0
-    return ground
+    def _may_move(self, image: UInt8) -> bool:
+        before, self._rows = self._rows, some_rows(image)
+        self._num_rest = max(0, self._num_rest - 1)
+        if self._is_always or self._is_moving:
+            return True
+        return (
+            self._num_rest == 0
+            and before is not None
+            and before.shape == self._rows.shape
+            and has_changed(before, self._rows)
+        )
 
 
-def estimate(previous_grey: UInt8, grey: UInt8, ground: UInt8 | None = None) -> Float64:
+def some_rows(image: UInt8) -> UInt8:
+    """(R, W) grey rows, spread over (H, W) luma or (H, W, 3) BGR."""
+    return _grey(np.ascontiguousarray(_every(image, max(1, image.shape[0] // NUM_ROWS))))
+
+
+def has_changed(before: UInt8, rows: UInt8) -> bool:
+    """Whether most of what (R, W) rows show is not where it was: the camera may have moved.
+
+    A pixel shows something where it differs from its neighbour, and has moved where it changed by a quarter of that
+    difference. Objects and noise change fewer, as long as they fill less than half of the view.
+    """
+    distance = max(1, rows.shape[1] // SMALL_PX)
+    if rows.shape[1] <= distance:
+        return False
+    texture = cv2.absdiff(rows[:, distance:], rows[:, :-distance])
+    change = cv2.absdiff(rows[:, :-distance], before[:, :-distance])
+    shows = texture >= LEAST_TEXTURE
+    return bool(2 * np.count_nonzero(shows & (change > texture >> 2)) > np.count_nonzero(shows))
+
+
+def shrunk(image: UInt8, scale: float) -> UInt8:
+    """(h, w) uint8 grey picture of (H, W) luma or (H, W, 3) BGR."""
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    # one row of several: the mean of all would take longer than everything that is done with it
+    few = _every(image, max(1, image.shape[0] // size[1]))
+    return _grey(np.asarray(cv2.resize(few, size, interpolation=cv2.INTER_LINEAR)))
+
+
+def _every(image: UInt8, step: int) -> UInt8:
+    return image[step // 2 :: step]
+
+
+def _grey(image: UInt8) -> UInt8:
+    return image if image.ndim == 2 else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
+
+
+def estimate(previous_grey: UInt8, grey: UInt8, xyxy: Float32 | None = None) -> Float64:
     """The camera's motion by sparse optical flow (Lucas-Kanade on corners, RANSAC on what they say).
 
     Args:
-        previous_grey, grey: (H, W) of the same size; 320 x 180 is enough.
-        ground: (H, W), 0 where the previous picture shows things that move by themselves; None where nothing is known.
+        previous_grey, grey: (h, w) of the same size; 320 x 180 is enough.
+        xyxy: (N, 4) boxes of the previous picture's things that move by themselves; None where nothing is known.
 
     Returns:
         (2, 3) affine (turn, zoom, shift) from the previous picture's pixels to this one's; the identity where the
-        pictures show too little. Scale the last column by the ratio of the sizes to use it on a larger frame.
+        pictures show too little, do not belong together, or stand still as far as can be seen.
+        Scale the last column by the ratio of the sizes to use it on a larger frame.
     """
-    corners = cv2.goodFeaturesToTrack(previous_grey, maxCorners=200, qualityLevel=0.01, minDistance=7, mask=ground)
     identity = np.eye(2, 3)
-    if corners is None or len(corners) < 2 * LEAST_PAIRS:
+    corners = corners_of(previous_grey, xyxy)
+    if len(corners) < LEAST_CORNERS:
         return identity
-    moved, found, _ = cv2.calcOpticalFlowPyrLK(previous_grey, grey, corners, np.empty_like(corners))
+    window = (FLOW_WINDOW_PX, FLOW_WINDOW_PX)
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(
+        previous_grey, grey, corners, np.empty_like(corners), winSize=window, criteria=(3, 10, 0.03)
+    )
     kept = found[:, 0] == 1
-    if int(kept.sum()) < 2 * LEAST_PAIRS:
+    if np.count_nonzero(kept) < LEAST_CORNERS:
         return identity
     # the same seed for every call: the same pictures give the same motion
     cv2.setRNGSeed(0)
-    affine, _ = cv2.estimateAffinePartial2D(corners[kept], moved[kept], method=cv2.RANSAC, ransacReprojThreshold=1.5)
-    return identity if affine is None else np.asarray(affine, np.float64)
+    affine, _ = cv2.estimateAffinePartial2D(
+        corners[kept], moved[kept], method=cv2.RANSAC, ransacReprojThreshold=AGREEMENT_PX
+    )
+    if affine is None or not is_believed(affine, corners[kept], moved[kept]):
+        return identity
+    return np.asarray(affine, np.float64)
+
+
+def corners_of(grey: UInt8, xyxy: Float32 | None = None) -> Float32:
+    """(C, 2) corners spread over the (h, w) picture, those inside of the (N, 4) boxes left out."""
+    size = max(1, grey.shape[1] // 2), max(1, grey.shape[0] // 2)
+    half = cv2.resize(grey, size, interpolation=cv2.INTER_LINEAR)
+    found = cv2.goodFeaturesToTrack(half, 0, CORNER_QUALITY, CORNER_DISTANCE_PX / 2)
+    if found is None:
+        return np.empty((0, 2), np.float32)
+    # a pixel of the half picture lies between two of the whole one
+    corners: Float32 = 2 * found[:, 0] + np.float32(0.5)
+    if xyxy is None or len(xyxy) == 0:
+        return corners
+    at = corners[:, None]
+    inside: Bool = np.all((at >= xyxy[:, :2]) & (at < xyxy[:, 2:]), axis=2)
+    return corners[~inside.any(axis=1)]
+
+
+def is_believed(affine: Float64, corners: Float32, moved: Float32) -> bool:
+    """Whether the corners say together that the camera moved: most agree, and few of them stand where they were.
+
+    A camera moves everything. What passes a still camera, large as it may be, leaves corners beside it where they
+    were; after a cut, or in noise, no motion is shared by most.
+    """
+    motion = corners @ affine[:, :2].T + affine[:, 2] - corners
+    if np.abs(motion).max() < LEAST_MOTION_PX:
+        return False
+    flow = moved - corners
+    to_motion, to_rest = np.abs(flow - motion).max(axis=1), np.abs(flow).max(axis=1)
+    num_agree = np.count_nonzero(to_motion < AGREEMENT_PX)
+    num_rest = np.count_nonzero((to_rest < to_motion) & (to_rest < AGREEMENT_PX))
+    return bool(2 * num_agree > len(corners) and num_rest <= MOST_AT_REST * len(corners))

@@ -1,4 +1,4 @@
-"""What the second stage, looks and camera motion cost the thread of the frames: python tests/bench/second_stage.py"""
+"""What the second stage and looks cost the thread of the frames: python tests/bench/second_stage.py"""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from edge.config.analytics import SecondStageSettings
 from edge.model import Model, open_model
 from edge.second_stage.classifier import CropClassifier
 from edge.trackers.appearance import CropEmbedder
-from edge.trackers.camera_motion import CameraMotion
 from edge.trackers.tracker import MotionTracker
 from edge.types import Detections, Frame, Prediction, Tracks, UInt8
 
@@ -106,8 +105,6 @@ def main() -> None:
                 ),
             )
             print(f"{'':34} {crops[0] / FRAMES:.2f} crops per frame")
-        camera = CameraMotion()
-        timed("camera motion by pictures", 20, lambda given, found: camera.update(given.image, found.xyxy))
 
 
 if __name__ == "__main__":

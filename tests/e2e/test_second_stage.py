@@ -71,8 +71,9 @@ def test_looks_change_no_id_where_nothing_is_in_doubt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["edge", "bytetrack"])
-def test_camera_motion_by_pictures_leaves_a_still_camera_alone(tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize("measured", ["auto", "pictures"])
+def test_camera_motion_by_pictures_leaves_a_still_camera_alone(tmp_path: Path, method: str, measured: str) -> None:
     source = f"{STREET}&frames=30"
-    moved, _ = run(tmp_path, "moved", source, track={"method": method, "camera_motion": "pictures"})
-    plain, _ = run(tmp_path, "plain", source, track={"method": method})
+    moved, _ = run(tmp_path, "moved", source, track={"method": method, "camera_motion": measured})
+    plain, _ = run(tmp_path, "plain", source, track={"method": method, "camera_motion": "boxes"})
     assert without_age(moved) == without_age(plain)

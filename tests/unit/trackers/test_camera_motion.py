@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from edge.trackers import camera_motion
 from edge.types import Float64, UInt8
@@ -81,7 +87,7 @@ NO_BOXES = np.empty((0, 4), np.float32)
 
 
 def test_motion_is_in_pixels_of_the_frame() -> None:
-    camera = camera_motion.CameraMotion()
+    camera = always()
     assert camera.update(colour(scene()), NO_BOXES) is None, "the first frame"
     found = camera.update(np.roll(colour(scene()), 24, axis=1), NO_BOXES)
     assert found is not None
@@ -98,29 +104,207 @@ def test_a_still_camera_leaves_it_to_the_boxes() -> None:
 
 
 def test_another_size_begins_anew() -> None:
-    camera = camera_motion.CameraMotion()
+    camera = always()
     camera.update(colour(scene()), NO_BOXES)
     assert camera.update(colour(scene())[:, :700], NO_BOXES) is None
 
 
-def with_bus(shift: int) -> UInt8:
-    """A bus that covers most of the picture and drives; what stands behind it stands still."""
-    picture, bus = scene(), scene(seed=9)[:140, :200]
-    picture[20:160, 40 + shift : 240 + shift] = bus
+def frame_with_bus(shift: int, width: int) -> UInt8:
+    """A bus that drives past; what stands beside it stands still."""
+    picture, bus = scene(), scene(seed=9)[:, :width]
+    picture[:, 8 + shift : 8 + shift + width] = bus
     return colour(picture)
 
 
+def drive(camera: camera_motion.CameraMotion, width: int, *, is_found: bool) -> list[Float64 | None]:
+    """What is measured while a bus of that width drives by 32 pixels a frame."""
+    found = []
+    for k in range(4):
+        box = np.array([[8 + 8 * k, 0, 8 + 8 * k + width, 184]], np.float32) * 4
+        found.append(camera.update(frame_with_bus(8 * k, width), box if is_found else NO_BOXES))
+    return found
+
+
+@pytest.mark.parametrize("width", [60, 120, 180])
+def test_a_bus_that_was_not_detected_is_no_camera(width: int) -> None:
+    assert not any(motion is not None for motion in drive(always(), width, is_found=False))
+
+
 def test_objects_are_left_out() -> None:
-    box = np.array([[40, 20, 240, 160]], np.float32) * 4
-    camera = camera_motion.CameraMotion()
-    camera.update(with_bus(0), box)
-    found = camera.update(with_bus(8), box + np.array([32, 0, 32, 0], np.float32))
-    assert found is None or abs(found[:, 2]).max() < 1, "only the bus moves, by 32 pixels"
-    deceived = camera_motion.CameraMotion()
-    deceived.update(with_bus(0), NO_BOXES)
-    found = deceived.update(with_bus(8), NO_BOXES)
-    assert found is not None and abs(found[:, 2]).max() > 20, "the scene is too easy to show anything"
+    found = drive(always(), 280, is_found=True)
+    assert all(motion is None or np.abs(motion[:, 2]).max() < 1 for motion in found), "only the bus moves, by 32 pixels"
+    deceived = drive(always(), 280, is_found=False)
+    assert any(m is not None and np.abs(m[:, 2]).max() > 20 for m in deceived), "the scene is too easy to show anything"
 
 
 def test_boxes_that_are_no_numbers_hide_nothing() -> None:
-    assert camera_motion.ground_of(np.full((1, 4), np.nan, np.float32), (10, 10)).all()
+    grey, nan = scene(), np.full((1, 4), np.nan, np.float32)
+    np.testing.assert_array_equal(camera_motion.corners_of(grey, nan), camera_motion.corners_of(grey))
+
+
+def always() -> camera_motion.CameraMotion:
+    return camera_motion.CameraMotion(is_always=True)
+
+
+def mosaic(seed: int = 3) -> UInt8:
+    """(900, 1400) grey: coarse and fine structure, larger than what a camera sees of it."""
+    rng = np.random.default_rng(seed)
+    layers = [cv2.resize(rng.integers(0, 128, (900 // n, 1400 // n), np.uint8), (1400, 900)) for n in (50, 9)]
+    return np.asarray(cv2.add(*layers))
+
+
+def turning(true: list[Float64], *, noise: float = 0.0) -> list[UInt8]:
+    """(360, 640) frames of a camera before the mosaic: each of the affines carries its frame to the next."""
+    rng, place = np.random.default_rng(0), np.array([[1, 0, -380], [0, 1, -270], [0, 0, 1]], np.float64)
+    frames = []
+    for affine in [np.eye(2, 3), *true]:
+        place = np.vstack((affine, [0, 0, 1])) @ place
+        seen = cv2.warpAffine(mosaic(), place[:2], (640, 360)).astype(np.float64)
+        frames.append(np.clip(seen + rng.normal(0, noise, seen.shape), 0, 255).astype(np.uint8))
+    return frames
+
+
+def similarity(shift: tuple[float, float], turn_deg: float = 0.0, zoom: float = 1.0) -> Float64:
+    """About the middle of the frame."""
+    affine = cv2.getRotationMatrix2D((319.5, 179.5), turn_deg, zoom)
+    affine[:, 2] += shift
+    return np.asarray(affine, np.float64)
+
+
+def error_px(found: Float64, true: Float64) -> float:
+    """The largest, over the corners of the frame."""
+    corners = np.array([[0, 0, 1], [640, 0, 1], [0, 360, 1], [640, 360, 1]], np.float64)
+    return float(np.abs(corners @ found.T - corners @ true.T).max())
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(
+    shift=st.tuples(st.floats(-25, 25), st.floats(-25, 25)),
+    turn_deg=st.floats(-1.5, 1.5),
+    zoom=st.floats(0.98, 1.02),
+    noise=st.sampled_from([0.0, 4.0]),
+)
+def test_a_turning_camera_is_measured_from_its_second_step_on(
+    shift: tuple[float, float], turn_deg: float, zoom: float, noise: float
+) -> None:
+    true = similarity(shift, turn_deg, zoom)
+    assume(error_px(np.eye(2, 3), true) > 6)
+    camera = camera_motion.CameraMotion()
+    found = [camera.update(frame, NO_BOXES) for frame in turning([true] * 4, noise=noise)]
+    assert found[0] is None
+    later = [motion for motion in found[2:] if motion is not None]
+    assert len(later) == 3
+    assert max(error_px(motion, true) for motion in later) < 1.5
+
+
+def test_colour_and_luma_give_the_same_motion() -> None:
+    frames = turning([similarity((9, 4))] * 3)
+    in_grey, in_colour = camera_motion.CameraMotion(), camera_motion.CameraMotion()
+    for grey in frames:
+        a = in_grey.update(grey, NO_BOXES)
+        b = in_colour.update(np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)), NO_BOXES)
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            np.testing.assert_allclose(a, b, atol=0.05)
+
+
+def test_the_end_of_a_movement_is_found() -> None:
+    path = [similarity((9, 4))] * 5 + [np.eye(2, 3)] * 5
+    camera = camera_motion.CameraMotion()
+    found = [camera.update(frame, NO_BOXES) for frame in turning(path)]
+    assert all(motion is not None for motion in found[2:6])
+    assert not any(motion is not None for motion in found[6:])
+
+
+@pytest.mark.parametrize(("light", "noise"), [(1.0, 4.0), (1.0, 12.0), (0.15, 6.0)], ids=["day", "grainy", "night"])
+def test_noise_is_no_movement(light: float, noise: float) -> None:
+    rng, still = np.random.default_rng(0), light * mosaic()[:720, :1280].astype(np.float64)
+    camera = camera_motion.CameraMotion()
+    for _ in range(40):
+        frame = np.clip(still + rng.normal(0, noise, still.shape), 0, 255).astype(np.uint8)
+        assert camera.update(frame, NO_BOXES) is None
+
+
+def test_a_cut_is_no_movement() -> None:
+    scenes = [mosaic(seed)[:360, :640] for seed in (1, 2, 3, 4)]
+    camera = camera_motion.CameraMotion()
+    for k in range(24):
+        assert camera.update(scenes[k // 2 % 4], NO_BOXES) is None
+
+
+@pytest.mark.parametrize("light", [0, 255])
+def test_a_picture_that_goes_blank_and_comes_back_is_no_movement(light: int) -> None:
+    seen, blank = mosaic()[:360, :640], np.full((360, 640), light, np.uint8)
+    camera = camera_motion.CameraMotion()
+    for frame in [seen, seen, blank, blank, blank, seen, seen, blank, seen]:
+        assert camera.update(np.ascontiguousarray(frame), NO_BOXES) is None
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    height=st.integers(1, 400),
+    width=st.integers(1, 400),
+    colours=st.booleans(),
+    boxes=st.integers(0, 5),
+    seed=st.integers(0, 99),
+)
+def test_no_size_and_no_box_stops_it(height: int, width: int, colours: bool, boxes: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (height, width, 3) if colours else (height, width)
+    for camera in (camera_motion.CameraMotion(), always()):
+        for _ in range(4):
+            xyxy = rng.choice([np.nan, -np.inf, -50.0, 0.0, 120.0, 9e9], (boxes, 4)).astype(np.float32)
+            found = camera.update(rng.integers(0, 256, shape, np.uint8), xyxy)
+            assert found is None or (found.shape == (2, 3) and np.isfinite(found).all())
+
+
+def test_a_still_camera_costs_next_to_nothing() -> None:
+    still = np.ascontiguousarray(mosaic()[:720, :1280])
+    camera, spent = camera_motion.CameraMotion(), []
+    for _ in range(60):
+        started = time.thread_time()
+        camera.update(still, NO_BOXES)
+        spent.append(time.thread_time() - started)
+    assert sorted(spent)[len(spent) // 2] < 0.0005, "0.02 ms where nothing else runs"
+
+
+CLIPS = Path(__file__).parents[3].parent / "shared" / "data" / "videos"
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the data beside the project is not here")
+@pytest.mark.parametrize(
+    "name", ["people-walking-720p", "highway-cars-720p", "vtest-pets09-480x360", "intel-car-detection"]
+)
+def test_real_cameras_that_stand_still_are_never_moved(name: str) -> None:
+    camera = camera_motion.CameraMotion()
+    for frame in clip(name, 240):
+        assert camera.update(frame, NO_BOXES) is None
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the data beside the project is not here")
+@pytest.mark.parametrize("name", ["people-walking-720p", "highway-cars-720p", "vtest-pets09-480x360"])
+def test_a_real_street_seen_by_a_camera_that_is_turned(name: str) -> None:
+    frames = list(clip(name, 60))
+    height, width = frames[0].shape[:2]
+    camera, place, errors_px = camera_motion.CameraMotion(), np.eye(3), []
+    corners = np.array([[0, 0, 1], [width, 0, 1], [0, height, 1], [width, height, 1]], np.float64)
+    for k, frame in enumerate(frames):
+        true = cv2.getRotationMatrix2D((width / 2, height / 2), 0.3 * np.sin(k / 9), 1 + 0.003 * np.sin(k / 7))
+        true[:, 2] += np.array([6 + 8 * np.sin(k / 15), 3 * np.cos(k / 11)]) * width / 1280
+        place = np.vstack((true, [0, 0, 1])) @ place
+        seen = cv2.warpAffine(frame, place[:2], (width, height), borderMode=cv2.BORDER_REFLECT_101)
+        found = camera.update(np.asarray(seen), NO_BOXES)
+        if k >= 2:
+            assert found is not None
+            errors_px.append(float(np.abs(corners @ found.T - corners @ true.T).mean()))
+    assert np.median(errors_px) < 0.001 * width, "a thousandth of the picture"
+
+
+def clip(name: str, num: int) -> Iterator[UInt8]:
+    reader = cv2.VideoCapture(str(CLIPS / f"{name}.mp4"))
+    for _ in range(num):
+        is_read, frame = reader.read()
+        assert is_read
+        yield np.asarray(frame)
