@@ -329,8 +329,10 @@ class WorkerPool:
     def _begin_all(self) -> None:
         if self.config.watch_log is not None:
             # one key for all workers, before two of them make one
-            with suppress(OSError):
-                DeviceKey.made_in(watch_folder(self.config).parent)
+            folder = watch_folder(self.config).parent
+            with suppress(OSError, EdgeError):
+                folder.mkdir(parents=True, exist_ok=True)
+                DeviceKey.made_in(folder)
         for seat in self._seats:
             seat.process = self.begin(seat.place, tuple(seat.streams.values()))
         for process in [seat.process for seat in self._seats if seat.process is not None]:
