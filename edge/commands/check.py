@@ -30,6 +30,7 @@ def check(
     from edge.config.load import load_config
     from edge.config.schema import Config
     from edge.daemon.credentials import with_secrets
+    from edge.daemon.workers.deal import check_workers
 
     if schema:
         typer.echo(json.dumps(Config.model_json_schema(), indent=2))
@@ -37,6 +38,7 @@ def check(
     if config is None:
         raise UsageError("expected a configuration file; run: edge check edge.toml")
     loaded = with_secrets(load_config(config))
+    num_workers = check_workers(loaded)
     tried = {model.name: _check_model(model) for model in loaded.models}
     rows = [row for row, _ in tried.values()]
     crops, crop_rows = _check_crops(loaded)
@@ -46,7 +48,8 @@ def check(
     if crops is not None:
         crops.stop(time.monotonic())
     rows += check_ends(loaded)
-    rows.append(_check_memory(loaded, {name: manifest for name, (_, manifest) in tried.items() if manifest}))
+    manifests = {name: manifest for name, (_, manifest) in tried.items() if manifest}
+    rows.append(_check_memory(loaded, manifests, num_workers))
     if as_json:
         print_json(rows)
     else:
@@ -168,11 +171,12 @@ def _try_parts(stream: StreamSettings, manifest: Manifest) -> None:
     close_all(open_stages(stream.stages, stream=stream.name, classes=manifest.classes))
 
 
-def _check_memory(loaded: Config, manifests: Mapping[str, Manifest]) -> dict[str, str]:
+def _check_memory(loaded: Config, manifests: Mapping[str, Manifest], num_workers: int) -> dict[str, str]:
     """The row of the memory plan: the most that the daemon can need, by stream and model, against the budget."""
+    from edge.daemon.workers.deal import has_spare
     from edge.pipeline.memory_plan import plan_memory
 
-    plan = plan_memory(loaded, manifests)
+    plan = plan_memory(loaded, manifests, num_workers + (num_workers > 0 and has_spare(loaded)))
     budget = (
         "no budget: pictures above 1920x1080 take more"
         if loaded.memory_budget_mb is None

@@ -23,13 +23,13 @@ from edge.config.parts import part_name, refuse_unknown
 from edge.config.picture import HealthSettings, Mask, MotionGateSettings, Region, Side, TileCount
 from edge.config.recording import RecordSettings
 from edge.config.section import Section
+from edge.config.workers import Core, WorkersSettings
 from edge.interfaces import EngineName
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
 
 # the usual ones, to be named where somebody misspells one
 SOURCES = ("synthetic", "rtsp", "rtmp", "srt", "http", "https", "udp", "csi", "v4l2")
-Core = Annotated[int, Field(ge=0, le=1023)]
 
 
 class ModelSettings(Section):
@@ -132,6 +132,7 @@ class Config(Section):
     log: LogSettings = LogSettings()
     swap: SwapSettings = SwapSettings()
     governor: GovernorSettings = GovernorSettings()
+    workers: WorkersSettings = WorkersSettings()
     events: EventSettings | None = None
     watch_log: WatchLogSettings | None = None
     mqtt: tuple[MqttSettings, ...] = ()

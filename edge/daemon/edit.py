@@ -19,7 +19,7 @@ from edge.files import write_atomic
 
 if TYPE_CHECKING:
     from edge.config.schema import Config
-    from edge.pipeline import Pipeline
+    from edge.daemon.run import Run
 
 log = logging.getLogger(__name__)
 FOLDER = "config-versions"
@@ -37,7 +37,7 @@ class ConfigEditor:
         order_reload: makes the daemon read the file again.
     """
 
-    def __init__(self, path: Path, folder: Path | None, pipeline: Pipeline, order_reload: Callable[[], None]) -> None:
+    def __init__(self, path: Path, folder: Path | None, pipeline: Run, order_reload: Callable[[], None]) -> None:
         self._path = path.resolve()
         self._folder = None if folder is None else folder / FOLDER
         self._pipeline = pipeline
@@ -115,14 +115,14 @@ class ConfigEditor:
         """Refuse lines and zones that cannot work in the pictures that come now."""
         for stream in config.streams:
             running = self._pipeline.streams.get(stream.name)
-            info = None if running is None else running.status.info
-            if running is not None and info is not None and info.width and info.height:
+            width, height = (0, 0) if running is None else running.size
+            if running is not None and width and height:
                 check_settings(
                     stream.analytics,
                     stream=stream.name,
                     classes=running.manifest.classes,
-                    width=info.width,
-                    height=info.height,
+                    width=width,
+                    height=height,
                     model_anchors=running.manifest.anchors,
                 )
 

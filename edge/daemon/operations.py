@@ -19,7 +19,7 @@ from edge.threads.worker import Worker
 if TYPE_CHECKING:
     from edge.daemon.edit import ConfigEditor
     from edge.daemon.reload import Reloader
-    from edge.pipeline import Pipeline
+    from edge.daemon.run import Run
 
 log = logging.getLogger(__name__)
 POLL_S = 0.2
@@ -48,7 +48,7 @@ class Operations:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Run,
         reloader: Reloader | None,
         config_path: Path | None,
         folder: Path | None,

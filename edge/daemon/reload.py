@@ -15,7 +15,7 @@ from edge.errors import EdgeError
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, ModelSettings, StreamSettings
-    from edge.pipeline import Pipeline
+    from edge.daemon.run import Run
 
 log = logging.getLogger(__name__)
 # keys of the file that are read once
@@ -25,6 +25,7 @@ NEEDS_RESTART = (
     "memory_budget_mb",
     "encoder",
     "governor",
+    "workers",
     "mqtt",
     "webhooks",
     "events",
@@ -98,7 +99,7 @@ class Reloader:
         self,
         path: Path,
         config: Config,
-        pipeline: Pipeline,
+        pipeline: Run,
         announce: Callable[[StreamSettings], None] = lambda _: None,
     ) -> None:
         self._path = path

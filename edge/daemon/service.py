@@ -16,25 +16,28 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from edge.daemon.count_saver import CountSaver
+from edge.config.workers import WorkersSettings
 from edge.daemon.credentials import with_secrets
-from edge.daemon.governor import Governor
+from edge.daemon.helpers import Helpers
 from edge.daemon.notify import notify, status
 from edge.daemon.operations import Operations
 from edge.daemon.reload import Reloader
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
 from edge.daemon.state import CrashLoopGuard, held, state_dir, with_state_dir, with_swapped
 from edge.daemon.watchdog import Watchdog
+from edge.daemon.workers.deal import check_workers
+from edge.daemon.workers.pool import WorkerPool
 from edge.diagnose.gpu_stats import gpu_facts
 from edge.diagnose.jetpack import jetson_facts
 from edge.diagnose.process_facts import process_facts
-from edge.errors import EdgeError
+from edge.errors import EdgeError, UsageError
 from edge.pipeline import Pipeline
 from edge.pipeline.tally import FrameBudget
 from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
+    from edge.daemon.run import Run
     from edge.server.board import LiveBoard
 
 log = logging.getLogger(__name__)
@@ -42,8 +45,6 @@ TICK_S = 0.25
 # how long a run must last to count as started well
 GOOD_AFTER_S = 60.0
 SHOW_EVERY_S = 1.0
-# a disk that hangs costs the last rows, and no end
-WATCH_LOG_END_S = 3.0
 # frames through, and of how many
 OnProgress: TypeAlias = Callable[[int, "int | None"], None]
 
@@ -133,6 +134,8 @@ def _run_alone(
     watching: Watching,
     signals: _Signals,
 ) -> Summary:
+    if watching.max_frames is not None:
+        config = _for_so_many_frames(config)
     starts = CrashLoopGuard(folder)
     _wait_out_crash_loop(starts, signals.stopping)
     daemon = _Daemon(config, origin, folder)
@@ -142,7 +145,7 @@ def _run_alone(
             server, address = serve(daemon.config, daemon.board, daemon.pipeline, daemon.stats, daemon.operations)
             if watching.on_address is not None:
                 watching.on_address(address)
-        if watching.max_frames is not None:
+        if watching.max_frames is not None and isinstance(daemon.pipeline, Pipeline):
             budget = FrameBudget(watching.max_frames)
             for stream in daemon.pipeline.streams.values():
                 stream.budget = budget
@@ -163,16 +166,28 @@ def _run_alone(
     return replace(summarise(daemon.pipeline), was_stopped=signals.stopping.is_set())
 
 
-def summarise(pipeline: Pipeline) -> Summary:
+def _for_so_many_frames(config: Config) -> Config:
+    """The configuration for one process: only there the frames of all streams can be counted while they come out.
+
+    Raises:
+        UsageError: several were asked for.
+    """
+    if config.workers.count != "auto" and check_workers(config):
+        raise UsageError("--frames counts in a single process; leave it out, or set workers.count = 1")
+    return config.model_copy(update={"workers": WorkersSettings(count=1)})
+
+
+def summarise(run: Run) -> Summary:
     """The totals over all streams."""
-    counts = [stream.metrics.counters.snapshot() for stream in pipeline.streams.values()]
+    summaries = {name: stream.summary() for name, stream in run.streams.items()}
+    counts = [summary["counts"] for summary in summaries.values()]
     frames = sum(count.get("emitted", 0) for count in counts)
-    seconds = max(1e-9, (time.monotonic_ns() - pipeline.started_ns) / 1e9)
+    seconds = max(1e-9, (time.monotonic_ns() - run.started_ns) / 1e9)
     told = {
-        name: {**stream.tally.as_dict(), **({"fault": stream.analysis.fault} if stream.analysis.fault else {})}
-        for name, stream in pipeline.streams.items()
+        name: {**summary["tally"], **({"fault": summary["fault"]} if summary["fault"] else {})}
+        for name, summary in summaries.items()
     }
-    ages = [stream.metrics.age_ms.percentiles() for stream in pipeline.streams.values()] or [(0.0, 0.0)]
+    ages = [(summary["age_median_ms"], summary["age_p99_ms"]) for summary in summaries.values()] or [(0.0, 0.0)]
     return Summary(
         frames=frames,
         seconds=round(seconds, 3),
@@ -200,45 +215,33 @@ class _Daemon:
         # the file is compared with ``loaded`` later, so what was added here is no change of it
         self.config = with_state_dir(with_swapped(loaded, folder), folder)
         self.board: LiveBoard | None = live_page(self.config)
-        self.pipeline = Pipeline(self.config, self.board)
+        is_single = not check_workers(self.config)
+        self.pipeline: Run = (Pipeline if is_single else WorkerPool)(self.config, self.board)
         path = origin.path
         reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
         self.operations = Operations(self.pipeline, reloader, path, folder, origin.safe_reason)
         self.watchdog = Watchdog(self.pipeline.progress)
-        saver = CountSaver(lambda: [stream.analysis for stream in self.pipeline.streams.values()])
-        self._workers = [Worker("operations", self.operations.run), Worker("counts", saver.run)]
-        self._governor: Governor | None = None
-        if config.governor.enabled:
-            self._governor = Governor(config.governor, lambda: self.pipeline.streams)
-            self._workers.append(Worker("governor", self._governor.run))
-        self._watching: Worker | None = None
-        if self.config.watch_log is not None:
-            from edge.daemon.watcher import Watcher, watch_folder
-
-            watcher = Watcher(lambda: self.pipeline.streams, watch_folder(self.config), self.config.watch_log)
-            self._watching = Worker("watch log", watcher.run)
+        self._orders = Worker("operations", self.operations.run)
+        # workers have their own
+        self._helpers = Helpers(self.config, self.pipeline) if isinstance(self.pipeline, Pipeline) else None
         self._is_proven = False
         self._show_at_s = time.monotonic() + SHOW_EVERY_S
 
     def start(self) -> None:
-        if self._watching is not None:
-            # before the first frame
-            self._watching.start()
+        if self._helpers is not None:
+            self._helpers.start()
         self.pipeline.start()
-        for worker in self._workers:
-            worker.start()
+        self._orders.start()
 
     def stop(self) -> bool:
         """End everything; False if a part did not end in time."""
-        for worker in self._workers:
-            worker.stop()
+        self._orders.stop()
+        if self._helpers is not None:
+            self._helpers.stop()
         is_clean = self.pipeline.stop()
-        if self._watching is not None:
-            # after the last frame
-            self._watching.stop()
-            self._watching.join(WATCH_LOG_END_S)
-        for worker in self._workers:
-            worker.join(1.0)
+        if self._helpers is not None:
+            self._helpers.finish()
+        self._orders.join(1.0)
         return is_clean
 
     def note_time(self, starts: CrashLoopGuard) -> None:
@@ -258,8 +261,15 @@ class _Daemon:
             "stuck": self.watchdog.stuck(),
             "config": self.operations.config_state(),
             **self.pipeline.outputs.stats(),
-            "governor": None if self._governor is None else self._governor.facts(),
+            "governor": self._governor_facts(),
         }
+
+    def _governor_facts(self) -> dict[str, Any] | None:
+        """What the governor does; of several workers, which all look at the same device, that of the first."""
+        if isinstance(self.pipeline, WorkerPool):
+            return next((facts for worker in self.pipeline.facts() if (facts := worker["governor"])), None)
+        governor = None if self._helpers is None else self._helpers.governor
+        return None if governor is None else governor.facts()
 
     def show_changes(self) -> None:
         """Bring the page up to what runs now, at most once a second."""
@@ -314,7 +324,7 @@ def _supervise(daemon: _Daemon, signals: _Signals, watching: Watching, starts: C
     pipeline, told = daemon.pipeline, ""
     while pipeline.is_running and not signals.stopping.is_set() and not pipeline.failures():
         signals.stopping.wait(TICK_S if watching.max_frames is None else 0.02)
-        emitted = sum(stream.metrics.counters["emitted"] for stream in pipeline.streams.values())
+        emitted = sum(stream.num_emitted for stream in pipeline.streams.values())
         if watching.on_progress is not None:
             watching.on_progress(emitted, _total(pipeline, watching.max_frames))
         if watching.max_frames is not None and emitted >= watching.max_frames:
@@ -333,10 +343,9 @@ def _supervise(daemon: _Daemon, signals: _Signals, watching: Watching, starts: C
             _reload(daemon)
 
 
-def _total(pipeline: Pipeline, max_frames: int | None) -> int | None:
+def _total(run: Run, max_frames: int | None) -> int | None:
     """How many frames will come out; None where a stream has no known end."""
-    infos = [stream.status.info for stream in pipeline.streams.values()]
-    lengths = [info.num_frames if info else None for info in infos]
+    lengths = [stream.num_frames for stream in run.streams.values()]
     known = [length for length in lengths if length is not None]
     if len(known) < len(lengths):
         return max_frames

@@ -18,8 +18,8 @@ from edge.server.access import Access
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
     from edge.daemon.operations import Operations
+    from edge.daemon.run import Run
     from edge.models.manifest import Manifest
-    from edge.pipeline import Pipeline
     from edge.server import LiveServer
     from edge.server.board import LiveBoard
 
@@ -38,7 +38,7 @@ def live_page(config: Config) -> LiveBoard | None:
 def serve(
     config: Config,
     board: LiveBoard,
-    pipeline: Pipeline,
+    pipeline: Run,
     stats: Callable[[], dict[str, Any]],
     operations: Operations,
 ) -> tuple[LiveServer, str]:
@@ -80,7 +80,7 @@ def serve(
     return server, f"{'https' if tls else 'http'}://{shown}:{port}/"
 
 
-def announce(board: LiveBoard, pipeline: Pipeline, stream: StreamSettings) -> None:
+def announce(board: LiveBoard, pipeline: Run, stream: StreamSettings) -> None:
     """Show a stream on the page before its first frame, and what has changed of one that is known."""
     model = pipeline.models.get(pipeline.config.model_of(stream).name)
     card = None if model is None else _card(stream, model.manifest)
@@ -88,7 +88,7 @@ def announce(board: LiveBoard, pipeline: Pipeline, stream: StreamSettings) -> No
         board.add_stream(stream.name, card)
 
 
-def bring_up_to_date(board: LiveBoard, pipeline: Pipeline) -> None:
+def bring_up_to_date(board: LiveBoard, pipeline: Run) -> None:
     """Show what runs now: streams that went are gone, and models that were swapped are the new ones."""
     streams = pipeline.streams
     for name in board.streams:

@@ -23,6 +23,7 @@ CAUSES: Mapping[str, str] = {
     "drop_stopped": "came after the stream had been stopped",
     "drop_max_fps": "above max_fps, as configured",
     "drop_no_motion": "nothing moved, as configured by motion_gate",
+    "drop_no_engine": "the engine failed; they were recorded and not inferred until another worker had loaded it",
     "drop_governor": "the governor holds this stream back because the device is too hot or draws too much",
 }
 # what somebody asked for is no fault

@@ -22,6 +22,19 @@ JPEG_QUALITY = 85
 OWN_NAME = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\.jpg")
 
 
+def encoded(picture: UInt8) -> bytes:
+    """An (H, W, 3) uint8 BGR picture as JPEG.
+
+    Raises:
+        SinkError: it cannot be encoded.
+    """
+    is_encoded, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    if not is_encoded:
+        raise SinkError(f"events.snapshots: a picture of shape {picture.shape} could not be encoded as JPEG")
+    jpeg: bytes = data.tobytes()
+    return jpeg
+
+
 class Snapshots:
     """A folder of JPEG files, one per event, the oldest of which make room. Used by one thread.
 
@@ -45,13 +58,14 @@ class Snapshots:
         Raises:
             SinkError: it cannot be encoded or written.
         """
-        is_encoded, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        if not is_encoded:
-            raise SinkError(f"events.snapshots: a picture of shape {picture.shape} could not be encoded as JPEG")
+        return self.keep(event_id, encoded(picture))
+
+    def keep(self, event_id: str, data: bytes) -> str:
+        """As ``write``, with the JPEG."""
         files = self._known()
         path = self._folder / f"{event_id}.jpg"
         try:
-            write_atomic(path, data.tobytes())
+            write_atomic(path, data)
         except OSError as error:
             raise SinkError(f"events.snapshots: {path} could not be written ({error.strerror})") from None
         files.append(Kept(path, time.time_ns(), len(data)))

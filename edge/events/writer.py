@@ -9,13 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from edge.errors import SinkError
-from edge.events.outbox import Outbox
 from edge.events.schema import Envelope, EnvelopeMaker, ModelFacts, Place
-from edge.events.snapshots import Snapshots
 from edge.metrics.counters import Counters
 from edge.threads.drop_queue import DropQueue
 from edge.types import Event, Result, UInt8
@@ -28,6 +27,19 @@ MAX_PICTURES = 8
 IDLE_S = 0.25
 RETRY_S = 1.0
 NO_LINKS: Mapping[str, str] = {}
+
+
+class KeepsEvents(Protocol):
+    """What the writer asks of ``edge.events.outbox.Outbox``, or of what stands for one in another process."""
+
+    def put(self, envelopes: Sequence[Envelope]) -> None: ...
+    def look_for_file(self) -> None: ...
+
+
+class KeepsPictures(Protocol):
+    """The same of ``edge.events.snapshots.Snapshots``."""
+
+    def write(self, event_id: str, picture: UInt8) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +61,9 @@ class EventWriter:
         counters: ``written``, ``dropped`` (the desk was full), ``pictures``, ``pictures_dropped``, ``write_errors``.
     """
 
-    def __init__(self, outbox: Outbox, snapshots: Snapshots | None = None, maker: EnvelopeMaker | None = None) -> None:
+    def __init__(
+        self, outbox: KeepsEvents, snapshots: KeepsPictures | None = None, maker: EnvelopeMaker | None = None
+    ) -> None:
         """Args: where events are kept, where their pictures go (None: nowhere), what gives them their form."""
         self.counters: Counters[str] = Counters()
         self._outbox = outbox

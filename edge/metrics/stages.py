@@ -28,6 +28,7 @@ DropCause = Literal[
     "drop_too_old",
     "drop_governor",
     "drop_output_full",
+    "drop_no_engine",
 ]
 DROP_CAUSES: Final[tuple[DropCause, ...]] = get_args(DropCause)
 # what counters of a stream are called

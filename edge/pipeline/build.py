@@ -66,6 +66,7 @@ class Shared:
         is_alone: whether no other stream runs, so that there is nothing to go on with when the machine lacks what this
             one needs.
         on_result: told of every result that comes out, in the output thread of its stream.
+        appends: whether files of lines were begun by another process, and go on here.
         gate: limits attempts per host.
     """
 
@@ -76,6 +77,7 @@ class Shared:
     board: LiveBoard | None
     is_alone: Callable[[], bool]
     on_result: Callable[[Result], object] | None = None
+    appends: bool = False
     gate: HostGate = field(default_factory=HostGate)
 
     def make(self, stream: StreamSettings, model: ModelSettings, manifest: Manifest) -> Stream:
@@ -262,14 +264,23 @@ def _output(stream: Stream, shared: Shared) -> OutputWorker:
         undo.pop_all()
     stream.note_guards([*sinks, *stages])
     overlay = Overlay(stream.manifest.classes, Theme(score=score), limbs=limbs_of(stream.manifest.keypoint_names))
-    return OutputWorker(stream, sinks, overlay, shared.latest.wake, stages)
+    recorder = shared.outputs.recordings.get(stream.name)
+    return OutputWorker(stream, sinks, overlay, shared.latest.wake, stages, recorder)
 
 
 def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
     """Those that the configuration names, the live page, the recording and the events."""
     fps = stream.status.info.fps if stream.status.info else 0.0
     for spec in stream.config.sinks:
-        opener = partial(open_sink, spec, stream=stream.name, classes=stream.manifest.classes, fps=fps, score=score)
+        opener = partial(
+            open_sink,
+            spec,
+            stream=stream.name,
+            classes=stream.manifest.classes,
+            fps=fps,
+            score=score,
+            appends=shared.appends,
+        )
         if is_plugin_sink(spec):
             yield GuardedSink(stream.name, spec, opener)
         else:

@@ -16,7 +16,7 @@ from edge.errors import EdgeError, EngineError
 from edge.metrics.stages import Stage, StageNs
 from edge.models.checks import check_outputs
 from edge.trackers import association
-from edge.types import Frame, Prediction
+from edge.types import Detections, Frame, Prediction, Result
 from edge.watchlog.seconds import Analysed
 
 if TYPE_CHECKING:
@@ -78,8 +78,20 @@ class InferenceWorker:
         streams: Callable[[], Mapping[str, Stream]],
         latest: LatestFrames[Frame],
         linger_s: Mapping[str, float],
+        *,
+        goes_on: bool = False,
     ) -> None:
-        """Args: models by name, gives the streams of now, where frames come from, model → wait for a batch."""
+        """Prepare.
+
+        Args:
+            models: by name.
+            streams: gives those of now.
+            latest: where frames come from.
+            linger_s: model → how long to wait for a batch.
+            goes_on: when an engine has failed, frames still go to the recordings, until somebody else has loaded it.
+        """
+        self._goes_on = goes_on
+        self.failure: EdgeError | None = None
         self._models = dict(models)
         self._streams = streams
         self._latest = latest
@@ -103,24 +115,50 @@ class InferenceWorker:
         # the cameras are being opened meanwhile
         association.solver()
         try:
-            while not stopping.is_set():
-                self._take_over()
-                frames = self._take()
-                # one view of the streams for the whole round: some may be removed meanwhile
-                streams = self._streams()
-                fresh = [frame for frame in frames if _is_fresh(frame, streams)]
-                begun = self._begin(fresh, streams) if fresh else None
-                self._land()
-                self._flight = begun
-                self._close_ended(streams)
-                # where there is no stream, one may still be added
-                if not frames and streams and all(_is_over(stream) for stream in streams.values()):
-                    return
-            self._land()
+            self._infer(stopping)
+        except EngineError as error:
+            if not self._goes_on:
+                raise
+            log.error("inference: %s", error)
+            self.failure = error
+            self._record(stopping)
         finally:
             self._has_ended = True
             for stream in self._streams().values():
                 stream.results.close()
+
+    def _infer(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
+            self._take_over()
+            frames = self._take()
+            # one view of the streams for the whole round: some may be removed meanwhile
+            streams = self._streams()
+            fresh = [frame for frame in frames if _is_fresh(frame, streams)]
+            begun = self._begun(fresh, streams) if fresh else None
+            self._land()
+            self._flight = begun
+            self._close_ended(streams)
+            # where there is no stream, one may still be added
+            if not frames and streams and all(_is_over(stream) for stream in streams.values()):
+                return
+        self._land()
+
+    def _record(self, stopping: threading.Event) -> None:
+        """Pass frames on without predictions, for the recordings alone."""
+        self._flight = None
+        for stream in self._streams().values():
+            stream.metrics.counters.add("drop_no_engine", stream.num_in_engine)
+            stream.num_in_engine = 0
+        while not stopping.is_set():
+            streams = self._streams()
+            for frame in self._latest.take(self._max_batch, self._no_linger_s, IDLE_S):
+                if (blind := streams.get(frame.stream)) is not None:
+                    blind.blind_from = blind.blind_from or (frame.epoch, frame.seq)
+                    blind.results.put(Result(frame, Detections.empty()))
+            for name in self._latest.ended() & streams.keys():
+                streams[name].results.close()
+            if streams and all(_is_over(stream) for stream in streams.values()):
+                return
 
     def replace(self, name: str, model: Model, probation: Probation | None, timeout_s: float) -> bool:
         """Let another model take over between two batches; from any other thread.
@@ -171,6 +209,15 @@ class InferenceWorker:
         if self._flight is not None:
             return self._latest.take(self._max_batch, self._no_linger_s, 0.0)
         return self._latest.take(self._max_batch, self._linger_s, IDLE_S)
+
+    def _begun(self, frames: list[Frame], streams: Mapping[str, Stream]) -> _Flight | None:
+        """As ``_begin``; frames that the engine did not take are counted."""
+        try:
+            return self._begin(frames, streams)
+        except EngineError:
+            for frame in frames:
+                streams[frame.stream].metrics.counters.add("drop_no_engine")
+            raise
 
     def _begin(self, frames: list[Frame], streams: Mapping[str, Stream]) -> _Flight | None:
         """Send frames off; those of a model on probation are seen through at once, and None is given."""

@@ -8,12 +8,13 @@ picture (``edge.sources.picture``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.addresses.uris import kind_of, may_hang
 from edge.config.recording import RecordSettings
+from edge.config.workers import NUM_PLACES
 from edge.errors import ConfigError
 from edge.events.writer import MAX_PICTURES
 from edge.recording.boxes import MAX_BYTES as NOTES_BYTES
@@ -101,19 +102,26 @@ class MemoryPlan:
         )
 
 
-def plan_memory(config: Config, manifests: Mapping[str, Manifest]) -> MemoryPlan:
+def plan_memory(config: Config, manifests: Mapping[str, Manifest], num_workers: int = 0) -> MemoryPlan:
     """The worst case of a configuration.
 
     Args:
         config: what is to run.
         manifests: of the models that are used, by name.
+        num_workers: processes that have all models loaded, behind the daemon's own; 0: only that one.
     """
     rows = [MemoryRow("process", "Python and libraries", PROCESS_MB)]
+    if num_workers:
+        rows.append(MemoryRow("workers", f"{num_workers} more processes", num_workers * PROCESS_MB))
+        if config.server.enabled:
+            shown_mb = NUM_PLACES * max((_frame_mb(stream) for stream in config.streams), default=0.0)
+            rows.append(MemoryRow("workers", "pictures for the page in shared memory", num_workers * shown_mb))
     if config.server.enabled and config.server.token_file is not None:
         rows.append(MemoryRow("server", "the process that looks for tokens", GATE_MB))
     for model in config.models:
         if model.name in manifests:
-            rows += _model_rows(model.name, model.path, manifests[model.name].input, model.max_batch or 16)
+            loaded = _model_rows(model.name, model.path, manifests[model.name].input, model.max_batch or 16)
+            rows += [replace(row, mb=max(1, num_workers) * row.mb) for row in loaded]
     for name in sorted(
         {stream.second_stage.model for stream in config.streams if stream.second_stage} & set(manifests)
     ):
@@ -125,7 +133,7 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest]) -> MemoryPlan
         if manifest is not None and manifest.has_masks:
             rows.append(_mask_row(stream, manifest.input))
     if config.events is not None and config.events.snapshots is not None:
-        largest_mb = max(_frame_mb(stream) for stream in config.streams)
+        largest_mb = max((_frame_mb(stream) for stream in config.streams), default=0.0)
         rows.append(MemoryRow("events", f"{MAX_PICTURES} pictures of events", MAX_PICTURES * largest_mb))
     return MemoryPlan(tuple(rows))
 

@@ -41,8 +41,13 @@ class OutputWorker:
         overlay: Overlay,
         on_room: Callable[[], None],
         stages: Sequence[GuardedStage] = (),
+        recorder: Sink | None = None,
     ) -> None:
-        """Args: stream, sinks (closed here), what draws, who waits for room, what adds to results (closed here)."""
+        """Args: stream, sinks (closed here), what draws, who waits for room, what adds to results (closed here).
+
+        ``recorder`` is that of the sinks which goes on without an engine.
+        """
+        self._recorder = recorder
         self._stream = stream
         self._sinks = sinks
         self._overlay = overlay
@@ -77,6 +82,9 @@ class OutputWorker:
             stream.metrics.counters.add("drop_stopped")
             stream.report_lost(result)
             return
+        if stream.is_blind(result.frame):
+            self._record(result)
+            return
         events = stream.take_events(result.frame)
         result = result.with_events(events) if events else result
         for stage in self._stages:
@@ -96,6 +104,13 @@ class OutputWorker:
         stream.metrics.stages.add(
             {**result.stage_ns, **added, "overlay": picture.spent_ns, "output": done_ns - staged_ns - picture.spent_ns}
         )
+
+    def _record(self, result: Result) -> None:
+        """Record a frame that no engine has seen; events and lines say nothing of it."""
+        self._stream.metrics.counters.add("drop_no_engine")
+        picture = _Picture(self._overlay, result, lambda: StreamState("live", note="no engine"))
+        if self._recorder is not None:
+            self._write(self._recorder, result, picture)
 
     def _write(self, sink: Sink, result: Result, picture: Callable[[], UInt8]) -> None:
         try:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ from edge.threads.worker import LATE_S, Worker
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
+    from edge.models.manifest import Manifest
     from edge.pipeline.progress import Progress
+    from edge.pipeline.shared_outputs import Elsewhere
     from edge.pipeline.stream import Stream
     from edge.pipeline.swap.report import Phase, SwapReport
     from edge.server.board import LiveBoard
@@ -30,6 +33,19 @@ SAVE_TIMEOUT_S = 2.0
 CLOSE_TIMEOUT_S = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a process has of a configuration that several processes run.
+
+    Attributes:
+        streams: that begin here; more may be added.
+        outputs: the process that keeps the events of all.
+    """
+
+    streams: tuple[StreamSettings, ...]
+    outputs: Elsewhere
+
+
 class Pipeline:
     """Runs a configuration. ``start`` it, ``wait`` for its end or ``stop`` it; one object runs once."""
 
@@ -39,6 +55,7 @@ class Pipeline:
         board: LiveBoard | None = None,
         *,
         on_result: Callable[[Result], object] | None = None,
+        part: Part | None = None,
     ) -> None:
         """Load the models and prepare every stream.
 
@@ -47,6 +64,7 @@ class Pipeline:
             board: the live page's board, where there is one.
             on_result: told of every result that comes out, in the output thread of its stream; while it works, only
                 that stream waits. What it raises ends the stream.
+            part: this process runs some of the streams, others the rest; None: all of them run here.
 
         Raises:
             EdgeError: a model, a manifest or a setting is wrong.
@@ -65,11 +83,16 @@ class Pipeline:
         used = [model for model in config.models if rows[model.name]]
         self.models = {model.name: load_model(model, is_ahead=True, is_shared=rows[model.name] > 1) for model in used}
         self._crops = CropModels(config)
+        if part is not None:
+            # models of every stream are loaded, for each of them may be moved here
+            self.config = config = config.model_copy(update={"streams": part.streams})
+        self._is_part = part is not None
         self._plan(config.streams)
-        self.outputs = SharedOutputs(config, lambda: tuple(self.streams))
+        elsewhere = None if part is None else part.outputs
+        self.outputs = SharedOutputs(config, lambda: tuple(self.streams), elsewhere)
         self._latest: LatestFrames[Frame] = LatestFrames()
         self._shared = Shared(
-            config, self._latest, self.outputs, self._crops, board, lambda: len(self.streams) < 2, on_result
+            config, self._latest, self.outputs, self._crops, board, self._is_alone, on_result, self._is_part
         )
         # replaced as a whole when a stream comes or goes, so any thread may read it
         self.streams: Mapping[str, Stream] = {stream.name: self._stream(stream) for stream in config.streams}
@@ -77,9 +100,16 @@ class Pipeline:
         self._swapping = threading.Lock()
         self._stopping = threading.Event()
         linger_s = {model.name: model.linger_ms / 1e3 for model in config.models}
-        self._inference = InferenceWorker(self.models, lambda: self.streams, self._latest, linger_s)
+        self._inference = InferenceWorker(
+            self.models, lambda: self.streams, self._latest, linger_s, goes_on=self._is_part
+        )
         self._worker = Worker("inference", self._inference.run)
         self.started_ns = 0
+
+    @property
+    def crop_manifests(self) -> Mapping[str, Manifest]:
+        """Of the models that look at objects, by name."""
+        return self._crops.manifests
 
     def run(self) -> None:
         """Start, wait until every stream has ended or one has failed, and stop; Ctrl-C stops it as well.
@@ -239,7 +269,7 @@ class Pipeline:
 
     def not_ready(self) -> str | None:
         """Why no results can be expected now, None when they can."""
-        if not self._worker.is_alive:
+        if not self._worker.is_alive or self._inference.failure is not None:
             return "inference is not running"
         absent = ("connecting", "backing_off", "failed")
         waiting = [stream.name for stream in self.streams.values() if stream.status.state in absent]
@@ -262,7 +292,8 @@ class Pipeline:
         captures, outputs = [one.capture for one in threads], [one.output for one in threads]
         others = [one.record_source for one in threads if one.record_source is not None]
         workers = (*captures, *others, self._worker, *outputs)
-        return [worker.failure for worker in workers if worker.failure is not None]
+        engine = [self._inference.failure] if self._inference.failure is not None else []
+        return [*engine, *(worker.failure for worker in workers if worker.failure is not None)]
 
     def _drain(self, streams: Sequence[Stream], deadline_s: float) -> bool:
         """End capture and let what is under way come out, until a moment; whether every thread has ended."""
@@ -299,6 +330,9 @@ class Pipeline:
             self._swapping.release()
         return have_closed
 
+    def _is_alone(self) -> bool:
+        return not self._is_part and len(self.streams) < 2
+
     def _forget(self, stream: Stream) -> None:
         stream.close()
         self.models[stream.model].release(stream.name)
@@ -317,6 +351,9 @@ class Pipeline:
         """Refuse streams for which the memory that was allowed does not suffice."""
         from edge.pipeline.memory_plan import plan_memory
 
+        if self._is_part:
+            # who deals the streams plans for all of them
+            return
         config = self.config.model_copy(update={"streams": streams})
         manifests = {**self._crops.manifests, **{name: model.manifest for name, model in self.models.items()}}
         plan_memory(config, manifests).refuse_over(config.memory_budget_mb)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edge.config.events import EventSettings
 from edge.errors import ConfigError, SinkError
@@ -16,7 +16,7 @@ from edge.events.outbox import Outbox
 from edge.events.schema import ModelFacts
 from edge.events.snapshots import Snapshots
 from edge.events.stored import OutboxLimits
-from edge.events.writer import EventWriter
+from edge.events.writer import EventWriter, KeepsEvents, KeepsPictures
 from edge.result_json import ResultEncoder
 from edge.sinks.events import EventSink
 from edge.threads.backoff import Backoff
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edge.config.schema import Config
     from edge.interfaces import Sink
     from edge.pipeline.stream import Stream
-    from edge.server.recordings import Archive
+    from edge.server.recordings import Archive, Shelf
     from edge.sinks.record import RecordSink
     from edge.types import Event, Result
 
@@ -36,21 +36,29 @@ DRAIN_S = 2.0
 LATE_S = 1.0
 
 
+class Elsewhere(KeepsEvents, KeepsPictures, Protocol):
+    """Keeps events and their pictures in another process."""
+
+
 class SharedOutputs:
     """Built from a configuration; starts nothing before ``start``.
 
     Attributes:
         writer: takes events; None where nobody wants them.
-        outbox: keeps them; None where nobody wants them.
+        outbox: keeps them; None where nobody wants them, or another process keeps them.
+        snapshots: keeps their pictures; used by the writer alone.
         recordings: the record sink of each recorded stream.
     """
 
-    def __init__(self, config: Config, streams: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self, config: Config, streams: Callable[[], Sequence[str]], elsewhere: Elsewhere | None = None
+    ) -> None:
         """Open the outbox.
 
         Args:
             config: what to run.
             streams: gives the names of the streams that run now.
+            elsewhere: another process has the outbox and delivers; events and pictures are handed to it.
 
         Raises:
             ConfigError: there is no place for the outbox.
@@ -59,6 +67,7 @@ class SharedOutputs:
         """
         self.writer: EventWriter | None = None
         self.outbox: Outbox | None = None
+        self.snapshots: Snapshots | None = None
         self._settings = config.events
         self.recordings: dict[str, RecordSink] = {}
         self._deliveries: dict[str, DeliveryWorker] = {}
@@ -67,12 +76,15 @@ class SharedOutputs:
         if not (config.events or config.mqtt or config.webhooks):
             return
         settings = config.events or EventSettings()
+        if elsewhere is not None:
+            self.writer = EventWriter(elsewhere, elsewhere if settings.snapshots is not None else None)
+            return
         deliveries = _deliveries(config, streams)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
         self.outbox = Outbox(outbox_path(config), [target.name for target, _ in deliveries], limits)
         pictures = settings.snapshots
-        kept = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
-        self.writer = EventWriter(self.outbox, kept)
+        self.snapshots = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
+        self.writer = EventWriter(self.outbox, self.snapshots)
         for target, backoff in deliveries:
             self._deliveries[target.name] = DeliveryWorker(self.outbox, target, backoff, DRAIN_S)
 
@@ -111,8 +123,8 @@ class SharedOutputs:
             found.append(EventSink(self.writer, stream.name, lambda: _facts(stream), clip_of))
         return found
 
-    def archive(self) -> Archive:
-        """What the live page may show of the past."""
+    def archive(self, recordings: Callable[[], Mapping[str, Shelf]] | None = None) -> Archive:
+        """What the live page may show of the past; ``recordings`` gives those that other processes make."""
         from edge.server.recordings import Archive, Shelf
 
         outbox, events = self.outbox, self._settings
@@ -123,7 +135,7 @@ class SharedOutputs:
         def shelves() -> dict[str, Shelf]:
             return {name: Shelf(sink.folder, sink.entries()) for name, sink in self.recordings.items()}
 
-        return Archive(shelves, history, None if events is None else events.snapshots)
+        return Archive(recordings or shelves, history, None if events is None else events.snapshots)
 
     def stop(self, deadline_s: float) -> bool:
         """Write and deliver what waits, after the last output has ended; False if a part did not end in time.
@@ -131,7 +143,7 @@ class SharedOutputs:
         Args:
             deadline_s: by ``time.monotonic()``; every part has at least a second.
         """
-        if self.writer is None or self.outbox is None:
+        if self.writer is None:
             return True
         self.writer.close()
         ended = [_ended(worker, deadline_s) for worker in self._writers]
@@ -139,18 +151,16 @@ class SharedOutputs:
             worker.stop()
         ended += [_ended(worker, deadline_s) for worker in self._workers]
         is_clean = all(ended)
-        if is_clean:
+        if is_clean and self.outbox is not None:
             self.outbox.close()
         return is_clean
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
-        if self.writer is None or self.outbox is None:
-            events: dict[str, object] = {}
-        else:
-            targets = {name: delivery.stats() for name, delivery in self._deliveries.items()}
-            outbox = {"error": self.outbox.error, **self.outbox.counts()}
-            events = {"desk": self.writer.stats(), "outbox": outbox, "targets": targets}
+        events: dict[str, object] = {} if self.writer is None else {"desk": self.writer.stats()}
+        if self.outbox is not None:
+            events["outbox"] = {"error": self.outbox.error, **self.outbox.counts()}
+            events["targets"] = {name: delivery.stats() for name, delivery in self._deliveries.items()}
         return {"events": events, "recordings": {name: sink.stats() for name, sink in self.recordings.items()}}
 
 

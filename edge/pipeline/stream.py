@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge.addresses.secrets import redacted, redacted_value
 from edge.addresses.uris import kind_of
@@ -109,6 +109,8 @@ class Stream:
         pending_events: of the camera, on their way to the output, each with the epoch and number of the frame that it
             belongs to.
         is_leaving: the stream is being removed: its end is not the end of the pipeline.
+        blind_from: epoch and number of the frame from which on its results have no predictions, because its engine
+            failed, and go to the recording alone; written by inference.
         tally: what came out in all; written by output.
         budget: how many frames may still come out; None for all.
         analysed: what inference has seen, for the watch log to take; None where none is kept.
@@ -150,6 +152,7 @@ class Stream:
         self.num_in_engine = 0
         self.held_fps: float | None = None
         self.is_leaving = False
+        self.blind_from: tuple[int, int] | None = None
         self._next_ns = 0
         self.tally = Tally(manifest.classes, *_drawn(config))
         self.budget: FrameBudget | None = None
@@ -193,6 +196,10 @@ class Stream:
     def is_too_old(self, frame: Frame, now_ns: int) -> bool:
         """Whether a frame is beyond the age that may still come out; lossless streams have no such age."""
         return not self.config.is_lossless and now_ns - frame.captured_ns > self.config.max_age_ms * 1e6
+
+    def is_blind(self, frame: Frame) -> bool:
+        """Whether no engine has seen this frame."""
+        return self.blind_from is not None and (frame.epoch, frame.seq) >= self.blind_from
 
     def is_held_back(self, frame: Frame) -> bool:
         """Whether the governor lets this frame pass no more; inference's thread."""
@@ -286,6 +293,32 @@ class Stream:
             **({} if self.record_source is None else {"record_source": self.record_source.stats()}),
             "parts": {guard.name: redacted_value(guard.stats()) for guard in (*self._guards, *self._model_guards())},
         }
+
+    def summary(self) -> dict[str, Any]:
+        """What came out in all, as JSON values: ``counts``, ``tally``, ``fault``, ``age_median_ms``, ``age_p99_ms``."""
+        median, high = self.metrics.age_ms.percentiles()
+        return {
+            "counts": self.metrics.counters.snapshot(),
+            "tally": self.tally.as_dict(),
+            "fault": self.analysis.fault,
+            "age_median_ms": median,
+            "age_p99_ms": high,
+        }
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of its pictures; zeros before they are known."""
+        return (0, 0) if self.status.info is None else (self.status.info.width, self.status.info.height)
+
+    @property
+    def num_emitted(self) -> int:
+        """Frames that came out so far."""
+        return self.metrics.counters["emitted"]
+
+    @property
+    def num_frames(self) -> int | None:
+        """Of a file; None where no end is known."""
+        return None if self.status.info is None else self.status.info.num_frames
 
     def _on_output_full(self, result: Result) -> None:
         self.metrics.counters.add("drop_output_full")

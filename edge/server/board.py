@@ -25,6 +25,8 @@ JPEG_QUALITY = 80
 MAX_EVENTS = 200
 # fits the integers of JavaScript with room to count
 NUMBER_BITS = 48
+# a time that does not come
+NEVER_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,19 @@ class Viewer:
     num_missed: int = 0
     last_number: int = 0
     next_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the viewers of a stream want: how many there are, when the next JPEG is due (monotonic), whether video."""
+
+    num_viewers: int = 0
+    next_jpeg_ns: int = NEVER_NS
+    wants_video: bool = False
+
+    def is_due(self, now_ns: int) -> bool:
+        """Whether some viewer would take a JPEG now."""
+        return now_ns >= self.next_jpeg_ns
 
 
 @dataclass(slots=True)
@@ -91,6 +106,7 @@ class LiveBoard:
         self._channels: dict[str, _Channel] = {}
         self._on_change: Callable[[str], None] | None = None
         self._on_picture: Callable[[str, UInt8, int], None] | None = None
+        self._on_demand: Callable[[str, Demand], None] | None = None
         self._removed: frozenset[str] = frozenset()
         # not the time: without a battery clock a device may begin every run at the same one
         self._num_before = secrets.randbits(NUMBER_BITS)
@@ -138,9 +154,19 @@ class LiveBoard:
         """
         self._on_picture = on_picture
 
+    def listen_demand(self, on_demand: Callable[[str, Demand], None] | None) -> None:
+        """Call this, from any thread and under the board's lock, whenever what viewers of a stream want has changed."""
+        self._on_demand = on_demand
+
+    def demand(self, stream: str) -> Demand:
+        """What the viewers of a stream want now."""
+        with self._lock:
+            return self._demand_of(self._channels[stream])
+
     def wants_picture(self, stream: str) -> bool:
         """Whether some viewer would take a picture now."""
-        return any(self._wanted(stream))
+        demand = self.demand(stream)
+        return demand.wants_video or demand.is_due(self._clock_ns())
 
     def publish(
         self,
@@ -160,11 +186,24 @@ class LiveBoard:
         Raises:
             SinkError: the picture cannot be encoded as JPEG.
         """
-        wants_jpeg, wants_video = (False, False) if picture is None else self._wanted(stream)
-        image = picture() if picture is not None and (wants_jpeg or wants_video) else None
-        if image is not None and wants_video and self._on_picture is not None:
+        demand = self.demand(stream)
+        is_due = demand.is_due(self._clock_ns())
+        image = picture() if picture is not None and (is_due or demand.wants_video) else None
+        jpeg = self._encode(image) if image is not None and is_due else None
+        self.show(stream, result_json, jpeg, image if demand.wants_video else None, events)
+
+    def show(
+        self, stream: str, result_json: bytes, jpeg: bytes | None, image: UInt8 | None, events: Sequence[bytes] = ()
+    ) -> None:
+        """Show one frame whose picture was made elsewhere; see ``publish``.
+
+        Args:
+            stream, result_json, events: as there.
+            jpeg: the annotated picture, None where nobody wants it.
+            image: the same as (H, W, 3) uint8 BGR for video viewers, None where there are none.
+        """
+        if image is not None and self._on_picture is not None:
             self._on_picture(stream, image, self._clock_ns())
-        jpeg = self._encode(image) if image is not None and wants_jpeg else None
         with self._lock:
             channel = self._channels[stream]
             channel.num_published += 1
@@ -172,10 +211,16 @@ class LiveBoard:
             if jpeg is not None:
                 channel.num_encoded += 1
                 channel.picture = channel.latest
-            for event in events:
-                channel.num_events += 1
-                channel.events.append((self._num_before + channel.num_events, event))
+            self._add_events(channel, events)
             is_watched = bool(channel.viewers)
+        if is_watched and self._on_change is not None:
+            self._on_change(stream)
+
+    def tell(self, stream: str, events: Sequence[bytes]) -> None:
+        """Show events of a frame that is not shown itself."""
+        with self._lock:
+            self._add_events(self._channels[stream], events)
+            is_watched = bool(self._channels[stream].viewers)
         if is_watched and self._on_change is not None:
             self._on_change(stream)
 
@@ -186,6 +231,7 @@ class LiveBoard:
             channel = self._channels[stream]
             viewer.last_number = channel.num_published
             channel.viewers.add(viewer)
+            self._note_demand(stream)
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
@@ -196,6 +242,7 @@ class LiveBoard:
                 viewer.num_missed += channel.num_published - viewer.last_number
                 channel.num_missed += channel.num_published - viewer.last_number
             channel.viewers.discard(viewer)
+            self._note_demand(viewer.stream)
 
     def take(self, viewer: Viewer) -> Shown | None:
         """The newest frame, once; None if there is none yet or it is not time for this viewer's next one."""
@@ -213,6 +260,7 @@ class LiveBoard:
             viewer.num_taken += 1
             # half a period of slack: frames do not come at exact times, and waiting for the next one halves the rate
             viewer.next_ns = now_ns + viewer.period_ns - min(viewer.period_ns // 2, 15_000_000)
+            self._note_demand(viewer.stream)
             return shown
 
     def last_picture(self, stream: str) -> Shown | None:
@@ -240,13 +288,20 @@ class LiveBoard:
                 for name, channel in self._channels.items()
             }
 
-    def _wanted(self, stream: str) -> tuple[bool, bool]:
-        """Whether some viewer would take a JPEG now, and whether one takes video."""
-        now_ns = self._clock_ns()
-        with self._lock:
-            viewers = [viewer for viewer in self._channels[stream].viewers if viewer.has_pictures]
-        is_due = any(not viewer.is_video and now_ns >= viewer.next_ns for viewer in viewers)
-        return is_due, any(viewer.is_video for viewer in viewers)
+    def _add_events(self, channel: _Channel, events: Sequence[bytes]) -> None:
+        for event in events:
+            channel.num_events += 1
+            channel.events.append((self._num_before + channel.num_events, event))
+
+    def _note_demand(self, stream: str) -> None:
+        if self._on_demand is not None:
+            self._on_demand(stream, self._demand_of(self._channels[stream]))
+
+    @staticmethod
+    def _demand_of(channel: _Channel) -> Demand:
+        viewers = [viewer for viewer in channel.viewers if viewer.has_pictures]
+        dues = (viewer.next_ns for viewer in viewers if not viewer.is_video)
+        return Demand(len(channel.viewers), min(dues, default=NEVER_NS), any(viewer.is_video for viewer in viewers))
 
     def _encode(self, image: UInt8) -> bytes:
         is_encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])

@@ -103,10 +103,26 @@ class _Statistics(Collector):
         yield GaugeMetricFamily("edgeloop_config_safe_mode", "1 while the file is broken", value=is_safe)
         stuck = float(bool(self._stats.get("stuck")))
         yield GaugeMetricFamily("edgeloop_stage_stuck", "1 while a stage makes no progress", value=stuck)
+        yield from self._workers()
         governor = self._stats.get("governor")
         if governor:
             share = float(governor.get("share", 1.0))
             yield GaugeMetricFamily("edgeloop_governor_share", "Share of the frames that may be inferred", value=share)
+
+    def _workers(self) -> Iterator[Metric]:
+        """The processes that the streams are dealt to, where there are several."""
+        workers = self._stats.get("workers") or ()
+        if not workers:
+            return
+        up = GaugeMetricFamily("edgeloop_worker_up", "Whether its process runs its streams", labels=["worker"])
+        restarts = CounterMetricFamily("edgeloop_worker_restarts", "Times it was begun anew", labels=["worker"])
+        memory = GaugeMetricFamily("edgeloop_worker_rss_bytes", "Memory of its process", labels=["worker"])
+        for worker in workers:
+            number = [str(worker["number"])]
+            up.add_metric(number, float(worker["state"] == "running"))
+            restarts.add_metric(number, worker["restarts"])
+            memory.add_metric(number, float((worker.get("process") or {}).get("rss_mb", 0.0)) * 2**20)
+        yield from (up, restarts, memory)
 
 
 def prometheus_text(stats: Mapping[str, Any]) -> bytes:

@@ -33,6 +33,7 @@ def open_sink(
     fps: float,
     score: float = DEFAULT_SCORE,
     clock: WallClock | None = None,
+    appends: bool = False,
 ) -> Sink:
     """Open one sink for one stream.
 
@@ -44,6 +45,7 @@ def open_sink(
         fps: nominal frame rate, 0 where unknown.
         score: detections that belong to no track are reported from this score on.
         clock: turns capture times into UTC; None measures one now.
+        appends: whether a file of lines goes on where another process of this run has left it.
 
     Raises:
         UsageError: the text names no sink.
@@ -57,7 +59,7 @@ def open_sink(
             from edge.sinks.jsonl import JsonlSink
 
             encoder = ResultEncoder(classes, score=score, clock=clock)
-            return JsonlSink(None if place == "-" else Path(place), encoder)
+            return JsonlSink(None if place == "-" else Path(place), encoder, appends=appends)
         case "mp4":
             from edge.sinks.mp4 import Mp4Sink
 

@@ -24,16 +24,17 @@ class JsonlSink:
     Args:
         path: the file; None is standard output.
         encoder: makes the lines.
+        appends: goes on with the file instead.
 
     Raises:
         SinkError: the file cannot be created.
     """
 
-    def __init__(self, path: Path | None, encoder: ResultEncoder) -> None:
+    def __init__(self, path: Path | None, encoder: ResultEncoder, *, appends: bool = False) -> None:
         self.name = f"jsonl:{'-' if path is None else path}"
         self._encoder = encoder
         self._is_line_open = False
-        self._fd = STDOUT_FD if path is None else self._create(path)
+        self._fd = STDOUT_FD if path is None else self._create(path, 0 if appends else os.O_TRUNC)
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if self._fd < 0:
@@ -47,9 +48,9 @@ class JsonlSink:
             os.close(self._fd)
         self._fd = -1
 
-    def _create(self, path: Path) -> int:
+    def _create(self, path: Path, how: int) -> int:
         try:
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            return os.open(path, os.O_WRONLY | os.O_CREAT | how | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise sink_error(
                 f"{self.name}: the file cannot be created ({error.strerror}); expected a file in an existing folder",

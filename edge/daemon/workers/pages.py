@@ -1,0 +1,215 @@
+"""The way from a worker to the live page: what is watched, and pictures in shared memory.
+
+The daemon makes one ``PageMemory`` per worker process. Its head says, stream by stream, what viewers want now, so that
+a worker asks nobody; behind it lie places for pictures, which the worker fills and the daemon empties. While nobody
+watches a stream, nothing of its frames goes this way.
+Shape letters: H W frame pixels.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge.config.workers import NUM_PLACES
+from edge.daemon.workers.link import Link, LinkClosedError
+from edge.errors import SinkError
+from edge.server.board import Demand, LiveBoard
+
+if TYPE_CHECKING:
+    from edge.daemon.workers.link import Message
+    from edge.types import Int64, UInt8
+
+MAX_STREAMS = 1024
+# a picture of 4096x2304 with its line; only what is written takes memory
+PLACE_BYTES = 30_000_000
+# viewers, next JPEG, video
+NUM_FACTS = 4
+HEAD_BYTES = 8 * (NUM_PLACES + NUM_FACTS * MAX_STREAMS)
+START = -(-HEAD_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+class PageMemory:
+    """Shared memory between the daemon and one worker process.
+
+    Attributes:
+        fd: of the memory, to be inherited by the worker.
+        free: (NUM_PLACES,) int64, 0 where a place is free: the worker sets it, the daemon clears it.
+        demands: (MAX_STREAMS, NUM_FACTS) int64, written by the daemon.
+    """
+
+    def __init__(self, fd: int | None = None) -> None:
+        """Args: the memory that the daemon has made; None makes it."""
+        size = START + NUM_PLACES * PLACE_BYTES
+        if fd is None:
+            fd = os.memfd_create("edge-page", os.MFD_CLOEXEC)
+            os.ftruncate(fd, size)
+        self.fd = fd
+        self._memory = mmap.mmap(fd, size)
+        head: Int64 = np.frombuffer(self._memory, np.int64, HEAD_BYTES // 8)
+        self.free = head[:NUM_PLACES]
+        self.demands = head[NUM_PLACES:].reshape(MAX_STREAMS, NUM_FACTS)
+
+    def place(self, number: int) -> memoryview:
+        """The bytes of a place."""
+        start = START + number * PLACE_BYTES
+        return memoryview(self._memory)[start : start + PLACE_BYTES]
+
+    def take(self, number: int, size: int) -> bytes:
+        """What lies in a place, which is free again then."""
+        data = bytes(self.place(number)[:size])
+        self.free[number] = 0
+        return data
+
+    def put_demand(self, index: int, demand: Demand) -> None:
+        """Say what viewers of a stream want."""
+        self.demands[index] = (demand.num_viewers, demand.next_jpeg_ns, demand.wants_video, 0)
+
+    def demand(self, index: int) -> Demand:
+        """What viewers of a stream want now."""
+        viewers, next_ns, video, _ = self.demands[index].tolist()
+        return Demand(viewers, next_ns, bool(video))
+
+    def close(self) -> None:
+        """Let go of the file; the mapping goes with the last array over it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+class PlaceTaker:
+    """The worker's side: takes free places. Any thread."""
+
+    def __init__(self, memory: PageMemory) -> None:
+        self.memory = memory
+        self._lock = threading.Lock()
+
+    def take(self) -> int | None:
+        """A free place, which is this caller's until the daemon has emptied it; None if there is none."""
+        with self._lock:
+            free = np.flatnonzero(self.memory.free == 0)
+            if not len(free):
+                return None
+            self.memory.free[free[0]] = 1
+            return int(free[0])
+
+    def put(self, data: bytes) -> int | None:
+        """Put these bytes into a free place; None if there is none, or they are too many."""
+        number = self.take() if len(data) <= PLACE_BYTES else None
+        if number is not None:
+            self.memory.place(number)[: len(data)] = data
+        return number
+
+    def give_back(self, number: int) -> None:
+        """A place that was not needed after all."""
+        self.memory.free[number] = 0
+
+
+class WorkerBoard(LiveBoard):
+    """The board of a worker: shows its frames on that of the daemon. See ``LiveBoard``."""
+
+    def __init__(self, link: Link, places: PlaceTaker) -> None:
+        super().__init__()
+        self._link = link
+        self._places = places
+        self._indices: dict[str, int] = {}
+        # frames that found no free place, while the daemon was busy
+        self.num_missed = 0
+
+    def set_index(self, stream: str, index: int) -> None:
+        """Where the demand for a stream stands; before the stream begins."""
+        self._indices[stream] = index
+
+    def wants_picture(self, stream: str) -> bool:
+        demand = self._demand(stream)
+        return demand.wants_video or demand.is_due(self._clock_ns())
+
+    def publish(
+        self,
+        stream: str,
+        result_json: bytes,
+        picture: Callable[[], UInt8] | None = None,
+        events: Sequence[bytes] = (),
+    ) -> None:
+        demand = self._demand(stream)
+        told = [event.decode() for event in events]
+        if not demand.num_viewers:
+            self._show(stream, told, {})
+            return
+        number = self._places.take()
+        if number is None:
+            self.num_missed += 1
+            self._show(stream, told, {})
+            return
+        try:
+            facts = self._fill(number, demand, result_json, picture)
+        except SinkError:
+            self._places.give_back(number)
+            raise
+        if not self._show(stream, told, facts):
+            self._places.give_back(number)
+            self.num_missed += 1
+
+    def _demand(self, stream: str) -> Demand:
+        return self._places.memory.demand(self._indices[stream])
+
+    def _fill(
+        self, number: int, demand: Demand, result_json: bytes, picture: Callable[[], UInt8] | None
+    ) -> dict[str, object]:
+        """Write into a place what is wanted; what lies there.
+
+        Raises:
+            SinkError: the picture cannot be encoded as JPEG.
+        """
+        is_due = picture is not None and demand.is_due(self._clock_ns())
+        image = picture() if picture is not None and (is_due or demand.wants_video) else None
+        jpeg = self._encode(image) if image is not None and is_due else b""
+        shape: tuple[int, ...] = image.shape if image is not None and demand.wants_video else ()
+        place = self._places.memory.place(number)
+        start = len(result_json) + len(jpeg)
+        if shape and start + int(np.prod(shape)) > len(place):
+            shape = ()
+        place[: len(result_json)] = result_json
+        place[len(result_json) : start] = jpeg
+        if shape and image is not None:
+            np.frombuffer(place, np.uint8, image.size, start)[:] = image.reshape(-1)
+        return {"place": number, "result": len(result_json), "jpeg": len(jpeg), "shape": list(shape)}
+
+    def _show(self, stream: str, events: list[str], facts: dict[str, object]) -> bool:
+        if not (events or facts):
+            return True
+        try:
+            return self._link.send("show", may_drop=not events, stream=stream, events=events, **facts)
+        except LinkClosedError:
+            # the daemon is gone: this process ends by itself
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPage:
+    """The daemon's side of one worker's page."""
+
+    memory: PageMemory
+    board: LiveBoard
+
+    def show(self, message: Message) -> None:
+        """Put on the board what a worker shows."""
+        stream, events = message["stream"], [event.encode() for event in message["events"]]
+        if "place" not in message:
+            self.board.tell(stream, events)
+            return
+        number, start = message["place"], message["result"] + message["jpeg"]
+        place = self.memory.place(number)
+        result, jpeg = bytes(place[: message["result"]]), bytes(place[message["result"] : start])
+        image: UInt8 | None = None
+        if message["shape"]:
+            size = int(np.prod(message["shape"]))
+            image = np.frombuffer(place, np.uint8, size, start).reshape(message["shape"]).copy()
+        self.memory.free[number] = 0
+        self.board.show(stream, result, jpeg or None, image, events)
