@@ -91,7 +91,11 @@ def job_of(config: Config, batch: int = BATCH, part_frames: int = PART_FRAMES) -
     # a trial could choose another engine on another machine, and so other digits
     engine = "ort" if model.engine == "auto" and model.path.suffix == ".onnx" else model.engine
     fixed = {"engine": engine, "threads": model.threads or 1, "max_batch": model.max_batch or batch}
-    return Job(config.model_copy(update={"models": (model.model_copy(update=fixed),)}), part_frames)
+    # the pictures are not there when objects are followed
+    track = stream.track.model_copy(update={"camera_motion": "boxes"})
+    fixed_stream = stream.model_copy(update={"track": track})
+    fixed_config = {"models": (model.model_copy(update=fixed),), "streams": (fixed_stream,)}
+    return Job(config.model_copy(update=fixed_config), part_frames)
 
 
 class Detector:
