@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo run test servers check format bench soak gpu-bench clean
+.PHONY: demo run test servers check format docs bench soak gpu-bench clean
 
 .venv/light: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || (echo "error: Python 3.10 or newer is needed; set PYTHON=…"; exit 3)
@@ -40,6 +40,10 @@ check: .venv/full
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+
+# the site of docs/, into site/
+docs: .venv/full
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 
 format: .venv/full
 	@$(BIN)/ruff format .

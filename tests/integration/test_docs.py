@@ -102,6 +102,25 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "/api/streams/{name}/drawn" in (tmp_path / "reference/http-api.html").read_text()
+    assert "stop_timeout_s" in (tmp_path / "reference/configuration.html").read_text()
+    assert "open_model" in (tmp_path / "reference/python.html").read_text()
+    # whoever reads it on the device is asked for nothing from elsewhere
+    assert not re.search(r'(?:src|href)="https?://[^"]+\.(?:js|css|woff2?)"', (tmp_path / "index.html").read_text())
+
+
+def test_every_message_that_is_explained_is_said() -> None:
+    code = "\n".join(path.read_text() for path in (ROOT / "edge").rglob("*.py"))
+    rows = re.findall(r"(?m)^\| `([^`]+)` \|", (ROOT / "docs/start/troubleshooting.md").read_text())
+    assert len(rows) > 15
+    assert [row for row in rows if row not in code] == []
+
+
 @pytest.mark.parametrize("text", blocks("python"))
 def test_every_python_block_runs(text: str, desk: Path) -> None:
     done = subprocess.run(
