@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from edge.addresses.printable import printable
 from edge.errors import SourceError
 from edge.metrics.stages import DropCause
+from edge.pictures.colour import Colour, Matrix
+from edge.pictures.planes import PlaneForm, PlaneFormat
 from edge.types import HealthChange
 
 MAX_SIDE_PX = 1 << 15
@@ -75,9 +77,16 @@ class Ring(_Message):
 
     kind: Literal["ring"]
     generation: Count
+    format: PlaneFormat
     height: Side
     width: Side
+    matrix: Matrix
+    is_full: bool
     num_slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)]
+
+    def form(self) -> PlaneForm:
+        """Of the pictures."""
+        return PlaneForm(self.format, self.width, self.height, Colour(self.matrix, self.is_full))
 
 
 class ChangeData(_Message):
