@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix: TypeAlias = Literal["bt601", "bt709", "bt2020"]
+from edge.pictures.planes import NEUTRAL, Colour, Matrix
+
 # the weights of red and blue in luma: BT.601-7 2.5.1, BT.709-6 3.2, BT.2020-2 table 4 (non-constant luminance)
 WEIGHTS: dict[Matrix, tuple[float, float]] = {
     "bt601": (0.299, 0.114),
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
 }
-NEUTRAL = 128
-
-
-@dataclass(frozen=True, slots=True)
-class Colour:
-    """Of planes. Attributes: which matrix made them, and whether luma goes from 0 to 255 instead of from 16 to 235."""
-
-    matrix: Matrix = "bt601"
-    is_full: bool = False
-
-    @property
-    def black(self) -> int:
-        """Luma of black."""
-        return 0 if self.is_full else 16
-
-
 # FFmpeg's scaler rounds each product down, so its BGR is darker by so much on average: limited range, full range
 ROUNDED_DOWN = ((1.0, 1.5, 1.0), (0.5, 1.0, 0.5))
 
@@ -51,10 +34,3 @@ def to_bgr(colour: Colour) -> NDArray[np.float32]:
     )
     zero = turn @ np.array([colour.black, NEUTRAL, NEUTRAL]) + ROUNDED_DOWN[colour.is_full]
     return np.column_stack([turn, -zero]).astype(np.float32)
-
-
-@lru_cache(maxsize=2)
-def grey_levels(is_full: bool) -> Any:
-    """(256,) uint8 grey levels in [0, 255] by luma."""
-    luma = np.arange(256.0)
-    return np.rint(luma if is_full else (luma - 16) * 255 / 219).clip(0, 255).astype(np.uint8)

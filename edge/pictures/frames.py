@@ -8,8 +8,7 @@ from typing import Any
 import av
 import numpy as np
 
-from edge.pictures.colour import Colour, Matrix
-from edge.pictures.planes import PlaneForm, PlaneFormat, Planes, UInt8
+from edge.pictures.planes import Colour, Matrix, PlaneForm, PlaneFormat, Planes, UInt8
 
 # FFmpeg's names: AVPixelFormat, and AVColorSpace by its numbers (ISO/IEC 23091-2); what says nothing is BT.601
 FORMATS: dict[str, PlaneFormat] = {"yuv420p": "i420", "yuvj420p": "i420", "nv12": "nv12"}

@@ -8,17 +8,34 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.pictures.colour import Colour, grey_levels
-
 UInt8: TypeAlias = NDArray[np.uint8]
 PlaneFormat: TypeAlias = Literal["bgr", "i420", "nv12"]
-BT601 = Colour()
+Matrix: TypeAlias = Literal["bt601", "bt709", "bt2020"]
+# chroma of what has no colour
+NEUTRAL = 128
 _ROTATIONS = {90: 0, 180: 1, 270: 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Colour:
+    """Of planes. Attributes: which matrix made them, and whether luma goes from 0 to 255 instead of from 16 to 235."""
+
+    matrix: Matrix = "bt601"
+    is_full: bool = False
+
+    @property
+    def black(self) -> int:
+        """Luma of black."""
+        return 0 if self.is_full else 16
+
+
+BT601 = Colour()
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +259,10 @@ def _mean(first: UInt8, second: UInt8, axis: int) -> UInt8:
     if second.shape[axis] < first.shape[axis]:
         second = np.concatenate([second, first.take([-1], axis)], axis)
     return np.asarray(cv2.addWeighted(first, 0.5, second, 0.5, 0), np.uint8)
+
+
+@lru_cache(maxsize=2)
+def grey_levels(is_full: bool) -> Any:
+    """(256,) uint8 grey levels in [0, 255] by luma."""
+    luma = np.arange(256.0)
+    return np.rint(luma if is_full else (luma - 16) * 255 / 219).clip(0, 255).astype(np.uint8)

@@ -12,8 +12,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from edge.pictures.colour import NEUTRAL
-from edge.pictures.planes import PlaneForm, Planes
+from edge.pictures.planes import NEUTRAL, PlaneForm, Planes
 from edge.types import Bool, UInt8
 
 Corner = tuple[float, float]

@@ -13,8 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from edge.addresses.printable import printable
 from edge.errors import SourceError
 from edge.metrics.stages import DropCause
-from edge.pictures.colour import Colour, Matrix
-from edge.pictures.planes import PlaneForm, PlaneFormat
+from edge.pictures.planes import Colour, Matrix, PlaneForm, PlaneFormat
 from edge.types import HealthChange
 
 MAX_SIDE_PX = 1 << 15

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from edge.models.manifest import InputSpec
 from edge.models.preprocess import Preprocessor
 from edge.models.tiles import TileGrid
-from edge.pictures.colour import Colour, to_bgr
+from edge.pictures.colour import to_bgr
 from edge.pictures.frames import frame_of, planes_of
-from edge.pictures.planes import PlaneForm, PlaneFormat, Planes
+from edge.pictures.planes import Colour, PlaneForm, PlaneFormat, Planes
 from edge.types import Frame, UInt8
 
 MATRICES = ("bt601", "bt709", "bt2020")

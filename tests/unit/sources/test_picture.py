@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from edge.config.picture import Mask, Region
-from edge.pictures.colour import Colour
-from edge.pictures.planes import PlaneForm, Planes
+from edge.pictures.planes import Colour, PlaneForm, Planes
 from edge.sources.motion_gate import GateLimits, MotionGate
 from edge.sources.picture import Pace, PicturePreparer, PictureSettings
 from edge.sources.prepared import Preparation
