@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from edge.metrics.stages import DropCause
+from edge.pictures.planes import Planes
 from edge.types import (
     Array,
     Detections,
@@ -31,8 +32,6 @@ from edge.types import (
 
 # gives the looks (K, E), float32 rows of length 1, of the detections with these (K,) numbers
 EmbedBoxes: TypeAlias = Callable[[Int64], Float32]
-# height, width → (H, W, 3) uint8 to decode into, or None
-MakeRoom: TypeAlias = Callable[[int, int], UInt8 | None]
 EngineName: TypeAlias = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
 
 
@@ -78,15 +77,39 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class DecodesInto(Protocol):
-    """What a source may offer besides: it decodes pictures into memory that it is given, and copies none."""
+class PlaneSource(Protocol):
+    """What a source may offer besides: pictures as the decoder gives them, each left out before anything is made of it.
 
-    def decode_into(self, make_room: MakeRoom) -> None:
-        """Ask this function for the memory of each picture from now on; where it gives None, use memory of your own."""
+    Attributes:
+        pts_ns: media time of the picture that was grabbed last, None for live sources.
+    """
+
+    pts_ns: int | None
+
+    def grab(self) -> bool:
+        """Wait for the next picture; False at the end of the source. What was grabbed before is gone.
+
+        Raises:
+            SourceError: the source broke; it must be closed and opened again.
+        """
+
+    def retrieve(self) -> Planes:
+        """The picture that was grabbed last. It may lie in the decoder's memory: nobody writes to it."""
+
+
+@runtime_checkable
+class Skips(Protocol):
+    """What a source may offer besides: it does not even decode what the rate leaves out, where the stream allows it."""
+
+    def skip_over(self, max_fps: float) -> None:
+        """Ask for pictures at about this rate from now on; more may come."""
 
 
 class CameraSource(Source, Protocol):
     """A source that also tells when its pictures were taken, what it held back and how the camera is."""
+
+    def read_planes(self) -> tuple[Planes, int | None] | None:
+        """As ``read``, the picture as the decoder gives it."""
 
     @property
     def captured_ns(self) -> int:
@@ -169,6 +192,17 @@ class FrameEngine(Protocol):
         Raises:
             EngineError: the engine failed.
         """
+
+
+@runtime_checkable
+class PlaneEngine(FrameEngine, Protocol):
+    """A ``FrameEngine`` that takes planes of luma and chroma as they are. ``takes_planes``: whether it does now."""
+
+    @property
+    def takes_planes(self) -> bool: ...
+
+    def submit_frames(self, images: Sequence[UInt8 | Planes]) -> list[Letterbox]:
+        """As ``FrameEngine.submit_frames``."""
 
 
 class Head(Protocol):

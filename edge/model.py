@@ -25,13 +25,14 @@ from edge.errors import EngineError, ManifestError, PartError
 from edge.files import sha256_of
 from edge.heads.choose import is_plugin as is_foreign_head
 from edge.heads.choose import open_head
-from edge.interfaces import Engine, FrameEngine, Head
+from edge.interfaces import Engine, FrameEngine, Head, PlaneEngine
 from edge.models.engine_header import manifest_of_engine
 from edge.models.manifest import Manifest, parse_manifest, read_sidecar
 from edge.models.preprocess import Preprocessor
 from edge.models.probe import is_proved, proof_of, prove
 from edge.models.propose import Proposal, check_against_graph, propose_manifest
 from edge.packages.plugins import check_prediction
+from edge.pictures.planes import Planes
 from edge.threads.guard import PART_LIMIT_S, Guard
 from edge.types import Array, Detections, Letterbox, Prediction, UInt8
 
@@ -65,7 +66,7 @@ class Batch:
     def __init__(
         self,
         model: Model,
-        images: Sequence[UInt8],
+        images: Sequence[UInt8 | Planes],
         grids: Sequence[TileGrid | None],
         check: OutputCheck | None,
         owners: Sequence[str],
@@ -97,7 +98,7 @@ class Batch:
         count = max(1, len(self._images))
         return predictions, {stage: time_ns // count for stage, time_ns in self._spent_ns.items()}
 
-    def begin(self, images: Sequence[UInt8]) -> None:
+    def begin(self, images: Sequence[UInt8 | Planes]) -> None:
         """Fit up to ``max_batch`` pictures in and give them to the engine; one that cannot overlap answers now."""
         started_ns = time.monotonic_ns()
         letterboxes, tensor = self._model.fit_in(images)
@@ -147,7 +148,7 @@ class Batch:
                 merged.append(next(found))
                 continue
             parts = [part for part in itertools.islice(found, grid.num_pictures) if isinstance(part, Detections)]
-            merged.append(grid.merge(parts, image.shape[1], image.shape[0], iou))
+            merged.append(grid.merge(parts, *Planes.of(image).size, iou))
         return merged
 
 
@@ -165,12 +166,13 @@ class Model:
         self.head = head
         self.preprocessor = Preprocessor(manifest.input, engine.max_batch)
         self._frame_engine = engine if isinstance(engine, FrameEngine) else None
+        self._plane_engine = engine if isinstance(engine, PlaneEngine) else None
         # whose parts the engine works on, oldest first: it gives them back in that order
         self._under_way: deque[Batch] = deque()
 
     def submit(
         self,
-        images: Sequence[UInt8],
+        images: Sequence[UInt8 | Planes],
         grids: Sequence[TileGrid | None] | None = None,
         check: OutputCheck | None = None,
         owners: Sequence[str] | None = None,
@@ -178,7 +180,8 @@ class Model:
         """Send pictures off. An engine that cannot take a batch while one runs has the answer when this returns.
 
         Args:
-            images: any number of (H, W, 3) uint8 BGR pictures; they must not change before the batch is waited for.
+            images: any number of pictures, (H, W, 3) uint8 BGR or planes; they must not change before the batch is
+                waited for.
             grids: how each is cut into tiles, None for whole ones.
             check: sees the raw outputs before they are decoded, and may raise EngineError.
             owners: the stream of each picture: what parts of installed packages do wrong then costs the predictions of
@@ -188,7 +191,9 @@ class Model:
             EngineError: the engine failed, or ``check`` refused its outputs.
         """
         grids = [None] * len(images) if grids is None else grids
-        cut = [[image] if grid is None else grid.cut(image) for image, grid in zip(images, grids, strict=True)]
+        cut: list[list[UInt8 | Planes]] = [
+            [image] if grid is None else grid.cut(image) for image, grid in zip(images, grids, strict=True)
+        ]
         views = [view for part in cut for view in part]
         contained: list[str] = []
         if self.is_foreign and owners is not None:
@@ -225,8 +230,8 @@ class Model:
         found = self.predict(pictures)
         return found[0] if isinstance(images, np.ndarray) else found
 
-    def predict(self, images: Sequence[UInt8], check: OutputCheck | None = None) -> list[Prediction]:
-        """One prediction per (H, W, 3) uint8 BGR picture, any number of pictures; raises as ``submit`` does."""
+    def predict(self, images: Sequence[UInt8 | Planes], check: OutputCheck | None = None) -> list[Prediction]:
+        """One prediction per picture, BGR or planes, any number of pictures; raises as ``submit`` does."""
         return self.submit(images, check=check).wait()[0]
 
     def named(self, prediction: Prediction) -> Prediction:
@@ -235,10 +240,12 @@ class Model:
             return prediction
         return replace(prediction, classes=tuple(self.manifest.classes))
 
-    def fit_in(self, images: Sequence[UInt8]) -> tuple[Sequence[Letterbox], Array | None]:
+    def fit_in(self, images: Sequence[UInt8 | Planes]) -> tuple[Sequence[Letterbox], Array | None]:
         """Fit pictures into the input: how each was, and the tensor, None where the engine has it already."""
+        if self._plane_engine is not None and self._plane_engine.takes_planes:
+            return self._plane_engine.submit_frames(images), None
         if self._frame_engine is not None:
-            return self._frame_engine.submit_frames(images), None
+            return self._frame_engine.submit_frames([Planes.of(image).bgr for image in images]), None
         tensor, letterboxes = self.preprocessor.images(images, pad_to=self.batch_size)
         return letterboxes, tensor
 

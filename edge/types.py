@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.pictures.planes import Planes
+
 if TYPE_CHECKING:
     import supervision
 
@@ -31,9 +33,9 @@ Float64: TypeAlias = NDArray[np.float64]
 Array: TypeAlias = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Frame:
-    """One picture of one stream. Capture owns the image until the hand-over; after it nobody may write to it.
+    """One picture of one stream. Capture owns the picture until the hand-over; after it nobody may write to it.
 
     Attributes:
         stream: name of the stream.
@@ -41,7 +43,7 @@ class Frame:
         seq: number of the frame within its epoch; a gap means lost frames.
         captured_ns: when the frame was handed to us, ``time.monotonic_ns()``.
         pts_ns: media time of files and synthetic scenes; None for live sources, whose clock is ``captured_ns``.
-        image: (H, W, 3) uint8 BGR, read-only.
+        planes: the picture as the decoder gives it.
     """
 
     stream: str
@@ -49,7 +51,26 @@ class Frame:
     seq: int
     captured_ns: int
     pts_ns: int | None
-    image: UInt8
+    planes: Planes
+
+    def __init__(
+        self,
+        stream: str,
+        epoch: int,
+        seq: int,
+        captured_ns: int,
+        pts_ns: int | None,
+        image: UInt8 | Planes | None = None,
+        *,
+        planes: Planes | None = None,
+    ) -> None:
+        """Args: see the attributes; the picture as (H, W, 3) uint8 BGR or as planes, one of both."""
+        picture = planes if image is None else Planes.of(image)
+        if picture is None:
+            raise ValueError("a frame needs a picture: an (H, W, 3) uint8 BGR array, or planes")
+        values = (stream, epoch, seq, captured_ns, pts_ns, picture)
+        for name, value in zip(self.__slots__, values, strict=True):
+            object.__setattr__(self, name, value)
 
     @property
     def time_ns(self) -> int:
@@ -57,12 +78,22 @@ class Frame:
         return self.captured_ns if self.pts_ns is None else self.pts_ns
 
     @property
+    def image(self) -> UInt8:
+        """(H, W, 3) uint8 BGR, read-only; made of planes when it is asked for first, and kept."""
+        return self.planes.bgr
+
+    @property
+    def luma(self) -> UInt8:
+        """(H, W) uint8 how bright it is; at no cost where the decoder gives planes (their range: ``planes.form``)."""
+        return self.planes.luma
+
+    @property
     def width(self) -> int:
-        return int(self.image.shape[1])
+        return self.planes.width
 
     @property
     def height(self) -> int:
-        return int(self.image.shape[0])
+        return self.planes.height
 
 
 @dataclass(frozen=True, slots=True)

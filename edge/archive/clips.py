@@ -13,13 +13,13 @@ from typing import Any
 import av
 import av.error
 import fsspec
-import numpy as np
 from fsspec.core import url_to_fs
 
 from edge.addresses.uris import masked
 from edge.errors import MissingError, SourceError, UsageError
+from edge.pictures.frames import planes_of
+from edge.pictures.planes import Planes
 from edge.sources.av import MAX_BROKEN_PACKETS, MAX_PICTURE_PX, reason_of
-from edge.types import UInt8
 
 # of a part: enough to make its beginning cheap, few enough that an interrupted run loses little
 PART_FRAMES = 300
@@ -157,8 +157,8 @@ def _cuts(container: Any, stream: Any, part_frames: int) -> tuple[list[int | Non
     return (starts, counts) if has_times else ([None], [sum(counts)])
 
 
-def read_part(address: str, part: Part) -> Iterator[tuple[int | None, UInt8]]:
-    """Decode a part on one thread: presentation time in ticks and (H, W, 3) uint8 BGR of each picture, in order.
+def read_part(address: str, part: Part) -> Iterator[tuple[int | None, Planes]]:
+    """Decode a part on one thread: presentation time in ticks and the planes of each picture, in order.
 
     Raises:
         SourceError: the file broke off or is damaged.
@@ -171,7 +171,7 @@ def read_part(address: str, part: Part) -> Iterator[tuple[int | None, UInt8]]:
                 continue
             if frame.pts is not None and part.end is not None and frame.pts >= part.end:
                 return
-            yield frame.pts, np.ascontiguousarray(frame.to_ndarray(format="bgr24"))
+            yield frame.pts, planes_of(frame)
 
 
 def _since(container: Any, stream: Any, address: str, start: int) -> Iterator[Any]:

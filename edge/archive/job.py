@@ -18,9 +18,10 @@ from edge.errors import ConfigError, SourceError, UsageError
 from edge.files import sha256_of
 from edge.model import Model, find_manifest, load_model
 from edge.models.tiles import TileGrid
+from edge.pictures.planes import Planes
 from edge.pipeline.build import preparation_of
 from edge.sources.picture import PicturePreparer
-from edge.types import Detections, UInt8
+from edge.types import Detections
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, ModelSettings, StreamSettings
@@ -118,10 +119,10 @@ class Detector:
         sizes: list[tuple[int, int]] = []
         found: list[Detections] = []
         for batch in _batched(read_part(address, part), self._model.engine.max_batch):
-            images = [self._preparer.prepare(image) for _, image in batch]
+            images = [self._preparer.prepare(picture) for _, picture in batch]
             found += self._run(images)
             pts += [NO_TIME if time is None else time for time, _ in batch]
-            sizes += [(image.shape[1], image.shape[0]) for image in images]
+            sizes += [image.size for image in images]
         counts = [len(one) for one in found]
         objects = Detections.concatenate([replace(one, masks=None) for one in found])
         return Found(
@@ -131,7 +132,7 @@ class Detector:
     def close(self) -> None:
         self._model.close()
 
-    def _run(self, images: list[UInt8]) -> list[Detections]:
+    def _run(self, images: list[Planes]) -> list[Detections]:
         predictions, _ = self._model.submit(images, [self._tiles] * len(images)).wait()
         assert all(isinstance(one, Detections) for one in predictions)
         return [one for one in predictions if isinstance(one, Detections)]

@@ -23,6 +23,7 @@ from edge.threads.worker import Worker
 if TYPE_CHECKING:
     from edge.interfaces import Engine, TensorInfo
     from edge.models.manifest import InputSpec
+    from edge.pictures.planes import Planes
     from edge.types import Array, Letterbox, UInt8
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,9 @@ CLOSE_TIMEOUT_S = 2.0
 
 
 class AheadEngine:
-    """See ``edge.interfaces.Engine`` and ``FrameEngine``; at most two batches are under way."""
+    """See ``edge.interfaces.Engine`` and ``PlaneEngine``; at most two batches are under way."""
+
+    takes_planes = True
 
     def __init__(self, engine: Engine, spec: InputSpec, cores: Sequence[int] = ()) -> None:
         """Args: the engine, closed with this one; what its input looks like; cores for its thread, none: all."""
@@ -71,7 +74,7 @@ class AheadEngine:
     def infer(self, tensor: Array) -> Mapping[str, Array]:
         return self._thread.submit(lambda: self._engine.infer(tensor)).result()
 
-    def submit_frames(self, images: Sequence[UInt8]) -> list[Letterbox]:
+    def submit_frames(self, images: Sequence[UInt8 | Planes]) -> list[Letterbox]:
         preprocessor = self._preprocessors[0]
         self._preprocessors.rotate()
         pad_to = self.max_batch if self.is_fixed_batch else 0

@@ -1,6 +1,7 @@
 """Frames into the model's input tensor: the same code for running, calibrating and judging a model.
 
-Shape letters: B batch, H W frame pixels, h w model pixels.
+Planes of luma and chroma are resized as they are, and the small picture is made BGR: what it costs depends on the
+model's size, not on the camera's. Shape letters: B batch, H W frame pixels, h w model pixels.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import cv2
 import numpy as np
 
 from edge.models.manifest import InputSpec, Interpolation
+from edge.pictures.colour import to_bgr
+from edge.pictures.planes import Planes
 from edge.types import Array, Float64, Letterbox, UInt8
 
 
@@ -50,12 +53,15 @@ class Preprocessor:
         self._canvas: UInt8 = np.full((*size, 3), spec.pad, np.uint8)
         self._takes_bytes = (spec.dtype, spec.layout, spec.colour) == ("uint8", "nhwc", "bgr")
         self._tables = [_levels(mean, std, spec.dtype) for mean, std in zip(spec.mean, spec.std, strict=True)]
+        # how the picture lies in each row, whose padding is written once
+        self._boxes: list[Letterbox | None] = [None] * max_batch
+        self._small = _SmallPlanes()
 
-    def images(self, images: Sequence[UInt8], *, pad_to: int = 0) -> tuple[Array, list[Letterbox]]:
-        """Make the batch of (H, W, 3) uint8 BGR images.
+    def images(self, images: Sequence[UInt8 | Planes], *, pad_to: int = 0) -> tuple[Array, list[Letterbox]]:
+        """Make the batch of pictures.
 
         Args:
-            images: at most ``max_batch``.
+            images: at most ``max_batch``, (H, W, 3) uint8 BGR or planes.
             pad_to: rows of the tensor if the engine wants a fixed number; what the last ones hold does not matter.
 
         Returns:
@@ -65,24 +71,86 @@ class Preprocessor:
         letterboxes = [self.write(image, row) for row, image in enumerate(images)]
         return self._tensor[: max(len(images), pad_to)], letterboxes
 
-    def write(self, image: UInt8, row: int) -> Letterbox:
-        """Put one (H, W, 3) image into one row of the tensor."""
-        box = fit(image.shape[1], image.shape[0], self._spec)
-        if self._takes_bytes:
-            _paste(image, self._tensor[row], box, self._spec)
-            return box
-        _paste(image, self._canvas, box, self._spec)
-        self._normalise(row)
+    def write(self, image: UInt8 | Planes, row: int) -> Letterbox:
+        """Put one picture into one row of the tensor."""
+        picture = Planes.of(image)
+        box = fit(*picture.size, self._spec)
+        rows, columns = _place(box, self._spec)
+        if self._boxes[row] != box:
+            self._fill(row)
+            self._boxes[row] = box
+        place = self._tensor[row, rows, columns] if self._takes_bytes else self._canvas[rows, columns]
+        self._paste(picture, place, box)
+        if not self._takes_bytes:
+            self._normalise(place, row, rows, columns)
         return box
 
-    def _normalise(self, row: int) -> None:
+    def _fill(self, row: int) -> None:
+        """Pad a whole row."""
+        if self._takes_bytes:
+            self._tensor[row] = self._spec.pad
+            return
+        self._canvas[...] = self._spec.pad
+        self._normalise(self._canvas, row, slice(None), slice(None))
+
+    def _paste(self, picture: Planes, place: UInt8, box: Letterbox) -> None:
+        """Resize a picture into its place (h, w, 3)."""
         spec = self._spec
-        channels = (0, 1, 2) if spec.colour == "bgr" else (2, 1, 0)
-        for target, channel in enumerate(channels):
-            plane = cv2.extractChannel(self._canvas, channel)
-            out = self._tensor[row, target] if spec.layout == "nchw" else self._tensor[row, :, :, target]
+        height, width = place.shape[:2]
+        if spec.resize == "crop":
+            place[...] = _cropped(picture.bgr, box, spec.interpolation)
+        elif spec.interpolation == "bilinear" and not picture.is_bgr:
+            self._small.resize(picture, place)
+        elif picture.size == (width, height):
+            place[...] = picture.bgr
+        elif spec.interpolation == "bilinear":
+            cv2.resize(picture.bgr, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
+        else:
+            place[...] = resized(picture.bgr, width, height, spec.interpolation)
+
+    def _normalise(self, place: UInt8, row: int, rows: slice, columns: slice) -> None:
+        """Write BGR (h, w, 3) to its place in a row, in the channels, layout and numbers that the manifest says."""
+        spec, tensor = self._spec, self._tensor[row]
+        channels = cv2.split(place)
+        for target, channel in enumerate((0, 1, 2) if spec.colour == "bgr" else (2, 1, 0)):
+            out = tensor[target, rows, columns] if spec.layout == "nchw" else tensor[rows, columns, target]
             table = self._tables[target]
-            out[...] = plane if table is None else table[plane]
+            out[...] = channels[channel] if table is None else table[channels[channel]]
+
+
+class _SmallPlanes:
+    """Planes at the model's size, in memory that is used again and again."""
+
+    def __init__(self) -> None:
+        self._planes: list[UInt8] = []
+        self._merged: UInt8 = np.empty((0, 0, 3), np.uint8)
+
+    def resize(self, picture: Planes, place: UInt8) -> None:
+        """Resize planes and write their BGR to ``place`` (h, w, 3)."""
+        height, width = place.shape[:2]
+        luma, *chroma = picture.separate
+        # of odd sides the last chroma sample lies half beyond the picture
+        wide, high = (
+            round(small * 2 * half / side)
+            for small, half, side in zip((width, height), chroma[0].shape[::-1], picture.size, strict=True)
+        )
+        if self._merged.shape != place.shape or self._planes[1].shape != (high, wide):
+            sizes = ((height, width), (high, wide), (high, wide))
+            self._planes = [np.empty(size, np.uint8) for size in sizes]
+            self._merged = np.empty((height, width, 3), np.uint8)
+        for plane, small in zip((luma, *chroma), self._planes, strict=True):
+            cv2.resize(plane, small.shape[::-1], dst=small, interpolation=cv2.INTER_LINEAR)
+        cv2.merge([small[:height, :width] for small in self._planes], self._merged)
+        cv2.transform(self._merged, to_bgr(picture.form.colour), dst=place)
+
+
+def _place(box: Letterbox, spec: InputSpec) -> tuple[slice, slice]:
+    """Rows and columns of the model's input in which the picture lies."""
+    if spec.resize == "crop":
+        return slice(None), slice(None)
+    width = max(1, round(box.frame_width * box.scale_x))
+    height = max(1, round(box.frame_height * box.scale_y))
+    return slice(int(box.pad_y), int(box.pad_y) + height), slice(int(box.pad_x), int(box.pad_x) + width)
 
 
 def _levels(mean: float, std: float, dtype: str) -> Array | None:
@@ -91,28 +159,6 @@ def _levels(mean: float, std: float, dtype: str) -> Array | None:
         return None
     levels: Array = ((np.arange(256) - mean) / std).astype(dtype)
     return levels
-
-
-def _paste(image: UInt8, target: UInt8, box: Letterbox, spec: InputSpec) -> None:
-    """Resize an image into its place in ``target`` (h, w, 3) and fill what is left with the padding."""
-    if spec.resize == "crop":
-        target[...] = _cropped(image, box, spec.interpolation)
-        return
-    width = max(1, round(box.frame_width * box.scale_x))
-    height = max(1, round(box.frame_height * box.scale_y))
-    left, top = int(box.pad_x), int(box.pad_y)
-    right, bottom = left + width, top + height
-    target[:top] = spec.pad
-    target[bottom:] = spec.pad
-    target[top:bottom, :left] = spec.pad
-    target[top:bottom, right:] = spec.pad
-    place = target[top:bottom, left:right]
-    if (image.shape[1], image.shape[0]) == (width, height):
-        place[...] = image
-    elif spec.interpolation == "bilinear":
-        cv2.resize(image, (width, height), dst=place, interpolation=cv2.INTER_LINEAR)
-    else:
-        place[...] = resized(image, width, height, spec.interpolation)
 
 
 def _cropped(image: UInt8, box: Letterbox, interpolation: Interpolation) -> UInt8:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.boxes import area, distinct
+from edge.pictures.planes import Planes
 from edge.types import Bool, Detections, Float32, UInt8
 
 # a box that ends so near an inner edge of its tile is a part of something
@@ -44,13 +45,13 @@ class TileGrid:
         tiles = [(left, top, right, bottom) for top, bottom in down for left, right in across]
         return [*tiles, (0, 0, width, height)]
 
-    def cut(self, image: UInt8) -> list[UInt8]:
-        """The tiles of an (H, W, 3) picture, the picture itself last."""
+    def cut(self, image: UInt8 | Planes) -> list[UInt8 | Planes]:
+        """The tiles of an (H, W, 3) BGR picture or of planes, the picture itself last."""
+        if isinstance(image, Planes):
+            return [*(image.cut(*place) for place in self.places(*image.size)[:-1]), image]
         height, width = image.shape[:2]
-        places = self.places(width, height)
-        return [np.ascontiguousarray(image[top:bottom, left:right]) for left, top, right, bottom in places[:-1]] + [
-            image
-        ]
+        places = self.places(width, height)[:-1]
+        return [*(np.ascontiguousarray(image[top:bottom, left:right]) for left, top, right, bottom in places), image]
 
     def merge(self, parts: Sequence[Detections], width: int, height: int, iou_threshold: float) -> Detections:
         """What the tiles and the whole picture showed, as one, each object once.

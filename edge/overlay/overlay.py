@@ -176,7 +176,7 @@ class Overlay:
 
     def draw(self, result: Result, state: StreamState) -> UInt8:
         """The annotated (H, W, 3) uint8 BGR picture: a new array that the caller may keep."""
-        image: UInt8 = result.frame.image.copy()
+        image: UInt8 = result.frame.planes.bgr_copy()
         unit = min(image.shape[:2]) / REFERENCE_SIDE_PX * self._theme.scale
         line_px, text_px = max(round(2 * unit), 1), max(round(15 * unit), 11)
         if state.state not in CALM:

@@ -20,9 +20,10 @@ from edge.sources.direct import Decoding
 from edge.sources.isolation.process import SpareChild
 from edge.sources.isolation.ring import RingLimit
 from edge.threads.backoff import Backoff, HostGate
-from edge.types import Event, Frame, HealthChange, UInt8
+from edge.types import Event, Frame, HealthChange
 
 if TYPE_CHECKING:
+    from edge.pictures.planes import Planes
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
     from edge.pipeline.stream import CaptureState, Stream
     from edge.sources.deadlines import Deadlines
@@ -172,7 +173,7 @@ class CaptureWorker:
         seq = 0
         while not stopping.is_set():
             started_ns = time.monotonic_ns()
-            picture = source.read()
+            picture = source.read_planes()
             if picture is None:
                 return
             self._stream.metrics.stages.add({"read": time.monotonic_ns() - started_ns})
@@ -186,9 +187,9 @@ class CaptureWorker:
             self._hand_over(picture[0], picture[1], seq, source.captured_ns)
             seq += 1
 
-    def _hand_over(self, image: UInt8, pts_ns: int | None, seq: int, now_ns: int) -> None:
-        image.flags.writeable = False
-        frame = Frame(self._stream.name, self._epoch, seq, now_ns, pts_ns, image)
+    def _hand_over(self, planes: Planes, pts_ns: int | None, seq: int, now_ns: int) -> None:
+        planes.freeze()
+        frame = Frame(self._stream.name, self._epoch, seq, now_ns, pts_ns, planes)
         self._stream.metrics.counters.add("captured")
         self._stream.metrics.captured_rate.tick(now_ns)
         if not self._latest.put(self._slot, frame):

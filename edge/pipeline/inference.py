@@ -293,7 +293,7 @@ def _submit(
     # a model on probation must fail aloud
     owners = [frame.stream for frame in frames] if model.is_foreign and check is None else None
     tiles = [streams[frame.stream].tiles for frame in frames]
-    return model.submit([frame.image for frame in frames], tiles, check, owners)
+    return model.submit([frame.planes for frame in frames], tiles, check, owners)
 
 
 def _is_over(stream: Stream) -> bool:

@@ -34,7 +34,7 @@ from edge.sources.choose import open_source
 from edge.sources.direct import Decoding
 from edge.sources.replay import RawWriter, RecordedPicture, ReplaySource
 from edge.threads.worker import Worker
-from edge.types import Event, Frame, UInt8
+from edge.types import Event, Frame
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
@@ -219,7 +219,7 @@ def _record_epoch(
     )
     try:
         seq = 0
-        while not is_over() and (picture := source.read()) is not None:
+        while not is_over() and (picture := source.read_planes()) is not None:
             events = [(change.kind, dict(change.data)) for change in source.take_changes()]
             writer.write(picture[0], epoch, seq, source.captured_ns, picture[1], events)
             seq += 1
@@ -269,7 +269,7 @@ def _replay(
     for frame, line in _merged(folder, config):
         now_ns = frame.captured_ns
         stream = streams[frame.stream]
-        predictions, _ = models[stream.model].submit([frame.image], [stream.tiles]).wait()
+        predictions, _ = models[stream.model].submit([frame.planes], [stream.tiles]).wait()
         result = stream.analysis.update(frame, predictions[0], {})
         told = [Event(kind, frame.stream, frame.captured_ns, data=data) for kind, data in line.events]
         result = result.with_events(told)
@@ -295,13 +295,9 @@ def _merged(folder: Path, config: Config) -> Iterator[tuple[Frame, RecordedPictu
 def _frames(folder: Path, stream: str) -> Iterator[tuple[Frame, RecordedPicture]]:
     source = ReplaySource(folder)
     try:
-        while (picture := source.read()) is not None:
-            line, image = source.last, picture[0]
-            yield _frame(stream, line, image), line
+        while source.grab():
+            line, planes = source.last, source.retrieve()
+            planes.freeze()
+            yield Frame(stream, line.epoch, line.seq, line.captured_ns, line.pts_ns, planes), line
     finally:
         source.close()
-
-
-def _frame(stream: str, line: RecordedPicture, image: UInt8) -> Frame:
-    image.flags.writeable = False
-    return Frame(stream, line.epoch, line.seq, line.captured_ns, line.pts_ns, image)

@@ -124,7 +124,7 @@ class RecordSink:
             self._queue.mark(mark)
         else:
             # what capture lent us must go back, so the plain picture is copied; the annotated one is nobody else's
-            self._queue.add(picture() if self._content == "annotated" else frame.image.copy(), mark)
+            self._queue.add(picture() if self._content == "annotated" else frame.planes.bgr_copy(), mark)
         self._raise_once()
 
     def clip_of(self, result: Result) -> str | None:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import struct
 import time
+from collections import deque
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
 import av.error
-import numpy as np
 from av.codec.context import Flags
 
 from edge.addresses.uris import kind_of, masked
 from edge.errors import SourceError
-from edge.interfaces import MakeRoom, SourceInfo
+from edge.interfaces import SourceInfo
+from edge.pictures.frames import bgr_of, planes_of
+from edge.pictures.planes import Planes
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.types import UInt8
 from edge.video.media_time import MediaTime
@@ -33,6 +37,11 @@ MAX_BROKEN_PACKETS = 50
 TICKS_PER_S = 90_000
 # FFmpeg's AVProducerReferenceTime: microseconds since 1970, then flags
 PRODUCER_TIME, PRODUCER_TIME_FORM = "prft", struct.Struct("=q")
+# so many key pictures in a row must come in time before nothing else is decoded; a longer silence looks like a stall
+NUM_KEYS = 3
+MOST_BETWEEN_KEYS_S = 2.0
+# pictures that come a little before their time are those that are wanted: cameras and networks jitter
+EARLY_SHARE, LATE_SHARE = 0.8, 1.1
 # the order in which hardware is tried
 HARDWARE = ("cuda", "vaapi", "qsv", "videotoolbox", "drm")
 # decoders print what we tell better, and addresses with passwords
@@ -40,7 +49,7 @@ logging.getLogger("libav").setLevel(logging.CRITICAL)
 
 
 class AvSource:
-    """One FFmpeg container opened by PyAV; see ``edge.interfaces.Source`` and ``DecodesInto``."""
+    """One FFmpeg container opened by PyAV; see ``edge.interfaces.Source``, ``PlaneSource`` and ``Skips``."""
 
     def __init__(
         self,
@@ -67,7 +76,6 @@ class AvSource:
         """
         self._label = masked(uri)
         self._is_file = kind_of(uri) == "file"
-        self._make_room: MakeRoom = lambda height, width: None
         if self._is_file and not Path(uri).is_file():
             raise SourceError(f"{self._label}: no such file; expected a video or an address such as rtsp://…")
         self._srt: SrtStream | None = None
@@ -75,6 +83,9 @@ class AvSource:
         self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), hardware)
         self._num_broken = 0
         self._is_decoded = is_decoded
+        self._skipping: Skipping | None = None
+        self._current: Any = None
+        self.pts_ns: int | None = None
         try:
             self._stream = self._video()
             self._copies = None if packets is None else _Copies(self._stream, packets, is_live=not self._is_file)
@@ -88,33 +99,32 @@ class AvSource:
         self.info = self._describe(self._first or self._stream.codec_context)
         self._time = MediaTime(self.info.fps)
 
-    def read(self) -> tuple[UInt8, int | None] | None:
+    def grab(self) -> bool:
         frame, self._first = (self._first, None) if self._first is not None else (next(self._frames, None), None)
-        if frame is not None:
-            return self._image(frame), self._time.next_ns(frame.pts, frame.time_base) if self._is_file else None
-        if self._is_file:
-            return None
-        raise SourceError(f"{self._label}: the stream broke off")
+        if frame is None and not self._is_file:
+            raise SourceError(f"{self._label}: the stream broke off")
+        self._current = frame
+        self.pts_ns = None
+        if frame is not None and self._is_file:
+            self.pts_ns = self._time.next_ns(frame.pts, frame.time_base)
+        return frame is not None
 
-    def decode_into(self, make_room: MakeRoom) -> None:
-        self._make_room = make_room
+    def retrieve(self) -> Planes:
+        return planes_of(self._current)
+
+    def read(self) -> tuple[UInt8, int | None] | None:
+        return (bgr_of(self._current), self.pts_ns) if self.grab() else None
+
+    def skip_over(self, max_fps: float) -> None:
+        if not self._is_file:
+            self._skipping = Skipping(max_fps)
 
     def close(self) -> None:
         self._frames = iter(())
+        self._current = self._first = None
         self._container.close()
         if self._srt is not None:
             self._srt.close()
-
-    def _image(self, frame: Any) -> UInt8:
-        """(H, W, 3) uint8 BGR, in the memory that the reader offers if there is any."""
-        room = self._make_room(frame.height, frame.width)
-        if room is None:
-            image: UInt8 = np.ascontiguousarray(frame.to_ndarray(format="bgr24"))
-            return image
-        plane = frame.reformat(format="bgr24").planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        np.copyto(room, rows[:, : plane.width * 3].reshape(room.shape))
-        return room
 
     def _open(self, uri: str, options: dict[str, str], hardware: str) -> Any:
         accelerator = _accelerator(hardware)
@@ -161,6 +171,8 @@ class AvSource:
                     return
                 if self._copies is not None:
                     self._copies.take(packet)
+                if self._skipping is not None:
+                    self._stream.codec_context.skip_frame = self._skipping.of(packet.is_keyframe, time.monotonic())
                 frames = packet.decode() if self._is_decoded else ()
             except av.error.InvalidDataError as error:
                 self._num_broken += 1
@@ -189,6 +201,35 @@ class AvSource:
             num_frames=self._stream.frames or None if self._is_file else None,
             decoder=f"PyAV {context.codec.name}, {by if self._is_decoded else 'not decoded'}",
         )
+
+
+class Skipping:
+    """Which pictures of a live stream need no decoding where fewer are wanted.
+
+    What no other picture is made of may always be left out; and everything between key pictures, where these come often
+    enough by themselves.
+    """
+
+    def __init__(self, max_fps: float) -> None:
+        self._period_s = 1 / max_fps
+        self._key_s: deque[float] = deque(maxlen=NUM_KEYS)
+        self._decoded_s = -math.inf
+
+    def of(self, is_key: bool, now_s: float) -> str:
+        """What the decoder may leave out of the packet that came now, as FFmpeg's ``skip_frame`` has it."""
+        if is_key:
+            self._key_s.append(now_s)
+        has_keys_enough = self._has_keys_enough(now_s)
+        if now_s - self._decoded_s < EARLY_SHARE * self._period_s or (has_keys_enough and not is_key):
+            return "ALL" if has_keys_enough else "NONREF"
+        self._decoded_s = now_s
+        return "DEFAULT"
+
+    def _has_keys_enough(self, now_s: float) -> bool:
+        if len(self._key_s) < NUM_KEYS:
+            return False
+        longest_s = max(after - before for before, after in pairwise([*self._key_s, now_s]))
+        return longest_s < min(LATE_SHARE * self._period_s, MOST_BETWEEN_KEYS_S)
 
 
 class _Copies:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge.pictures.planes import Planes
 from edge.types import Bool, HealthChange, Int64, UInt8
 
 SAMPLE_ROWS, SAMPLE_COLUMNS = 90, 160
@@ -66,11 +67,11 @@ class HealthMonitor:
         }
         self._focus = _Focus()
 
-    def update(self, image: UInt8, now_ns: int) -> list[HealthChange]:
+    def update(self, picture: UInt8 | Planes, now_ns: int) -> list[HealthChange]:
         """Look at a picture.
 
         Args:
-            image: (H, W, 3) uint8 BGR as it comes from the camera.
+            picture: as it comes from the camera, (H, W, 3) uint8 BGR or planes.
             now_ns: when it came, monotonic.
 
         Returns:
@@ -78,24 +79,25 @@ class HealthMonitor:
         """
         if self._last is not None and 0 <= now_ns - self._last_ns < PERIOD_NS:
             return []
-        samples = sample(image)
+        picture = Planes.of(picture)
+        samples = sample(picture)
         if samples is None:
             return []
         changes: list[HealthChange] = []
         if self._settings.frozen_s and self._last is not None and self._last.shape == samples.shape:
             changes += self._told("frozen", self._frozen.update(tiles_that_differ(samples, self._last), now_ns))
         if self._settings.hold_s and self._num_samples % SLOW_EVERY == 0:
-            changes += self._look(samples, image, now_ns)
+            changes += self._look(samples, picture, now_ns)
         self._last, self._last_ns = samples, now_ns
         self._num_samples += 1
         return changes
 
-    def _look(self, samples: UInt8, image: UInt8, now_ns: int) -> list[HealthChange]:
+    def _look(self, samples: UInt8, picture: Planes, now_ns: int) -> list[HealthChange]:
         dark = float(np.count_nonzero(samples < DARK_LEVEL)) / samples.size
         bright = float(np.count_nonzero(samples >= BRIGHT_LEVEL)) / samples.size
         flat = _share_of_flat_tiles(samples)
         is_lit = dark < DARK_END and bright < BRIGHT_END
-        ratio = self._focus.update(image, samples, now_ns) if is_lit and flat < FLAT_END else 1.0
+        ratio = self._focus.update(picture, samples, now_ns) if is_lit and flat < FLAT_END else 1.0
         seen = {
             "dark": (dark >= DARK_BEGIN, dark < DARK_END),
             "overexposed": (bright >= BRIGHT_BEGIN, bright < BRIGHT_END),
@@ -185,9 +187,9 @@ class _Focus:
         self._first_ns: int | None = None
         self._last_ns = 0
 
-    def update(self, image: UInt8, samples: UInt8, now_ns: int) -> float:
+    def update(self, picture: Planes, samples: UInt8, now_ns: int) -> float:
         """Detail as a share of the usual; 1 while that is being learned."""
-        detail = detail_of(image) / max(float(samples.std()), 1.0)
+        detail = detail_of(picture) / max(float(samples.std()), 1.0)
         if self._usual is None or self._first_ns is None:
             self._usual, self._first_ns, self._last_ns = detail, now_ns, now_ns
             return 1.0
@@ -201,15 +203,16 @@ class _Focus:
         return 1.0 if is_learning else ratio
 
 
-def sample(image: UInt8) -> UInt8 | None:
-    """(R, S) uint8 of the green channel on an even grid; R and S are multiples of the tiles. None: too small."""
-    rows = min(SAMPLE_ROWS, image.shape[0] // TILE_ROWS * TILE_ROWS)
-    columns = min(SAMPLE_COLUMNS, image.shape[1] // TILE_COLUMNS * TILE_COLUMNS)
+def sample(picture: Planes) -> UInt8 | None:
+    """(R, S) uint8 grey levels on an even grid: luma, or green; R and S are multiples of the tiles. None: too small."""
+    grey, levels = picture.brightness
+    rows = min(SAMPLE_ROWS, grey.shape[0] // TILE_ROWS * TILE_ROWS)
+    columns = min(SAMPLE_COLUMNS, grey.shape[1] // TILE_COLUMNS * TILE_COLUMNS)
     if not rows or not columns:
         return None
-    step_y, step_x = image.shape[0] // rows, image.shape[1] // columns
-    samples: UInt8 = image[: rows * step_y : step_y, : columns * step_x : step_x, 1].copy()
-    return samples
+    step_y, step_x = grey.shape[0] // rows, grey.shape[1] // columns
+    samples = grey[: rows * step_y : step_y, : columns * step_x : step_x]
+    return samples.copy() if levels is None else levels[samples]
 
 
 def tiles_that_differ(samples: UInt8, last: UInt8) -> Bool:
@@ -219,10 +222,11 @@ def tiles_that_differ(samples: UInt8, last: UInt8) -> Bool:
     return differs
 
 
-def detail_of(image: UInt8) -> float:
-    """Mean difference of neighbours a few pixels apart, in grey levels, on some rows of the (H, W, 3) picture."""
-    rows = np.linspace(0, image.shape[0] - 1, BLUR_ROWS + 2).astype(int)[1:-1]
-    lines = image[rows, :, 1].astype(np.int16)
+def detail_of(picture: Planes) -> float:
+    """Mean difference of neighbours a few pixels apart, in grey levels, on some rows of the picture."""
+    grey, levels = picture.brightness
+    rows = np.linspace(0, grey.shape[0] - 1, BLUR_ROWS + 2).astype(int)[1:-1]
+    lines = (grey[rows] if levels is None else levels[grey[rows]]).astype(np.int16)
     return float(np.abs(lines[:, BLUR_STEP_PX:] - lines[:, :-BLUR_STEP_PX]).mean())
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from edge.pictures.planes import Planes
 from edge.sources.health import sample
 from edge.types import Float32, UInt8
 
@@ -46,10 +47,10 @@ class MotionGate:
         self._moved_ns: int | None = None
         self._passed_ns: int | None = None
 
-    def passes(self, image: UInt8, time_ns: int) -> bool:
-        """Whether the (H, W, 3) uint8 BGR picture of this time goes on."""
+    def passes(self, picture: UInt8 | Planes, time_ns: int) -> bool:
+        """Whether the picture of this time, (H, W, 3) uint8 BGR or planes, goes on."""
         settings = self._settings
-        if self._has_motion(image, time_ns):
+        if self._has_motion(Planes.of(picture), time_ns):
             self._moved_ns = time_ns
         is_moving = self._moved_ns is not None and 0 <= time_ns - self._moved_ns <= settings.hold_s * 1e9
         is_due = self._passed_ns is None or not 0 <= time_ns - self._passed_ns < 1e9 / settings.floor_fps
@@ -58,8 +59,8 @@ class MotionGate:
             return True
         return False
 
-    def _has_motion(self, image: UInt8, time_ns: int) -> bool:
-        samples = sample(image)
+    def _has_motion(self, picture: Planes, time_ns: int) -> bool:
+        samples = sample(picture)
         if samples is None:
             return True
         # the mean over 3 x 3 samples has a third of the noise

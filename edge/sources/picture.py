@@ -12,14 +12,14 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from edge.types import UInt8
+from edge.pictures.planes import NEUTRAL, PlaneForm, Planes
+from edge.types import Bool, UInt8
 
 Corner = tuple[float, float]
 # of 8K cameras: a picture that a camera claims to be larger is made smaller, whatever the configuration says
 LARGEST_PX = (7680, 4320)
 # the mask's edge is painted this wide, so that rounding leaves no pixel of it out
 EDGE_PX = 3
-_TURNS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +60,57 @@ class PicturePreparer:
 
     def __init__(self, settings: PictureSettings) -> None:
         self._settings = settings
-        self._covered: list[np.ndarray[Any, np.dtype[np.int32]]] = []
-        self._covered_size = (0, 0)
+        self._covers: tuple[_Cover, ...] = ()
+        self._form: PlaneForm | None = None
 
-    def prepare(self, image: UInt8) -> UInt8:
-        """(H, W, 3) to (h, w, 3) uint8. The given picture is written to: the masks are painted into it."""
+    def prepare(self, picture: Planes) -> Planes:
+        """Another picture, or the same; masks are painted into the given one where its memory may be written to."""
         settings = self._settings
         if settings.masks:
-            for polygon in self._polygons(image):
-                # one by one: where two overlap, a common call would leave a hole
-                cv2.fillPoly(image, [polygon], (0, 0, 0))
-                cv2.polylines(image, [polygon], True, (0, 0, 0), EDGE_PX)
+            picture = picture.writable()
+            for cover in self._covers_of(picture.form):
+                cover.paint(picture)
         if settings.roi is not None:
-            image = _cut(image, settings.roi)
+            picture = picture.cut(*_whole_pixels(picture.size, settings.roi))
         if settings.rotate:
-            image = cv2.rotate(image, _TURNS[settings.rotate])
-        size = settings.size or _within(image, settings.limit)
-        if size is not None and size != (image.shape[1], image.shape[0]):
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        return image
+            picture = picture.rotated(settings.rotate)
+        size = settings.size or _within(picture.size, settings.limit)
+        return picture if size is None or size == picture.size else picture.resized(*size)
 
-    def _polygons(self, image: UInt8) -> list[np.ndarray[Any, np.dtype[np.int32]]]:
-        """The masks in whole pixels of this picture."""
-        size = (image.shape[1], image.shape[0])
-        if size != self._covered_size:
-            self._covered = [np.rint(np.array(mask) * size).astype(np.int32) for mask in self._settings.masks]
-            self._covered_size = size
-        return self._covered
+    def _covers_of(self, form: PlaneForm) -> tuple[_Cover, ...]:
+        """What the masks cover of pictures like this one."""
+        if form != self._form:
+            self._covers = tuple(_Cover(mask, form) for mask in self._settings.masks)
+            self._form = form
+        return self._covers
+
+
+class _Cover:
+    """What one mask covers: the same pixels of BGR, of luma, and every chroma sample that stands for one of them."""
+
+    def __init__(self, mask: tuple[Corner, ...], form: PlaneForm) -> None:
+        width, height = form.width, form.height
+        polygon = np.rint(np.array(mask) * (width, height)).astype(np.int32)
+        whole = np.zeros((height + height % 2, width + width % 2), np.uint8)
+        inside = whole[:height, :width]
+        cv2.fillPoly(inside, [polygon], 1)
+        cv2.polylines(inside, [polygon], True, 1, EDGE_PX)
+        chroma = whole.reshape(whole.shape[0] // 2, 2, whole.shape[1] // 2, 2).max(axis=(1, 3))
+        self._parts = [_part(inside), *[_part(chroma)] * (len(form.shapes) - 1)]
+        self._values = [form.colour.black if form.format != "bgr" else 0, NEUTRAL, NEUTRAL]
+
+    def paint(self, picture: Planes) -> None:
+        """Make it black."""
+        for array, (place, covered), value in zip(picture.arrays, self._parts, self._values, strict=False):
+            part = array[place]
+            np.copyto(part, value, where=covered if part.ndim == 2 else covered[..., None], casting="unsafe")
+
+
+def _part(covered: UInt8) -> tuple[tuple[slice, slice], Bool]:
+    """Where in a plane something is covered, and which samples there."""
+    x, y, width, height = cv2.boundingRect(covered)
+    place = slice(y, y + height), slice(x, x + width)
+    return place, covered[place].astype(np.bool_)
 
 
 class Pace:
@@ -111,16 +135,17 @@ class Pace:
         return True
 
 
-def _cut(image: UInt8, roi: tuple[float, float, float, float]) -> UInt8:
-    height, width = image.shape[:2]
+def _whole_pixels(size: tuple[int, int], roi: tuple[float, float, float, float]) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of a region."""
+    width, height = size
     left, right = int(roi[0] * width), max(round(roi[2] * width), int(roi[0] * width) + 1)
     top, bottom = int(roi[1] * height), max(round(roi[3] * height), int(roi[1] * height) + 1)
-    return image[top:bottom, left:right]
+    return left, top, min(right, width), min(bottom, height)
 
 
-def _within(image: UInt8, limit: tuple[int, int]) -> tuple[int, int] | None:
+def _within(size: tuple[int, int], limit: tuple[int, int]) -> tuple[int, int] | None:
     """The size that keeps the picture's shape within the limit, None where it fits as it is."""
-    scale = min(limit[0] / image.shape[1], limit[1] / image.shape[0])
+    scale = min(limit[0] / size[0], limit[1] / size[1])
     if scale >= 1:
         return None
-    return max(1, int(image.shape[1] * scale)), max(1, int(image.shape[0] * scale))
+    return max(1, int(size[0] * scale)), max(1, int(size[1] * scale))

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from edge.interfaces import DecodesInto, MakeRoom, Source, SourceInfo
+from edge.interfaces import PlaneSource, Skips, Source, SourceInfo
 from edge.metrics.stages import DropCause
+from edge.pictures.planes import Planes
 from edge.sources.health import HealthLimits, HealthMonitor
 from edge.sources.motion_gate import GateLimits, MotionGate
 from edge.sources.picture import Pace, PicturePreparer, PictureSettings
@@ -42,13 +43,16 @@ class Preparation:
 
 
 class PreparedSource:
-    """Reads another source; see ``edge.interfaces.CameraSource`` and ``DecodesInto``."""
+    """Reads another source; see ``edge.interfaces.CameraSource``."""
 
     def __init__(
         self, source: Source, preparation: Preparation, on_held_back: Callable[[], None] = lambda: None
     ) -> None:
         """Args: the source (closed here), what is done, who is told of each picture that is not let through."""
         self._source = source
+        self._plane_source: PlaneSource = source if isinstance(source, PlaneSource) else _BgrSource(source)
+        if preparation.picture.max_fps and isinstance(source, Skips):
+            source.skip_over(preparation.picture.max_fps)
         self._preparer = PicturePreparer(preparation.picture)
         self._pace = Pace(preparation.picture.max_fps) if preparation.picture.max_fps else None
         self._gate = MotionGate(preparation.gate) if preparation.gate.enabled else None
@@ -59,23 +63,22 @@ class PreparedSource:
         # a masked picture is never shared before its mask is painted
         self._is_untouched = replace(preparation.picture, max_fps=None) == PictureSettings()
         # a picture that is on its way already, and whose health is looked at before the next one is read
-        self._waiting: tuple[UInt8, int] | None = None
+        self._waiting: tuple[Planes, int] | None = None
         self.captured_ns = 0
         self.info = _described(source.info, preparation.picture)
 
-    def decode_into(self, make_room: MakeRoom) -> None:
-        """See ``edge.interfaces.DecodesInto``; only where nothing is done to the pictures afterwards."""
-        if isinstance(self._source, DecodesInto) and self._is_untouched:
-            self._source.decode_into(make_room)
-
     def read(self) -> tuple[UInt8, int | None] | None:
+        picture = self.read_planes()
+        return None if picture is None else (picture[0].bgr, picture[1])
+
+    def read_planes(self) -> tuple[Planes, int | None] | None:
         self._catch_up()
-        while (picture := self._source.read()) is not None:
+        while self._plane_source.grab():
             self.captured_ns = time.monotonic_ns()
-            time_ns = self.captured_ns if picture[1] is None else picture[1]
-            image = self._prepare(picture[0], time_ns)
-            if image is not None:
-                return image, picture[1]
+            pts_ns = self._plane_source.pts_ns
+            planes = self._prepare(self.captured_ns if pts_ns is None else pts_ns)
+            if planes is not None:
+                return planes, pts_ns
             self._catch_up()
             self._on_held_back()
         return None
@@ -94,24 +97,44 @@ class PreparedSource:
     def _catch_up(self) -> None:
         """Look at the health of the picture that waits for it; it delays nobody after it was given."""
         if self._waiting is not None and self._monitor is not None:
-            image, time_ns = self._waiting
+            planes, time_ns = self._waiting
             self._waiting = None
-            self._changes += self._monitor.update(image, time_ns)
+            self._changes += self._monitor.update(planes, time_ns)
 
-    def _prepare(self, image: UInt8, time_ns: int) -> UInt8 | None:
+    def _prepare(self, time_ns: int) -> Planes | None:
         if self._pace is not None and not self._pace.passes(time_ns):
+            # nothing was made of it yet
             self._drops["drop_max_fps"] += 1
             return None
+        planes = self._plane_source.retrieve()
         if self._monitor is not None:
-            self._waiting = image, time_ns
+            self._waiting = planes, time_ns
             if not self._is_untouched:
                 # before the masks: what they cover must not count as darkness
                 self._catch_up()
-        image = self._preparer.prepare(image)
-        if self._gate is not None and not self._gate.passes(image, time_ns):
+        planes = self._preparer.prepare(planes)
+        if self._gate is not None and not self._gate.passes(planes, time_ns):
             self._drops["drop_no_motion"] += 1
             return None
-        return image
+        return planes
+
+
+class _BgrSource:
+    """A source that gives BGR, as one that gives planes."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._image: UInt8 | None = None
+        self.pts_ns: int | None = None
+
+    def grab(self) -> bool:
+        picture = self._source.read()
+        self._image, self.pts_ns = (None, None) if picture is None else picture
+        return picture is not None
+
+    def retrieve(self) -> Planes:
+        assert self._image is not None
+        return Planes.of(self._image)
 
 
 def _described(info: SourceInfo, settings: PictureSettings) -> SourceInfo:

@@ -41,12 +41,12 @@ class SourceReader:
         Raises:
             SourceError: the source broke.
         """
-        picture = self._source.read()
+        picture = self._source.read_planes()
         if picture is None:
             return None
-        image, pts_ns = picture
+        planes, pts_ns = picture
         captured_ns = self._source.captured_ns or time.monotonic_ns()
-        frame = Frame(self._name, 0, self._seq, captured_ns, pts_ns, image)
+        frame = Frame(self._name, 0, self._seq, captured_ns, pts_ns, planes)
         self._seq += 1
         return frame
 

@@ -20,6 +20,8 @@ import numpy as np
 from edge.errors import SourceError
 from edge.files import parse_json
 from edge.interfaces import SourceInfo
+from edge.pictures.frames import frame_of, planes_of, set_colour
+from edge.pictures.planes import PlaneForm, Planes
 from edge.types import UInt8
 
 INDEX = "index.jsonl"
@@ -55,15 +57,24 @@ class RawWriter:
         self._film = -1
         self._container: Any = None
         self._stream: Any = None
+        self._form: PlaneForm | None = None
         self._num_in_film = 0
         self.num_pictures = 0
 
-    def write(self, image: UInt8, epoch: int, seq: int, captured_ns: int, pts_ns: int | None, events: Any = ()) -> None:
-        """Add a (H, W, 3) uint8 BGR picture."""
-        size = (image.shape[1], image.shape[0])
-        if self._container is None or self._num_in_film >= PICTURES_PER_FILM or size != self._size():
-            self._begin_film(size)
-        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24").reformat(format="bgr0")
+    def write(
+        self,
+        image: UInt8 | Planes,
+        epoch: int,
+        seq: int,
+        captured_ns: int,
+        pts_ns: int | None,
+        events: Any = (),
+    ) -> None:
+        """Add a picture, (H, W, 3) uint8 BGR or planes."""
+        picture = Planes.of(image)
+        if self._container is None or self._num_in_film >= PICTURES_PER_FILM or picture.form != self._form:
+            self._begin_film(picture.form)
+        frame = _bgr0(picture.bgr) if picture.is_bgr else frame_of(picture)
         frame.pts = self._num_in_film
         self._container.mux(self._stream.encode(frame))
         line = RecordedPicture(self._film, epoch, seq, captured_ns, pts_ns, list(events))
@@ -75,16 +86,16 @@ class RawWriter:
         self._end_film()
         self._index.close()
 
-    def _size(self) -> tuple[int, int]:
-        return self._stream.width, self._stream.height
-
-    def _begin_film(self, size: tuple[int, int]) -> None:
+    def _begin_film(self, form: PlaneForm) -> None:
         self._end_film()
         self._film += 1
+        self._form = form
         self._container = av.open(str(film_path(self._folder, self._film)), "w")
         self._stream = self._container.add_stream("ffv1", rate=FILM_FPS)
-        self._stream.width, self._stream.height = size
-        self._stream.pix_fmt = "bgr0"
+        self._stream.width, self._stream.height = form.width, form.height
+        self._stream.pix_fmt = "bgr0" if form.format == "bgr" else "yuv420p"
+        if form.format != "bgr":
+            set_colour(self._stream.codec_context, form.colour)
         self._num_in_film = 0
 
     def _end_film(self) -> None:
@@ -95,10 +106,10 @@ class RawWriter:
 
 
 class ReplaySource:
-    """Gives the pictures of a recorded stream, as fast as they are read; see ``edge.interfaces.Source``.
+    """Gives the pictures of a recorded stream, as fast as they are read; see ``edge.interfaces.PlaneSource``.
 
     Attributes:
-        last: the index line of the picture that was read last.
+        last: the index line of the picture that was grabbed last.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -111,27 +122,35 @@ class ReplaySource:
         self._film = -1
         self._next = 0
         self.last = self._lines[0]
-        first = self._picture(self._lines[0])
-        self._first: UInt8 | None = first
-        self.info = SourceInfo(first.shape[1], first.shape[0], 0.0, False, len(self._lines), "raw capture")
+        first = self._decoded(self._lines[0])
+        self._current, self._first = first, first
+        self.pts_ns: int | None = None
+        self.info = SourceInfo(first.width, first.height, 0.0, False, len(self._lines), "raw capture")
+
+    def grab(self) -> bool:
+        if self._next >= len(self._lines):
+            return False
+        self.last = self._lines[self._next]
+        self._current, self._first = self._first or self._decoded(self.last), None
+        self._next += 1
+        self.pts_ns = self.last.pts_ns
+        if self.pts_ns is None:
+            # what was live then has no media time; now its capture time stands for it
+            self.pts_ns = self.last.captured_ns - self._lines[0].captured_ns
+        return True
+
+    def retrieve(self) -> Planes:
+        return planes_of(self._current)
 
     def read(self) -> tuple[UInt8, int | None] | None:
-        if self._next >= len(self._lines):
-            return None
-        self.last = self._lines[self._next]
-        image = self._first if self._first is not None else self._picture(self.last)
-        self._first = None
-        self._next += 1
-        # what was live then has no media time; now its capture time stands for it
-        return image, self.last.captured_ns - self._lines[
-            0
-        ].captured_ns if self.last.pts_ns is None else self.last.pts_ns
+        return (self.retrieve().bgr, self.pts_ns) if self.grab() else None
 
     def close(self) -> None:
         self._next = len(self._lines)
         self._frames = iter(())
+        self._current = self._first = None
 
-    def _picture(self, line: RecordedPicture) -> UInt8:
+    def _decoded(self, line: RecordedPicture) -> Any:
         try:
             if line.film != self._film:
                 self._film = line.film
@@ -141,8 +160,11 @@ class ReplaySource:
             raise SourceError(f"{film_path(self._folder, line.film)}: cannot be read: {error}") from None
         if frame is None:
             raise SourceError(f"{film_path(self._folder, line.film)}: ends before its index does; it was cut off")
-        image: UInt8 = frame.to_ndarray(format="bgr24")
-        return image
+        return frame
+
+
+def _bgr0(image: UInt8) -> Any:
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="bgr24").reformat(format="bgr0")
 
 
 def film_path(folder: Path, number: int) -> Path:

@@ -41,7 +41,8 @@ RING_BYTES = HEIGHT * WIDTH * 3 * SLOTS
 PACKET_BYTES = 1 << 16
 INFO = {"width": WIDTH, "height": HEIGHT, "fps": 25.0, "is_live": True, "num_frames": None, "decoder": "PyAV h264"}
 OPENED = {"kind": "opened", "info": INFO}
-RING = {"kind": "ring", "generation": 1, "height": HEIGHT, "width": WIDTH, "num_slots": SLOTS}
+FORM_OF_RING = {"format": "bgr", "height": HEIGHT, "width": WIDTH, "matrix": "bt601", "is_full": False}
+RING = {"kind": "ring", "generation": 1, **FORM_OF_RING, "num_slots": SLOTS}
 FRAME = {"kind": "frame", "slot": 0, "captured_ns": 1, "pts_ns": None, "drops": {}, "changes": []}
 ILL = {"changes": [["camera_frozen", {"seconds": 3.0}], ["camera_recovered", {"from": "frozen", "seconds": 1.0}]]}
 FORM = {"codec": "h264", "width": WIDTH, "height": HEIGHT, "header": "00000001"}
@@ -389,14 +390,14 @@ def test_any_fault_of_a_live_source_costs_its_attempt(
     fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In this process too, where no message is in between."""
-    read, num_read = PreparedSource.read, count()
+    read, num_read = PreparedSource.read_planes, count()
 
     def faulty(source: PreparedSource) -> Any:
         if next(num_read) % 10 == 9:
             raise fault
         return read(source)
 
-    monkeypatch.setattr(PreparedSource, "read", faulty)
+    monkeypatch.setattr(PreparedSource, "read_planes", faulty)
     stream = {"name": "door", "source": "synthetic://street?size=160x96&fps=50&objects=2&live=1", "retry_base_s": 0.05}
     model = {"path": str(tiny_model(tmp_path / "m.onnx")), "engine": "ort", "threads": 1}
     pipeline = Pipeline(parse_config({"model": model, "streams": [stream | {"retry_cap_s": 0.1}]}, where="test"))

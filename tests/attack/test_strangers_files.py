@@ -21,6 +21,7 @@ from tiny_models import CLASSES, tiny_model
 from edge.errors import DataError, EdgeError, ManifestError, ModelError, SourceError
 from edge.models.manifest import manifest_path, parse_manifest
 from edge.models.onnx_graph import read_graph
+from edge.pictures.planes import PlaneForm, Planes
 from edge.sources.images import ImageSource
 from edge.sources.isolation.ring import MIN_SLOTS, NUM_SLOTS, RING_BYTES, RingWriter, num_slots_for
 from edge.sources.picture import LARGEST_PX, PicturePreparer, PictureSettings
@@ -143,18 +144,19 @@ def test_a_nested_data_set_is_a_sentence(tmp_path: Path) -> None:
 
 def test_a_camera_gets_no_larger_pictures_into_the_pipeline_than_8k_has() -> None:
     image = np.zeros((100, 12_000, 3), np.uint8)
-    prepared = PicturePreparer(PictureSettings()).prepare(image)
-    assert prepared.shape[1] == LARGEST_PX[0]
-    assert prepared.shape[0] == 64
+    prepared = PicturePreparer(PictureSettings()).prepare(Planes.of(image))
+    assert prepared.size == (LARGEST_PX[0], 64)
+    assert prepared.bgr.shape == (64, LARGEST_PX[0], 3)
 
 
 @pytest.mark.parametrize(
     ("size", "num_slots"), [((1080, 1920), NUM_SLOTS), ((3000, 4000), NUM_SLOTS), ((4320, 7680), MIN_SLOTS)]
 )
 def test_shared_memory_of_large_pictures_is_bounded(size: tuple[int, int], num_slots: int) -> None:
-    assert num_slots_for(*size) == num_slots
-    assert num_slots * size[0] * size[1] * 3 <= RING_BYTES
-    assert RingWriter(8, 8).num_slots == NUM_SLOTS
+    form = PlaneForm("bgr", size[1], size[0])
+    assert num_slots_for(form) == num_slots
+    assert num_slots * form.num_bytes <= RING_BYTES
+    assert RingWriter(PlaneForm("bgr", 8, 8)).num_slots == NUM_SLOTS
 
 
 @pytest.mark.parametrize("later", [False, True])

@@ -29,6 +29,7 @@ from edge.heads.choose import open_head
 from edge.models.manifest import Manifest, parse_manifest
 from edge.models.preprocess import Preprocessor, fit
 from edge.overlay import Overlay, StreamState
+from edge.pictures.planes import Planes
 from edge.pipeline.latest_frames import LatestFrames
 from edge.result_json import ResultEncoder
 from edge.scene.street import Street
@@ -145,9 +146,10 @@ def tracker(num: int) -> Callable[[], Work]:
 def hand_over() -> Work:
     """Ring, socket and queue of a 720p frame, child and parent in one thread; decoding would write into the slot."""
     ours, theirs = socket.socketpair()
-    writer = RingWriter(SIZE[1], SIZE[0])
-    reader = RingReader(os.dup(writer.fd), SIZE[1], SIZE[0], NUM_SLOTS, writer.release, RingLimit())
-    latest, image = LatestFrames(), picture()
+    image = Planes.of(picture())
+    writer = RingWriter(image.form)
+    reader = RingReader(os.dup(writer.fd), image.form, NUM_SLOTS, writer.release, RingLimit())
+    latest = LatestFrames()
     place = latest.add("door", group="all", is_lossless=False, on_drop=lambda frame: None)
     turn = count()
 

@@ -16,6 +16,7 @@ from e2e.test_page_browser import browser, chromium, text_of, wait_for_number  #
 
 from edge.config.load import parse_config
 from edge.config.schema import StreamSettings
+from edge.pictures.planes import Planes
 from edge.sources.picture import PicturePreparer, PictureSettings
 
 pytestmark = pytest.mark.real_server
@@ -100,7 +101,8 @@ def test_a_drawn_mask_covers_what_it_covered_on_the_page(browser: Any, roi: list
     assert [zone.name for zone in stream.analytics.zones] == ["zone-1"]
     assert "only for a stream without" not in text
     settings = PictureSettings(masks=stream.masks, roi=stream.roi, rotate=stream.rotate, size=(400, 400))
-    shown = PicturePreparer(settings).prepare(np.full((1000, 1000, 3), 255, np.uint8))[:, :, 0]
+    camera = Planes.of(np.full((1000, 1000, 3), 255, np.uint8))
+    shown = PicturePreparer(settings).prepare(camera).bgr[:, :, 0]
     expected = np.full((400, 400), 255, np.uint8)
     cv2.fillPoly(expected, [np.rint(np.array(MASK) * 400).astype(np.int32)], (0,))
     edge = cv2.dilate(cv2.Canny(expected, 50, 100), np.ones((15, 15)))

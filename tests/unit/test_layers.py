@@ -14,7 +14,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # lowest first: a folder (or a file at edge/) imports from itself and from those before it
 ORDER = (
-    *("lazy", "errors", "metrics", "masks", "types", "files", "addresses", "net", "threads", "interfaces", "packages"),
+    *(
+        "lazy",
+        "errors",
+        "metrics",
+        "masks",
+        "pictures",
+        "types",
+        "files",
+        "addresses",
+        "net",
+        "threads",
+        "interfaces",
+        "packages",
+    ),
     *("boxes", "config", "models", "trackers", "analytics", "engines", "heads", "model", "second_stage"),
     *("scene", "video"),
     *("sources", "result_json", "overlay", "recording", "watchlog", "events", "server", "sinks", "pipeline"),

@@ -64,7 +64,7 @@ class ShadowTap:
                 return
             self._is_waiting = False
         # copies: a held frame would hold a slot of its camera's ring
-        copies = [replace(frame, image=frame.image.copy()) for frame in frames]
+        copies = [replace(frame, planes=frame.planes.copy()) for frame in frames]
         with self._changed:
             self._batch = ShadowBatch(copies, list(predictions), infer_ns)
             self._changed.notify_all()

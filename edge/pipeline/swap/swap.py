@@ -188,7 +188,7 @@ class Swap:
     def _compare(self, new: Model, batch: ShadowBatch, comparison: Comparison) -> float:
         """Milliseconds per frame of the new engine."""
         started_ns = time.monotonic_ns()
-        predictions = new.predict([frame.image for frame in batch.frames], check_outputs)
+        predictions = new.predict([frame.planes for frame in batch.frames], check_outputs)
         spent_ms = (time.monotonic_ns() - started_ns) / 1e6 / len(batch.frames)
         for old, found in zip(batch.predictions, predictions, strict=True):
             check_sane(found, len(self._old.manifest.classes))

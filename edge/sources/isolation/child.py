@@ -24,13 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from edge.addresses.uris import masked
 from edge.errors import EdgeError, MissingError
+from edge.pictures.planes import PlaneForm, Planes
 from edge.sources.deadlines import Deadlines
 from edge.sources.direct import Decoding, open_direct
 from edge.sources.isolation.fence import raise_fence
 from edge.sources.isolation.packet_wire import PacketSender
 from edge.sources.isolation.ring import RingWriter, receive, send
 from edge.sources.prepared import Preparation, PreparedSource
-from edge.types import UInt8
 
 if TYPE_CHECKING:
     from edge.sources.av import AvSource
@@ -116,8 +116,7 @@ class Child:
         if not isinstance(source, PreparedSource):
             source.read()
             return
-        source.decode_into(self._make_room)
-        while (picture := source.read()) is not None:
+        while (picture := source.read_planes()) is not None:
             facts = {"captured_ns": source.captured_ns, "pts_ns": picture[1], "drops": source.take_drops()}
             changes = [(change.kind, dict(change.data)) for change in source.take_changes()]
             self._send_picture(picture[0], source.info.is_live, facts | {"changes": changes})
@@ -130,12 +129,12 @@ class Child:
             self._last_sent_s = time.monotonic()
             send(self._channel, {"kind": "alive"})
 
-    def _send_picture(self, image: UInt8, is_live: bool, facts: dict[str, Any]) -> None:
-        ring = self._ring_for(image)
-        slot = ring.put(image)
+    def _send_picture(self, picture: Planes, is_live: bool, facts: dict[str, Any]) -> None:
+        ring = self._ring_for(picture.form)
+        slot = ring.put(picture)
         if slot is None:
             self._take_back(0.0)
-        while slot is None and (slot := ring.put(image)) is None and not is_live:
+        while slot is None and (slot := ring.put(picture)) is None and not is_live:
             self._take_back(None)
         if slot is None:
             # the pipeline holds every slot: this picture is lost, and the next message says so
@@ -149,18 +148,15 @@ class Child:
         self._last_sent_s = time.monotonic()
         send(self._channel, {"kind": "frame", "slot": slot, **facts})
 
-    def _make_room(self, height: int, width: int) -> UInt8 | None:
-        """A free slot for a picture of this size, so that it is decoded to where the parent reads it."""
-        return self._ring.room() if self._ring is not None and self._ring.shape == (height, width, 3) else None
-
-    def _ring_for(self, image: UInt8) -> RingWriter:
-        """The ring for pictures of this size; a new one where the camera changed its size."""
-        if self._ring is None or self._ring.shape != image.shape:
+    def _ring_for(self, form: PlaneForm) -> RingWriter:
+        """The ring for pictures like this; a new one where the camera changed its size or its colours."""
+        if self._ring is None or self._ring.form != form:
             if self._ring is not None:
                 self._ring.close()
             self._generation += 1
-            self._ring = RingWriter(image.shape[0], image.shape[1])
-            facts = {"height": image.shape[0], "width": image.shape[1], "num_slots": self._ring.num_slots}
+            self._ring = RingWriter(form)
+            facts = {"format": form.format, "height": form.height, "width": form.width, **asdict(form.colour)}
+            facts["num_slots"] = self._ring.num_slots
             send(self._channel, {"kind": "ring", "generation": self._generation, **facts}, (self._ring.fd,))
         return self._ring
 

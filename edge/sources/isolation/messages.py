@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from edge.addresses.printable import printable
 from edge.errors import SourceError
 from edge.metrics.stages import DropCause
+from edge.pictures.planes import Colour, Matrix, PlaneForm, PlaneFormat
 from edge.types import HealthChange
 from edge.video.packets import MAX_WALL_NS
 
@@ -77,9 +78,16 @@ class Ring(_Message):
 
     kind: Literal["ring"]
     generation: Count
+    format: PlaneFormat
     height: Side
     width: Side
+    matrix: Matrix
+    is_full: bool
     num_slots: Annotated[int, Field(ge=1, le=MAX_SLOTS)]
+
+    def form(self) -> PlaneForm:
+        """Of the pictures."""
+        return PlaneForm(self.format, self.width, self.height, Colour(self.matrix, self.is_full))
 
 
 class ChangeData(_Message):

@@ -1,7 +1,7 @@
 """The wire between a capture child and its parent: messages on a socket, pictures in shared memory.
 
 The child owns a ring of slots; a slot that it has sent belongs to the parent until the last array over it is gone, so a
-picture is never copied on its way into the pipeline. H W frame pixels.
+picture is never copied on its way into the pipeline. It lies there as its decoder gave it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import SourceError
+from edge.pictures.planes import PlaneForm, Planes
 from edge.types import UInt8
 
 MESSAGE_BYTES = 1 << 16
@@ -103,40 +104,34 @@ def map_sealed(fd: int, size: int) -> Shared:
         os.close(fd)
 
 
-def num_slots_for(height: int, width: int) -> int:
-    """How many pictures of this size a ring holds."""
-    return max(MIN_SLOTS, min(NUM_SLOTS, RING_BYTES // max(1, height * width * 3)))
+def num_slots_for(form: PlaneForm) -> int:
+    """How many pictures like this a ring holds."""
+    return max(MIN_SLOTS, min(NUM_SLOTS, RING_BYTES // max(1, form.num_bytes)))
 
 
 class RingWriter:
     """The child's side: finds a free slot and copies a picture into it."""
 
-    def __init__(self, height: int, width: int) -> None:
-        self.shape = (height, width, 3)
-        self.num_slots = num_slots_for(height, width)
-        size = height * width * 3 * self.num_slots
+    def __init__(self, form: PlaneForm) -> None:
+        self.form = form
+        self.num_slots = num_slots_for(form)
+        size = form.num_bytes * self.num_slots
         self.fd = sealed_memory("edge-frames", size)
-        memory = mmap.mmap(self.fd, size)
-        self._slots: UInt8 = np.frombuffer(memory, np.uint8).reshape(self.num_slots, *self.shape)
+        memory: UInt8 = np.frombuffer(mmap.mmap(self.fd, size), np.uint8)
+        self._slots = [form.over(slot) for slot in memory.reshape(self.num_slots, form.num_bytes)]
         self._free = list(range(self.num_slots))
 
-    def room(self) -> UInt8 | None:
-        """A free slot to decode into, the same until ``put`` takes it; None where all slots are in use."""
-        return self._slots[self._free[-1]] if self._free else None
-
-    def put(self, image: UInt8) -> int | None:
-        """Take a picture of the ring's shape, copied unless it lies in ``room``; its slot, None where none is free."""
+    def put(self, picture: Planes) -> int | None:
+        """Copy a picture of the ring's form; its slot, None where none is free."""
         if not self._free:
             return None
         slot = self._free.pop()
-        if image.ctypes.data != self._slots[slot].ctypes.data:
-            self._slots[slot] = image
+        self._slots[slot].take(picture)
         return slot
 
     def release(self, slot: int) -> None:
         """The parent is done with a slot."""
-        # the slot at the end may be decoded into now: it stays there
-        self._free.insert(max(0, len(self._free) - 1), slot)
+        self._free.append(slot)
 
     def close(self) -> None:
         os.close(self.fd)
@@ -165,16 +160,16 @@ class RingLimit:
 
 
 class RingReader:
-    """The parent's side: arrays over the slots, which give themselves back."""
+    """The parent's side: pictures over the slots, which give themselves back."""
 
     def __init__(
-        self, fd: int, height: int, width: int, num_slots: int, release: Callable[[int], None], limit: RingLimit
+        self, fd: int, form: PlaneForm, num_slots: int, release: Callable[[int], None], limit: RingLimit
     ) -> None:
         """Map the ring.
 
         Args:
             fd: shared memory, closed here.
-            height, width: of the pictures.
+            form: of the pictures.
             num_slots: how many there are.
             release: told of a free one.
             limit: counts rings.
@@ -182,20 +177,20 @@ class RingReader:
         Raises:
             SourceError: the memory is too small for them, could become so, or they are too large.
         """
-        self._shape = (height, width, 3)
-        self._size = height * width * 3
+        self._form = form
+        self._size = form.num_bytes
         self._num_slots = num_slots
         if self._size * num_slots > MAX_RING_BYTES:
             os.close(fd)
-            raise SourceError(f"the decoder process wants room for {num_slots} pictures of {width}x{height}")
+            raise SourceError(f"the decoder process wants room for {num_slots} pictures of {form.width}x{form.height}")
         self._memory = map_sealed(fd, self._size * num_slots)
         limit.add(self._memory)
         self._release = release
         # a class of our own, because plain ctypes arrays cannot be watched by weakref
         self._kind: Any = type("Slot", (ctypes.c_uint8 * self._size,), {})
 
-    def picture(self, slot: int) -> UInt8:
-        """(H, W, 3) uint8 over a slot; the slot is released when this array and all its views are gone.
+    def picture(self, slot: int) -> Planes:
+        """The picture in a slot; the slot is released when its arrays and all their views are gone.
 
         Raises:
             SourceError: there is no such slot.
@@ -204,5 +199,4 @@ class RingReader:
             raise SourceError(f"the decoder process sent picture {slot} of a ring of {self._num_slots}")
         owner = self._kind.from_buffer(self._memory, slot * self._size)
         weakref.finalize(owner, self._release, slot)
-        image: UInt8 = np.frombuffer(owner, np.uint8).reshape(self._shape)
-        return image
+        return self._form.over(np.frombuffer(owner, np.uint8))

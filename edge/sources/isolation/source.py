@@ -18,6 +18,7 @@ from edge.addresses.uris import is_live, kind_of, masked
 from edge.errors import MissingError, SourceError
 from edge.interfaces import SourceInfo
 from edge.metrics.stages import DropCause
+from edge.pictures.planes import Planes
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.isolation.fence import QUESTIONS, Fence
 from edge.sources.isolation.messages import (
@@ -116,6 +117,10 @@ class IsolatedSource:
         self.info = SourceInfo(**opened.info.model_dump())
 
     def read(self) -> tuple[UInt8, int | None] | None:
+        picture = self.read_planes()
+        return None if picture is None else (picture[0].bgr, picture[1])
+
+    def read_planes(self) -> tuple[Planes, int | None] | None:
         picture = None if self._is_ended else self._next(Picture, self._deadlines.stall_s)
         if picture is None:
             self._is_ended = True
@@ -283,9 +288,7 @@ class IsolatedSource:
             os.close(fd)
             raise SourceError("pictures of its former openings are still in use, its outputs are stuck")
         generation = ring.generation
-        return RingReader(
-            fd, ring.height, ring.width, ring.num_slots, lambda slot: self._release(generation, slot), self._rings
-        )
+        return RingReader(fd, ring.form(), ring.num_slots, lambda slot: self._release(generation, slot), self._rings)
 
     def _release(self, generation: int, slot: int) -> None:
         """Give a slot back; runs in whichever thread drops the last reference to a picture."""

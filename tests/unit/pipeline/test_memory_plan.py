@@ -12,6 +12,7 @@ from edge.config.load import parse_config
 from edge.config.schema import Config
 from edge.errors import ConfigError
 from edge.models.manifest import Manifest
+from edge.pictures.planes import PlaneForm
 from edge.pipeline import Pipeline
 from edge.pipeline.memory_plan import GATE_MB, LARGEST_PX, MemoryPlan, is_isolated, plan_memory, size_of
 from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS, RingLimit, RingReader, sealed_memory
@@ -121,7 +122,7 @@ def test_a_configuration_over_its_budget_is_refused_before_it_runs(tmp_path: Pat
 
 
 def reader(limit: RingLimit) -> RingReader:
-    return RingReader(sealed_memory("test", 2 * 4 * 4 * 3), 4, 4, 2, lambda _: None, limit)
+    return RingReader(sealed_memory("test", 2 * 4 * 4 * 3), PlaneForm("bgr", 4, 4), 2, lambda _: None, limit)
 
 
 def test_no_more_rings_live_than_planned_however_long_pictures_are_held() -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from edge.config.picture import Mask, Region
+from edge.pictures.planes import Colour, PlaneForm, Planes
 from edge.sources.motion_gate import GateLimits, MotionGate
 from edge.sources.picture import Pace, PicturePreparer, PictureSettings
 from edge.sources.prepared import Preparation
@@ -30,7 +31,7 @@ def numbered(width: int = 64, height: int = 48) -> UInt8:
 
 
 def prepared(image: UInt8, **settings: Any) -> UInt8:
-    return PicturePreparer(PictureSettings(**settings)).prepare(image)
+    return PicturePreparer(PictureSettings(**settings)).prepare(Planes.of(image)).bgr
 
 
 def test_a_region_keeps_its_pixels_and_nothing_else() -> None:
@@ -51,7 +52,9 @@ def test_rotation_is_clockwise(degrees: Any, corner: list[int]) -> None:
 
 def test_size_is_what_comes_out_whatever_comes_in() -> None:
     preparer = PicturePreparer(PictureSettings(size=(32, 20)))
-    assert [preparer.prepare(numbered(*size)).shape for size in ((64, 48), (128, 96), (32, 20))] == [(20, 32, 3)] * 3
+    assert [preparer.prepare(Planes.of(numbered(*size))).bgr.shape for size in ((64, 48), (128, 96), (32, 20))] == [
+        (20, 32, 3)
+    ] * 3
 
 
 @pytest.mark.parametrize(
@@ -93,7 +96,7 @@ def test_where_two_masks_overlap_nothing_shows() -> None:
 def test_a_mask_follows_a_camera_that_changes_its_size() -> None:
     preparer = PicturePreparer(PictureSettings(masks=(((0.0, 0.0), (1.0, 0.0), (1.0, 0.5), (0.0, 0.5)),)))
     for size in ((64, 48), (128, 96), (64, 48)):
-        image = preparer.prepare(np.full((size[1], size[0], 3), 200, np.uint8))
+        image = preparer.prepare(Planes.of(np.full((size[1], size[0], 3), 200, np.uint8))).bgr
         assert not image[: size[1] // 2].any()
         assert image[size[1] * 3 // 4 :].all()
 
@@ -157,3 +160,51 @@ def test_a_preparation_survives_the_way_to_the_child() -> None:
     picture = PictureSettings(5.0, (((0.0, 0.0), (1.0, 0.0), (1.0, 0.5)),), (0.0, 0.1, 1.0, 0.9), 90, (64, 48), (9, 9))
     sent = Preparation(picture, GateLimits(enabled=True))
     assert Preparation.from_json(json.loads(json.dumps(sent.as_json()))) == sent
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=6),
+    st.integers(20, 70),
+    st.integers(20, 70),
+    st.sampled_from(["i420", "nv12"]),
+    st.booleans(),
+)
+def test_a_mask_covers_planes_as_it_covers_bgr(
+    mask: list[tuple[float, float]], width: int, height: int, kind: Any, is_full: bool
+) -> None:
+    """Where BGR is black, luma is black and chroma says nothing; elsewhere luma is what it was."""
+    form = PlaneForm(kind, width, height, Colour("bt709", is_full))
+    planes = form.over(np.random.default_rng(0).integers(30, 220, form.num_bytes, dtype=np.uint8))
+    before = planes.copy()
+    planes.freeze()
+    masks = (tuple(mask),)
+    covered = prepared(np.full((height, width, 3), 255, np.uint8), masks=masks)[..., 0] == 0
+    masked = PicturePreparer(PictureSettings(masks=masks)).prepare(planes)
+    luma, first, second = masked.separate
+    assert (luma[covered] == form.colour.black).all()
+    assert (luma[~covered] == before.arrays[0][~covered]).all()
+    rows, columns = np.nonzero(covered)
+    assert (first[rows // 2, columns // 2] == 128).all() and (second[rows // 2, columns // 2] == 128).all()
+    assert (planes.arrays[0] == before.arrays[0]).all(), "the decoder's own picture was painted on"
+
+
+@pytest.mark.parametrize("rotate", [0, 90, 180, 270])
+def test_planes_are_prepared_as_bgr_is(rotate: Any) -> None:
+    form = PlaneForm("i420", 640, 480)
+    planes = form.over(np.full(form.num_bytes, 128, np.uint8))
+    planes.arrays[0][...] = np.linspace(40, 200, 640).astype(np.uint8)
+    wanted = PictureSettings(roi=(0.11, 0.21, 0.92, 0.83), rotate=rotate, size=(200, 130))
+    ours, theirs = (PicturePreparer(wanted).prepare(picture) for picture in (planes, Planes.of(planes.bgr)))
+    assert ours.size == theirs.size == (200, 130)
+    assert ours.form.format == "i420"
+    assert np.abs(ours.bgr.astype(int) - theirs.bgr).max() <= 3
+
+
+def test_motion_shows_in_luma_as_in_green() -> None:
+    form = PlaneForm("i420", 320, 180)
+    still, moved = (form.over(np.full(form.num_bytes, 128, np.uint8)) for _ in range(2))
+    moved.arrays[0][60:120, 100:200] = 180
+    gate = MotionGate(GateLimits(enabled=True, floor_fps=0.1, hold_s=0))
+    passed = [gate.passes(picture, index * 100_000_000) for index, picture in enumerate([still] * 5 + [moved])]
+    assert passed == [True, False, False, False, False, True]

@@ -1,0 +1,70 @@
+"""PyAV's frames into planes and back: nothing is copied on the way in, and BGR is what FFmpeg's scaler makes of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import av
+import numpy as np
+
+from edge.pictures.planes import Colour, Matrix, PlaneForm, PlaneFormat, Planes, UInt8
+
+# FFmpeg's names: AVPixelFormat, and AVColorSpace by its numbers (ISO/IEC 23091-2); what says nothing is BT.601
+FORMATS: dict[str, PlaneFormat] = {"yuv420p": "i420", "yuvj420p": "i420", "nv12": "nv12"}
+MATRICES: dict[int, Matrix] = {1: "bt709", 2: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020"}
+NUMBERS: dict[Matrix, int] = {"bt709": 1, "bt601": 5, "bt2020": 9}
+LIMITED, FULL = 1, 2
+
+
+def planes_of(frame: Any) -> Planes:
+    """A decoded frame, its memory shared and read-only; formats that we have no planes for become BGR."""
+    matrix = MATRICES.get(int(frame.colorspace))
+    kind = FORMATS.get(frame.format.name)
+    if matrix is None or kind is None:
+        return Planes.of(bgr_of(frame))
+    is_full = frame.format.name == "yuvj420p" or int(frame.color_range) == FULL
+    form = PlaneForm(kind, frame.width, frame.height, Colour(matrix, is_full))
+    is_direct = kind == "i420" and not (frame.width % 2 or frame.height % 2)
+    planes = Planes(form, _arrays(frame, form), partial(bgr_of, frame) if is_direct else None)
+    planes.freeze()
+    return planes
+
+
+def bgr_of(frame: Any) -> UInt8:
+    """A new (H, W, 3) uint8 BGR picture of a decoded frame."""
+    plane = frame.reformat(format="bgr24").planes[0]
+    rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+    image: UInt8 = rows[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
+    return image
+
+
+def bgr_from(planes: Planes) -> UInt8:
+    """A new (H, W, 3) uint8 BGR picture of planes; for odd sides FFmpeg's scaler takes another way, which rounds
+    otherwise, so they are made even first."""
+    return bgr_of(frame_of(planes.even()))[: planes.height, : planes.width]
+
+
+def frame_of(planes: Planes) -> Any:
+    """A copy as PyAV's frame: ``yuv420p``, as FFmpeg's scaler takes four times as long with pairs of chroma."""
+    form = PlaneForm("i420", *planes.size, planes.form.colour)
+    frame = av.VideoFrame(form.width, form.height, "yuv420p")
+    for target, source in zip(_arrays(frame, form), planes.separate, strict=True):
+        np.copyto(target, source)
+    set_colour(frame, form.colour)
+    return frame
+
+
+def set_colour(of: Any, colour: Colour) -> None:
+    """Tell a frame or a codec's context what luma and chroma mean."""
+    of.colorspace = NUMBERS[colour.matrix]
+    of.color_range = FULL if colour.is_full else LIMITED
+
+
+def _arrays(frame: Any, form: PlaneForm) -> list[UInt8]:
+    """The frame's memory in the form's shapes."""
+    arrays = []
+    for plane, shape in zip(frame.planes, form.shapes, strict=True):
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        arrays.append(rows[: shape[0], : int(np.prod(shape[1:]))].reshape(shape))
+    return arrays
