@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 #define __global__
 #define __device__
@@ -10,6 +11,14 @@ struct Index {
     unsigned x, y, z;
 };
 static Index blockIdx, threadIdx, blockDim, gridDim;
+
+static inline unsigned short half_of(float value)
+{
+    _Float16 half = (_Float16)value;
+    unsigned short bits;
+    std::memcpy(&bits, &half, sizeof bits);
+    return bits;
+}
 
 static inline int atomicAdd(int* address, int value)
 {

@@ -1,7 +1,16 @@
 """A stand-in for ``tensorrt`` of any release that has exactly the names of that release, and one for the driver.
 
 The releases before 11 cannot be imported on a machine without a GPU; their surfaces were taken by introspection. Who
-touches a name that a release lacks gets AttributeError, as there. Loaded by tests with ``runpy.run_path``.
+touches a name that a release lacks gets AttributeError, as there. What NVIDIA documents as not allowed fails as the
+bindings let it fail (NvInferRuntime.h, developer guide, pyCore.cpp):
+
+- up to 8.6 a profile belongs to one execution context, unless the plan was built to share it;
+- the first run after a change of shape cannot be recorded, and a graph lives as long as its context keeps its shape;
+- a context whose memory the user manages runs only with enough of it, and contexts that share it never overlap;
+- TensorRT for RTX is recorded by itself alone, or with kernels that were compiled eagerly and memory of the user;
+- constructors raise TypeError, setters of a profile RuntimeError, and everything is logged in several lines.
+
+Loaded by tests with ``runpy.run_path``.
 """
 
 from __future__ import annotations
@@ -9,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import json
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,7 +50,13 @@ ENUMS = [
     "OnnxParserFlag",
     "ComputeCapability",
     "LayerType",
+    "PreviewFeature",
+    "ExecutionContextAllocationStrategy",
+    "CudaGraphStrategy",
+    "DynamicShapesKernelSpecializationStrategy",
 ]
+NO_OBJECT = "pybind11::init(): factory function returned nullptr"
+ACTIVATION_BYTES = 4096
 SUBCLASSED = ("ILogger", "IProgressMonitor", "IInt8EntropyCalibrator2")
 # what is no method but a value that may be set
 ATTRIBUTES = {
@@ -55,6 +71,8 @@ ATTRIBUTES = {
         "num_compute_capabilities",
     ],
     "Runtime": ["engine_host_code_allowed"],
+    "IExecutionContext": ["device_memory"],
+    "IRuntimeConfig": ["cuda_graph_strategy", "dynamic_shapes_kernel_specialization_strategy"],
 }
 
 
@@ -91,6 +109,8 @@ class Thing:
         assert name in ATTRIBUTES[self._kind], f"{self._kind}.{name} is no attribute"
         self._world.calls.append((self._kind, name, value))
         self._values[name] = value
+        if (self._kind, name) == ("IExecutionContext", "device_memory"):
+            self._world._give_memory(self, value, ACTIVATION_BYTES)
 
 
 class World:
@@ -107,8 +127,18 @@ class World:
         self.batch_shape: tuple[int, ...] = (-1, 8, 8, 3)
         self.input_type = "UINT8"
         self.profiles = [(1, 2, 4)]
-        self.capturable = True
+        # the plan was built with the preview feature of 8.6
+        self.shares_profiles = False
+        # no driver, or one that is too old for this release
+        self.starts = True
+        self.cannot_be_recorded = False
+        # rows that TensorRT fails on
+        self.fails_on: set[int] = set()
+        self.is_capturing: Callable[[int], bool] = lambda stream: False
+        self.logger: Any = None
         self.contexts: list[Thing] = []
+        self._living: weakref.WeakSet[Thing] = weakref.WeakSet()
+        self._scratch_users: dict[int, int] = {}
         self.outputs: dict[str, tuple[str, tuple[int, ...]]] = {"scores": ("FLOAT", (5,))}
         # computes a batch: tensor name → address, input name → shape, stream
         self.compute: Callable[[dict[str, int], dict[str, tuple[int, ...]], int], None] | None = None
@@ -125,15 +155,40 @@ class World:
         return [call[2] for call in self.calls if call[:2] == (kind, name)]
 
     def answer(self, thing: Thing, name: str, arguments: tuple[Any, ...]) -> Any:
-        if name in ("set_tensor_address", "set_input_shape"):
-            thing._values.setdefault(f"{name} so far", {})[arguments[0]] = arguments[1]
-        if name == "execute_async_v3" and self.compute is not None and self.executes:
-            bound, shapes = (thing._values[f"set_{what} so far"] for what in ("tensor_address", "input_shape"))
-            self.compute(dict(bound), dict(shapes), arguments[0])
+        if thing._kind == "IExecutionContext":
+            return self._answer_of_context(thing, name, arguments)
+        if name == "create_execution_context":
+            return self._new_context(thing, *arguments)
+        if name == "create_execution_context_without_device_memory":
+            context = self._new_context(thing)
+            context._values["needs memory"] = True
+            return context
+        if name == "set_execution_context_allocation_strategy":
+            thing._values[name] = arguments[0]
         handler = getattr(self, f"_{thing._kind}_{name}", None)
         if handler is not None:
             return handler(*arguments)
         return True
+
+    def _answer_of_context(self, context: Thing, name: str, arguments: tuple[Any, ...]) -> Any:
+        match name:
+            case "set_optimization_profile_async":
+                return self._set_profile(context, arguments[0])
+            case "set_tensor_address":
+                context._values.setdefault("addresses", {})[arguments[0]] = arguments[1]
+                return True
+            case "set_input_shape":
+                context._values.setdefault("shapes", {})[arguments[0]] = arguments[1]
+                return self._set_shape(context, arguments[1])
+            case "set_device_memory":
+                return self._give_memory(context, *arguments)
+            case "execute_async_v3":
+                is_running = self._execute(context, arguments[0])
+                if is_running and self.compute is not None:
+                    self.compute(dict(context._values["addresses"]), dict(context._values["shapes"]), arguments[0])
+                return is_running
+            case _:
+                raise AssertionError(f"the stand-in's contexts cannot {name}")
 
     def _module(self) -> SimpleNamespace:
         module = SimpleNamespace(__version__=VERSIONS[self.release])
@@ -147,10 +202,22 @@ class World:
                 setattr(module, kind, type(kind, (), levels))
         self.enums = module
         if "Builder" in self.surface:
-            module.Builder = lambda logger: Thing(self, "Builder", num_DLA_cores=self.num_dla_cores)
+            module.Builder = lambda logger: self._start(logger, "Builder", num_DLA_cores=self.num_dla_cores)
             module.OnnxParser = lambda network, logger: Thing(self, "OnnxParser", num_errors=0)
-            module.Runtime = lambda logger: Thing(self, "Runtime")
+            module.Runtime = lambda logger: self._start(logger, "Runtime")
         return module
+
+    def _start(self, logger: Any, kind: str, **values: Any) -> Thing:
+        self.logger = logger
+        if not self.starts:
+            self.say("CUDA initialization failure with error: 35")
+            raise TypeError(NO_OBJECT)
+        return Thing(self, kind, **values)
+
+    def say(self, *lines: str) -> None:
+        """Log an error; TensorRT never leaves it at one line."""
+        for line in (*lines, "Error Code 2: Internal Error (Assertion false failed. )"):
+            self.logger.log(self.module.ILogger.ERROR, line)
 
     # --- answers, by class and method ---
 
@@ -203,7 +270,8 @@ class World:
             return None
         profiles = len(self.profiles)
         tensors = 1 + len(self.outputs)
-        return Thing(self, "ICudaEngine", num_io_tensors=tensors, num_optimization_profiles=profiles)
+        sizes = dict.fromkeys(("device_memory_size", "device_memory_size_v2"), ACTIVATION_BYTES)
+        return Thing(self, "ICudaEngine", num_io_tensors=tensors, num_optimization_profiles=profiles, **sizes)
 
     def _ICudaEngine_get_tensor_name(self, index: int) -> str:
         return ("frames", *self.outputs)[index]
@@ -220,9 +288,14 @@ class World:
     def _ICudaEngine_get_tensor_profile_shape(self, name: str, index: int) -> list[tuple[int, ...]]:
         return [(size, *self.batch_shape[1:]) for size in self.profiles[index]]
 
-    def _ICudaEngine_create_execution_context(self, config: Thing | None = None) -> Thing:
-        context = Thing(self, "IExecutionContext")
+    def _new_context(self, engine: Thing, how: Any = None) -> Thing:
+        context = Thing(self, "IExecutionContext", engine=engine)
+        managed = "set_execution_context_allocation_strategy" if isinstance(how, Thing) else None
+        strategy = how._values.get(managed) if managed else how
+        context._values["needs memory"] = strategy is not None and strategy.name == "USER_MANAGED"
+        context._values["config"] = how if isinstance(how, Thing) else None
         self.contexts.append(context)
+        self._living.add(context)
         return context
 
     def _ICudaEngine_create_runtime_config(self) -> Thing:
@@ -237,11 +310,64 @@ class World:
     def _IRuntimeCache_serialize(self) -> bytes:
         return b"kernels"
 
-    def _IExecutionContext_execute_async_v3(self, stream: int) -> bool:
-        return self.executes
+    # --- what a context may do ---
 
-    def _IExecutionContext_is_stream_capturable(self, stream: int) -> bool:
-        return self.capturable
+    def _is_dynamic(self) -> bool:
+        return self.batch_shape[0] < 0
+
+    def _set_profile(self, context: Thing, profile: int) -> bool:
+        must_own = self.release == "8.6" and self._is_dynamic() and not self.shares_profiles
+        engine = context._values["engine"]
+        others = [other for other in self._living if other is not context and other._values["engine"] is engine]
+        if must_own and profile in [other._values.get("profile") for other in others]:
+            self.say(
+                f"IExecutionContext::setOptimizationProfileAsync: Error Code 3: API Usage Error (Profile {profile} "
+                "has been chosen by another IExecutionContext. Use another profileIndex or destroy the "
+                "IExecutionContext that use this profile.)"
+            )
+            raise RuntimeError("Error in set optimization profile async.")
+        context._values["profile"] = profile
+        return True
+
+    def _set_shape(self, context: Thing, shape: tuple[int, ...]) -> bool:
+        low, _, high = self.profiles[context._values.get("profile", 0)]
+        if not low <= shape[0] <= high:
+            self.say(f"Set dimension [{shape}] for tensor frames does not satisfy any optimization profiles.")
+            return False
+        if context._values.get("shape") != shape:
+            # what was recorded holds kernels and addresses of the old shape
+            assert not context._values.get("is recorded"), "the shape of a context changed after it was recorded"
+            context._values.update(shape=shape, ran=False)
+        return True
+
+    def _give_memory(self, context: Thing, address: int, num_bytes: int) -> None:
+        assert address % 256 == 0, "scratch memory must be aligned to 256 bytes"
+        context._values["scratch"] = (address, num_bytes)
+
+    def _execute(self, context: Thing, stream: int) -> bool:
+        values = context._values
+        address, size = values.get("scratch", (0, 0))
+        if values.get("needs memory"):
+            if size < ACTIVATION_BYTES:
+                self.say("IExecutionContext::enqueueV3: Error Code 3: API Usage Error (device memory is not set)")
+                return False
+            assert self._scratch_users.setdefault(address, stream) == stream, "two streams share scratch memory"
+        if not self.executes or values.get("shape", (0,))[0] in self.fails_on:
+            self.say("IExecutionContext::enqueueV3: Error Code 1: Cuda Runtime (invalid argument)")
+            return False
+        if self.is_capturing(stream):
+            if self._cannot_record(context):
+                self.say("Error Code 1: Cuda Runtime (operation not permitted when stream is capturing)")
+                return False
+            values["is recorded"] = True
+        values["ran"] = True
+        return True
+
+    def _cannot_record(self, context: Thing) -> bool:
+        config = context._values.get("config")
+        if config is not None and config._values.get("dynamic_shapes_kernel_specialization_strategy") is None:
+            return True
+        return self.cannot_be_recorded or not context._values.get("ran")
 
 
 class FakeDriver:
@@ -262,14 +388,14 @@ class FakeDriver:
         self.threads: list[int] = []
         self.failure: Exception | None = None
         self.capture_failure: Exception | None = None
-        self.recording: dict[int, int] = {}
+        self.recording: set[int] = set()
         self.live_graphs: set[int] = set()
         self.is_closed = False
         self.is_dead = False
-        self._next = 100
+        self._next = 0
 
     def _number(self) -> int:
-        self._next += 100_000
+        self._next += 102_400
         return self._next
 
     def attach(self) -> None:
@@ -277,6 +403,9 @@ class FakeDriver:
 
         assert not self.is_dead, "asked for the GPU after a sticky error"
         self.threads.append(threading.get_ident())
+
+    def is_lost(self) -> bool:
+        return self.is_dead
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -316,6 +445,7 @@ class FakeDriver:
         self.log.append(("record", stream))
 
     def wait(self, event: int) -> None:
+        assert not self.recording, "waited while a stream records"
         self.log.append(("wait",))
         if self.failure is not None:
             self.is_dead = bool(getattr(self.failure, "is_sticky", False))
@@ -325,8 +455,10 @@ class FakeDriver:
         if self.capture_failure is not None:
             raise self.capture_failure
         self.log.append(("begin", stream))
+        self.recording.add(stream)
 
     def end_capture(self, stream: int) -> int:
+        self.recording.remove(stream)
         graph = self._number()
         self.live_graphs.add(graph)
         self.log.append(("end", stream, graph))

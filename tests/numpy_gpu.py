@@ -57,7 +57,10 @@ class Memory:
     """Memory of the GPU, full of rubbish at first."""
 
     def __init__(self, num_bytes: int) -> None:
-        self.data = np.full(num_bytes, 0xA5, np.uint8)
+        whole = np.full(num_bytes + 256, 0xA5, np.uint8)
+        # the driver's memory is aligned like that
+        start = -whole.ctypes.data % 256
+        self.data = whole[start : start + num_bytes]
 
     def __int__(self) -> int:
         return int(self.data.ctypes.data)
@@ -77,6 +80,7 @@ class NumpyGpu(FakeDriver):  # type: ignore[misc]  # runpy gives Any
 
     def serve(self, world: Any, model: Callable[..., dict[str, Any]], dtype: str) -> None:
         """Let the contexts of a stand-in for TensorRT compute outputs from inputs of this type in this GPU's memory."""
+        world.is_capturing = self.recording.__contains__
         world.compute = lambda bound, shapes, stream: self.enqueue(
             stream, lambda: _compute(bound, shapes, model, np.dtype(dtype))
         )

@@ -23,7 +23,9 @@ def build(
     out_path: Annotated[Path | None, typer.Option("--out", help="The engine; default MODEL-smNN.engine.")] = None,
     target: Annotated[str, typer.Option(help="GPUs to build for, as sm89,sm120 (TensorRT for RTX).")] = "",
     batch: Annotated[list[str] | None, typer.Option(help="SMALLEST:LIKELY:LARGEST batch; again for more.")] = None,
-    precision: Annotated[str | None, typer.Option(help="Refuse unless it is fp32, fp16 or int8.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Refuse unless it is fp32 (without TF32), fp16 or int8.")
+    ] = None,
     workspace_mb: Annotated[int | None, typer.Option(min=1, help="Scratch memory for kernels.")] = None,
     timing_cache: Annotated[Path | None, typer.Option(help="Folder that keeps measured kernel times.")] = None,
     dla: Annotated[int | None, typer.Option(min=0, help="DLA core of a Jetson.")] = None,

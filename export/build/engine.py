@@ -138,7 +138,7 @@ class _Job:
         is_dla = options.dla_core is not None
         self._parser = api.parse(self._network, self._config, onnx.read_bytes(), str(onnx), is_dla)
         self._configure(manifest)
-        self.layers = report_layers(self._network, plan.flags)
+        self.layers = report_layers(self._network, plan.flags, has_tf32=plan.has_tf32)
         self.fallbacks = api.dla_fallbacks(self._network, self._config) if is_dla else ()
 
     def run(self, gate: _Gate) -> bytes:
@@ -168,6 +168,8 @@ class _Job:
     def _configure(self, manifest: Manifest) -> None:
         api, config, plan, options = self._api, self._config, self._plan, self._options
         api.set_flags(config, plan.flags)
+        if options.precision == "fp32":
+            api.clear_flags(config, ["TF32"])
         api.set_targets(config, plan.targets)
         api.set_detailed(config)
         if plan.workspace_mb is not None:
@@ -179,6 +181,7 @@ class _Job:
         if options.calibration_cache is not None:
             api.set_calibration(config, _calibration(self._onnx, options.calibration_cache, api))
         if plan.is_dynamic:
+            api.share_profiles(config)
             for profile in plan.profiles:
                 self._add_profile(profile, manifest)
 

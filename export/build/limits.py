@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.engines.trt.api import TensorRt, capability_of
+from edge.engines.trt.api import TensorRt, capability_of, release_of
 from edge.errors import EngineError, MissingError, UsageError
 from edge.models.manifest import Manifest, Precision, Profile
 from edge.models.onnx_graph import GraphFacts
@@ -25,6 +26,9 @@ RTX_HAS_NO = {
     "EfficientNMS_TRT": "the runtime's head does the NMS, so export the model without it",
     "NonZero": "its output size depends on the data; export the model with a fixed TopK instead",
 }
+# an engine that allocates nothing while it runs, so that runs can be recorded as CUDA graphs
+CAPTURABLE = "REQUIRE_USER_ALLOCATION"
+AMPERE = (8, 0)
 RTX_NEEDS_GPU = ("REFIT", "REFIT_IDENTICAL", "STRIP_PLAN")
 # these say which types are used, and --precision decides that
 TYPE_FLAGS = ("FP16", "INT8", "BF16", "FP8", "INT4", "FP4", "TF32")
@@ -37,6 +41,7 @@ class BuildPlan:
     Attributes:
         flags: names of ``BuilderFlag`` to set.
         all_flags: the same with the settings that are no flags, for the manifest.
+        has_tf32: whether convolutions and products of FP32 may round their factors to 10 bits.
         is_dynamic: whether the graph needs optimisation profiles.
         notes: sentences for the user.
     """
@@ -45,6 +50,7 @@ class BuildPlan:
     strongly_typed: bool
     flags: tuple[str, ...]
     all_flags: tuple[str, ...]
+    has_tf32: bool
     profiles: tuple[Profile, ...]
     targets: tuple[str, ...]
     workspace_mb: int | None
@@ -67,7 +73,14 @@ def plan_build(
     _check_options(onnx, facts, options, api, capability)
     precision, strongly_typed, type_flags = choose_types(onnx, facts, options, api)
     flags = (*type_flags, *options.flags, *(("VERSION_COMPATIBLE",) if options.version_compatible else ()))
+    if api.is_rtx and api.has_flag(CAPTURABLE):
+        flags = (*flags, CAPTURABLE)
     is_dynamic = any(size is None for size in facts.inputs[0].shape)
+    has_tf32 = options.precision != "fp32" and any(release_of(target) >= AMPERE for target in targets)
+    settings = {
+        "profile_sharing": is_dynamic and api.must_ask_to_share,
+        "tf32": has_tf32 and (precision == "fp32" or not _has_float16(facts)),
+    }
     workspace_mb = options.workspace_mb
     if workspace_mb is None and not api.is_rtx and set(targets) & set(JETSON_CAPABILITIES):
         workspace_mb = JETSON_WORKSPACE_MB
@@ -75,7 +88,8 @@ def plan_build(
         precision=precision,
         strongly_typed=strongly_typed,
         flags=flags,
-        all_flags=_all_flags(flags, strongly_typed, options),
+        all_flags=_all_flags(flags, strongly_typed, options, settings),
+        has_tf32=settings["tf32"],
         profiles=choose_profiles(onnx, facts, options.profiles, is_dla=options.dla_core is not None),
         targets=targets,
         workspace_mb=workspace_mb,
@@ -252,13 +266,16 @@ def _cast_command(onnx: Path) -> str:
     return f"edge quantize {onnx} --data DATASET --precision fp16"
 
 
-def _all_flags(flags: tuple[str, ...], strongly_typed: bool, options: BuildOptions) -> tuple[str, ...]:
+def _all_flags(
+    flags: tuple[str, ...], strongly_typed: bool, options: BuildOptions, settings: Mapping[str, bool]
+) -> tuple[str, ...]:
     extra = {
         "strongly_typed": strongly_typed,
         "calibrated": options.calibration_cache is not None,
         "hardware_compatible": options.hardware_compatible,
         "version_compatible": options.version_compatible,
         f"optimization_level={options.optimization_level}": options.optimization_level is not None,
+        **settings,
     }
     return (*sorted(flags), *(name for name, is_set in extra.items() if is_set))
 

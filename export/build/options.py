@@ -13,7 +13,8 @@ class BuildOptions:
     """What may be chosen about an engine. All of it enters the engine's identity, but for the timing cache.
 
     Attributes:
-        precision: refuse to build unless the engine has it; None takes what the graph holds.
+        precision: refuse to build unless the engine has it; None takes what the graph holds. ``fp32`` also lets no GPU
+            round the factors of convolutions (TF32), as it may where FP32 is only what the graph holds.
         profiles: batch sizes, one optimisation profile each; empty takes 1:4:16 (the DLA: 1), or the graph's own fixed
             batch.
         targets: compute capabilities, ``("8.9",)``; empty means the GPU of this machine.

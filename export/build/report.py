@@ -27,7 +27,7 @@ class LayerReport:
     Attributes:
         kind: ``convolution``, ``activation``, …
         precision: ``int8`` where all its inputs come out of Q/DQ; else its type, or ``fp32|fp16`` where TensorRT may
-            choose.
+            choose. ``tf32``: FP32 whose factors may be rounded to 10 bits, as Ampere and later GPUs multiply fastest.
     """
 
     name: str
@@ -39,13 +39,13 @@ class LayerReport:
         return self.kind.upper() in WEIGHTED_KINDS
 
 
-def report_layers(network: Any, flags: Sequence[str]) -> tuple[LayerReport, ...]:
+def report_layers(network: Any, flags: Sequence[str], *, has_tf32: bool = False) -> tuple[LayerReport, ...]:
     """All layers that compute, in the network's order."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     makers = {layer.get_output(index).name: layer for layer in layers for index in range(layer.num_outputs)}
     may_choose = "FP16" in flags
     return tuple(
-        LayerReport(layer.name, _kind(layer).lower(), _precision(layer, makers, may_choose))
+        LayerReport(layer.name, _kind(layer).lower(), _precision(layer, makers, may_choose, has_tf32))
         for layer in layers
         if _kind(layer) not in SILENT_KINDS and not _is_shape_arithmetic(layer)
     )
@@ -56,14 +56,16 @@ def count_precisions(layers: Sequence[LayerReport]) -> dict[str, int]:
     return dict(Counter(layer.precision for layer in layers if layer.is_weighted).most_common())
 
 
-def _precision(layer: Any, makers: Mapping[str, Any], may_choose: bool) -> str:
+def _precision(layer: Any, makers: Mapping[str, Any], may_choose: bool, has_tf32: bool) -> str:
     inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
     sources = [makers.get(tensor.name) for tensor in inputs if tensor is not None]
     real = [source for source in sources if source is None or _kind(source) != "CONSTANT"]
     if real and _kind(layer) in WEIGHTED_KINDS and all(source is not None and _is_int8(source) for source in real):
         return "int8"
     found = _type(layer.get_output(0))
-    return "|".join(FLOATS) if may_choose and found == "fp32" else found
+    if found == "fp32" and may_choose:
+        return "|".join(FLOATS)
+    return "tf32" if found == "fp32" and has_tf32 and _kind(layer) in WEIGHTED_KINDS else found
 
 
 def _is_int8(maker: Any) -> bool:

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 HEADERS = ("include/cuda.h", "include/curand.h", "include/cudaProfiler.h")
+# the headers may be newer than the driver: then pycuda cannot be imported, and cuda-bindings is used (docs/gpu.md)
 PACKAGES = ("nvidia-cuda-nvcc", "nvidia-curand", "nvidia-cuda-profiler-api")
 
 

@@ -1,18 +1,22 @@
-"""The kernels on a real GPU against OpenCV and numpy: what tests/unit/engines/test_kernels.py does on the CPU."""
+"""The kernels on a GPU against OpenCV and numpy: what tests/unit/engines/test_kernels.py does on the CPU.
+
+Where there is no GPU, tests/integration/test_cuda_stand_in.py runs this file on the stand-in for the driver.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import cv2
 import numpy as np
 import pytest
+from gpu_drivers import DRIVERS
 
 from edge import boxes
 from edge.engines.cuda import launches
-from edge.engines.cuda.build import compile_kernels
+from edge.engines.cuda.build import kernels_for
 from edge.engines.cuda.capability import find_compute_capability
+from edge.engines.cuda.context import Driver
 from edge.engines.cuda.launches import Launch, NmsMemory, Picture
 from edge.models.manifest import InputSpec
 from edge.models.preprocess import Preprocessor, fit
@@ -31,11 +35,9 @@ FLOATS = BYTES.model_copy(
 class Gpu:
     """Runs launches on arrays in pinned memory, which the GPU reads and writes in place."""
 
-    def __init__(self, cubin: Any) -> None:
-        from edge.engines.cuda.context import PycudaDriver
-
-        self.driver = PycudaDriver()
-        self._kernels = self.driver.load_kernels(cubin)
+    def __init__(self, open_driver: Callable[[], Driver]) -> None:
+        self.driver = open_driver()
+        self._kernels = self.driver.load_kernels(kernels_for(self.driver.compute_capability))
         self._stream, self._done = self.driver.new_stream(), self.driver.new_event()
 
     def put(self, array: Array) -> Array:
@@ -53,13 +55,9 @@ class Gpu:
         self.driver.wait(self._done)
 
 
-@pytest.fixture(scope="module")
-def gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gpu]:
-    capability = find_compute_capability()
-    assert capability is not None
-    cubin = tmp_path_factory.mktemp("kernels") / "kernels.cubin"
-    compile_kernels(capability, cubin)
-    device = Gpu(cubin)
+@pytest.fixture(scope="module", params=DRIVERS)
+def gpu(request: pytest.FixtureRequest) -> Iterator[Gpu]:
+    device = Gpu(request.param)
     yield device
     device.driver.close()
 
@@ -71,7 +69,7 @@ def test_letterbox_is_within_one_grey_level_of_opencv(gpu: Gpu, spec: InputSpec,
     expected = Preprocessor(spec, 1).images([image])[0][0]
     source, out = gpu.put(image), gpu.put(np.zeros_like(expected))
     box = fit(width, height, spec)
-    gpu.run([launches.letterbox(spec, box, Picture(gpu.address(source), width * 3), gpu.address(out))])
+    gpu.run(launches.letterboxes(spec, [(box, Picture(gpu.address(source), width * 3))], gpu.address(out)))
     one_level = 1.0 if spec is BYTES else 1 / min(spec.std) + 1e-4
     assert np.abs(out.astype(np.float64) - expected).max() <= one_level
 
@@ -117,6 +115,6 @@ def test_nv12_is_within_two_grey_levels_of_opencv(gpu: Gpu, width: int, height: 
     expected = Preprocessor(BYTES, 1).images([cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12)])[0][0]
     source, out = gpu.put(planes), gpu.put(np.zeros_like(expected))
     luma = gpu.address(source)
-    picture = Picture(luma, width, luma + width * height, width)
-    gpu.run([launches.letterbox(BYTES, fit(width, height, BYTES), picture, gpu.address(out), "nv12")])
+    picture = Picture.nv12(luma, width, luma + width * height, width)
+    gpu.run(launches.letterboxes(BYTES, [(fit(width, height, BYTES), picture)], gpu.address(out)))
     assert np.abs(out.astype(int) - expected.astype(int)).max() <= 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def _add_qdq(
 @pytest.mark.parametrize(
     ("kind", "precision", "layers"),
     [
-        ("fp32", "fp32", {"fp32": 3}),
+        ("fp32", "fp32", {"tf32": 3}),
         ("fp16", "fp16", {"fp16": 3}),
         ("int8", "int8", {"int8": 3}),
         ("int8-fp16", "int8", {"int8": 3}),
@@ -354,7 +355,7 @@ def test_foreign_models_build(tmp_path: Path, shared_data: Path, api: TensorRt, 
     model = shared_data / "models" / f"{name}.onnx"
     result = build_engine(model, tmp_path / "x.engine", ADA, api)
     assert result.manifest.head == name.split("_", maxsplit=1)[0]
-    assert set(count_precisions(result.layers)) == {"fp32"}
+    assert set(count_precisions(result.layers)) == {"tf32"}
     check_engine(result.engine, result.manifest, Environment({"tensorrt_rtx": api.version}, {}, "8.9", True), 1)
 
 
@@ -451,3 +452,17 @@ def test_shipped_models_build_with_a_dynamic_batch(tmp_path: Path, api: TensorRt
     assert read_sidecar(result.engine) == result.manifest
     here = Environment({"tensorrt_rtx": api.version}, {}, "12.0", True)
     check_engine(result.engine, result.manifest, here, 16)
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(("asked", "expected"), [(None, "tf32"), ("fp32", "fp32")])
+def test_tf32_is_named_and_can_be_had_without(
+    tmp_path: Path, shared_data: Path, api: TensorRt, asked: Any, expected: str
+) -> None:
+    model = shared_data / "models" / "nanodet_m_320.onnx"
+    options = replace(ADA, precision=asked)
+    result = build_engine(model, tmp_path / "x.engine", options, api)
+    assert set(count_precisions(result.layers)) == {expected}
+    assert result.manifest.engine is not None and ("tf32" in result.manifest.engine.flags) == (asked is None)
+    # what graphs of TensorRT for RTX need; it refuses the flag for a network that cannot keep to it
+    assert "REQUIRE_USER_ALLOCATION" in result.manifest.engine.flags

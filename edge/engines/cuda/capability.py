@@ -6,19 +6,17 @@ import ctypes
 
 # CUdevice_attribute of the driver API
 COMPUTE_CAPABILITY_MAJOR = 75
-
-
 COMPUTE_CAPABILITY_MINOR = 76
 
 
-def find_compute_capability() -> str | None:
-    """Compute capability of the first GPU, None without one."""
+def find_compute_capability(index: int = 0) -> str | None:
+    """Compute capability of a GPU, None without it."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
         return None
     device = ctypes.c_int()
-    if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), 0) != 0:
+    if driver.cuInit(0) != 0 or driver.cuDeviceGet(ctypes.byref(device), index) != 0:
         return None
     numbers = []
     for attribute in (COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR):

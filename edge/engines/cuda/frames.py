@@ -7,12 +7,11 @@ luma rows first and the rows of U V pairs behind them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edge.engines.cuda.launches import Picture, letterbox
+from edge.engines.cuda.launches import Colours, Picture, letterboxes
 from edge.engines.cuda.memory import TensorMemory
 from edge.models.preprocess import fit
 
@@ -23,17 +22,7 @@ if TYPE_CHECKING:
 
 # memory grows in these steps, so that a camera that changes its size a little changes nothing
 STEP_BYTES = 1 << 20
-
-
-def can_fit(spec: InputSpec) -> bool:
-    """Whether a kernel writes this kind of input."""
-    if spec.resize == "crop" or spec.interpolation != "bilinear":
-        return False
-    return (spec.dtype, spec.layout) == ("float32", "nchw") or (spec.dtype, spec.layout, spec.colour) == (
-        "uint8",
-        "nhwc",
-        "bgr",
-    )
+HD_HEIGHT = 720
 
 
 class FrameFitter:
@@ -44,7 +33,6 @@ class FrameFitter:
         self._driver = driver
         self._kernels = kernels
         self._spec = spec
-        self._row_bytes = spec.width * spec.height * 3 * np.dtype(spec.dtype).itemsize
         self._staging: list[TensorMemory] = []
 
     def write(self, images: Sequence[UInt8], address: int, stream: Any) -> list[Letterbox]:
@@ -57,30 +45,31 @@ class FrameFitter:
         Raises:
             GpuError: no memory for a larger frame, or a kernel could not be started.
         """
-        boxes = []
+        frames = []
         for row, image in enumerate(images):
             memory = self._memory(row, image.nbytes)
             np.copyto(memory.host[: image.nbytes].reshape(image.shape), image)
             memory.upload(image.nbytes, stream)
-            boxes.append(self._launch(image.shape, memory.address, address + row * self._row_bytes, stream))
-        return boxes
+            frames.append(self._placed(image.shape, memory.address))
+        for step in letterboxes(self._spec, frames, address):
+            self._driver.launch(self._kernels, step, stream)
+        return [box for box, _ in frames]
 
     def close(self) -> None:
         """Give the memory back; call it in the driver's scope, when nothing runs any more."""
         self._staging.clear()
 
-    def _launch(self, shape: tuple[int, ...], source: int, target: int, stream: Any) -> Letterbox:
-        width = shape[1]
+    def _placed(self, shape: tuple[int, ...], source: int) -> tuple[Letterbox, Picture]:
         if len(shape) == 3:
-            height = shape[0]
-            picture = Picture(source, prod(shape[1:]))
-        else:
-            height = shape[0] * 2 // 3
-            picture = Picture(source, width, source + width * height, width)
-        box = fit(width, height, self._spec)
-        step = letterbox(self._spec, box, picture, target, "bgr" if len(shape) == 3 else "nv12")
-        self._driver.launch(self._kernels, step, stream)
-        return box
+            height, width, channels = shape
+            return fit(width, height, self._spec), Picture(source, width * channels)
+        rows, width = shape
+        height = rows * 2 // 3
+        if rows % 3 or width % 2 or height % 2:
+            raise ValueError(f"expected NV12 of an even width and height, found an array of {rows}x{width}")
+        # a matrix is not told: cameras of these sizes send that of their standard (ITU-R BT.601 and BT.709)
+        colours = Colours("bt709" if height >= HD_HEIGHT else "bt601")
+        return fit(width, height, self._spec), Picture.nv12(source, width, source + width * height, width, colours)
 
     def _memory(self, row: int, num_bytes: int) -> TensorMemory:
         while len(self._staging) <= row:

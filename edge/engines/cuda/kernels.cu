@@ -9,6 +9,7 @@
 #endif
 
 typedef unsigned char u8;
+typedef unsigned short u16;
 typedef unsigned long long u64;
 
 // Rounded one by one on the GPU too: a fused multiply-add gives other bits than numpy, and NMS has a threshold.
@@ -24,23 +25,44 @@ typedef unsigned long long u64;
 #define DIV(a, b) ((a) / (b))
 #endif
 
-enum Pixels { BGR = 0, NV12 = 1 };
-enum Output { BYTES_NHWC = 0, FLOAT_NCHW = 1 };
-struct LetterboxArgs {
-    const u8* image;   // BGR: (H, W, 3); NV12: (H, W) luma
-    const u8* chroma;  // NV12: (H/2, W/2, 2) U V; unused for BGR
-    void* out;         // (h, w, 3) bytes BGR, or (3, h, w) float
-    int stride;        // bytes from one row of image to the next
+// The bits of the nearest half; the header that has a type for them is one more thing to be installed.
+#ifdef __CUDACC__
+__device__ inline u16 half_of(float value)
+{
+    u16 bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+#endif
+
+enum Pixels { BGR = 0, YUV = 1 };
+enum Output { BYTES = 0, FLOAT = 1, HALF = 2 };
+#define FRAMES 16  // of one launch; their arguments go by value
+
+struct LetterboxFrame {
+    const u8* image;      // BGR: (H, W, 3); YUV: (H, W) luma
+    const u8 *blue, *red; // YUV: the differences U and V, ceil(H/2) rows; unused for BGR
+    void* out;            // this frame's row of the model's input
+    int stride;           // bytes from one row of image to the next
     int chroma_stride;
+    int chroma_step;                // bytes from one U to the next: 1 for planes of their own, 2 for pairs (NV12)
     int width, height;              // of the frame
-    int out_width, out_height;      // of the model's input
     int left, top;                  // where the picture begins in the model's input
     int inner_width, inner_height;  // size of the picture in the model's input
-    int pad;                        // grey level around it
     int pixels;                     // Pixels
-    int output;                     // Output
-    int swap;                       // 1: the model wants RGB (float output only)
-    float mean[3], scale[3];        // (level - mean) * scale, in the model's channel order
+    // what a step of luma, U and V adds to blue, green and red, in 20-bit fixed point
+    int luma_offset, luma, u_blue, u_green, v_green, v_red;
+};
+
+struct LetterboxArgs {
+    LetterboxFrame frames[FRAMES];
+    int out_width, out_height;  // of the model's input
+    int pad;                    // grey level around the picture
+    int output;                 // Output
+    int swap;                   // 1: the model wants RGB
+    int pixel_step;             // values from one pixel to the next: 3 channels last, 1 channels first
+    int channel_step;           // values from one channel to the next
+    float mean[3], scale[3];    // (level - mean) * scale, in the model's channel order; not for bytes
 };
 
 struct Tap {
@@ -63,29 +85,29 @@ __device__ inline Tap tap_of(int index, int from, int to)
 
 __device__ inline u8 clamp_byte(int value) { return (u8)(value < 0 ? 0 : (value > 255 ? 255 : value)); }
 
-// BT.601, limited range, 20-bit fixed point: the integers of OpenCV's COLOR_YUV2BGR_NV12.
-__device__ inline void read_nv12(const LetterboxArgs& a, int x, int y, float* bgr)
+// With the factors of BT.601, limited range, these are the integers of OpenCV's COLOR_YUV2BGR_NV12.
+__device__ inline void read_yuv(const LetterboxFrame& a, int x, int y, float* bgr)
 {
-    int luma = a.image[(long long)y * a.stride + x];
-    const u8* uv = a.chroma + (long long)(y / 2) * a.chroma_stride + (x / 2) * 2;
-    int u = (int)uv[0] - 128, v = (int)uv[1] - 128;
-    int base = (luma > 16 ? luma - 16 : 0) * 1220542 + (1 << 19);
-    bgr[0] = (float)clamp_byte((base + 2116026 * u) >> 20);
-    bgr[1] = (float)clamp_byte((base - 409993 * u - 852492 * v) >> 20);
-    bgr[2] = (float)clamp_byte((base + 1673527 * v) >> 20);
+    int luma = a.image[(long long)y * a.stride + x] - a.luma_offset;
+    long long place = (long long)(y / 2) * a.chroma_stride + (x / 2) * a.chroma_step;
+    int u = (int)a.blue[place] - 128, v = (int)a.red[place] - 128;
+    int base = (luma > 0 ? luma : 0) * a.luma + (1 << 19);
+    bgr[0] = (float)clamp_byte((base + a.u_blue * u) >> 20);
+    bgr[1] = (float)clamp_byte((base + a.u_green * u + a.v_green * v) >> 20);
+    bgr[2] = (float)clamp_byte((base + a.v_red * v) >> 20);
 }
 
-__device__ inline void read_pixel(const LetterboxArgs& a, int x, int y, float* bgr)
+__device__ inline void read_pixel(const LetterboxFrame& a, int x, int y, float* bgr)
 {
-    if (a.pixels == NV12) {
-        read_nv12(a, x, y, bgr);
+    if (a.pixels == YUV) {
+        read_yuv(a, x, y, bgr);
         return;
     }
     const u8* pixel = a.image + (long long)y * a.stride + x * 3;
     for (int c = 0; c < 3; ++c) bgr[c] = (float)pixel[c];
 }
 
-__device__ inline void sample(const LetterboxArgs& a, int x, int y, int* level)
+__device__ inline void sample(const LetterboxFrame& a, int x, int y, int* level)
 {
     Tap across = tap_of(x, a.width, a.inner_width);
     Tap down = tap_of(y, a.height, a.inner_height);
@@ -101,25 +123,25 @@ __device__ inline void sample(const LetterboxArgs& a, int x, int y, int* level)
     }
 }
 
-// One thread per pixel of the model's input. Grey levels are rounded before normalisation, as on the CPU.
-extern "C" __global__ void letterbox(LetterboxArgs a)
+// One thread per pixel of the model's input and frame. Grey levels are rounded before normalisation, as on the CPU.
+extern "C" __global__ void letterbox(const LetterboxArgs a)
 {
     int x = blockIdx.x * blockDim.x + threadIdx.x;
     int y = blockIdx.y * blockDim.y + threadIdx.y;
     if (x >= a.out_width || y >= a.out_height) return;
+    const LetterboxFrame& frame = a.frames[blockIdx.z];
     int level[3] = {a.pad, a.pad, a.pad};
-    int inner_x = x - a.left, inner_y = y - a.top;
-    if (inner_x >= 0 && inner_x < a.inner_width && inner_y >= 0 && inner_y < a.inner_height)
-        sample(a, inner_x, inner_y, level);
-    long long place = (long long)y * a.out_width + x;
-    if (a.output == BYTES_NHWC) {
-        for (int c = 0; c < 3; ++c) ((u8*)a.out)[place * 3 + c] = (u8)level[c];
-        return;
-    }
-    long long plane = (long long)a.out_width * a.out_height;
-    for (int c = 0; c < 3; ++c) {
-        float value = (float)level[a.swap ? 2 - c : c];
-        ((float*)a.out)[c * plane + place] = MUL(SUB(value, a.mean[c]), a.scale[c]);
+    int inner_x = x - frame.left, inner_y = y - frame.top;
+    if (inner_x >= 0 && inner_x < frame.inner_width && inner_y >= 0 && inner_y < frame.inner_height)
+        sample(frame, inner_x, inner_y, level);
+    long long place = ((long long)y * a.out_width + x) * a.pixel_step;
+    for (int c = 0; c < 3; ++c, place += a.channel_step) {
+        // a select of two, not an index: that would put the levels into memory
+        int chosen = a.swap ? level[2 - c] : level[c];
+        float value = MUL(SUB((float)chosen, a.mean[c]), a.scale[c]);
+        if (a.output == BYTES) ((u8*)frame.out)[place] = (u8)chosen;
+        if (a.output == FLOAT) ((float*)frame.out)[place] = value;
+        if (a.output == HALF) ((u16*)frame.out)[place] = half_of(value);
     }
 }
 

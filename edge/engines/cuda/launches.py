@@ -21,6 +21,13 @@ LINE = 128
 WORD_BITS = 64
 
 
+# frames of one launch: their arguments go by value, and a launch takes 4096 bytes of them
+FRAMES = 16
+# of BT.601, BT.709 and BT.2020: the shares of red and blue in luma (ITU-R)
+RED_AND_BLUE = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
+FIXED_POINT = 1 << 20
+
+
 def _struct(addresses: str, floats: str, integers: str, vectors: str = "") -> np.dtype[np.void]:
     fields: list[tuple[str, type] | tuple[str, type, int]] = [(name, np.uint64) for name in addresses.split()]
     fields += [(name, np.float32) for name in floats.split()]
@@ -29,12 +36,28 @@ def _struct(addresses: str, floats: str, integers: str, vectors: str = "") -> np
     return np.dtype(fields, align=True)
 
 
-LETTERBOX = _struct(
-    "image chroma out",
+FRAME = _struct(
+    "image blue red out",
     "",
-    "stride chroma_stride width height out_width out_height left top inner_width inner_height pad pixels output swap",
-    "mean scale",
+    "stride chroma_stride chroma_step width height left top inner_width inner_height pixels "
+    "luma_offset luma u_blue u_green v_green v_red",
 )
+LETTERBOX = np.dtype(
+    [
+        ("frames", FRAME, FRAMES),
+        ("out_width", np.int32),
+        ("out_height", np.int32),
+        ("pad", np.int32),
+        ("output", np.int32),
+        ("swap", np.int32),
+        ("pixel_step", np.int32),
+        ("channel_step", np.int32),
+        ("mean", np.float32, 3),
+        ("scale", np.float32, 3),
+    ],
+    align=True,
+)
+OUTPUTS = {"uint8": 0, "float32": 1, "float16": 2}
 NMS = _struct(
     "xyxy score class_id order overlaps keep count",
     "threshold",
@@ -53,19 +76,59 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Colours:
+    """How luma and the two differences of a YUV picture become blue, green and red.
+
+    Attributes:
+        matrix: ``bt601`` (SD), ``bt709`` (HD) or ``bt2020``.
+        is_full: luma takes 0 to 255 (JPEG, many webcams) and not 16 to 235.
+    """
+
+    matrix: Literal["bt601", "bt709", "bt2020"] = "bt601"
+    is_full: bool = False
+
+    def factors(self) -> tuple[int, ...]:
+        """Offset and factor of luma; factors of U to blue, U to green, V to green, V to red; 20-bit fixed point."""
+        red, blue = RED_AND_BLUE[self.matrix]
+        green = 1 - red - blue
+        luma, chroma = (1.0, 1.0) if self.is_full else (255 / 219, 255 / 224)
+        to_blue, to_red = 2 * (1 - blue) * chroma, 2 * (1 - red) * chroma
+        factors = (luma, to_blue, -to_blue * blue / green, -to_red * red / green, to_red)
+        return (0 if self.is_full else 16, *(round(factor * FIXED_POINT) for factor in factors))
+
+
+@dataclass(frozen=True, slots=True)
 class Picture:
     """A frame in the device's memory.
 
     Attributes:
-        image: address of (H, W, 3) BGR bytes, or of the (H, W) luma of NV12.
+        image: address of (H, W, 3) BGR bytes, or of the (H, W) luma of YUV.
         stride: bytes from one row to the next.
-        chroma, chroma_stride: the (H/2, W/2, 2) U V plane of NV12, 0 for BGR.
+        blue, red: addresses of the differences U and V, one for each 2x2 pixels; 0 for BGR.
+        chroma_stride: bytes from one row of U to the next.
+        chroma_step: bytes from one U to the next: 1 for planes of their own (I420), 2 for pairs (NV12).
+        colours: of YUV, None for BGR.
     """
 
     image: int
     stride: int
-    chroma: int = 0
+    blue: int = 0
+    red: int = 0
     chroma_stride: int = 0
+    chroma_step: int = 0
+    colours: Colours | None = None
+
+    @staticmethod
+    def nv12(image: int, stride: int, pairs: int, pairs_stride: int, colours: Colours | None = None) -> Picture:
+        """Luma, and the (H/2, W/2, 2) plane of U V pairs."""
+        return Picture(image, stride, pairs, pairs + 1, pairs_stride, 2, colours or Colours())
+
+    @staticmethod
+    def i420(
+        image: int, stride: int, blue: int, red: int, chroma_stride: int, colours: Colours | None = None
+    ) -> Picture:
+        """Luma, and the planes of U and V, each (ceil(H/2), ceil(W/2))."""
+        return Picture(image, stride, blue, red, chroma_stride, 1, colours or Colours())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,44 +164,63 @@ def nms_bytes(images: int, num: int) -> dict[str, int]:
     }
 
 
-def letterbox(
-    spec: InputSpec, box: Letterbox, picture: Picture, out: int, pixels: Literal["bgr", "nv12"] = "bgr"
-) -> Launch:
-    """Resize a frame into one row of the model's input, with its padding.
+def can_letterbox(spec: InputSpec) -> bool:
+    """Whether the kernel writes this kind of input."""
+    if spec.resize == "crop" or spec.interpolation != "bilinear":
+        return False
+    return spec.dtype != "uint8" or (spec.layout, spec.colour) == ("nhwc", "bgr")
+
+
+def letterboxes(spec: InputSpec, frames: Sequence[tuple[Letterbox, Picture]], out: int) -> list[Launch]:
+    """Resize frames into the first rows of the model's input, with their padding: one launch for 16 frames.
 
     Args:
-        spec: uint8 NHWC BGR, or float32 NCHW.
-        box: from ``edge.models.preprocess.fit``.
-        out: address of this frame's (h, w, 3) or (3, h, w).
+        spec: see ``can_letterbox``.
+        frames: where each lies in the model's input (``edge.models.preprocess.fit``), and where in memory.
+        out: address of the first row.
     """
-    as_bytes = (spec.dtype, spec.layout, spec.colour) == ("uint8", "nhwc", "bgr")
-    if not as_bytes and (spec.dtype, spec.layout) != ("float32", "nchw"):
-        raise ValueError(f"no kernel writes {spec.dtype} {spec.layout} {spec.colour}")
+    if not can_letterbox(spec):
+        raise ValueError(f"no kernel writes {spec.dtype} {spec.layout} {spec.colour} ({spec.resize})")
+    row_bytes = spec.width * spec.height * 3 * np.dtype(spec.dtype).itemsize
+    across, down, _ = _tiles(spec.width, spec.height)
+    launches = []
+    for start in range(0, len(frames), FRAMES):
+        some = frames[start : start + FRAMES]
+        arguments = _common(spec)
+        for place, (box, picture) in enumerate(some):
+            arguments["frames"][place] = _frame(box, picture, out + (start + place) * row_bytes)
+        launches.append(Launch("letterbox", (across, down, len(some)), (TILE, TILE, 1), arguments))
+    return launches
+
+
+def _common(spec: InputSpec) -> Array:
+    """The arguments that all frames share; the frames are still zeros."""
     arguments = np.zeros((), LETTERBOX)
+    is_last = spec.layout == "nhwc"
     values = {
-        "image": picture.image,
-        "chroma": picture.chroma,
-        "out": out,
-        "stride": picture.stride,
-        "chroma_stride": picture.chroma_stride,
-        "width": box.frame_width,
-        "height": box.frame_height,
-        "out_width": box.model_width,
-        "out_height": box.model_height,
-        "left": int(box.pad_x),
-        "top": int(box.pad_y),
-        "inner_width": max(1, round(box.frame_width * box.scale_x)),
-        "inner_height": max(1, round(box.frame_height * box.scale_y)),
+        "out_width": spec.width,
+        "out_height": spec.height,
         "pad": spec.pad,
-        "pixels": int(pixels == "nv12"),
-        "output": int(not as_bytes),
+        "output": OUTPUTS[spec.dtype],
         "swap": int(spec.colour == "rgb"),
+        "pixel_step": 3 if is_last else 1,
+        "channel_step": 1 if is_last else spec.width * spec.height,
         "mean": spec.mean,
         "scale": [1 / std for std in spec.std],
     }
     for name, value in values.items():
         arguments[name] = value
-    return Launch("letterbox", _tiles(box.model_width, box.model_height), (TILE, TILE, 1), arguments)
+    return arguments
+
+
+def _frame(box: Letterbox, picture: Picture, out: int) -> tuple[int, ...]:
+    """The fields of FRAME, in order."""
+    size = (box.frame_width, box.frame_height, int(box.pad_x), int(box.pad_y))
+    inner = max(1, round(box.frame_width * box.scale_x)), max(1, round(box.frame_height * box.scale_y))
+    factors = (0,) * 6 if picture.colours is None else picture.colours.factors()
+    strides = (picture.stride, picture.chroma_stride, picture.chroma_step)
+    addresses = (picture.image, picture.blue, picture.red, out)
+    return (*addresses, *strides, *size, *inner, int(picture.colours is not None), *factors)
 
 
 def greedy_nms(memory: NmsMemory, images: int, num: int, threshold: float) -> Sequence[Launch]:

@@ -1,4 +1,4 @@
-"""Work recorded once and replayed: one CUDA graph per key (profile and batch size), on one stream."""
+"""Work that is recorded once, when an engine is loaded, and replayed in traffic: CUDA graphs on one stream."""
 
 from __future__ import annotations
 
@@ -15,40 +15,53 @@ log = logging.getLogger(__name__)
 
 
 class ReplayStream:
-    """A stream that learns its work: run plainly once per key, recorded the second time, replayed ever after.
+    """A stream with a graph for each key that could be recorded; the work of the others is issued each time."""
 
-    The first plain run matters: TensorRT sets itself up for a new shape then, which must not be recorded.
-    """
-
-    def __init__(self, driver: Driver, use_graphs: bool) -> None:
+    def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self.stream = driver.new_stream()
         self._done = driver.new_event()
         self._graphs: dict[Hashable, Any] = {}
-        self._seen: set[Hashable] = set()
-        self.uses_graphs = use_graphs
 
     @property
     def handle(self) -> int:
         return self._driver.stream_handle(self.stream)
 
-    def run(self, key: Hashable, work: Callable[[], None], can_record: Callable[[], bool]) -> None:
-        """Issue the work of this key.
+    @property
+    def num_graphs(self) -> int:
+        return len(self._graphs)
+
+    def record(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Record the work of a key; hold ``edge.engines.cuda.library.LOADING`` meanwhile.
+
+        TensorRT must have run it with the same shapes just before, and nothing of it may be under way: what it sets up
+        for a new shape cannot be recorded. Loops and data-dependent shapes cannot be either; then one line in the log
+        says so, and this key runs without a graph.
 
         Args:
             work: issues it on ``stream``; the same calls with the same addresses every time.
-            can_record: whether recording is allowed now.
+
+        Raises:
+            GpuError: the context is lost.
+        """
+        try:
+            self._graphs[key] = self._captured(work)
+        except (GpuError, RuntimeError, TypeError) as error:
+            # whatever was said: only the driver knows whether more is broken than the recording
+            if self._driver.is_lost():
+                raise
+            log.warning("batches of %s run without a CUDA graph: %s", key, error)
+
+    def run(self, key: Hashable, work: Callable[[], None]) -> None:
+        """Replay a key, or issue its work.
 
         Raises:
             GpuError: it could not be issued.
         """
         if key in self._graphs:
             self._driver.launch_graph(self._graphs[key], self.stream)
-        elif self.uses_graphs and key in self._seen and can_record():
-            self._record(key, work)
         else:
             work()
-        self._seen.add(key)
         self._driver.record(self._done, self.stream)
 
     def wait(self) -> None:
@@ -64,27 +77,16 @@ class ReplayStream:
             self._driver.free_graph(graph)
         self._graphs.clear()
 
-    def _record(self, key: Hashable, work: Callable[[], None]) -> None:
-        try:
-            graph = self._captured(work)
-        except GpuError as error:
-            if error.is_sticky:
-                raise
-            # loops and data-dependent shapes cannot be recorded; such a model runs without graphs
-            log.warning("CUDA graphs are off: %s", error)
-            self.uses_graphs = False
-            work()
-            return
-        self._graphs[key] = graph
-        self._driver.launch_graph(graph, self.stream)
-
     def _captured(self, work: Callable[[], None]) -> Any:
         self._driver.begin_capture(self.stream)
+        is_whole = False
         try:
             work()
-        except GpuError:
-            self._abandon()
-            raise
+            is_whole = True
+        finally:
+            # whatever was raised: a stream that goes on recording makes every later free in this thread fail
+            if not is_whole:
+                self._abandon()
         return self._driver.end_capture(self.stream)
 
     def _abandon(self) -> None:

@@ -29,6 +29,10 @@ HOW_TO_GET = {
 # NVIDIA calls strong typing complete from this release on; weak typing ends with 11
 STRONG_TYPING_SINCE = (10, 12)
 KEPT_MESSAGES = 200
+MAX_SAID = 600
+TOO_OLD = "the NVIDIA driver may be missing or too old for this release, run: edge doctor"
+# what the bindings raise where the library gives nothing back: a constructor, then every other call
+FAILURES = (TypeError, RuntimeError)
 
 
 def release_of(version: str) -> tuple[int, ...]:
@@ -93,6 +97,18 @@ class TensorRt:
     def title(self) -> str:
         return f"{TITLE[self.flavour]} {self.version}"
 
+    def runtime(self) -> Any:
+        """A runtime.
+
+        Raises:
+            EngineError: the driver is missing, or too old for this release.
+        """
+        self.messages.clear()
+        try:
+            return self.trt.Runtime(self.logger)
+        except FAILURES as error:
+            raise EngineError(f"{self.title} does not start ({self._why(error)}); {TOO_OLD}") from None
+
     @property
     def is_rtx(self) -> bool:
         return self.flavour == "tensorrt_rtx"
@@ -125,10 +141,16 @@ class TensorRt:
         return has_float16 and hasattr(self.trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED")
 
     def builder(self) -> Any:
-        builder = self.trt.Builder(self.logger)
-        if builder is None:
-            raise EngineError(f"{self.title}: no builder ({self.last_message()}); run: edge doctor")
-        return builder
+        """A builder.
+
+        Raises:
+            EngineError: the driver is missing, or too old for this release.
+        """
+        self.messages.clear()
+        try:
+            return self.trt.Builder(self.logger)
+        except FAILURES as error:
+            raise EngineError(f"{self.title}: no builder ({self._why(error)}); {TOO_OLD}") from None
 
     def network(self, builder: Any, strongly_typed: bool) -> Any:
         """An empty network with the flags that this version needs."""
@@ -159,8 +181,22 @@ class TensorRt:
         for name in names:
             config.set_flag(getattr(self.trt.BuilderFlag, name))
 
+    def clear_flags(self, config: Any, names: Sequence[str]) -> None:
+        for name in names:
+            config.clear_flag(getattr(self.trt.BuilderFlag, name))
+
     def has_flag(self, name: str) -> bool:
         return hasattr(self.trt.BuilderFlag, name)
+
+    def share_profiles(self, config: Any) -> None:
+        """Let several execution contexts use one profile; from 10.0 on they always may."""
+        if self.must_ask_to_share:
+            config.set_preview_feature(self.trt.PreviewFeature.PROFILE_SHARING_0806, True)
+
+    @property
+    def must_ask_to_share(self) -> bool:
+        """Whether a plan of this release lets one context alone use a profile, unless it was built otherwise."""
+        return not self.is_rtx and self.release < (10,)
 
     def set_workspace(self, config: Any, num_bytes: int) -> None:
         config.set_memory_pool_limit(self.trt.MemoryPoolType.WORKSPACE, num_bytes)
@@ -227,13 +263,17 @@ class TensorRt:
     def timing_cache(self, config: Any) -> bytes:
         return bytes(config.get_timing_cache().serialize())
 
-    def last_message(self) -> str:
-        return self.messages[-1] if self.messages else "TensorRT says nothing"
+    def said(self) -> str:
+        """All that it logged since the messages were cleared: the reason is seldom in the last line."""
+        return "; ".join(dict.fromkeys(self.messages))[:MAX_SAID] or "TensorRT says nothing"
+
+    def _why(self, error: Exception) -> str:
+        return self.said() if self.messages else " ".join(str(error).split())
 
     def _parse_failure(self, parser: Any, where: str) -> str:
         error = parser.get_error(0) if parser.num_errors else None
         if error is None:
-            return f"{where}: {self.title} cannot read it ({self.last_message()}); run: edge inspect {where}"
+            return f"{where}: {self.title} cannot read it ({self.said()}); run: edge inspect {where}"
         node = error.node_name() if hasattr(error, "node_name") else f"number {error.node()}"
         kind = error.node_operator() if hasattr(error, "node_operator") else "operation"
         is_quantized = kind in ("QuantizeLinear", "DequantizeLinear") or "zero point" in error.desc()

@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.engines.cuda.build import kernels_for
-from edge.engines.cuda.context import Driver, PycudaDriver
+from edge.engines.cuda.context import Driver, open_driver
 from edge.engines.cuda.errors import GpuError
+from edge.engines.cuda.launches import can_letterbox
+from edge.engines.cuda.library import LOADING
 from edge.engines.trt.api import TensorRt, load
 from edge.engines.trt.plan_header import read_plan
 from edge.engines.trt.preflight import Environment, check_engine, check_input, find_environment
 from edge.engines.trt.runtime import LoadedPlan
-from edge.engines.trt.slot import BatchSlot, Layout
+from edge.engines.trt.slot import BatchSlot, Layout, rows_for
 from edge.errors import MissingError
 from edge.models.preprocess import Preprocessor
 
@@ -42,6 +44,7 @@ class TrtEngine:
         manifest: Manifest,
         *,
         max_batch: int | None = None,
+        device: int = 0,
         use_graphs: bool = True,
         environment: Environment | None = None,
         driver: Driver | None = None,
@@ -52,6 +55,7 @@ class TrtEngine:
 
         Args:
             max_batch: the most frames of one call, None for the largest that the plan takes.
+            device: number of the GPU, as CUDA counts.
             use_graphs: record CUDA graphs.
             environment, driver, api: of this machine; given by tests.
             find_kernels: gives our compiled kernels for a compute capability.
@@ -62,32 +66,60 @@ class TrtEngine:
             MissingError: no TensorRT, pycuda or GPU.
             GpuError: not enough memory, or the GPU failed.
         """
-        header = check_engine(path, manifest, environment or find_environment(), max_batch)
+        header = check_engine(path, manifest, environment or find_environment(device), max_batch)
         self._api = api or load(header.flavour)
-        self._driver = driver or PycudaDriver()
-        cache = path.with_name(f"{path.stem}.sm{self._driver.compute_capability.replace('.', '')}.rtxcache")
-        flags = manifest.engine.flags if manifest.engine is not None else ()
-        # every other plan is data: TensorRT refuses one that brings machine code
-        is_code = "version_compatible" in flags
-        self._plan = LoadedPlan(self._api, read_plan(path, header), path.name, cache, has_host_code=is_code)
-        self.inputs: Sequence[TensorInfo]
-        self.outputs: Sequence[TensorInfo]
-        self.inputs, self.outputs = self._plan.tensors()
-        check_input(path, self.inputs, manifest)
-        profiles = self._plan.profiles(self.inputs[0].name)
-        self.max_batch = min(max_batch or 1 << 30, max(profile.max_batch for profile in profiles))
-        self.is_fixed_batch = all(profile.min_batch == profile.max_batch == self.max_batch for profile in profiles)
-        kernels = self._load_kernels(path.name, find_kernels)
-        layout = Layout(self._plan, self.inputs[0], self.outputs, profiles, use_graphs, kernels, manifest)
-        self._slots = [BatchSlot(self._driver, layout) for _ in range(BATCHES_IN_FLIGHT)]
+        self._driver = driver or open_driver(device)
+        self._is_lost = False
+        self._slots: list[BatchSlot] = []
+        # the first runs and the recording; no other engine loads or closes meanwhile
+        with LOADING, self._noting_loss():
+            self._load(path, manifest, read_plan(path, header), max_batch, use_graphs, find_kernels)
         self._preprocessor = None if self._slots[0].takes_frames else Preprocessor(manifest.input, self.max_batch)
         self._free = deque(self._slots)
         self._busy: deque[BatchSlot] = deque()
-        self._is_lost = False
+
+    def _load(
+        self,
+        path: Path,
+        manifest: Manifest,
+        data: bytes,
+        max_batch: int | None,
+        use_graphs: bool,
+        find_kernels: Callable[[str], Path],
+    ) -> None:
+        cache = path.with_name(f"{path.stem}.sm{self._driver.compute_capability.replace('.', '')}.rtxcache")
+        flags = manifest.engine.flags if manifest.engine is not None else ()
+
+        def load_plan() -> LoadedPlan:
+            return LoadedPlan(self._api, data, path.name, cache, flags=flags, use_graphs=use_graphs)
+
+        plan = load_plan()
+        # contexts of one engine that may not share its profile: then each slot has an engine of its own
+        self._plans = [plan, plan if plan.shares_profiles else load_plan()]
+        self.inputs: Sequence[TensorInfo]
+        self.outputs: Sequence[TensorInfo]
+        self.inputs, self.outputs = plan.tensors()
+        check_input(path, self.inputs, manifest)
+        profiles = plan.profiles(self.inputs[0].name)
+        self.max_batch = min(max_batch or 1 << 30, max(profile.max_batch for profile in profiles))
+        self.is_fixed_batch = all(profile.min_batch == profile.max_batch == self.max_batch for profile in profiles)
+        layout = Layout(
+            source=self.inputs[0],
+            outputs=self.outputs,
+            profiles=profiles,
+            rows=rows_for(profiles, self.max_batch),
+            use_graphs=use_graphs,
+            kernels=self._load_kernels(path.name, find_kernels),
+            manifest=manifest,
+        )
+        if layout.kernels is not None and not can_letterbox(manifest.input):
+            log.warning("%s: frames are fitted in on the CPU: no kernel does it as the model wants", path.name)
+        self._slots = [BatchSlot(self._driver, plan, layout) for plan in self._plans]
 
     @property
     def name(self) -> str:
-        graphs = "CUDA graphs" if self._slots and self._slots[0].replay.uses_graphs else "no CUDA graphs"
+        has_graphs = any(slot.has_graphs for slot in self._slots)
+        graphs = "CUDA graphs" if has_graphs else "no CUDA graphs"
         return f"{self._api.title}, compute capability {self._driver.compute_capability}, {graphs}"
 
     def infer(self, tensor: Array) -> Mapping[str, Array]:
@@ -146,13 +178,13 @@ class TrtEngine:
         self._driver.attach()
         while self._busy:
             self._busy.popleft().finish()
-        self._plan.save_cache()
-        with self._driver.scope():
+        self._plans[0].save_cache()
+        with LOADING, self._driver.scope():
             # execution contexts go before their engine, the engine before its runtime
             self._free.clear()
             while self._slots:
                 self._slots.pop().close()
-            del self._plan
+            self._plans.clear()
         self._driver.close()
 
     @contextmanager

@@ -32,17 +32,21 @@ class Environment:
         libraries: flavour → version of the TensorRT that can be imported.
         broken: flavour → why it is installed and yet cannot be imported.
         compute_capability: ``"8.7"``; None without an NVIDIA driver and GPU.
-        has_pycuda: whether the library that talks to the driver is installed.
+        has_driver_package: whether a package that talks to the driver is installed, pycuda or cuda-bindings.
     """
 
     libraries: Mapping[Flavour, str] = field(default_factory=lambda: MappingProxyType({}))
     broken: Mapping[Flavour, str] = field(default_factory=lambda: MappingProxyType({}))
     compute_capability: str | None = None
-    has_pycuda: bool = False
+    has_driver_package: bool = False
 
 
-def find_environment() -> Environment:
-    """Look at this machine. The driver is asked for the GPU's number only: no context, no memory."""
+def find_environment(device: int = 0) -> Environment:
+    """Look at this machine. The driver is asked for the GPU's compute capability only: no context, no memory.
+
+    Args:
+        device: number of the GPU, as CUDA counts.
+    """
     libraries: dict[Flavour, str] = {}
     broken: dict[Flavour, str] = {}
     for flavour in FLAVOURS:
@@ -52,8 +56,13 @@ def find_environment() -> Environment:
             libraries[flavour] = str(importlib.import_module(flavour).__version__)
         except (ImportError, OSError) as error:
             broken[flavour] = one_line(str(error))
-    has_pycuda = importlib.util.find_spec("pycuda") is not None
-    return Environment(libraries, broken, find_compute_capability(), has_pycuda)
+    return Environment(libraries, broken, find_compute_capability(device), _has_driver_package())
+
+
+def _has_driver_package() -> bool:
+    if importlib.util.find_spec("pycuda") is not None:
+        return True
+    return importlib.util.find_spec("cuda") is not None and importlib.util.find_spec("cuda.bindings") is not None
 
 
 def check_engine(path: Path, manifest: Manifest, environment: Environment, max_batch: int | None = None) -> PlanHeader:
@@ -71,7 +80,7 @@ def check_engine(path: Path, manifest: Manifest, environment: Environment, max_b
     Raises:
         EngineError: the file is no engine, cut short, or built for another TensorRT, GPU or batch.
         ManifestError: the manifest describes no engine, or another one.
-        MissingError: this machine has no TensorRT of that flavour, no GPU or no pycuda.
+        MissingError: this machine has no TensorRT of that flavour, no GPU, or neither pycuda nor cuda-bindings.
     """
     header = read_header(path)
     _check_file(path, header, manifest)
@@ -169,9 +178,9 @@ def _check_gpu(path: Path, spec: EngineSpec | None, environment: Environment) ->
             f"{path.name} needs an NVIDIA GPU, and the driver (libcuda.so.1) shows none; run: edge doctor, "
             "or use the ONNX file on the CPU"
         )
-    if not environment.has_pycuda:
+    if not environment.has_driver_package:
         raise MissingError(
-            f"{path.name} needs pycuda, which is not installed; run: CUDA_ROOT=/usr/local/cuda pip install pycuda"
+            f"{path.name} needs pycuda or cuda-bindings, and neither is installed; run: pip install cuda-bindings"
         )
     if spec is None or here in spec.compute_capabilities:
         return

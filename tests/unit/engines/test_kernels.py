@@ -55,7 +55,7 @@ def on_kernel(cpu: CpuKernels, spec: InputSpec, image: UInt8) -> Array:
     box = fit(image.shape[1], image.shape[0], spec)
     shape = (spec.height, spec.width, 3) if spec.layout == "nhwc" else (3, spec.height, spec.width)
     out = np.full(shape, 77, spec.dtype)
-    cpu.run([launches.letterbox(spec, box, Picture(address(image), image.strides[0]), address(out))])
+    cpu.run(launches.letterboxes(spec, [(box, Picture(address(image), image.strides[0]))], address(out)))
     return out
 
 
@@ -130,8 +130,8 @@ def test_nv12_is_within_one_grey_level_of_opencv(cpu: CpuKernels, stride: int) -
     spec = BYTES.model_copy(update={"width": 64, "height": 48})
     box = fit(64, 48, spec)
     out = np.zeros((48, 64, 3), np.uint8)
-    source = Picture(address(planes), stride, address(planes[48:]), stride)
-    cpu.run([launches.letterbox(spec, box, source, address(out), pixels="nv12")])
+    source = Picture.nv12(address(planes), stride, address(planes[48:]), stride)
+    cpu.run(launches.letterboxes(spec, [(box, source)], address(out)))
     expected = cv2.cvtColor(np.ascontiguousarray(planes[:, :64]), cv2.COLOR_YUV2BGR_NV12)
     assert np.abs(out.astype(int) - expected.astype(int)).max() <= 1
 
@@ -141,17 +141,90 @@ def test_nv12_is_resized_after_its_conversion(cpu: CpuKernels, width: int, heigh
     planes = np.random.default_rng(4).integers(0, 256, (height * 3 // 2, width), np.uint8)
     box = fit(width, height, BYTES)
     out = np.zeros((48, 64, 3), np.uint8)
-    source = Picture(address(planes), width, address(planes[height:]), width)
-    cpu.run([launches.letterbox(BYTES, box, source, address(out), pixels="nv12")])
+    source = Picture.nv12(address(planes), width, address(planes[height:]), width)
+    cpu.run(launches.letterboxes(BYTES, [(box, source)], address(out)))
     expected = Preprocessor(BYTES, 1).images([cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_NV12)])[0][0]
     # one grey level of the conversion, one of the resize
     assert np.abs(out.astype(int) - expected.astype(int)).max() <= 2
 
 
-def test_an_input_that_no_kernel_writes_is_refused() -> None:
-    spec = FLOATS.model_copy(update={"layout": "nhwc"})
-    with pytest.raises(ValueError, match="no kernel writes float32 nhwc"):
-        launches.letterbox(spec, fit(4, 4, spec), Picture(0, 12), 0)
+@pytest.mark.parametrize("matrix", ["bt601", "bt709", "bt2020"])
+@pytest.mark.parametrize("is_full", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize(("layout", "width", "height"), [("nv12", 64, 48), ("i420", 64, 48), ("i420", 33, 21)])
+def test_colours_come_back_within_two_levels_for_every_matrix_and_range(
+    cpu: CpuKernels, matrix: Any, is_full: bool, layout: str, width: int, height: int
+) -> None:
+    colours = launches.Colours(matrix, is_full)
+    # one colour everywhere, so that the size of the differences does not matter
+    for bgr in ((40, 200, 60), (0, 0, 255), (255, 0, 0), (16, 16, 16), (255, 255, 255), (90, 120, 160)):
+        luma, blue, red = as_yuv(bgr, colours)
+        chroma = ((height + 1) // 2, (width + 1) // 2)
+        planes = (
+            np.full((height, width), luma, np.uint8),
+            np.full(chroma, blue, np.uint8),
+            np.full(chroma, red, np.uint8),
+        )
+        if layout == "i420":
+            luma_at, blue_at, red_at = map(address, planes)
+            source = Picture.i420(luma_at, width, blue_at, red_at, chroma[1], colours)
+        else:
+            pairs = np.stack(planes[1:], axis=2)
+            source = Picture.nv12(address(planes[0]), width, address(pairs), chroma[1] * 2, colours)
+        spec = BYTES.model_copy(update={"width": width, "height": height})
+        out = np.zeros((height, width, 3), np.uint8)
+        cpu.run(launches.letterboxes(spec, [(fit(width, height, spec), source)], address(out)))
+        assert np.abs(out.astype(int) - bgr).max() <= 2, (bgr, out[0, 0])
+
+
+def as_yuv(bgr: tuple[int, int, int], colours: launches.Colours) -> tuple[int, int, int]:
+    """ITU-R BT.601, 709, 2020, by their definition."""
+    share_red, share_blue = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}[
+        colours.matrix
+    ]
+    blue, green, red = (level / 255 for level in bgr)
+    luma = share_red * red + (1 - share_red - share_blue) * green + share_blue * blue
+    pb, pr = (blue - luma) / (2 * (1 - share_blue)), (red - luma) / (2 * (1 - share_red))
+    if colours.is_full:
+        return round(255 * luma), round(min(128 + 255 * pb, 255)), round(min(128 + 255 * pr, 255))
+    return round(16 + 219 * luma), round(128 + 224 * pb), round(128 + 224 * pr)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("colour", ["bgr", "rgb"])
+def test_floats_and_halves_are_written_channels_first_and_last(
+    cpu: CpuKernels, dtype: Any, layout: Any, colour: Any
+) -> None:
+    spec = FLOATS.model_copy(update={"dtype": dtype, "layout": layout, "colour": colour})
+    image = picture(90, 50)
+    expected = Preprocessor(spec, 1).images([image])[0][0].astype(np.float64)
+    found = on_kernel(cpu, spec, image).astype(np.float64)
+    assert np.abs(found - expected).max() <= 1 / min(spec.std) + (2e-3 if dtype == "float16" else 1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 3, 16, 17, 40])
+def test_a_batch_is_one_launch_for_sixteen_frames(cpu: CpuKernels, count: int) -> None:
+    images = [picture(40 + seed, 30 + seed, seed) for seed in range(count)]
+    frames = [
+        (fit(image.shape[1], image.shape[0], BYTES), Picture(address(image), image.strides[0])) for image in images
+    ]
+    out = np.zeros((count, 48, 64, 3), np.uint8)
+    steps = launches.letterboxes(BYTES, frames, address(out))
+    assert len(steps) == -(-count // 16)
+    assert steps[0].arguments.nbytes <= 4096, "more than a launch takes by value"
+    cpu.run(steps)
+    for row, image in enumerate(images):
+        assert np.array_equal(out[row], on_kernel(cpu, BYTES, image))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"layout": "nchw"}, "no kernel writes uint8 nchw bgr"), ({"resize": "crop"}, r"nhwc bgr \(crop\)")],
+)
+def test_an_input_that_no_kernel_writes_is_refused(changes: dict[str, Any], message: str) -> None:
+    spec = BYTES.model_copy(update=changes)
+    with pytest.raises(ValueError, match=message):
+        launches.letterboxes(spec, [(fit(4, 4, spec), Picture(0, 12))], 0)
 
 
 class NmsArrays:
@@ -249,42 +322,13 @@ def test_scores_of_doubles_become_zero_in_place_and_nan_stays(cpu: CpuKernels, n
         np.testing.assert_array_equal(arrays.arrays["score"][image], expected)
 
 
-@pytest.mark.engine
-def test_a_gpu_that_nvcc_does_not_know_is_named(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"sm_99999 cannot compile|nvcc is missing"):
-        build.compile_kernels("9999.9", tmp_path / "kernels.cubin")
-    assert not (tmp_path / "kernels.cubin").exists()
+def test_a_gpu_that_is_too_old_for_the_kernels_is_told() -> None:
+    with pytest.raises(MissingError, match=r"7.5 \(Turing\) or later, this GPU has 6.1"):
+        build.kernels_for("6.1")
+    assert build.kernels_for("7.5") == build.kernels_for("12.1") == build.KERNELS
 
 
-def test_without_nvcc_the_message_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "find_nvcc", lambda: None)
-    with pytest.raises(MissingError, match="nvcc is missing; on a Jetson run"):
-        build.compile_kernels("8.7", tmp_path / "kernels.cubin")
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "find_nvcc", lambda: Path("/usr/bin/true"))
-    (tmp_path / "file").write_text("")
-    with pytest.raises(MissingError, match=r"compiled kernels cannot be kept in .*; set EDGELOOP_CACHE"):
-        build.compile_kernels("8.7", tmp_path / "file" / "cache" / "kernels.cubin")
-
-
-def test_a_compiler_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slow = tmp_path / "nvcc"
-    slow.write_text("#!/bin/sh\nexec sleep 60\n")
-    slow.chmod(0o755)
-    monkeypatch.setattr(build, "find_nvcc", lambda: slow)
-    monkeypatch.setattr(build, "COMPILE_TIMEOUT_S", 0.2)
-    with pytest.raises(MissingError, match=r"did not compile the kernels within 0.2 s"):
-        build.compile_kernels("8.7", tmp_path / "kernels.cubin")
-    assert not (tmp_path / "kernels.cubin").exists()
-
-
-def test_compiled_kernels_are_kept_and_named_after_their_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGELOOP_CACHE", str(tmp_path))
-    path = build.cubin_path("8.9")
-    assert path.parent == tmp_path and path.name.startswith("kernels-sm89-")
-    path.write_bytes(b"compiled before")
-    assert build.kernels_for("8.9") == path
+def test_without_its_compiler_the_message_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingError, match="run: pip install nvidia-cuda-nvrtc-cu11"):
+        build.compile_kernels()

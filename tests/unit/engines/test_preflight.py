@@ -32,7 +32,7 @@ MANIFEST = Manifest(
     classes=("person",),
     engine=SPEC,
 )
-ORIN = Environment(libraries={"tensorrt": "10.3.0"}, compute_capability="8.7", has_pycuda=True)
+ORIN = Environment(libraries={"tensorrt": "10.3.0"}, compute_capability="8.7", has_driver_package=True)
 PLAN = b"ftrt" + bytes(20) + bytes([10, 3, 0, 26]) + b"kernels"
 
 
@@ -46,7 +46,11 @@ def door(folder: Path, data: bytes = PLAN, **changes: Any) -> tuple[Path, Manife
 
 
 def environment(**changes: Any) -> Environment:
-    fields: dict[str, Any] = {"libraries": ORIN.libraries, "compute_capability": "8.7", "has_pycuda": True} | changes
+    fields: dict[str, Any] = {
+        "libraries": ORIN.libraries,
+        "compute_capability": "8.7",
+        "has_driver_package": True,
+    } | changes
     return Environment(**fields)
 
 
@@ -106,7 +110,12 @@ def test_an_rtx_engine_for_several_gpus_passes(tmp_path: Path) -> None:
             MissingError,
             "needs an NVIDIA GPU, and the driver .* shows none; run: edge",
         ),
-        ({}, {"has_pycuda": False}, MissingError, "needs pycuda, which is not installed; run: CUDA_ROOT="),
+        (
+            {},
+            {"has_driver_package": False},
+            MissingError,
+            "needs pycuda or cuda-bindings, and neither is installed; run: pip install cuda-bindings",
+        ),
         (
             {},
             {"compute_capability": "8.9"},
@@ -249,7 +258,7 @@ ENVIRONMENTS = st.builds(
     libraries=st.dictionaries(st.sampled_from(["tensorrt", "tensorrt_rtx"]), ONE_LINE),
     broken=st.dictionaries(st.sampled_from(["tensorrt", "tensorrt_rtx"]), ONE_LINE, max_size=1),
     compute_capability=st.none() | ONE_LINE,
-    has_pycuda=st.booleans(),
+    has_driver_package=st.booleans(),
 )
 SPECS = st.builds(
     EngineSpec,

@@ -102,9 +102,13 @@ def test_every_release_builds_every_precision(tmp_path: Path, release: str, kind
         (("10.13", "10.16"), "fp32", {"STRONGLY_TYPED"}, set()),
         (("10.13", "10.16"), "fp16", {"STRONGLY_TYPED"}, set()),
         (("10.13", "10.16"), "int8", {"STRONGLY_TYPED"}, set()),
-        (("11.0", "11.4", "rtx1.7"), "fp32", set(), set()),
-        (("11.0", "11.4", "rtx1.7"), "fp16", set(), set()),
-        (("11.0", "11.4", "rtx1.7"), "int8", set(), set()),
+        (("11.0", "11.4"), "fp32", set(), set()),
+        (("11.0", "11.4"), "fp16", set(), set()),
+        (("11.0", "11.4"), "int8", set(), set()),
+        # what its graphs need
+        (("rtx1.7",), "fp32", set(), {"REQUIRE_USER_ALLOCATION"}),
+        (("rtx1.7",), "fp16", set(), {"REQUIRE_USER_ALLOCATION"}),
+        (("rtx1.7",), "int8", set(), {"REQUIRE_USER_ALLOCATION"}),
     ],
 )
 def test_types_are_set_as_each_release_wants_them(
@@ -116,6 +120,39 @@ def test_types_are_set_as_each_release_wants_them(
         bits = world.values_of("Builder", "create_network")[0][0]
         assert {flag.name for flag in known if bits >> int(flag) & 1} == network_flags, release
         assert world.flags() == builder_flags, release
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_only_8_6_is_asked_to_share_profiles(tmp_path: Path, release: str) -> None:
+    world, result = build_on(release, write_model(tmp_path / "fp32.onnx"))
+    asked = [(feature.name, value) for feature, value in world.values_of("IBuilderConfig", "set_preview_feature")]
+    assert asked == ([("PROFILE_SHARING_0806", True)] if release == "8.6" else [])
+    assert ("profile_sharing" in result.manifest.engine.flags) == (release == "8.6")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    ("capability", "asked", "precision", "cleared"),
+    [("8.9", None, "tf32", []), ("8.9", "fp32", "fp32", ["TF32"]), ("7.5", None, "fp32", [])],
+)
+def test_fp32_is_called_tf32_where_it_is_and_can_be_had_without(
+    tmp_path: Path, release: str, capability: str, asked: Any, precision: str, cleared: list[str]
+) -> None:
+    options = BuildOptions(precision=asked)
+    world, result = build_on(release, write_model(tmp_path / "fp32.onnx"), options, capability)
+    assert [layer.precision for layer in result.layers] == [precision]
+    assert [call[0].name for call in world.values_of("IBuilderConfig", "clear_flag")] == cleared
+    assert ("tf32" in result.manifest.engine.flags) == (precision == "tf32")
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_a_driver_that_is_too_old_for_the_release_is_told(release: str) -> None:
+    world, api = world_of(release)
+    world.starts = False
+    with pytest.raises(
+        EngineError, match=r"no builder \(CUDA initialization failure with error: 35; .*run: edge doctor"
+    ):
+        api.builder()
 
 
 @pytest.mark.parametrize("release", WEAK)

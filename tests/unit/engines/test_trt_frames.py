@@ -84,6 +84,8 @@ class Line:
         options.setdefault("find_kernels", lambda capability: folder / f"{capability}.cubin")
         here = Environment({"tensorrt": api.version}, {}, "8.9", True)
         self.engine = TrtEngine(self.path, self.manifest, environment=here, driver=self.gpu, api=api, **options)
+        self.loading = list(self.gpu.log)
+        self.gpu.log.clear()
 
     def kinds(self) -> list[str]:
         return [entry[0] for entry in self.gpu.log]
@@ -211,10 +213,10 @@ def test_a_larger_frame_grows_the_memory_once_and_smaller_ones_use_it(tmp_path: 
     assert len(line.gpu.allocations) == before + 4
 
 
-def test_frames_and_tensors_have_graphs_of_their_own_one_per_batch_size(tmp_path: Path, kernels: Any) -> None:
+def test_frames_and_tensors_replay_the_same_graph_of_a_batch_size(tmp_path: Path, kernels: Any) -> None:
     line = Line(tmp_path, kernels)
     for _ in range(4):
-        for count in (1, 2):
+        for count in (1, 2, 3):
             images = [picture(64, 48, row) for row in range(count)]
             for _ in range(2):
                 line.engine.submit_frames(images)
@@ -222,16 +224,48 @@ def test_frames_and_tensors_have_graphs_of_their_own_one_per_batch_size(tmp_path
                 tensor = np.stack(images)
                 for _ in range(2):
                     assert np.array_equal(line.engine.infer(tensor)["seen"], tensor.reshape(count, -1))
-    starts = [index for index, kind in enumerate(line.kinds()) if kind == "begin"]
-    assert 2 * 2 <= len(starts) == len(line.gpu.live_graphs) <= 2 * 2 * 2
+    assert "begin" not in line.kinds()
+    assert len(line.gpu.live_graphs) == 2 * 3
+
+
+def test_graphs_answer_like_plain_runs_whatever_sizes_come_in_whatever_order(tmp_path: Path, kernels: Any) -> None:
+    recorded = Line(tmp_path, kernels)
+    (tmp_path / "plain").mkdir()
+    plain = Line(tmp_path / "plain", kernels, use_graphs=False)
+    random = np.random.default_rng(5)
+    for _ in range(400):
+        images = random.integers(0, 256, (int(random.integers(1, 5)), 48, 64, 3), np.uint8)
+        assert np.array_equal(recorded.engine.infer(images)["seen"], plain.engine.infer(images)["seen"])
+
+
+@pytest.mark.parametrize("shape", [(90, 81), (91, 80)])
+def test_nv12_of_an_odd_size_is_refused(tmp_path: Path, kernels: Any, shape: tuple[int, int]) -> None:
+    line = Line(tmp_path, kernels)
+    with pytest.raises(ValueError, match="expected NV12 of an even width and height"):
+        line.engine.submit_frames([np.zeros(shape, np.uint8)])
+
+
+def test_frames_of_a_batch_are_fitted_in_by_one_launch(tmp_path: Path, kernels: Any) -> None:
+    line = Line(tmp_path, kernels)
+    line.engine.submit_frames([picture(160, 90, seed) for seed in range(4)])
+    assert line.kinds().count("launch") == 1
+
+
+def test_what_no_kernel_fits_in_is_told(tmp_path: Path, kernels: Any, caplog: pytest.LogCaptureFixture) -> None:
+    spec = BYTES.model_copy(update={"resize": "crop"})
+    line = Line(tmp_path, kernels, spec)
+    assert "door.engine: frames are fitted in on the CPU: no kernel does it as the model wants" in caplog.text
+    images = [picture(160, 90)]
+    line.engine.submit_frames(images)
+    assert np.array_equal(line.engine.collect()["seen"], on_cpu(spec, images))
 
 
 def test_without_kernels_the_cpu_fits_frames_in_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def missing(capability: str) -> Path:
-        raise MissingError("the CUDA compiler nvcc is missing; run: python -m edge.engines.cuda.build")
+        raise MissingError("our kernels need compute capability 7.5 (Turing) or later, this GPU has 6.1")
 
     line = Line(tmp_path, None, find_kernels=missing)
-    assert "door.engine: frames are fitted in on the CPU: the CUDA compiler nvcc is missing; run:" in caplog.text
+    assert "door.engine: frames are fitted in on the CPU: our kernels need compute capability 7.5" in caplog.text
     images = [picture(160, 90), picture(31, 77)]
     line.engine.submit_frames(images)
     line.engine.submit_frames(images[:1])
