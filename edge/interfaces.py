@@ -33,7 +33,9 @@ from edge.types import (
 EmbedBoxes: TypeAlias = Callable[[Int64], Float32]
 # height, width → (H, W, 3) uint8 to decode into, or None
 MakeRoom: TypeAlias = Callable[[int, int], UInt8 | None]
-EngineName: TypeAlias = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
+EngineName: TypeAlias = Literal[
+    "auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "kserve", "null"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,17 @@ class FrameEngine(Protocol):
         Raises:
             EngineError: the engine failed.
         """
+
+
+class RemoteEngine(Engine, Protocol):
+    """An engine elsewhere, which may be away for a while; after an EngineError ``infer`` may be called again."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the next batch would fail without being tried; any thread may ask."""
+
+    def state(self) -> Mapping[str, object]:
+        """Whether it is there, and if not why and since when, as JSON values; any thread may ask."""
 
 
 class Head(Protocol):
