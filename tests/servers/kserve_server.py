@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -141,6 +144,27 @@ HOSTILE: Mapping[str, Callable[[int], Outputs]] = {
 }
 
 
+class HostileProcess:
+    """A server of one kind of ``HOSTILE`` in a process of its own: what it costs is not ours."""
+
+    def __init__(self, kind: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, kind], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+
+    def say(self, word: str) -> None:
+        """``spoil`` or ``heal``."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait(10)
+
+
 class DripServer:
     """Takes every connection and sends a byte a second for ever."""
 
@@ -173,3 +197,18 @@ class DripServer:
                     taken.sendall(bytes([byte]))
                 except OSError:
                     return
+
+
+def main() -> None:
+    """Serve well until told to spoil."""
+    logging.disable()
+    with KserveServer() as server:
+        server.answer = HOSTILE.get(sys.argv[1], good_answer)
+        sys.stdout.write(f"{server.url}\n")
+        sys.stdout.flush()
+        for word in sys.stdin:
+            server.is_spoiled = word == "spoil\n"
+
+
+if __name__ == "__main__":
+    main()
