@@ -15,7 +15,7 @@ ARGS ?=
 .venv/full: pyproject.toml .venv/light
 	@echo "installing what training and tests need into .venv (once) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,openvino,events,webrtc,ray,dev]' tensorrt-rtx
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,openvino,events,webrtc,kserve,ray,dev]' tensorrt-rtx
 	@# it asks for the OpenCV with windows, which does not load on a headless machine
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'trackeval>=1.1'
 	@touch $@
@@ -29,8 +29,15 @@ run: .venv/light
 test: .venv/full
 	@$(BIN)/python -m pytest tests -m "not bench and not soak and not gpu" $(ARGS)
 
-# the servers, browser and compiler that tests run against, from Debian's packages
-servers:
+# model servers that tests run against, with the ONNX Runtime of the tests; their needs are not those of Edgeloop
+.venv-servers/ready: tests/servers/models.txt
+	@test -x .venv-servers/bin/python || $(PYTHON) -m venv .venv-servers
+	@echo "installing model servers into .venv-servers (once) …"
+	@.venv-servers/bin/pip install --quiet --disable-pip-version-check -r tests/servers/models.txt
+	@touch $@
+
+# the servers, browser and compiler that tests run against, from Debian's packages and PyPI
+servers: .venv-servers/ready
 	@packages=$$($(PYTHON) tests/servers/needs.py) || exit; \
 	root=$$(test "$$(id -u)" = 0 || echo sudo); \
 	dpkg -s $$packages >/dev/null 2>&1 || { $$root apt-get update -qq && \
@@ -72,4 +79,4 @@ gpu-quarter: .venv/gpu
 	@$(BIN)/python tests/gpu/quarter_hour.py
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-servers build dist *.egg-info

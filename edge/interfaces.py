@@ -32,7 +32,9 @@ from edge.types import (
 
 # gives the looks (K, E), float32 rows of length 1, of the detections with these (K,) numbers
 EmbedBoxes: TypeAlias = Callable[[Int64], Float32]
-EngineName: TypeAlias = Literal["auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "null"]
+EngineName: TypeAlias = Literal[
+    "auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "kserve", "null"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +205,17 @@ class PlaneEngine(FrameEngine, Protocol):
 
     def submit_frames(self, images: Sequence[UInt8 | Planes]) -> list[Letterbox]:
         """As ``FrameEngine.submit_frames``."""
+
+
+class RemoteEngine(Engine, Protocol):
+    """An engine elsewhere, which may be away for a while; after an EngineError ``infer`` may be called again."""
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the next batch would fail without being tried; any thread may ask."""
+
+    def state(self) -> Mapping[str, object]:
+        """Whether it is there, and if not why and since when, as JSON values; any thread may ask."""
 
 
 class Head(Protocol):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypeAlias, overload
 
 import numpy as np
 
+from edge.config.remote import RemoteSettings
 from edge.engines.ahead import AheadEngine
-from edge.engines.choose import PLAN_SUFFIXES, open_engine
+from edge.engines.choose import PLAN_SUFFIXES, Server, open_engine
 from edge.engines.choose import is_plugin as is_foreign_engine
 from edge.engines.guarded import GuardedEngine
 from edge.engines.null import NullEngine
@@ -25,7 +26,7 @@ from edge.errors import EngineError, ManifestError, PartError
 from edge.files import sha256_of
 from edge.heads.choose import is_plugin as is_foreign_head
 from edge.heads.choose import open_head
-from edge.interfaces import Engine, FrameEngine, Head, PlaneEngine
+from edge.interfaces import Engine, FrameEngine, Head, PlaneEngine, RemoteEngine, TensorInfo
 from edge.models.engine_header import manifest_of_engine
 from edge.models.manifest import Manifest, parse_manifest, read_sidecar
 from edge.models.preprocess import Preprocessor
@@ -155,9 +156,17 @@ class Batch:
 class Model:
     """A loaded model. Used by one thread. ``is_foreign``: an installed package brings its engine or its head."""
 
-    def __init__(self, manifest: Manifest, engine: Engine, head: Head, engine_guard: Guard | None = None) -> None:
-        """Args: its parts; what guards the engine of an installed package."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        engine: Engine,
+        head: Head,
+        engine_guard: Guard | None = None,
+        remote: RemoteEngine | None = None,
+    ) -> None:
+        """Args: its parts; what guards the engine of an installed package; the engine behind ``engine`` on a server."""
         self.manifest = manifest
+        self.remote = remote
         self._engine_guard = engine_guard
         self.is_foreign = engine_guard is not None or is_foreign_head(manifest.head)
         # of the decoding for each stream
@@ -292,6 +301,16 @@ class Model:
         return self._head_guards[owner]
 
     @property
+    def has_answer(self) -> bool:
+        """Whether the oldest batch under way can be waited for without waiting; only of a model on a server."""
+        return isinstance(self.engine, AheadEngine) and self.engine.has_answer
+
+    def tell_answers(self, on_answer: Callable[[], object]) -> None:
+        """Have a function called whenever a batch is answered, in another thread; only of a model on a server."""
+        assert isinstance(self.engine, AheadEngine)
+        self.engine.on_answer = on_answer
+
+    @property
     def batch_size(self) -> int:
         """Rows that every batch must have; 0 where any number goes."""
         return self.engine.max_batch if self.engine.is_fixed_batch else 0
@@ -326,6 +345,8 @@ def open_model(
     is_ahead: bool = False,
     cores: Sequence[int] = (),
     is_shared: bool = False,
+    url: str | None = None,
+    remote: RemoteSettings | None = None,
 ) -> Model:
     """Load a model file with everything that it needs.
 
@@ -340,20 +361,28 @@ def open_model(
             can, and that of an installed package has a deadline.
         cores: of the processor, that the engine's own threads shall keep to; none for all.
         is_shared: several streams will fill batches.
+        url: of the server that runs it, ``grpc://HOST:PORT``, with ``engine="kserve"``; of the model itself only the
+            manifest is needed here.
+        remote: how the server is spoken to.
 
     Raises:
         ModelError: the file cannot be used, or its manifest does not fit it.
         MissingError: the engine's library is not installed.
     """
     path = Path(path)
-    proposal = _proposal(path, Path(manifest) if isinstance(manifest, str) else manifest)
+    server = None if url is None else Server(url, remote or RemoteSettings())
+    proposal = _proposal(path, Path(manifest) if isinstance(manifest, str) else manifest, is_here=server is None)
     found = proposal.manifest
     if score is not None:
         thresholds = found.thresholds.model_copy(update={"track_score": score})
         found = found.model_copy(update={"thresholds": thresholds})
     with pinned(cores):
         # threads that the engine's library starts inherit the cores of this one
-        loaded = open_engine(path, found, kind=engine, threads=threads, max_batch=max_batch, is_shared=is_shared)
+        loaded = open_engine(
+            path, found, kind=engine, threads=threads, max_batch=max_batch, is_shared=is_shared, server=server
+        )
+    if server is not None:
+        return _connected(path, found, loaded, is_ahead=is_ahead)
     _check_input(found, loaded, path)
     # a part of another package knows what it reads, and what it gives is checked as it comes
     is_foreign = is_foreign_engine(engine) or is_foreign_head(found.head)
@@ -366,6 +395,17 @@ def open_model(
     if is_ahead and not isinstance(loaded, (FrameEngine, NullEngine)):
         loaded = AheadEngine(loaded, found.input, cores)
     return Model(found, loaded, open_head(found), guard)
+
+
+def _connected(path: Path, manifest: Manifest, engine: Engine, *, is_ahead: bool) -> Model:
+    """The model of a server. Raises: ModelError: see ``edge.engines.kserve.KserveEngine.connect``."""
+    from edge.engines.kserve import KserveEngine
+
+    assert isinstance(engine, KserveEngine)
+    engine.connect(lambda inputs, outputs: _check_tensors(manifest, inputs, outputs, path), may_wait=is_ahead)
+    remote: RemoteEngine = engine
+    shown = AheadEngine(engine, manifest.input) if is_ahead else engine
+    return Model(manifest, shown, open_head(manifest), remote=remote)
 
 
 def load_model(config: ModelSettings, *, is_ahead: bool = False, is_shared: bool = False) -> Model:
@@ -383,6 +423,8 @@ def load_model(config: ModelSettings, *, is_ahead: bool = False, is_shared: bool
         is_ahead=is_ahead,
         cores=config.cores,
         is_shared=is_shared,
+        url=config.url,
+        remote=config.remote,
     )
 
 
@@ -391,11 +433,13 @@ def find_manifest(path: Path, manifest: Path | Manifest | None = None) -> Manife
     return _proposal(path, manifest).manifest
 
 
-def _proposal(path: Path, manifest: Path | Manifest | None) -> Proposal:
-    """As ``find_manifest``, with the other readings of a file that has no manifest."""
+def _proposal(path: Path, manifest: Path | Manifest | None, *, is_here: bool = True) -> Proposal:
+    """As ``find_manifest``, with the other readings of a file that has no manifest; which may be elsewhere."""
     if isinstance(manifest, Manifest):
         return Proposal(manifest)
-    if manifest is not None and path.is_file():
+    if manifest is None and not is_here and not path.is_file():
+        manifest = path.with_suffix(".json")
+    if manifest is not None and (path.is_file() or not is_here):
         try:
             return Proposal(parse_manifest(manifest.read_text(), str(manifest)))
         except OSError as error:
@@ -450,7 +494,11 @@ def prove_file(path: Path, readings: Sequence[Manifest], flags: Sequence[str], *
 
 def _check_input(manifest: Manifest, engine: Engine, path: Path) -> None:
     """Refuse a manifest that describes another input than the engine has."""
-    spec, found = manifest.input, engine.inputs[0]
+    _check_tensors(manifest, engine.inputs, engine.outputs, path)
+
+
+def _check_tensors(manifest: Manifest, inputs: Sequence[TensorInfo], outputs: Sequence[TensorInfo], path: Path) -> None:
+    spec, found = manifest.input, inputs[0]
     size = (spec.height, spec.width)
     expected = (*size, 3) if spec.layout == "nhwc" else (3, *size)
     shape_fits = len(found.shape) == 4 and all(
@@ -461,11 +509,11 @@ def _check_input(manifest: Manifest, engine: Engine, path: Path) -> None:
             f"{path.name}: the manifest says input {spec.dtype} {expected}, the model has {found.dtype} "
             f"{found.shape[1:]}; run: edge inspect {path} --write"
         )
-    _check_outputs(manifest, engine, path)
+    _check_outputs(manifest, outputs, path)
 
 
-def _check_outputs(manifest: Manifest, engine: Engine, path: Path) -> None:
-    names = {tensor.name for tensor in engine.outputs}
+def _check_outputs(manifest: Manifest, outputs: Sequence[TensorInfo], path: Path) -> None:
+    names = {tensor.name for tensor in outputs}
     if manifest.head == "edgenet" and not {"boxes", "scores", "labels"} <= names:
         raise ManifestError(
             f"{path.name}: head 'edgenet' needs outputs boxes, scores, labels, the model has "

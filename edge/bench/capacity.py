@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # what stays free for bursts: a batch that comes late, a picture that is hard to decode
 HEADROOM = 0.15
 RATES_FPS = (5, 10, 15, 25, 30)
+# for which the need of servers is told
+PLANNED_CAMERAS = 40
 CLIP_FPS = 30
 # pictures that are drawn; the clip repeats them
 CLIP_PICTURES = 60
@@ -70,10 +72,23 @@ class Capacity:
         return max(self.shares, key=lambda name: self.shares[name])
 
     @property
+    def servers(self) -> list[str]:
+        """Those of models, by their names in ``shares``."""
+        return [name for name in self.shares if name.startswith("server of ")]
+
+    @property
     def advice(self) -> str:
         """What to do about the bottleneck."""
-        kind = "output" if self.bottleneck.startswith("output") else "inference"
-        return ADVICE[kind]
+        kinds = ("output", "server")
+        return ADVICE[next((kind for kind in kinds if self.bottleneck.startswith(kind)), "inference")]
+
+    def num_servers(self, server: str, num_cameras: int, fps: float) -> float:
+        """How many servers like this one so many cameras of this rate keep busy, with headroom: arithmetic.
+
+        Args:
+            server: its name in ``shares``.
+        """
+        return num_cameras * fps * self.shares[server] / max(self.fps, 1e-9) / (1 - HEADROOM)
 
     def num_cameras(self, fps: float) -> int:
         """How many cameras of this rate run with headroom, by time and by memory."""
@@ -91,6 +106,10 @@ class Capacity:
             "cpu_ms_per_frame": round(self.cpu_ms_per_frame, 2),
             "headroom": HEADROOM,
             "bottleneck": self.bottleneck,
+            "servers": {
+                name: {f"{fps} fps": round(self.num_servers(name, PLANNED_CAMERAS, fps), 2) for fps in RATES_FPS}
+                for name in self.servers
+            },
             "busy": {name: round(share, 2) for name, share in self.shares.items()},
             "others": round(self.others, 2),
             "cameras": {f"{fps} fps": self.num_cameras(fps) for fps in RATES_FPS},

@@ -134,7 +134,7 @@ def _pixels(size: str) -> tuple[int, int]:
 def _print_plan(capacity: Capacity) -> None:
     from rich.table import Table
 
-    from edge.bench.capacity import HEADROOM, RATES_FPS
+    from edge.bench.capacity import HEADROOM, PLANNED_CAMERAS, RATES_FPS
 
     out.print(
         f"limit    {capacity.fps:.0f} frames/s of all cameras together on {capacity.num_cores} cores, "
@@ -146,6 +146,11 @@ def _print_plan(capacity: Capacity) -> None:
     if capacity.others > OTHERS:
         out.print(f"others   {capacity.others:.0%} of the processor went to other programs: stop them", style="yellow")
     out.print(f"memory   {capacity.mb_per_camera:.0f} MB a camera at most, {capacity.mb_left:.0f} MB for cameras")
+    for server in capacity.servers:
+        needs = ", ".join(
+            f"{capacity.num_servers(server, PLANNED_CAMERAS, rate):.1f} at {rate} fps" for rate in RATES_FPS
+        )
+        out.print(f"servers  {PLANNED_CAMERAS} cameras need as many like the {server} (arithmetic): {needs}")
     table = Table("cameras at", "this many", box=None, title=f"with {HEADROOM:.0%} headroom", title_justify="left")
     for fps in RATES_FPS:
         note = " (memory)" if capacity.is_bound_by_memory(fps) else ""

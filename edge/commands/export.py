@@ -12,7 +12,7 @@ from edge.console import AsJson, out, print_json
 
 def export(
     checkpoint: Annotated[Path, typer.Argument(help="best.pt of a run folder, or a foreign ONNX file.")],
-    target: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],
+    target: Annotated[Path | None, typer.Option("--out", help="The ONNX file to write.")] = None,
     opset: Annotated[int, typer.Option(help="17 for TensorRT 8.6, 20 otherwise.")] = 20,
     nms: Annotated[bool | None, typer.Option("--nms/--no-nms", help="Export the branch that needs NMS.")] = None,
     score: Annotated[float | None, typer.Option(min=0, max=1, help="Least score that is shown; kept with it.")] = None,
@@ -26,11 +26,28 @@ def export(
     data: Annotated[
         str, typer.Option(help="Pictures to fit the kernels on, several sets joined by ' + '. Labels are not used.")
     ] = "",
+    repository: Annotated[
+        Path | None, typer.Option("--model-repository", help="Write a model file for Triton into this folder instead.")
+    ] = None,
+    backend: Annotated[
+        Literal["", "onnxruntime", "tensorrt", "openvino", "python"],
+        typer.Option(help="Triton's; default: the file's."),
+    ] = "",
+    batch: Annotated[int, typer.Option(help="Triton: the largest batch.", min=1, max=256)] = 8,
+    instances: Annotated[int, typer.Option(help="Triton: how many run at the same time.", min=1, max=64)] = 1,
+    device: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="Triton: where they run.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Write a checkpoint or a foreign model as ONNX, checked."""
+    """Write a checkpoint or a foreign model as ONNX, checked; or a model into a Triton repository."""
     from edge.errors import MissingError, UsageError
     from edge.packages.installed import add_extra
+
+    if (target is None) == (repository is None):
+        raise UsageError("expected either --out FILE.onnx or --model-repository DIR")
+    if repository is not None:
+        _write_repository(checkpoint, repository, (backend, batch, instances, device), as_json=as_json)
+        return
+    assert target is not None
 
     try:
         from export.to_onnx import export_checked
@@ -55,3 +72,15 @@ def export(
         return
     errors = ", ".join(f"{name} {error:.2g}" for name, error in parity.max_error.items())
     out.print(f"{target}  {target.stat().st_size / 1e6:.2f} MB  opset {opset}  largest difference to torch: {errors}")
+
+
+def _write_repository(model: Path, folder: Path, options: tuple[str, int, int, str], *, as_json: bool) -> None:
+    from export.repository import ServerOptions, write_repository
+
+    backend, batch, instances, device = options
+    chosen = ServerOptions(backend=backend, max_batch=batch, instances=instances, device=device)
+    place = write_repository(model, folder, model.stem, chosen)
+    if as_json:
+        print_json({"model": model.stem, "folder": str(place)})
+        return
+    out.print(f"{place}: serve it with: tritonserver --model-repository={folder}")

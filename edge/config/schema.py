@@ -22,6 +22,7 @@ from edge.config.events import EventSettings, MqttSettings, WebhookSettings
 from edge.config.parts import part_name, refuse_unknown
 from edge.config.picture import HealthSettings, Mask, MotionGateSettings, Region, Side, TileCount
 from edge.config.recording import RecordSettings
+from edge.config.remote import RemoteSettings, check_remote
 from edge.config.section import Section
 from edge.config.workers import Core, WorkersSettings
 from edge.interfaces import EngineName
@@ -33,7 +34,13 @@ SOURCES = ("synthetic", "rtsp", "rtmp", "srt", "http", "https", "udp", "csi", "v
 
 
 class ModelSettings(Section):
-    """A model and how it is run."""
+    """A model and how it is run.
+
+    Attributes:
+        url: of a model on a server (``engine = "kserve"``): ``grpc://HOST:PORT``, or ``grpcs://`` encrypted; its name
+            there behind a slash, if it is not that of ``path``.
+        fallback: name of a model here that runs while the server is away.
+    """
 
     name: Name = "model"
     path: Path
@@ -43,6 +50,14 @@ class ModelSettings(Section):
     cores: tuple[Core, ...] = ()
     max_batch: int | None = Field(default=None, ge=1, le=256)
     linger_ms: float = Field(default=2.0, ge=0, le=1000)
+    url: Annotated[str, Field(pattern=r"^grpcs?://[^\s/@?#]+:\d{1,5}(/[^\s/?#]+)?$")] | None = None
+    remote: RemoteSettings | None = None
+    fallback: Name | None = None
+
+    @model_validator(mode="after")
+    def _remote_is_whole(self) -> ModelSettings:
+        check_remote(self.url, self.engine, self.remote, self.fallback)
+        return self
 
 
 class StageSettings(Section):
@@ -164,9 +179,12 @@ class Config(Section):
         _refuse_twins("models", models)
         _refuse_twins("streams", [stream.name for stream in self.streams])
         _refuse_twins("event targets", [*(broker.name for broker in self.mqtt), *(hook.name for hook in self.webhooks)])
+        for one in self.models:
+            _refuse_unfit_fallback(one, self.models)
         for stream in self.streams:
             _refuse_unfit_source_recording(stream)
             _refuse_unfit_record_source(stream)
+            _refuse_unfit_remote(stream, self.model_of(stream))
             second = stream.second_stage.model if stream.second_stage else None
             for model in {stream.model, second, stream.track.appearance_model} - {None, *models}:
                 raise ValueError(f"stream {stream.name!r} asks for model {model!r}; known: {', '.join(models)}")
@@ -179,6 +197,12 @@ class Config(Section):
     def has_frames(self, model: ModelSettings) -> bool:
         """Whether a stream's frames go to this model; others look at crops, or are not used."""
         return self.rows_at_once(model) > 0
+
+    def is_used(self, model: ModelSettings) -> bool:
+        """Whether the pipeline runs it: for the frames of a stream, or in the place of a server that is away."""
+        return self.has_frames(model) or any(
+            other.fallback == model.name and self.has_frames(other) for other in self.models
+        )
 
     def rows_at_once(self, model: ModelSettings) -> int:
         """How many pictures may be there for a model at the same time: one per stream, or one per tile."""
@@ -205,6 +229,33 @@ def _refuse_unfit_record_source(stream: StreamSettings) -> None:
         raise ValueError(f"{start} needs a network address, beside a source that is a camera")
     if stream.record_open == "needed" and stream.record.mode == "continuous":
         raise ValueError(f'{start}: mode = "continuous" always needs it; use record_open = "always"')
+
+
+def _refuse_unfit_fallback(model: ModelSettings, models: Sequence[ModelSettings]) -> None:
+    if model.fallback is None:
+        return
+    found = next((other for other in models if other.name == model.fallback), None)
+    if found is None:
+        raise ValueError(
+            f"model {model.name!r}: no model is called {model.fallback!r}; known: "
+            f"{', '.join(other.name for other in models)}"
+        )
+    if found.engine == "kserve":
+        raise ValueError(f"model {model.name!r}: fallback {model.fallback!r} is on a server too; expected one of here")
+
+
+def _refuse_unfit_remote(stream: StreamSettings, model: ModelSettings) -> None:
+    """What comes too late is worth nothing; and a picture in tiles is many batches, of which each may be late."""
+    if model.engine != "kserve":
+        return
+    timeout_ms = (model.remote or RemoteSettings()).timeout_ms
+    if not stream.is_lossless and timeout_ms > stream.max_age_ms:
+        raise ValueError(
+            f"stream {stream.name!r}: max_age_ms = {stream.max_age_ms:g} is less than remote.timeout_ms = "
+            f"{timeout_ms:g} of model {model.name!r}; expected it not to be"
+        )
+    if stream.tiles is not None:
+        raise ValueError(f"stream {stream.name!r}: tiles need a model of here; {model.name!r} is on a server")
 
 
 def _refuse_unfit_source_recording(stream: StreamSettings) -> None:

@@ -31,6 +31,7 @@ INTENDED: tuple[DropCause, ...] = ("drop_max_fps", "drop_no_motion", "drop_stopp
 ADVICE = {
     "inference": "use an INT8 or smaller model, a GPU engine (edge build), or set max_fps",
     "output": "fewer or faster sinks, smaller pictures, or a hardware encoder",
+    "server": "a faster server, more instances of the model there, or larger batches (max_batch)",
     "capture": 'a lower camera resolution, hardware = "auto", or max_fps',
 }
 
@@ -50,7 +51,7 @@ class Load:
     """How busy a thread is: ``share`` of its time, 1 is all of it."""
 
     thread: str
-    kind: Literal["inference", "output", "capture"]
+    kind: Literal["inference", "output", "capture", "server"]
     share: float
 
 
@@ -65,14 +66,17 @@ def explain(stats: Mapping[str, Any]) -> list[Remark]:
     remarks += [*_events(stats), *_recordings(stats)]
     for name, facts in streams.items():
         remarks += [_state(name, facts), *_counting(name, facts), *_time(name, facts), *_drops(name, facts)]
-        remarks += _parts(name, facts)
+        remarks += [*_server(name, facts), *_parts(name, facts)]
     return remarks
 
 
 def loads(streams: Mapping[str, Any]) -> list[Load]:
-    """How busy every thread is, the busiest first."""
-    inference = sum(_busy(facts, INFERENCE_STAGES) for facts in streams.values())
+    """How busy every thread is, the busiest first; and every server that runs a model."""
+    own = tuple(stage for stage in INFERENCE_STAGES if stage != "infer")
+    inference = sum(_busy(facts, own if facts.get("server") else INFERENCE_STAGES) for facts in streams.values())
     found = [Load("inference", "inference", inference)]
+    servers = {one["model"]: float(one["busy"]) for facts in streams.values() if (one := facts.get("server"))}
+    found += [Load(f"server of {model}", "server", share) for model, share in servers.items()]
     found += [Load(f"output of {name}", "output", _busy(facts, OUTPUT_STAGES)) for name, facts in streams.items()]
     return sorted(found, key=lambda load: load.share, reverse=True)
 
@@ -165,6 +169,19 @@ def _state(name: str, facts: Mapping[str, Any]) -> Remark:
 def _counting(name: str, facts: Mapping[str, Any]) -> Iterator[Remark]:
     if facts.get("analytics_fault"):
         yield Remark(name, "wrong", f"nothing is counted: {facts['analytics_fault']}", "correct it, then restart")
+
+
+def _server(name: str, facts: Mapping[str, Any]) -> Iterator[Remark]:
+    """How the server of its model does."""
+    server: Mapping[str, Any] = facts.get("server") or {}
+    if server.get("state") == "away":
+        runs = server.get("runs") or "nothing"
+        text = f"the server of {server.get('model')} is away: {server.get('reason')}; {runs} runs"
+        yield Remark(name, "wrong", text, "it is looked for, and comes back by itself")
+    elif server:
+        yield Remark(
+            name, "ok", f"{server.get('model')} runs on {server.get('server')}, away {server.get('left')} times"
+        )
 
 
 def _parts(name: str, facts: Mapping[str, Any]) -> Iterator[Remark]:

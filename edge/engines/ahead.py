@@ -50,6 +50,12 @@ class AheadEngine:
         weakref.finalize(self, self._thread.end)
         self._under_way: deque[Future[Mapping[str, Array]]] = deque()
         self._closing: Future[None] | None = None
+        self.on_answer: Callable[[], object] = lambda: None
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether ``collect`` would not wait; ``on_answer`` is called in the engine's thread when that changes."""
+        return bool(self._under_way) and self._under_way[0].done()
 
     @property
     def name(self) -> str:
@@ -79,7 +85,9 @@ class AheadEngine:
         self._preprocessors.rotate()
         pad_to = self.max_batch if self.is_fixed_batch else 0
         tensor, letterboxes = preprocessor.images(images, pad_to=pad_to)
-        self._under_way.append(self._thread.submit(lambda: self._infer(tensor)))
+        future = self._thread.submit(lambda: self._infer(tensor))
+        self._under_way.append(future)
+        future.add_done_callback(lambda _: self.on_answer())
         return letterboxes
 
     def collect(self) -> Mapping[str, Array]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from edge.config.remote import RemoteSettings
 from edge.engines import trial
 from edge.errors import MissingError, UsageError
 from edge.interfaces import Engine, EngineName
@@ -23,6 +25,14 @@ BATCHED = ("ort", "ort-cuda", "openvino", "openvino-bf16")
 PLAN_SUFFIXES = (".engine", ".plan", ".trt")
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a model of ``kserve`` is: ``grpc://HOST:PORT``, and how the server is spoken to."""
+
+    url: str
+    settings: RemoteSettings
+
+
 def open_engine(
     path: Path,
     manifest: Manifest,
@@ -31,8 +41,9 @@ def open_engine(
     threads: int | None = None,
     max_batch: int | None = None,
     is_shared: bool = False,
+    server: Server | None = None,
 ) -> Engine:
-    """Load a model file.
+    """Load a model file, or prepare to use one on a server.
 
     Args:
         path: ``.onnx``, an OpenVINO model (``.xml``), or a TensorRT plan (``.engine``).
@@ -43,6 +54,7 @@ def open_engine(
         threads: of a CPU engine, None for its own choice.
         max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
         is_shared: several streams will fill batches, so a short trial chooses the largest batch if none is given.
+        server: where the model of ``kserve`` is.
 
     Raises:
         UsageError: there is no such engine, or it does not run this kind of file.
@@ -54,6 +66,8 @@ def open_engine(
         plugins.find("edge.engines", kind, get_args(EngineName))
         made: Engine = plugins.make("edge.engines", kind, path, manifest, threads=threads, max_batch=max_batch)
         return made
+    if kind == "kserve":
+        return _open_remote(path, manifest, server, max_batch)
     chosen = _chosen(path, kind)
     if kind == "auto" and chosen == "ort" and _has_openvino() and path.is_file() and trial.is_wanted():
         chosen = _faster(path, manifest, threads)
@@ -63,6 +77,22 @@ def open_engine(
             path, chosen, versions, threads, lambda: _open(path, manifest, chosen, threads, None)
         )
     return _open(path, manifest, chosen, threads, max_batch)
+
+
+def _open_remote(path: Path, manifest: Manifest, server: Server | None, max_batch: int | None) -> Engine:
+    """A server's model that is not connected yet."""
+    if server is None:
+        raise UsageError(f"engine 'kserve' runs {path.name} on a server; expected its url, such as grpc://HOST:8001")
+    if manifest.extra_rows():
+        raise UsageError(f"engine 'kserve' runs models with one input; {path.name} has more")
+    try:
+        from edge.engines.kserve import KserveEngine
+        from edge.engines.kserve_link import Place
+    except ModuleNotFoundError as error:
+        raise MissingError(
+            f"engine 'kserve' needs the Python package {error.name!r}; run: {add_extra('kserve')}"
+        ) from None
+    return KserveEngine(Place.of(server.url, path.stem), server.settings, manifest.input, max_batch)
 
 
 def _open(path: Path, manifest: Manifest, chosen: str, threads: int | None, max_batch: int | None) -> Engine:

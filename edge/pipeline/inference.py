@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
 from edge.errors import EdgeError, EngineError
-from edge.metrics.stages import Stage, StageNs
+from edge.metrics.stages import StageNs
 from edge.models.checks import check_outputs
+from edge.pipeline.apart import Answer, Flight, apart_of
 from edge.trackers import association
 from edge.types import Detections, Frame, Prediction, Result
 from edge.watchlog.seconds import Analysed
@@ -31,7 +33,6 @@ POLL_S = 0.02
 FAULTS = (EdgeError, ValueError, LookupError, ArithmeticError, RuntimeError, TypeError, OSError)
 # frames, predictions, nanoseconds of the engine per frame
 Tap: TypeAlias = Callable[[Sequence[Frame], Sequence[Prediction], int], None]
-Answer: TypeAlias = tuple[list[Prediction], dict[Stage, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +60,12 @@ class _Change:
     is_done: threading.Event = field(default_factory=threading.Event)
 
 
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A batch that the engine works on, while the next one is prepared."""
-
-    name: str
-    frames: list[Frame]
-    streams: Mapping[str, Stream]
-    batch: Batch
-
-
 class InferenceWorker:
-    """Runs in its own thread until stopped, or until every stream has ended."""
+    """Runs in its own thread until stopped, or until every stream has ended.
+
+    Attributes:
+        is_draining: set by others when the pipeline ends: frames do not wait for servers that are away any more.
+    """
 
     def __init__(
         self,
@@ -78,6 +73,7 @@ class InferenceWorker:
         streams: Callable[[], Mapping[str, Stream]],
         latest: LatestFrames[Frame],
         linger_s: Mapping[str, float],
+        fallbacks: Mapping[str, str] = MappingProxyType({}),
         *,
         goes_on: bool = False,
     ) -> None:
@@ -88,6 +84,7 @@ class InferenceWorker:
             streams: gives those of now.
             latest: where frames come from.
             linger_s: model → how long to wait for a batch.
+            fallbacks: model on a server → the model that takes its place while the server is away.
             goes_on: when an engine has failed, frames still go to the recordings, until somebody else has loaded it.
         """
         self._goes_on = goes_on
@@ -102,8 +99,11 @@ class InferenceWorker:
         self._probations: dict[str, Probation] = {}
         self._has_ended = False
         self._taps: Mapping[str, Tap] = {}
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
         self._no_linger_s = dict.fromkeys(linger_s, 0.0)
+        self._apart = apart_of(models, latest.wake)
+        self._fallbacks = fallbacks
+        self.is_draining = False
         self.num_batches = 0
 
     def run(self, stopping: threading.Event) -> None:
@@ -130,18 +130,23 @@ class InferenceWorker:
     def _infer(self, stopping: threading.Event) -> None:
         while not stopping.is_set():
             self._take_over()
-            frames = self._take()
+            frames = self._take_again() or self._take()
             # one view of the streams for the whole round: some may be removed meanwhile
             streams = self._streams()
             fresh = [frame for frame in frames if _is_fresh(frame, streams)]
             begun = self._begun(fresh, streams) if fresh else None
             self._land()
             self._flight = begun
+            self._land_apart()
+            self._drop_stranded(streams)
             self._close_ended(streams)
             # where there is no stream, one may still be added
             if not frames and streams and all(_is_over(stream) for stream in streams.values()):
                 return
         self._land()
+        self._land_apart(is_last=True)
+        self.is_draining = True
+        self._drop_stranded(self._streams())
 
     def _record(self, stopping: threading.Event) -> None:
         """Pass frames on without predictions, for the recordings alone."""
@@ -206,11 +211,35 @@ class InferenceWorker:
 
     def _take(self) -> list[Frame]:
         """The next frames; while a batch is under way only those that are there already."""
+        sizes = self._max_batch
+        if self._apart:
+            sizes = {name: size for name, size in sizes.items() if self._can_begin(name)}
         if self._flight is not None:
-            return self._latest.take(self._max_batch, self._no_linger_s, 0.0)
-        return self._latest.take(self._max_batch, self._linger_s, IDLE_S)
+            return self._latest.take(sizes, self._no_linger_s, 0.0)
+        return self._latest.take(sizes, self._linger_s, IDLE_S, self._has_answer)
 
-    def _begun(self, frames: list[Frame], streams: Mapping[str, Stream]) -> _Flight | None:
+    def _take_again(self) -> list[Frame]:
+        """Frames of a server that failed them, for who works in its place or for itself."""
+        for name, apart in self._apart.items():
+            if self._serving(name) is not None and (frames := apart.take_again()):
+                return frames
+        return []
+
+    def _serving(self, name: str) -> Model | None:
+        """Who answers for a model now; None: nobody, its server is away."""
+        apart = self._apart.get(name)
+        if apart is None or not apart.is_away:
+            return self._models[name]
+        return self._models[self._fallbacks[name]] if name in self._fallbacks else None
+
+    def _can_begin(self, name: str) -> bool:
+        apart = self._apart.get(name)
+        return apart is None or (apart.has_room and self._serving(name) is not None)
+
+    def _has_answer(self) -> bool:
+        return any(apart.has_answer for apart in self._apart.values())
+
+    def _begun(self, frames: list[Frame], streams: Mapping[str, Stream]) -> Flight | None:
         """As ``_begin``; frames that the engine did not take are counted."""
         try:
             return self._begin(frames, streams)
@@ -219,7 +248,7 @@ class InferenceWorker:
                 streams[frame.stream].metrics.counters.add("drop_no_engine")
             raise
 
-    def _begin(self, frames: list[Frame], streams: Mapping[str, Stream]) -> _Flight | None:
+    def _begin(self, frames: list[Frame], streams: Mapping[str, Stream]) -> Flight | None:
         """Send frames off; those of a model on probation are seen through at once, and None is given."""
         name = streams[frames[0].stream].model
         if name in self._probations:
@@ -227,20 +256,47 @@ class InferenceWorker:
             self._land()
             self._pass_on(name, frames, streams, *self._try_on_probation(name, frames, streams))
             return None
-        batch = _submit(self._models[name], frames, streams)
+        apart = self._apart.get(name)
+        serving = None if apart is not None and apart.is_busy else self._serving(name)
+        model = serving or self._models[name]
+        flight = Flight(name, frames, streams, _submit(model, frames, streams))
         for frame in frames:
             streams[frame.stream].num_in_engine += 1
-        return _Flight(name, frames, streams, batch)
+        if model.remote is None:
+            return flight
+        self._apart[name].begin(flight)
+        return None
 
     def _land(self) -> None:
         """Wait for the batch under way, if there is one, and pass its results on."""
         flight, self._flight = self._flight, None
-        if flight is None:
-            return
-        predictions, spent = flight.batch.wait()
-        for frame in flight.frames:
-            flight.streams[frame.stream].num_in_engine -= 1
-        self._pass_on(flight.name, flight.frames, flight.streams, predictions, spent)
+        if flight is not None:
+            self._give(flight, self._wait(flight))
+
+    def _land_apart(self, *, is_last: bool = False) -> None:
+        """Pass on what servers have answered."""
+        for apart in self._apart.values():
+            apart.land(self._wait, self._give, is_last=is_last)
+
+    def _drop_stranded(self, streams: Mapping[str, Stream]) -> None:
+        """Where a server is away, give up the frames of streams that end."""
+        for name, apart in self._apart.items():
+            own = [stream for stream in streams.values() if stream.model == name]
+            leaving = {stream.name for stream in own if self.is_draining or stream.is_leaving}
+            if leaving and self._serving(name) is None:
+                for frame in (*apart.drop(leaving), *self._latest.discard(leaving)):
+                    streams[frame.stream].metrics.counters.add("drop_stopped")
+
+    def _wait(self, flight: Flight) -> Answer:
+        """Raises: EngineError: it failed."""
+        try:
+            return flight.batch.wait()
+        finally:
+            for frame in flight.frames:
+                flight.streams[frame.stream].num_in_engine -= 1
+
+    def _give(self, flight: Flight, answer: Answer) -> None:
+        self._pass_on(flight.name, flight.frames, flight.streams, *answer)
 
     def _pass_on(
         self,
@@ -282,6 +338,7 @@ class InferenceWorker:
 
     def _close_ended(self, streams: Mapping[str, Stream]) -> None:
         under_way = {frame.stream for frame in self._flight.frames} if self._flight is not None else set()
+        under_way.update(*(apart.streams() for apart in self._apart.values()))
         for name in (self._latest.ended() & streams.keys()) - under_way:
             streams[name].results.close()
 

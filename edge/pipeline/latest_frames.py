@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -128,24 +128,42 @@ class LatestFrames(Generic[Item]):
             slot.taken.notify_all()
             self._given.notify_all()
 
-    def take(self, max_batch: Mapping[str, int], linger_s: Mapping[str, float], timeout_s: float) -> list[Item]:
+    def take(
+        self,
+        max_batch: Mapping[str, int],
+        linger_s: Mapping[str, float],
+        timeout_s: float,
+        has_other_work: Callable[[], bool] = lambda: False,
+    ) -> list[Item]:
         """Wait for frames and take at most one per stream, all of one group.
 
         Args:
-            max_batch: group → the most frames at once.
+            max_batch: group → the most frames at once; those of other groups stay.
             linger_s: group → how long to wait for further streams of the group once a frame is there.
             timeout_s: how long to wait for the first frame.
+            has_other_work: ends the wait for the first frame (call ``wake`` after a change); it must not wait itself.
 
         Returns:
             Frames, the stream served longest ago first; none when the time is over or ``stop`` was called.
         """
         with self._lock:
-            self._given.wait_for(lambda: self._is_stopped or self._group_in_turn() is not None, timeout_s)
-            group = self._group_in_turn()
+            self._given.wait_for(
+                lambda: self._is_stopped or self._group_in_turn(max_batch) is not None or has_other_work(), timeout_s
+            )
+            group = self._group_in_turn(max_batch)
             if group is None or self._is_stopped:
                 return []
             self._linger(group, max_batch[group], linger_s[group])
             return [self._pop(slot) for slot in self._waiting(group)[: max_batch[group]]]
+
+    def discard(self, streams: Collection[str]) -> list[Item]:
+        """Take out all that waits of these streams, and give it to nobody else."""
+        with self._lock:
+            found = [frame for name in streams if name in self._slots for frame in self._slots[name].frames]
+            for slot in (self._slots[name] for name in streams if name in self._slots):
+                slot.frames.clear()
+                slot.taken.notify_all()
+        return found
 
     def ended(self) -> set[str]:
         """Streams that have ended and of which nothing waits any more."""
@@ -163,7 +181,7 @@ class LatestFrames(Generic[Item]):
         return self._turn
 
     def wake(self) -> None:
-        """Say that an output has room again."""
+        """Say that an output has room again, or that there is other work for who takes."""
         with self._lock:
             self._given.notify_all()
 
@@ -178,8 +196,8 @@ class LatestFrames(Generic[Item]):
     def _is_gone(self, slot: StreamSlot[Item]) -> bool:
         return self._is_stopped or self._slots.get(slot.stream) is not slot
 
-    def _group_in_turn(self) -> str | None:
-        ready = [slot for slot in self._slots.values() if slot.is_ready()]
+    def _group_in_turn(self, groups: Collection[str]) -> str | None:
+        ready = [slot for slot in self._slots.values() if slot.group in groups and slot.is_ready()]
         return min(ready, key=StreamSlot.turn).group if ready else None
 
     def _waiting(self, group: str) -> list[StreamSlot[Item]]:

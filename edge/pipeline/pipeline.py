@@ -17,7 +17,8 @@ from edge.threads.finish import finish
 from edge.threads.worker import LATE_S, Worker
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamSettings
+    from edge.config.schema import Config, ModelSettings, StreamSettings
+    from edge.model import Model
     from edge.models.manifest import Manifest
     from edge.pipeline.progress import Progress
     from edge.pipeline.shared_outputs import Elsewhere
@@ -80,8 +81,9 @@ class Pipeline:
         allow_encoders(config.encoder)
         self.config = config
         rows = {model.name: config.rows_at_once(model) for model in config.models}
-        used = [model for model in config.models if rows[model.name]]
+        used = [model for model in config.models if config.is_used(model)]
         self.models = {model.name: load_model(model, is_ahead=True, is_shared=rows[model.name] > 1) for model in used}
+        _refuse_unlike_fallbacks(config, self.models)
         self._crops = CropModels(config)
         if part is not None:
             # models of every stream are loaded, for each of them may be moved here
@@ -100,8 +102,9 @@ class Pipeline:
         self._swapping = threading.Lock()
         self._stopping = threading.Event()
         linger_s = {model.name: model.linger_ms / 1e3 for model in config.models}
+        fallbacks = {model.name: model.fallback for model in used if model.fallback is not None}
         self._inference = InferenceWorker(
-            self.models, lambda: self.streams, self._latest, linger_s, goes_on=self._is_part
+            self.models, lambda: self.streams, self._latest, linger_s, fallbacks, goes_on=self._is_part
         )
         self._worker = Worker("inference", self._inference.run)
         self.started_ns = 0
@@ -218,6 +221,8 @@ class Pipeline:
 
         if name not in self.models:
             raise ConfigError(f"no model is called {name!r}; running: {', '.join(self.models)}")
+        if self.models[name].remote is not None:
+            raise ConfigError(f"model {name!r} runs on a server: it is changed there")
         if not self._swapping.acquire(blocking=False):
             raise EdgeError("another model swap is under way; wait for its end")
         try:
@@ -271,6 +276,9 @@ class Pipeline:
         """Why no results can be expected now, None when they can."""
         if not self._worker.is_alive or self._inference.failure is not None:
             return "inference is not running"
+        away = [stream.name for stream in self.streams.values() if self.is_stranded(stream.model)]
+        if away and len(away) == len(self.streams):
+            return f"the model's server is away, for {', '.join(away)}"
         absent = ("connecting", "backing_off", "failed")
         waiting = [stream.name for stream in self.streams.values() if stream.status.state in absent]
         return f"no picture from {', '.join(waiting)}" if waiting and len(waiting) == len(self.streams) else None
@@ -284,7 +292,28 @@ class Pipeline:
         """What every stage has done and whether work waits for it, for the watchdog."""
         from edge.pipeline.progress import progress_of
 
-        return progress_of(self.streams, self._latest.num_taken, self._latest.waiting())
+        # who waits for a server is no work for inference
+        waiting = {
+            name: count
+            for name, count in self._latest.waiting().items()
+            if name in self.streams and not self.is_stranded(self.streams[name].model)
+        }
+        return progress_of(self.streams, self._latest.num_taken, waiting)
+
+    def is_stranded(self, name: str) -> bool:
+        """Whether a model's server is away and no other model takes its place."""
+        remote = self.models[name].remote
+        return remote is not None and remote.is_away and self._config_of(name).fallback is None
+
+    def server(self, name: str) -> Mapping[str, object] | None:
+        """How the server of a model is and which model answers now, as JSON values; None for a model of here."""
+        remote = self.models[name].remote
+        if remote is None:
+            return None
+        return {"model": name, **remote.state(), "runs": self._config_of(name).fallback if remote.is_away else name}
+
+    def _config_of(self, name: str) -> ModelSettings:
+        return next(model for model in self.config.models if model.name == name)
 
     def failures(self) -> list[BaseException]:
         """What ended a worker before its time, the first cause first."""
@@ -298,6 +327,7 @@ class Pipeline:
     def _drain(self, streams: Sequence[Stream], deadline_s: float) -> bool:
         """End capture and let what is under way come out, until a moment; whether every thread has ended."""
         threads = [stream.threads for stream in streams if stream.is_open]
+        self._inference.is_draining = True
         for one in threads:
             one.end_capture()
         if not threads:
@@ -361,5 +391,19 @@ class Pipeline:
     def _stream(self, config: StreamSettings) -> Stream:
         model = self.config.model_of(config)
         stream = self._shared.make(config, model, self.models[model.name].manifest)
+        stream.server = lambda: self.server(model.name)
         stream.note_guards((), lambda: self.models[model.name].guards(config.name))
         return stream
+
+
+def _refuse_unlike_fallbacks(config: Config, models: Mapping[str, Model]) -> None:
+    """What runs in the place of another one must find the same things, by the same numbers."""
+    for model in config.models:
+        if model.name not in models or model.fallback is None:
+            continue
+        wanted, found = models[model.name].manifest, models[model.fallback].manifest
+        if (wanted.task, list(wanted.classes)) != (found.task, list(found.classes)):
+            raise ConfigError(
+                f"model {model.name!r}: fallback {model.fallback!r} finds other classes ({', '.join(found.classes)}); "
+                f"expected {', '.join(wanted.classes)}"
+            )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -109,6 +109,7 @@ class Stream:
         pending_events: of the camera, on their way to the output, each with the epoch and number of the frame that it
             belongs to.
         is_leaving: the stream is being removed: its end is not the end of the pipeline.
+        server: how the server of its model is; see ``Pipeline.server``.
         blind_from: epoch and number of the frame from which on its results have no predictions, because its engine
             failed, and go to the recording alone; written by inference.
         tally: what came out in all; written by output.
@@ -161,6 +162,7 @@ class Stream:
         self._threads: StreamThreads | None = None
         self._guards: list[Guard] = []
         self._model_guards: Callable[[], Sequence[Guard]] = tuple
+        self.server: Callable[[], Mapping[str, object] | None] = lambda: None
 
     @property
     def name(self) -> str:
@@ -289,6 +291,7 @@ class Stream:
             "counts": metrics.counters.snapshot(),
             "analytics": self.analysis.counts(),
             "analytics_fault": self.analysis.fault,
+            "server": redacted_value(self.server()),
             "stages": metrics.stages.snapshot(),
             **({} if self.record_source is None else {"record_source": self.record_source.stats()}),
             "parts": {guard.name: redacted_value(guard.stats()) for guard in (*self._guards, *self._model_guards())},

@@ -52,7 +52,10 @@ class _Statistics(Collector):
         up = GaugeMetricFamily("edgeloop_stream_up", "Whether pictures come from the source", labels=["stream"])
         frames = CounterMetricFamily("edgeloop_frames", "What happened to frames", labels=["stream", "what"])
         stages = GaugeMetricFamily("edgeloop_stage_ms", "Median milliseconds per stage", labels=["stream", "stage"])
+        away = GaugeMetricFamily("edgeloop_model_server_away", "1 while its model's server is away", labels=["stream"])
         for stream, facts in self._streams.items():
+            if facts.get("server"):
+                away.add_metric([stream], float(facts["server"]["state"] == "away"))
             up.add_metric([stream], float(facts.get("state") in ("streaming", "live")))
             for what, count in (facts.get("counts") or {}).items():
                 frames.add_metric([stream, what], count)
@@ -65,7 +68,7 @@ class _Statistics(Collector):
         for stream, counts in self._live.items():
             viewers.add_metric([stream], counts["viewers"])
             encoded.add_metric([stream], counts["encoded"])
-        yield from (up, frames, stages, viewers, encoded)
+        yield from (up, away, frames, stages, viewers, encoded)
 
     def _lost(self) -> Iterator[Metric]:
         """Drops by cause and reconnects: what somebody may want to be woken for."""

@@ -6,10 +6,14 @@ import ctypes.util
 import functools
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 RTSP_SERVER = "an RTSP server"
 LIBSRT = "libsrt"
+MODEL_SERVERS = "model servers"
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # what a test asks for → Debian packages
 PACKAGES = {
     "ffmpeg": ("ffmpeg",),
@@ -26,6 +30,8 @@ PACKAGES = {
     "mmdebstrap": ("mmdebstrap",),
     "buildah": ("buildah",),
     LIBSRT: ("libsrt1.5-gnutls",),
+    # Triton runs models in this Python; the servers themselves are in a folder beside .venv (make servers)
+    MODEL_SERVERS: (f"lib{PYTHON}",),
     RTSP_SERVER: (
         "gir1.2-gst-rtsp-server-1.0",
         "python3-gi",
@@ -63,6 +69,10 @@ def find(name: str) -> str | None:
     assert name in PACKAGES
     if name == LIBSRT:
         return ctypes.util.find_library("srt-gnutls") or ctypes.util.find_library("srt")
+    if name == MODEL_SERVERS:
+        installed = Path(__file__).parents[2] / ".venv-servers" / "ready"
+        has_library = ctypes.util.find_library(PYTHON) is not None
+        return str(installed.with_name("bin") / "python") if installed.is_file() and has_library else None
     if name != RTSP_SERVER:
         return shutil.which(name) or shutil.which(name, path=PLACES)
     try:
