@@ -1,7 +1,7 @@
 """A Triton model repository from a model file and its manifest: what the server must know, and nothing to guess.
 
-The layout is Triton's: ``DIR/NAME/config.pbtxt`` and ``DIR/NAME/1/model.…``; the manifest lies beside the configuration,
-for those who run the model through ``engine = "kserve"``.
+The layout is Triton's: ``DIR/NAME/config.pbtxt`` and ``DIR/NAME/1/model.…``; the manifest lies beside the
+configuration, for those who run the model through ``engine = "kserve"``.
 """
 
 from __future__ import annotations
