@@ -31,6 +31,7 @@ GROUPS = {
         "check": "edge.commands.check:check",
         "swap": "edge.commands.swap:swap",
         "explain": "edge.commands.explain:explain",
+        "tracks": "edge.commands.tracks:tracks",
         "service": "edge.commands.service:service",
     },
     "This machine": {

@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 # keys of the file that are read once
-NEEDS_RESTART = ("server", "state_dir", "memory_budget_mb", "encoder", "governor", "mqtt", "webhooks", "events", "log")
+NEEDS_RESTART = (
+    "server",
+    "state_dir",
+    "memory_budget_mb",
+    "encoder",
+    "governor",
+    "mqtt",
+    "webhooks",
+    "events",
+    "track_store",
+    "log",
+)
 # what may go wrong with a stream or a model: the daemon goes on
 OUTSIDE = (EdgeError, OSError)
 

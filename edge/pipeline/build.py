@@ -86,6 +86,7 @@ class Shared:
         analysis = analysis_of(stream, model, manifest, self.crops, state_file)
         on_event = self.outputs.report_event
         made = Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
+        analysis.log = analysis.rounding = self.outputs.log_of(made)
         made.note_guards([analysis.tracker])
         return made
 

@@ -34,6 +34,7 @@ from edge.sources.choose import open_source
 from edge.sources.direct import Decoding
 from edge.sources.replay import RawWriter, RecordedPicture, ReplaySource
 from edge.threads.worker import Worker
+from edge.trackstore.rounding import Rounding
 from edge.types import Event, Frame, UInt8
 
 if TYPE_CHECKING:
@@ -253,6 +254,9 @@ def _replay(
         chosen = config.model_of(settings)
         manifest = models[chosen.name].manifest
         analysis = analysis_of(settings, chosen, manifest, crops, limit_s=PART_LIMIT_S)
+        if config.track_store is not None:
+            # as it was when the capture ran
+            analysis.rounding = Rounding()
         stages[settings.name] = open_stages(
             settings.stages, stream=settings.name, classes=manifest.classes, limit_s=PART_LIMIT_S
         )

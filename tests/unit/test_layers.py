@@ -16,7 +16,19 @@ ORDER = (
     *("lazy", "errors", "metrics", "masks", "types", "files", "addresses", "net", "threads", "interfaces", "packages"),
     *("boxes", "config", "models", "trackers", "analytics", "engines", "heads", "model", "second_stage"),
     *("scene", "video"),
-    *("sources", "result_json", "overlay", "recording", "events", "server", "sinks", "pipeline", "diagnose", "daemon"),
+    *(
+        "sources",
+        "result_json",
+        "overlay",
+        "recording",
+        "events",
+        "trackstore",
+        "server",
+        "sinks",
+        "pipeline",
+        "diagnose",
+        "daemon",
+    ),
     *("chaos", "bench", "console", "commands", "cli"),
 )
 # each is one way among others to do a thing, and knows none of the others
