@@ -32,6 +32,7 @@ GROUPS = {
         "swap": "edge.commands.swap:swap",
         "explain": "edge.commands.explain:explain",
         "tracks": "edge.commands.tracks:tracks",
+        "what-if": "edge.commands.what_if:what_if",
         "service": "edge.commands.service:service",
     },
     "This machine": {

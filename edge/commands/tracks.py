@@ -13,7 +13,7 @@ from edge.errors import UsageError
 if TYPE_CHECKING:
     from edge.trackstore.read import Reader
 
-Store = Annotated[Path, typer.Option("--store", help="edge.toml with a [track_store], or its folder.")]
+Store = Annotated[Path | None, typer.Option("--store", help="edge.toml with a [track_store], or its folder.")]
 Since = Annotated[str | None, typer.Option(help="From when on: 2026-11-22T10:00, 10:00 (today), or 7d, 12h, 30m ago.")]
 Until = Annotated[str | None, typer.Option(help="Up to when; as --since.")]
 DEFAULT_STORE = Path("edge.toml")
@@ -22,7 +22,7 @@ DEFAULT_STORE = Path("edge.toml")
 def tracks(
     action: Annotated[str, typer.Argument(help="list, or export.")] = "list",
     name: Annotated[str, typer.Argument(help="With export: the stream.")] = "",
-    store: Store = DEFAULT_STORE,
+    store: Store = None,
     to: Annotated[Path, typer.Option("--out", "-o", help="FILE.parquet, FILE.csv or FILE.jsonl.")] = Path("tracks.csv"),
     what: Annotated[str, typer.Option(help="objects, frames, events or drops.")] = "objects",
     since: Since = None,
@@ -33,7 +33,7 @@ def tracks(
     from edge.trackstore.export import COLUMNS, export
     from edge.trackstore.times import span_of
 
-    reader = open_store(store)
+    reader = open_store(store or DEFAULT_STORE)
     if action == "list" and not name:
         found = [_facts(reader, stream) for stream in reader.streams()]
         if as_json:

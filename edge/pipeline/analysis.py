@@ -49,6 +49,7 @@ class StreamAnalysis:
         shown_counts: what ``counts`` was after the last event; replaced as a whole like the shapes.
         fault: why nothing is counted in frames of the size that comes now; empty where all is well.
         clock: the time of day at a ``time_ns``, for the schedules; a replay sets its own before the first frame.
+        captured_ns: of the frame that came last.
         log: keeps what is seen and decided; None where nothing is kept.
         rounding: makes the tracks what is stored of them, before lines and zones read them; None leaves them.
     """
@@ -111,6 +112,7 @@ class StreamAnalysis:
         self.shown_counts: Mapping[str, Any] = {}
         self.fault = ""
         self.clock: WallClock = wall_clock
+        self.captured_ns = 0
         self.log: FrameLog | None = None
         self.rounding: Rounding | None = None
 
@@ -130,6 +132,7 @@ class StreamAnalysis:
                 self.log.add(frame, prediction, None)
             return Result(frame, prediction, stage_ns=spent_ns)
         started_ns = time.monotonic_ns()
+        self.captured_ns = frame.captured_ns
         if len(prediction) > 1:
             prediction = prediction[np.sort(distinct(prediction, self._duplicate_iou, per_class=False))]
         tracks = self._track(frame, prediction)

@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.addresses.secrets import redacted
 from edge.addresses.uris import is_live
+from edge.analytics.schedule import utc
 from edge.config.load import parse_config
 from edge.errors import ConfigError, DataError, SourceError
 from edge.files import parse_json, sha256_of, write_atomic
@@ -262,7 +262,7 @@ def _replay(
         )
         streams[settings.name] = Stream(settings, chosen.name, manifest, analysis)
         # schedules see the time of day at which the picture came, not that of the replay
-        analysis.clock = lambda _: _utc(now_ns + wall_offset_ns)
+        analysis.clock = lambda _: utc(now_ns + wall_offset_ns)
     now_ns = 0
     clock = WallClock(offset_ns=wall_offset_ns, now_ns=lambda: now_ns)
     encoders = {
@@ -284,10 +284,6 @@ def _replay(
     for opened in stages.values():
         close_all(opened)
     return count
-
-
-def _utc(wall_ns: int) -> datetime:
-    return datetime.fromtimestamp(wall_ns / 1e9, timezone.utc)
 
 
 def _merged(folder: Path, config: Config) -> Iterator[tuple[Frame, RecordedPicture]]:

@@ -34,7 +34,13 @@ def facts_of(stream: Stream, run: str) -> StreamFacts:
             anchors=tuple(sorted(anchors_of(stream.config.analytics) & set(manifest.anchors))),
             width=width,
             height=height,
-            thresholds={"low": wanted.score_low, "high": wanted.score_high, "new": wanted.score_new},
+            thresholds={
+                "low": wanted.score_low,
+                "high": wanted.score_high,
+                "new": wanted.score_new,
+                "model_score": manifest.thresholds.score,
+                "model_track_score": manifest.thresholds.track_score,
+            },
         )
 
     def stand() -> Stand:

@@ -86,16 +86,17 @@ def _told(event: Event) -> tuple[str, int | None, dict[str, Any]]:
 
 
 def _new_labels(frames: Sequence[FrameFacts], known: dict[int, Any]) -> list[list[Any]]:
-    """Frame, track and labels wherever a track's labels became others; those of tracks that are gone are forgotten."""
+    """Frame, track and labels wherever a track's labels became others; without labels where it has none any more."""
     found: list[list[Any]] = []
     for number, frame in enumerate(frames):
-        for track_id, labels in frame.labels.items():
-            if known.get(track_id) != labels:
-                known[track_id] = labels
+        if frame.labels == known:
+            continue
+        for track_id in [*frame.labels, *(known.keys() - frame.labels.keys())]:
+            labels = frame.labels.get(track_id, ())
+            if known.get(track_id, ()) != labels:
                 found.append([number, track_id, [[label.name, label.score] for label in labels]])
-    if frames:
-        for track_id in [track_id for track_id in known if track_id not in frames[-1].labels]:
-            del known[track_id]
+        known.clear()
+        known.update(frame.labels)
     return found
 
 

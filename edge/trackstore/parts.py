@@ -108,7 +108,8 @@ class Head:
         anchors: those of them that are kept, in the order of ``Sightings.points``.
         width, height: of the frames.
         config: the stream's table as it ran, secrets masked; ``config_sha256`` of that text.
-        thresholds: ``low`` (the tracker's floor), ``high`` (shown), ``new`` (starts a track).
+        thresholds: ``low`` (the tracker's floor), ``high`` (shown), ``new`` (starts a track); ``model_score`` and
+            ``model_track_score`` of the manifest.
     """
 
     stream: str

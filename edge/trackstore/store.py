@@ -65,12 +65,23 @@ class StreamFacts:
 class FrameLog(Rounding):
     """One stream's way into the store. ``rounded`` and ``add`` are for the inference thread."""
 
-    def __init__(self, name: str, facts: StreamFacts) -> None:
+    def __init__(self, name: str, facts: StreamFacts, clock: WallClock) -> None:
         super().__init__()
+        self._clock = clock
         self.name = name
         self.facts = facts
         self.num_lost = 0
         self._waiting: deque[tuple[Any, ...]] = deque()
+
+    @property
+    def num_waiting(self) -> int:
+        """Frames that the store's thread has not taken yet."""
+        return len(self._waiting)
+
+    @property
+    def offset_ns(self) -> int:
+        """Wall clock minus monotonic clock, as it will be stored."""
+        return self._clock.offset_ns
 
     def add(
         self,
@@ -141,7 +152,7 @@ class TrackStore:
 
     def log_of(self, name: str, facts: StreamFacts) -> FrameLog:
         """The way into the store of a stream; one of this name that was there before has ended."""
-        new = FrameLog(name, facts)
+        new = FrameLog(name, facts, self._clock)
         with self._lock:
             if name in self._logs:
                 self._ended.append(self._logs.pop(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas
@@ -69,6 +70,41 @@ def test_events_open_in_pandas_polars_and_duckdb(folder: Path) -> None:
     assert told == list(zip(by_csv.seq, by_csv.kind, strict=True))
     lines = exported(folder, "events", "jsonl").read_text().splitlines()
     assert told == [(line["seq"], line["kind"]) for line in map(json.loads, lines)]
+
+
+def what_if(folder: Path, text: str, capsys: pytest.CaptureFixture[str], *more: str) -> dict[str, Any]:
+    path = folder / "other.toml"
+    path.write_text(text)
+    capsys.readouterr()
+    assert run_command(["what-if", str(path), "--json", *more]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)["door"]
+    return found
+
+
+def test_without_a_change_what_if_says_what_was_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    results = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    told = sum(len(line.get("events", [])) for line in results)
+    found = what_if(folder, (folder / "edge.toml").read_text(), capsys)
+    assert found["same"] == told > 0
+    assert not (found["new"] or found["gone"] or found["moved"])
+
+
+def test_another_line_and_another_score_say_what_changes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "edge.toml").read_text()
+    moved = what_if(folder, text.replace("[0.5, 0.05], [0.5, 0.95]", "[0.3, 0.05], [0.3, 0.95]"), capsys)
+    assert moved["new"] or moved["moved"]
+    strict = what_if(folder, text.replace('name = "door"', 'name = "door"\nscore = 0.95'), capsys)
+    (then, now) = ([count[when] for count in strict["counts"]] for when in ("then", "now"))
+    assert sum(now) < sum(then)
+
+
+def test_saving_makes_the_rules_those_of_the_daemon(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (folder / "edge.toml").read_text().replace("0.5, 0.05", "0.4, 0.05")
+    live = folder / "live.toml"
+    path = folder / "wanted.toml"
+    path.write_text(text)
+    assert run_command(["what-if", str(path), "--save", str(live)]) == 0
+    assert live.read_text() == text and "reload" in capsys.readouterr().out
 
 
 def test_the_list_names_the_stream(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ def frames_of(seed: int, count: int, size: tuple[int, int] = (640, 360)) -> Iter
     begun = chance.integers(0, max(1, count // 2), 6)
     for number in range(count):
         time_ns += 100_000_000 + int(chance.integers(-9_000_000, 9_000_000))
+        step = np.where((place < 0) | (place > (size[0] - 20, size[1] - 50)), np.abs(step) * np.sign(100 - place), step)
         place = place + step + chance.normal(0, 1, (6, 2))
         here = np.flatnonzero((begun <= number) & (chance.random(6) > 0.1))
         box = near(np.concatenate([place[here], place[here] + (20, 50)], 1).astype(np.float32), steps.px)
@@ -42,9 +43,9 @@ def frames_of(seed: int, count: int, size: tuple[int, int] = (640, 360)) -> Iter
         yield Frame("door", 0, number, time_ns, None, image), found, tracks
 
 
-def head(width: int = 640, height: int = 360) -> Head:
+def head(width: int = 640, height: int = 360, name: str = "door") -> Head:
     return head_of(
-        "door",
+        name,
         "run",
         {"name": "m", "sha256": "00"},
         {"name": "door"},
@@ -57,8 +58,10 @@ def head(width: int = 640, height: int = 360) -> Head:
     )
 
 
-def facts(counts: dict[str, int] | None = None) -> StreamFacts:
-    return StreamFacts(head, lambda: Stand(dict(counts or {}), "streaming", "", ()))
+def facts(counts: dict[str, int] | None = None, name: str = "door") -> StreamFacts:
+    return StreamFacts(
+        lambda width, height: head(width, height, name), lambda: Stand(dict(counts or {}), "streaming", "", ())
+    )
 
 
 def crossed(frame: Frame, track_id: int) -> Event:
