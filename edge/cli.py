@@ -32,6 +32,8 @@ GROUPS = {
         "swap": "edge.commands.swap:swap",
         "explain": "edge.commands.explain:explain",
         "certify": "edge.commands.certify:certify",
+        "tracks": "edge.commands.tracks:tracks",
+        "what-if": "edge.commands.what_if:what_if",
         "service": "edge.commands.service:service",
     },
     "This machine": {

@@ -44,7 +44,13 @@ def wall_clock(time_ns: int) -> datetime:
 
 
 class StreamAnalytics:
-    """Lines, zones, speeds and heat of one stream. Used by one thread, which gives it every frame in order."""
+    """Lines, zones, speeds and heat of one stream. Used by one thread, which gives it every frame in order.
+
+    Attributes:
+        lines, zones, filters, schedules, maker: its parts, for who reads stored tracks by the same rules; the filters
+            and schedules are those of the lines, then of the zones.
+        has_schedules: whether there are any.
+    """
 
     def __init__(
         self,
@@ -77,21 +83,21 @@ class StreamAnalytics:
             settings, stream=stream, classes=classes, width=width, height=height, model_anchors=model_anchors
         )
         self._stream, self._classes, self._clock = stream, tuple(classes), clock
-        self._lines = LineCounter(settings.lines, classes, width, height, model_anchors)
-        self._zones = ZoneWatcher(settings.zones, width, height, model_anchors)
-        kept = (self._lines.anchors, self._zones.anchors)
+        self.lines = LineCounter(settings.lines, classes, width, height, model_anchors)
+        self.zones = ZoneWatcher(settings.zones, width, height, model_anchors)
+        kept = (self.lines.anchors, self.zones.anchors)
         points = [anchors.field for anchors in kept if anchors.has_own]
         self._table = TrackTable(len(settings.lines), len(settings.zones), points)
         self._ground = Ground(settings.ground, f"{stream}: ground", width, height) if settings.ground else None
         self._heatmap = Heatmap(settings.heatmap, width, height) if settings.heatmap else None
-        self._events = EventMaker(stream, self._classes, self._lines, self._zones, self._ground)
+        self.maker = EventMaker(stream, self._classes, self.lines, self.zones, self._ground)
         drawn = (*settings.lines, *settings.zones)
-        self._filters = ClassFilters([part.classes for part in drawn], self._classes)
+        self.filters = ClassFilters([part.classes for part in drawn], self._classes)
         self._heat_filter = ClassFilters([settings.heatmap.classes if settings.heatmap else ()], self._classes)
-        self._schedules = [Schedule(part.schedules, f"{stream}.{part.name}") for part in drawn]
-        self._has_schedules = any(part.schedules for part in drawn)
+        self.schedules = [Schedule(part.schedules, f"{stream}.{part.name}") for part in drawn]
+        self.has_schedules = any(part.schedules for part in drawn)
         self._active = np.ones(len(drawn), np.bool_)
-        self._lost_ns, self._forget_ns = round(settings.lost_s * 1e9), round(settings.forget_s * 1e9)
+        self.lost_ns, self.forget_ns = round(settings.lost_s * 1e9), round(settings.forget_s * 1e9)
         self._last_ns = self._next_sweep_ns = self._next_schedule_ns = NEVER
         self._print = zlib.crc32(repr((settings.lines, settings.zones, width, height)).encode())
         if state is not None:
@@ -122,22 +128,22 @@ class StreamAnalytics:
             self._next_sweep_ns = time_ns + SWEEP_NS
             events += self._sweep(time_ns)
         events += self._take(usable(tracks), time_ns, step_s, is_sweep)
-        events += self._events.changed(self._table.rows, self._zones.watch_crowds(time_ns), time_ns)
+        events += self.maker.changed(self._table.rows, self.zones.watch_crowds(time_ns), time_ns)
         return tuple(events)
 
     def counts(self) -> dict[str, Any]:
         """All counts, JSON values only: ``lines`` and ``zones`` by name."""
-        return {"lines": self._lines.counts(), "zones": self._zones.counts()}
+        return {"lines": self.lines.counts(), "zones": self.zones.counts()}
 
     def shapes(self) -> tuple[Shape, ...]:
         """Lines and zones with their counts, for the overlay."""
-        lines, zones = self._lines.counts(), self._zones.counts()
+        lines, zones = self.lines.counts(), self.zones.counts()
         return tuple(
             Shape("line", name, points.astype(np.float32), f"in {lines[name]['in']}  out {lines[name]['out']}")
-            for name, points in zip(self._lines.names, self._lines.points, strict=True)
+            for name, points in zip(self.lines.names, self.lines.points, strict=True)
         ) + tuple(
             Shape("zone", name, points.astype(np.float32), f"{zones[name]['occupancy']} inside")
-            for name, points in zip(self._zones.names, self._zones.points, strict=True)
+            for name, points in zip(self.zones.names, self.zones.points, strict=True)
         )
 
     def heat(self) -> UInt8 | None:
@@ -155,8 +161,8 @@ class StreamAnalytics:
             "geometry": self._print,
             "times_ns": [self._last_ns, self._next_sweep_ns, self._next_schedule_ns],
             "active": self._active.tolist(),
-            "lines": self._lines.counts(),
-            "zones": self._zones.state(),
+            "lines": self.lines.counts(),
+            "zones": self.zones.state(),
             "tracks": self._table.to_json(),
             "heatmap": self._heatmap.state() if self._heatmap else None,
         }
@@ -167,8 +173,8 @@ class StreamAnalytics:
             if state["schema"] != SCHEMA:
                 raise ValueError(f"schema {state['schema']!r}")
             is_same = state["geometry"] == self._print
-            self._lines.load_counts(state["lines"])
-            self._zones.load(state["zones"], with_tracks=is_same)
+            self.lines.load_counts(state["lines"])
+            self.zones.load(state["zones"], with_tracks=is_same)
             if is_same:
                 self._table.load_json(state["tracks"])
                 self._last_ns, self._next_sweep_ns, self._next_schedule_ns = map(int, state["times_ns"])
@@ -191,35 +197,35 @@ class StreamAnalytics:
         rows = self._table.rows
         vote(rows, slot, tracks.class_id)
         wanted = self._wants(rows["class_id"][slot])
-        num_lines = len(self._lines.names)
-        crossings = self._lines.update(rows, slot, tracks, wanted[:, :num_lines], time_ns)
-        changes = self._zones.update(rows, slot, tracks, wanted[:, num_lines:], time_ns)
+        num_lines = len(self.lines.names)
+        crossings = self.lines.update(rows, slot, tracks, wanted[:, :num_lines], time_ns)
+        changes = self.zones.update(rows, slot, tracks, wanted[:, num_lines:], time_ns)
         if is_sweep:
-            changes += self._zones.linger(rows, slot, tracks.xyxy, time_ns)
+            changes += self.zones.linger(rows, slot, tracks.xyxy, time_ns)
         rows["seen_ns"][slot], rows["xyxy"][slot] = time_ns, tracks.xyxy
         rows["velocity"][slot], rows["is_lost"][slot] = tracks.velocity, False
         if self._heatmap:
             self._heatmap.update(tracks.xyxy, self._heat_filter.passes(tracks.class_id)[:, 0], step_s)
-        events += self._events.crossed(rows, crossings, time_ns)
-        return events + self._events.changed(rows, changes, time_ns)
+        events += self.maker.crossed(rows, crossings, time_ns)
+        return events + self.maker.changed(rows, changes, time_ns)
 
     def _wants(self, class_id: Int32) -> Bool:
         """(N, L + Z) whether the class and the schedule let a track count."""
-        wanted: Bool = self._filters.passes(class_id) & self._active
+        wanted: Bool = self.filters.passes(class_id) & self._active
         return wanted
 
     def _watch_schedules(self, time_ns: int) -> list[Event]:
-        if not self._has_schedules or (self._next_schedule_ns != NEVER and time_ns < self._next_schedule_ns):
+        if not self.has_schedules or (self._next_schedule_ns != NEVER and time_ns < self._next_schedule_ns):
             return []
         self._next_schedule_ns = time_ns + SCHEDULE_NS
         now = self._clock(time_ns)
-        active = np.array([schedule.is_on(now) for schedule in self._schedules], np.bool_)
+        active = np.array([schedule.is_on(now) for schedule in self.schedules], np.bool_)
         if (active == self._active).all():
             return []
         self._active = active
         rows = self._table.rows
-        wanted = self._wants(rows["class_id"])[:, len(self._lines.names) :]
-        return self._events.changed(rows, self._zones.refresh(rows, wanted, time_ns), time_ns)
+        wanted = self._wants(rows["class_id"])[:, len(self.lines.names) :]
+        return self.maker.changed(rows, self.zones.refresh(rows, wanted, time_ns), time_ns)
 
     def _sweep(self, time_ns: int) -> list[Event]:
         """Let go of tracks that were not seen for a while."""
@@ -227,11 +233,11 @@ class StreamAnalytics:
         if len(rows) == 0:
             return []
         unseen_ns = time_ns - rows["seen_ns"]
-        is_late = unseen_ns > self._lost_ns
+        is_late = unseen_ns > self.lost_ns
         if len(rows) > MAX_TRACKS:
             is_late |= unseen_ns > max(0, int(np.sort(unseen_ns)[MAX_TRACKS]))
         events = self._lose(np.flatnonzero(is_late & ~rows["is_lost"]), time_ns)
-        keep = unseen_ns <= self._forget_ns
+        keep = unseen_ns <= self.forget_ns
         if len(rows) > MAX_TRACKS:
             keep &= ~is_late
         if not keep.all():
@@ -243,9 +249,9 @@ class StreamAnalytics:
         if len(slot) == 0:
             return []
         rows = self._table.rows
-        wanted = self._wants(rows["class_id"][slot])[:, : len(self._lines.names)]
-        events = self._events.crossed(rows, self._lines.lose(rows, slot, wanted), time_ns)
-        events += self._events.changed(rows, self._zones.lose(rows, slot), time_ns)
+        wanted = self._wants(rows["class_id"][slot])[:, : len(self.lines.names)]
+        events = self.maker.crossed(rows, self.lines.lose(rows, slot, wanted), time_ns)
+        events += self.maker.changed(rows, self.zones.lose(rows, slot), time_ns)
         rows["is_lost"][slot] = True
         return events
 
@@ -253,6 +259,6 @@ class StreamAnalytics:
         """Forget all times of a clock that has begun anew, and with them the tracks."""
         events = self._lose(np.flatnonzero(~self._table.rows["is_lost"]), time_ns)
         self._table.keep(np.zeros(len(self._table), np.bool_))
-        self._zones.forget_crowds()
+        self.zones.forget_crowds()
         self._last_ns = self._next_sweep_ns = self._next_schedule_ns = NEVER
         return events

@@ -47,7 +47,7 @@ class LineCounter:
         self._unit = self._along / self._length[:, None]
         self._band_share = np.array([line.band_box_share for line in lines], np.float64)
         self._band_px = np.array([line.band_px for line in lines], np.float64)
-        self._settle_ns = np.array([round(line.settle_s * 1e9) for line in lines], np.int64)
+        self.settle_ns = np.array([round(line.settle_s * 1e9) for line in lines], np.int64)
         areas = [reach(line.anchor, line.min_box_px, width, height) for line in lines]
         rooms = [room_beside(ends[0], ends[1], area) for ends, area in zip(self.points, areas, strict=True)]
         # near the border the band must leave room to settle in
@@ -70,13 +70,13 @@ class LineCounter:
         if not self.names or len(slot) == 0:
             return []
         at = self.anchors.of(tracks)
-        distance = self._distance(at)
+        distance = self.distance(at)
         size = box_size(tracks.xyxy)
-        seen = self._sides(distance, size)
+        seen = self.sides(distance, size)
         side, net = rows["line_side"][slot], rows["line_net"][slot]
         net = net + self._passes(rows, slot, at, distance)
         pending = rows["line_pending_ns"][slot]
-        accepted, is_same = settle(side, pending, seen, now_ns, self._settle_ns)
+        accepted, is_same = settle(side, pending, seen, now_ns, self.settle_ns)
         net[is_same] = 0
         crossings = []
         if accepted.any():
@@ -121,13 +121,13 @@ class LineCounter:
                 for direction in DIRECTIONS:
                     count[direction] = {str(k): int(v) for k, v in counts[name]["by_class"][direction].items()}
 
-    def _distance(self, at: Float64) -> Float64:
+    def distance(self, at: Float64) -> Float64:
         """(N, L) pixels from the infinite line, positive to the right of its direction."""
         offset = at - self._start
         right: Float64 = self._unit[:, 0] * offset[..., 1] - self._unit[:, 1] * offset[..., 0]
         return right
 
-    def _sides(self, distance: Float64, size: Float32) -> Array:
+    def sides(self, distance: Float64, size: Float32) -> Array:
         """(N, L) int8: beyond the band to the right (1) or left (-1), or within it (0)."""
         band = np.maximum(self._band_share * size, self._band_px)
         right = distance > np.minimum(band, self._cap[1])
@@ -139,7 +139,7 @@ class LineCounter:
         """Give tracks without a side one as soon as they are half a band away; changed in place."""
         is_new = side == 0
         if is_new.any():
-            sides = self._sides(2 * distance, size)
+            sides = self.sides(2 * distance, size)
             side[is_new] = sides[is_new]
             net[is_new] = 0
 
@@ -148,17 +148,24 @@ class LineCounter:
         right = np.where(distance >= 0, np.int8(1), np.int8(-1))
         changed = right * rows["line_right"][slot] < 0
         rows["line_right"][slot] = right
-        passes = np.zeros(changed.shape, np.int32)
         if not changed.any():
-            return passes
+            return np.zeros(changed.shape, np.int32)
         was = self.anchors.remembered(rows[slot])
-        before = self._distance(was)
+        return self.passes((was, at), (self.distance(was), distance), changed)
+
+    def passes(self, points: tuple[Float64, Float64], distances: tuple[Float64, Float64], changed: Bool) -> Array:
+        """(N, L) 1 where the way between two points passes the segment to the right, -1 to the left, else 0.
+
+        Args:
+            points: (N, L, 2) before and now. distances: (N, L) theirs.
+            changed: (N, L) whether the way passes the infinite line.
+        """
+        (was, at), (before, distance) = points, distances
         fraction = before / np.where(changed, before - distance, 1)
         point = was + fraction[..., None] * (at - was) - self._start
         share = (point * self._unit).sum(-1)
-        changed &= (share >= 0) & (share <= self._length)
-        passes[changed] = right[changed]
-        return passes
+        changed = changed & (share >= 0) & (share <= self._length)
+        return np.where(changed, np.where(distance >= 0, 1, -1), 0).astype(np.int32)
 
     def _count(self, rows: Array, slot: int, line: int, side: int) -> Crossing:
         direction = DIRECTIONS[side > 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from edge.config.analytics import DAYS, ScheduleSettings
@@ -19,6 +19,11 @@ class Schedule:
     def is_on(self, now: datetime) -> bool:
         """Whether any period covers this moment, an aware ``datetime`` (a naive one is taken as local time)."""
         return not self._periods or any(_covers(period, now.astimezone(zone)) for period, zone in self._periods)
+
+
+def utc(wall_ns: int) -> datetime:
+    """The moment so many nanoseconds after 1970."""
+    return datetime.fromtimestamp(wall_ns / 1e9, timezone.utc)
 
 
 def _covers(period: ScheduleSettings, now: datetime) -> bool:

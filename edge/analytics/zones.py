@@ -51,14 +51,14 @@ class ZoneWatcher:
         self._band_share = np.array([zone.band_box_share for zone in zones], np.float64)
         self._band_px = np.array([zone.band_px for zone in zones], np.float64)
         self._cap = np.array([self._depth(k, zone, width, height) / 2 for k, zone in enumerate(zones)], np.float64)
-        self._settle_ns = np.array([round(zone.settle_s * 1e9) for zone in zones], np.int64)
-        self._loiter_ns = _nanoseconds([zone.loiter_s for zone in zones])
-        self._stopped_ns = _nanoseconds([zone.stopped_s for zone in zones])
-        self._still_share = np.array([(z.stopped_s or 0) * z.stopped_heights_per_s for z in zones], np.float64)
-        self._has_loiter = any(zone.loiter_s for zone in zones)
-        self._has_stopped = any(zone.stopped_s for zone in zones)
-        self._crowd_count = np.array([z.crowd_count or np.iinfo(np.int32).max for z in zones], np.int64)
-        self._crowd_ns = np.array([round(zone.crowd_s * 1e9) for zone in zones], np.int64)
+        self.settle_ns = np.array([round(zone.settle_s * 1e9) for zone in zones], np.int64)
+        self.loiter_ns = _nanoseconds([zone.loiter_s for zone in zones])
+        self.stopped_ns = _nanoseconds([zone.stopped_s for zone in zones])
+        self.still_share = np.array([(z.stopped_s or 0) * z.stopped_heights_per_s for z in zones], np.float64)
+        self.has_loiter = any(zone.loiter_s for zone in zones)
+        self.has_stopped = any(zone.stopped_s for zone in zones)
+        self.crowd_count = np.array([z.crowd_count or np.iinfo(np.int32).max for z in zones], np.int64)
+        self.crowd_ns = np.array([round(zone.crowd_s * 1e9) for zone in zones], np.int64)
         self.occupancy = np.zeros(len(zones), np.int64)
         self._entered = np.zeros(len(zones), np.int64)
         self._left = np.zeros(len(zones), np.int64)
@@ -82,8 +82,8 @@ class ZoneWatcher:
         since_ns: Int64 | int = now_ns
         at = self.anchors.of(tracks)
         self.anchors.remember(rows, slot, at)
-        sides = self._sides(self._polygons, at, tracks.xyxy)
-        accepted, _ = settle(side, pending, sides, now_ns, self._settle_ns)
+        sides = self.sides(at, tracks.xyxy)
+        accepted, _ = settle(side, pending, sides, now_ns, self.settle_ns)
         if accepted.any():
             since_ns = np.where(accepted, pending, now_ns)
             side, pending[accepted] = np.where(accepted, -side, side), NEVER
@@ -92,11 +92,11 @@ class ZoneWatcher:
 
     def linger(self, rows: Array, slot: Int64, xyxy: Float32, now_ns: int) -> list[ZoneChange]:
         """See who loiters and who stopped, after ``update``. Seconds matter here, so not every frame must be seen."""
-        if len(slot) == 0 or not (self._has_loiter or self._has_stopped):
+        if len(slot) == 0 or not (self.has_loiter or self.has_stopped):
             return []
         present = rows["zone_present"][slot]
-        changes = self._loiter(rows, slot, present, now_ns) if self._has_loiter else []
-        return changes + (self._stop(rows, slot, xyxy, present, now_ns) if self._has_stopped else [])
+        changes = self._loiter(rows, slot, present, now_ns) if self.has_loiter else []
+        return changes + (self._stop(rows, slot, xyxy, present, now_ns) if self.has_stopped else [])
 
     def refresh(self, rows: Array, wanted: Bool, now_ns: int) -> list[ZoneChange]:
         """Apply a changed schedule to all (T,) remembered tracks; ``wanted`` is (T, Z)."""
@@ -121,12 +121,12 @@ class ZoneWatcher:
         """Compare the occupancy of every zone with its limit; call once per frame, after ``update``."""
         if self._polygons is None:
             return []
-        is_full = self.occupancy >= self._crowd_count
+        is_full = self.occupancy >= self.crowd_count
         if (is_full == (self._crowded > 0)).all():
             self._crowd_pending_ns[...] = NEVER
             return []
         seen = np.where(is_full, np.int8(1), np.int8(-1))
-        accepted, _ = settle(self._crowded, self._crowd_pending_ns, seen, now_ns, self._crowd_ns)
+        accepted, _ = settle(self._crowded, self._crowd_pending_ns, seen, now_ns, self.crowd_ns)
         if not accepted.any():
             return []
         self._crowded[accepted] = seen[accepted]
@@ -170,12 +170,20 @@ class ZoneWatcher:
         assert self._polygons is not None
         return self._polygons.deepest(index, reach(zone.anchor, zone.min_box_px, width, height))
 
-    def _sides(self, polygons: Polygons, at: Float64, xyxy: Float32) -> Array:
-        """(N, Z) int8: inside (1) or outside (-1) beyond the band, or within it (0)."""
-        distance = polygons.signed_distance(at)
-        band = np.maximum(self._band_share * box_size(xyxy), self._band_px)
-        band = np.minimum(band, self._cap)
+    def sides(self, at: Float64, xyxy: Float32) -> Array:
+        """(N, Z) int8: inside (1) or outside (-1) beyond the band, or within it (0), of (N, Z, 2) anchors."""
+        distance, band = self.distance(at), self.band(xyxy)
         return (distance > band).view(np.int8) - (distance < -band).view(np.int8)
+
+    def distance(self, at: Float64) -> Float64:
+        """(N, Z) pixels from the nearest edge, positive inside."""
+        assert self._polygons is not None
+        return self._polygons.signed_distance(at)
+
+    def band(self, xyxy: Float32) -> Float64:
+        """(N, Z) half the width of the band in which an object keeps its side."""
+        band: Float64 = np.minimum(np.maximum(self._band_share * box_size(xyxy), self._band_px), self._cap)
+        return band
 
     def _move(
         self, rows: Array, slot: Int64, present: Bool, time_ns: Int64 | int, reason: str = "left"
@@ -208,7 +216,7 @@ class ZoneWatcher:
     def _loiter(self, rows: Array, slot: Int64, present: Bool, now_ns: int) -> list[ZoneChange]:
         since_ns = rows["zone_since_ns"][slot]
         due = present & ~rows["zone_loitered"][slot]
-        due &= now_ns - np.where(present, since_ns, now_ns) > self._loiter_ns
+        due &= now_ns - np.where(present, since_ns, now_ns) > self.loiter_ns
         if not due.any():
             return []
         rows["zone_loitered"][slot] |= due
@@ -220,7 +228,7 @@ class ZoneWatcher:
     def _stop(self, rows: Array, slot: Int64, xyxy: Float32, present: Bool, now_ns: int) -> list[ZoneChange]:
         """Objects that stayed within the distance that the slowest moving one would cover in ``stopped_s``."""
         x, y = (xyxy[:, 0:1] + xyxy[:, 2:3]) / 2, (xyxy[:, 1:2] + xyxy[:, 3:4]) / 2
-        radius = self._still_share * (xyxy[:, 3:] - xyxy[:, 1:2])
+        radius = self.still_share * (xyxy[:, 3:] - xyxy[:, 1:2])
         still_ns = rows["still_ns"][slot]
         gap_x, gap_y = x - rows["still_x"][slot], y - rows["still_y"][slot]
         moved = (gap_x * gap_x + gap_y * gap_y > radius * radius) | (still_ns == NEVER)
@@ -230,7 +238,7 @@ class ZoneWatcher:
             rows["still_x"][slot] = np.where(moved, x, rows["still_x"][slot])
             rows["still_y"][slot] = np.where(moved, y, rows["still_y"][slot])
         stopped = rows["zone_stopped"][slot] & ~moved
-        due = present & ~stopped & (now_ns - still_ns >= self._stopped_ns)
+        due = present & ~stopped & (now_ns - still_ns >= self.stopped_ns)
         rows["zone_stopped"][slot] = stopped | due
         return [
             ZoneChange("object_stopped", int(slot[n]), z, {"still_s": round((now_ns - int(still_ns[n, z])) / 1e9, 3)})

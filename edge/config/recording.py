@@ -1,4 +1,4 @@
-"""What a user may write in TOML about the recording of a stream."""
+"""What a user may write in TOML about the recording of a stream, and about the track store."""
 
 from __future__ import annotations
 
@@ -36,3 +36,18 @@ class RecordSettings(Section):
     max_age_days: float | None = Field(default=None, gt=0, le=3650)
     max_gb: float | None = Field(default=None, gt=0, le=1_000_000)
     reserve_mb: float = Field(default=256, ge=0, le=1_000_000)
+
+
+class TrackStoreSettings(Section):
+    """What every stream saw and decided, kept for ``edge why``, ``edge what-if`` and ``edge tracks``.
+
+    Attributes:
+        folder: one folder per stream lies in it; None: ``tracks`` in ``state_dir``.
+        block_s: what may be missing at most when the power goes; longer blocks are smaller.
+        max_days, max_mb: what is kept of each stream; the oldest parts go first.
+    """
+
+    folder: Path | None = None
+    block_s: float = Field(default=20, ge=0.2, le=300)
+    max_days: float = Field(default=14, gt=0, le=3650)
+    max_mb: float = Field(default=350, ge=16, le=1_000_000)

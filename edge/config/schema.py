@@ -21,7 +21,7 @@ from edge.config.daemon import (
 from edge.config.events import EventSettings, MqttSettings, WebhookSettings
 from edge.config.parts import part_name, refuse_unknown
 from edge.config.picture import HealthSettings, Mask, MotionGateSettings, Region, Side, TileCount
-from edge.config.recording import RecordSettings
+from edge.config.recording import RecordSettings, TrackStoreSettings
 from edge.config.remote import RemoteSettings, check_remote
 from edge.config.section import Section
 from edge.config.workers import Core, WorkersSettings
@@ -152,6 +152,7 @@ class Config(Section):
     watch_log: WatchLogSettings | None = None
     mqtt: tuple[MqttSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
+    track_store: TrackStoreSettings | None = None
     state_dir: Path | None = None
     encoder: Literal["auto", "x264", "openh264", "hardware"] = "auto"
     memory_budget_mb: float | None = Field(default=None, gt=0)

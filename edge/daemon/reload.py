@@ -29,6 +29,7 @@ NEEDS_RESTART = (
     "mqtt",
     "webhooks",
     "events",
+    "track_store",
     "log",
     "watch_log",
 )

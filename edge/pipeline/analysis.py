@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from edge.second_stage.classifier import Labels, StreamView
     from edge.trackers.appearance import CropEmbedder
     from edge.trackers.camera_motion import CameraMotion
+    from edge.trackstore.rounding import Rounding
+    from edge.trackstore.store import FrameLog
     from edge.types import Shape
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,9 @@ class StreamAnalysis:
         shown_counts: what ``counts`` was after the last event; replaced as a whole like the shapes.
         fault: why nothing is counted in frames of the size that comes now; empty where all is well.
         clock: the time of day at a ``time_ns``, for the schedules; a replay sets its own before the first frame.
+        captured_ns: of the frame that came last.
+        log: keeps what is seen and decided; None where nothing is kept.
+        rounding: makes the tracks what is stored of them, before lines and zones read them; None leaves them.
     """
 
     def __init__(
@@ -107,6 +112,9 @@ class StreamAnalysis:
         self.shown_counts: Mapping[str, Any] = {}
         self.fault = ""
         self.clock: WallClock = wall_clock
+        self.captured_ns = 0
+        self.log: FrameLog | None = None
+        self.rounding: Rounding | None = None
 
     @property
     def tracker(self) -> Tracker | None:
@@ -136,8 +144,11 @@ class StreamAnalysis:
     def update(self, frame: Frame, prediction: Prediction, spent_ns: StageNs) -> Result:
         """The result of one frame; frames come in order."""
         if self._tracker is None or not isinstance(prediction, Detections):
+            if self.log is not None:
+                self.log.add(frame, prediction, None)
             return Result(frame, prediction, stage_ns=spent_ns)
         started_ns = time.monotonic_ns()
+        self.captured_ns = frame.captured_ns
         if len(prediction) > 1:
             prediction = prediction[np.sort(distinct(prediction, self._duplicate_iou, per_class=False))]
         tracks = self._track(frame, prediction)
@@ -148,15 +159,19 @@ class StreamAnalysis:
             labels = self._second_stage.label(frame, tracks)
             spent["second_stage"] = time.monotonic_ns() - tracked_ns
         seen_ns = time.monotonic_ns()
+        # lines and zones read what is stored, so that what they would have said can be found out later
+        stored = tracks if self.rounding is None else self.rounding.rounded(tracks, frame)
         with self._changing:
             analytics = self._analytics_for(frame) if self.has_analytics else None
-            events = () if analytics is None else analytics.update(tracks, frame.time_ns)
+            events = () if analytics is None else labelled(analytics.update(stored, frame.time_ns), labels)
+        if self.log is not None:
+            self.log.add(frame, prediction, stored, events, labels)
         if analytics is None:
             return Result(frame, prediction, tracks, stage_ns=spent, labels=labels, counts=self.shown_counts)
         if events:
             self._show(analytics)
         spent["analytics"] = time.monotonic_ns() - seen_ns
-        return Result(frame, prediction, tracks, labelled(events, labels), spent, labels, self.shown_counts)
+        return Result(frame, prediction, tracks, events, spent, labels, self.shown_counts)
 
     def _track(self, frame: Frame, detections: Detections) -> Tracks:
         motion = None if self._camera is None else self._camera.update(frame.image, detections.xyxy)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from edge.addresses.uris import is_live
+from edge.analytics.schedule import utc
 from edge.errors import ConfigError, EdgeError
 from edge.models.keypoints import limbs_of
 from edge.overlay import Overlay, Theme
@@ -91,6 +92,10 @@ class Shared:
         analysis = analysis_of(stream, model, manifest, self.crops, state_file)
         on_event = self.outputs.report_event
         made = Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
+        log = analysis.log = analysis.rounding = self.outputs.log_of(made)
+        if log is not None:
+            # what is stored tells this time too: rules that are evaluated later see the same
+            analysis.clock = lambda _: utc(analysis.captured_ns + log.offset_ns)
         made.note_guards([analysis.tracker])
         if self.config.watch_log is not None:
             made.analysed = deque(maxlen=MAX_ANALYSED)
@@ -194,12 +199,7 @@ def score_of(stream: StreamSettings, manifest: Manifest) -> float:
 
 def tracker_settings(score: float, manifest: Manifest) -> TrackerSettings:
     """Settings whose idea of a good detection is the model's, not that of the data sets they were tuned on."""
-    return replace(
-        TrackerSettings(),
-        score_low=min(manifest.thresholds.track_score, score),
-        score_high=score,
-        score_new=min(score + 0.1, 0.95),
-    )
+    return TrackerSettings.for_scores(score, manifest.thresholds.track_score)
 
 
 def _tracker(stream: StreamSettings, manifest: Manifest, limit_s: float) -> Tracker | None:

@@ -365,6 +365,8 @@ class Pipeline:
 
     def _forget(self, stream: Stream) -> None:
         stream.close()
+        if self.outputs.tracks is not None:
+            self.outputs.tracks.end(stream.name)
         self.models[stream.model].release(stream.name)
         self.streams = {name: other for name, other in self.streams.items() if other is not stream}
 

@@ -14,12 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.addresses.secrets import redacted
 from edge.addresses.uris import is_live
+from edge.analytics.schedule import utc
 from edge.config.load import parse_config
 from edge.errors import ConfigError, DataError, SourceError
 from edge.files import parse_json, sha256_of, write_atomic
@@ -34,6 +34,7 @@ from edge.sources.choose import open_source
 from edge.sources.direct import Decoding
 from edge.sources.replay import RawWriter, RecordedPicture, ReplaySource
 from edge.threads.worker import Worker
+from edge.trackstore.rounding import Rounding
 from edge.types import Event, Frame
 
 if TYPE_CHECKING:
@@ -253,12 +254,15 @@ def _replay(
         chosen = config.model_of(settings)
         manifest = models[chosen.name].manifest
         analysis = analysis_of(settings, chosen, manifest, crops, limit_s=PART_LIMIT_S)
+        if config.track_store is not None:
+            # as it was when the capture ran
+            analysis.rounding = Rounding()
         stages[settings.name] = open_stages(
             settings.stages, stream=settings.name, classes=manifest.classes, limit_s=PART_LIMIT_S
         )
         streams[settings.name] = Stream(settings, chosen.name, manifest, analysis)
         # schedules see the time of day at which the picture came, not that of the replay
-        analysis.clock = lambda _: _utc(now_ns + wall_offset_ns)
+        analysis.clock = lambda _: utc(now_ns + wall_offset_ns)
     now_ns = 0
     clock = WallClock(offset_ns=wall_offset_ns, now_ns=lambda: now_ns)
     encoders = {
@@ -280,10 +284,6 @@ def _replay(
     for opened in stages.values():
         close_all(opened)
     return count
-
-
-def _utc(wall_ns: int) -> datetime:
-    return datetime.fromtimestamp(wall_ns / 1e9, timezone.utc)
 
 
 def _merged(folder: Path, config: Config) -> Iterator[tuple[Frame, RecordedPicture]]:

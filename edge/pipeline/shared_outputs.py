@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,7 +14,7 @@ from edge.config.events import EventSettings
 from edge.errors import ConfigError, SinkError
 from edge.events.delivery import DeliveryWorker, Target
 from edge.events.outbox import Outbox
-from edge.events.schema import ModelFacts
+from edge.events.schema import EnvelopeMaker, ModelFacts
 from edge.events.snapshots import Snapshots
 from edge.events.stored import OutboxLimits
 from edge.events.writer import EventWriter, KeepsEvents, KeepsPictures
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from edge.pipeline.stream import Stream
     from edge.server.recordings import Archive, Shelf
     from edge.sinks.record import RecordSink
+    from edge.trackstore.store import FrameLog, TrackStore
     from edge.types import Event, Result
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class SharedOutputs:
         outbox: keeps them; None where nobody wants them, or another process keeps them.
         snapshots: keeps their pictures; used by the writer alone.
         recordings: the record sink of each recorded stream.
+        tracks: keeps what the streams see; None where nobody wants that.
     """
 
     def __init__(
@@ -73,23 +76,30 @@ class SharedOutputs:
         self._deliveries: dict[str, DeliveryWorker] = {}
         self._writers: list[Worker] = []
         self._workers: list[Worker] = []
+        self._keeping: Worker | None = None
+        self.tracks = _track_store(config)
+        self._run = str(uuid.uuid4())
         if not (config.events or config.mqtt or config.webhooks):
             return
         settings = config.events or EventSettings()
         if elsewhere is not None:
-            self.writer = EventWriter(elsewhere, elsewhere if settings.snapshots is not None else None)
+            pictured = elsewhere if settings.snapshots is not None else None
+            self.writer = EventWriter(elsewhere, pictured, EnvelopeMaker(run=self._run))
             return
         deliveries = _deliveries(config, streams)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
         self.outbox = Outbox(outbox_path(config), [target.name for target, _ in deliveries], limits)
         pictures = settings.snapshots
         self.snapshots = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
-        self.writer = EventWriter(self.outbox, self.snapshots)
+        self.writer = EventWriter(self.outbox, self.snapshots, EnvelopeMaker(run=self._run))
         for target, backoff in deliveries:
             self._deliveries[target.name] = DeliveryWorker(self.outbox, target, backoff, DRAIN_S)
 
     def start(self) -> None:
-        """Begin to write and deliver events."""
+        """Begin to write and deliver events, and to keep tracks."""
+        if self.tracks is not None:
+            self._keeping = Worker("track store", self.tracks.run)
+            self._keeping.start()
         if self.writer is not None:
             self._writers = [Worker("events", self.writer.run)]
             self._workers = [Worker(f"deliver {name}", one.run) for name, one in self._deliveries.items()]
@@ -100,6 +110,14 @@ class SharedOutputs:
         """Report an event that belongs to no frame: the camera is gone."""
         if self.writer is not None:
             self.writer.report_event(event)
+
+    def log_of(self, stream: Stream) -> FrameLog | None:
+        """Where a stream's tracks are kept; None where nobody wants that."""
+        if self.tracks is None:
+            return None
+        from edge.pipeline.stream_log import facts_of
+
+        return self.tracks.log_of(stream.name, facts_of(stream, self._run))
 
     def report_lost(self, stream: Stream, result: Result) -> None:
         """A result was dropped before it came out; its events are reported without picture and clip."""
@@ -143,8 +161,12 @@ class SharedOutputs:
         Args:
             deadline_s: by ``time.monotonic()``; every part has at least a second.
         """
+        has_kept = True
+        if self.tracks is not None and self._keeping is not None:
+            self.tracks.close()
+            has_kept = _ended(self._keeping, deadline_s)
         if self.writer is None:
-            return True
+            return has_kept
         self.writer.close()
         ended = [_ended(worker, deadline_s) for worker in self._writers]
         for worker in self._workers:
@@ -153,7 +175,7 @@ class SharedOutputs:
         is_clean = all(ended)
         if is_clean and self.outbox is not None:
             self.outbox.close()
-        return is_clean
+        return is_clean and has_kept
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
@@ -161,7 +183,9 @@ class SharedOutputs:
         if self.outbox is not None:
             events["outbox"] = {"error": self.outbox.error, **self.outbox.counts()}
             events["targets"] = {name: delivery.stats() for name, delivery in self._deliveries.items()}
-        return {"events": events, "recordings": {name: sink.stats() for name, sink in self.recordings.items()}}
+        kept: dict[str, object] = {} if self.tracks is None else {"track_store": self.tracks.stats()}
+        recordings = {name: sink.stats() for name, sink in self.recordings.items()}
+        return {"events": events, "recordings": recordings, **kept}
 
 
 def close_sink(sink: Sink) -> None:
@@ -197,6 +221,27 @@ def _ended(worker: Worker, deadline_s: float) -> bool:
 
 def _facts(stream: Stream) -> ModelFacts:
     return ModelFacts(stream.manifest.name, stream.manifest.sha256 or "")
+
+
+def tracks_path(config: Config) -> Path:
+    """The folder of the track store.
+
+    Raises:
+        ConfigError: there is no place for it.
+    """
+    if config.track_store is not None and config.track_store.folder is not None:
+        return config.track_store.folder
+    if config.state_dir is None:
+        raise ConfigError("track_store.folder: there is no place for the tracks; set it, or state_dir")
+    return config.state_dir / "tracks"
+
+
+def _track_store(config: Config) -> TrackStore | None:
+    if config.track_store is None:
+        return None
+    from edge.trackstore.store import TrackStore
+
+    return TrackStore(config.track_store, tracks_path(config))
 
 
 def outbox_path(config: Config) -> Path:

@@ -77,6 +77,11 @@ class TrackerSettings:
     duplicate_s: float = 1.0
     max_objects: int = 2000
 
+    @classmethod
+    def for_scores(cls, score: float, track_score: float) -> TrackerSettings:
+        """The defaults for a model whose good objects have ``score``, and whose weakest useful ones ``track_score``."""
+        return cls(score_low=min(track_score, score), score_high=score, score_new=min(score + 0.1, 0.95))
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

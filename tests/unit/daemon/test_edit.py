@@ -84,7 +84,7 @@ def test_counts_go_on_by_name(site: Site) -> None:
     site.wait_for_frames()
     analysis = site.pipeline.streams["door"].analysis
     assert analysis._analytics is not None
-    analysis._analytics._lines.load_counts({"gate": {"by_class": {"in": {"person": 7}, "out": {}}}})
+    analysis._analytics.lines.load_counts({"gate": {"by_class": {"in": {"person": 7}, "out": {}}}})
     assert analysis.counts()["lines"]["gate"]["in"] == 7
     site.save(lines=[{**LINE, "points_share": [[0.1, 0.9], [0.9, 0.9]]}, {**LINE, "name": "other"}])
     site.reloader.reload()
