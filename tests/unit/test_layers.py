@@ -18,7 +18,7 @@ ORDER = (
     *("boxes", "config", "models", "trackers", "analytics", "engines", "heads", "model", "second_stage"),
     *("scene", "video"),
     *("sources", "result_json", "overlay", "recording", "watchlog", "events", "server", "sinks", "pipeline"),
-    *("archive", "diagnose", "daemon"),
+    *("archive", "cliptests", "diagnose", "daemon"),
     *("chaos", "bench", "console", "commands", "cli"),
 )
 # each is one way among others to do a thing, and knows none of the others
