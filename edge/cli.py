@@ -38,7 +38,7 @@ GROUPS = {
         "bench": "edge.commands.bench:bench",
         "selftest": "edge.commands.selftest:selftest",
     },
-    "Models": {
+    "Models and data": {
         "models": "edge.commands.models:models",
         "inspect": "edge.commands.inspect:inspect",
         "lint": "edge.commands.lint:lint",
@@ -49,8 +49,6 @@ GROUPS = {
         "quantize": "edge.commands.quantize:quantize",
         "qat": "edge.commands.qat:qat",
         "build": "edge.commands.build:build",
-    },
-    "Data": {
         "data": "edge.commands.data:data",
         "teach": "edge.commands.teach:teach",
         "analyze": "edge.commands.analyze:analyze",
