@@ -30,18 +30,17 @@ GROUPS = {
         "init": "edge.commands.init:init",
         "check": "edge.commands.check:check",
         "swap": "edge.commands.swap:swap",
+        "test": "edge.commands.test:test",
         "explain": "edge.commands.explain:explain",
         "certify": "edge.commands.certify:certify",
         "tracks": "edge.commands.tracks:tracks",
         "what-if": "edge.commands.what_if:what_if",
         "service": "edge.commands.service:service",
-    },
-    "This machine": {
         "doctor": "edge.commands.doctor:doctor",
         "bench": "edge.commands.bench:bench",
         "selftest": "edge.commands.selftest:selftest",
     },
-    "Models": {
+    "Models and data": {
         "models": "edge.commands.models:models",
         "inspect": "edge.commands.inspect:inspect",
         "lint": "edge.commands.lint:lint",
@@ -52,8 +51,6 @@ GROUPS = {
         "quantize": "edge.commands.quantize:quantize",
         "qat": "edge.commands.qat:qat",
         "build": "edge.commands.build:build",
-    },
-    "Data": {
         "data": "edge.commands.data:data",
         "teach": "edge.commands.teach:teach",
         "analyze": "edge.commands.analyze:analyze",
@@ -79,7 +76,6 @@ OTHER_WORDS = {
     "serve": "run",
     "val": "eval",
     "validate": "check",
-    "test": "eval",
     "benchmark": "bench",
     "info": "inspect",
     "convert": "export",

@@ -11,6 +11,7 @@
     ├── ModelError                 1  a model file cannot be used
     │   ├── ManifestError          1  the manifest is wrong or does not match its model
     │   └── EngineError            1  the engine failed while building or running
+    ├── ClipTestError              1  what a clip test expects is not seen any more
     └── DataError                  1  a data set is wrong
         └── AccuracyError          1  a measured accuracy is outside the budget that was asked for
 
@@ -72,6 +73,10 @@ class ManifestError(ModelError):
 
 class EngineError(ModelError):
     """An engine could not be built, or failed while running."""
+
+
+class ClipTestError(EdgeError):
+    """What a clip test expects is not seen any more, so what is new does not take over."""
 
 
 class DataError(EdgeError):

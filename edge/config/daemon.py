@@ -82,6 +82,21 @@ class SwapSettings(Section):
     trial_timeout_s: float = Field(default=120, gt=0, le=3600)
 
 
+class ClipTestSettings(Section):
+    """Clips that must be seen as before, before anything new takes over: ``edge test``.
+
+    Attributes:
+        folder: a folder per test.
+        timeout_s: how long all of them may take.
+        on_start: what a start does with another version, model or configuration that loses something: ``refuse``, or
+            only ``tell`` it.
+    """
+
+    folder: Path
+    timeout_s: float = Field(default=600, gt=0, le=86_400)
+    on_start: Literal["refuse", "tell"] = "refuse"
+
+
 class WatchLogSettings(Section):
     """What was watched and what was not, second by second, chained and signed: ``edge certify``.
 

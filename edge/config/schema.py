@@ -12,6 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from edge.addresses.uris import is_live, kind_of, scheme_of
 from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackSettings
 from edge.config.daemon import (
+    ClipTestSettings,
     GovernorSettings,
     LogSettings,
     ServerSettings,
@@ -150,6 +151,7 @@ class Config(Section):
     workers: WorkersSettings = WorkersSettings()
     events: EventSettings | None = None
     watch_log: WatchLogSettings | None = None
+    tests: ClipTestSettings | None = None
     mqtt: tuple[MqttSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
     track_store: TrackStoreSettings | None = None

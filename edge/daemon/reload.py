@@ -136,12 +136,16 @@ class Reloader:
             return False
 
     def _bring_to(self, new: Config, report: ReloadReport) -> None:
-        self._read, self.model_paths = new, _paths(new)
         # what could not be done is tried again by the next reload
         running = self._config.model_copy(update={"streams": self._pipeline.config.streams})
         changes = changes_between(running, new)
+        report.refused = self._lost(changes, new)
+        if report.refused:
+            log.error("%s; nothing was changed", report.refused)
+            return
+        self._read, self.model_paths = new, _paths(new)
         self._pipeline.config = self._pipeline.config.model_copy(
-            update={"swap": new.swap, "stop_timeout_s": new.stop_timeout_s}
+            update={"swap": new.swap, "stop_timeout_s": new.stop_timeout_s, "tests": new.tests}
         )
         self._apply_streams(changes, report)
         swapped = {model.name: model for model in changes.swapped if self._swap(model, report)}
@@ -154,6 +158,18 @@ class Reloader:
             log.info("reload: %s", sentence)
         for sentence in report.failed:
             log.error("reload: %s", sentence)
+
+    def _lost(self, changes: Changes, new: Config) -> str:
+        """What the clip tests miss with the new streams; a model that changes too is tested when it takes over."""
+        if not (changes.changed or changes.removed):
+            return ""
+        running = {model.name: model for model in self._pipeline.config.models}
+        models = tuple(running.get(model.name, model) for model in new.models)
+        try:
+            self._pipeline.rehearse(new.model_copy(update={"models": models}), {})
+        except EdgeError as error:
+            return str(error)
+        return ""
 
     def _apply_streams(self, changes: Changes, report: ReloadReport) -> None:
         for name in changes.removed:

@@ -60,6 +60,7 @@ class Run(Protocol):
 
     config: Config
     started_ns: int
+    rehearse: Callable[[Config, Mapping[str, object]], None]
 
     @property
     def streams(self) -> Mapping[str, RunningStream]: ...

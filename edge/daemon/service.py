@@ -21,6 +21,7 @@ from edge.daemon.credentials import with_secrets
 from edge.daemon.helpers import Helpers
 from edge.daemon.notify import notify, status
 from edge.daemon.operations import Operations
+from edge.daemon.rehearsal import rehearse, rehearse_start
 from edge.daemon.reload import Reloader
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
 from edge.daemon.state import CrashLoopGuard, held, state_dir, with_state_dir, with_swapped
@@ -214,9 +215,11 @@ class _Daemon:
         loaded = with_secrets(config)
         # the file is compared with ``loaded`` later, so what was added here is no change of it
         self.config = with_state_dir(with_swapped(loaded, folder), folder)
+        rehearse_start(self.config, folder)
         self.board: LiveBoard | None = live_page(self.config)
         is_single = not check_workers(self.config)
         self.pipeline: Run = (Pipeline if is_single else WorkerPool)(self.config, self.board)
+        self.pipeline.rehearse = lambda config, mapped: rehearse(config, folder, mapped)
         path = origin.path
         reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
         self.operations = Operations(self.pipeline, reloader, path, folder, origin.safe_reason)

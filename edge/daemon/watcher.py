@@ -173,6 +173,7 @@ class _Watched:
         """Raises: OSError: the log's folder cannot be used."""
         self.stream = stream
         self.log = written
+        self._config = stream.config
         self._facts = facts_of(stream.config, stream.manifest.sha256 or "")
         self._seconds = Seconds(moment.second)
         self._drops = _drops_of(stream)
@@ -197,6 +198,12 @@ class _Watched:
 
     def _note(self, now_s: int) -> None:
         self._take_frames()
+        if self.stream.config is not self._config:
+            # other lines and zones, drawn on the page
+            self._config = self.stream.config
+            self._facts = facts_of(self._config, self._facts["model"])
+            self._write(now_s - 1)
+            self.log.note_facts(self._facts)
         drops = _drops_of(self.stream)
         if now_s <= self._noted_s:
             return

@@ -174,7 +174,10 @@ class StreamAnalysis:
         return Result(frame, prediction, tracks, events, spent, labels, self.shown_counts)
 
     def _track(self, frame: Frame, detections: Detections) -> Tracks:
-        motion = None if self._camera is None else self._camera.update(frame.image, detections.xyxy)
+        motion = None
+        if self._camera is not None:
+            # no BGR is made for it where the decoder gives luma
+            motion = self._camera.update(frame.image if frame.planes.is_bgr else frame.luma, detections.xyxy)
         look = None if self._embedder is None else self._embedder.embedder_for(frame, detections.xyxy)
         assert self._tracker is not None
         tracks = self._tracker.update(detections, frame.time_ns, motion, look)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,6 +99,8 @@ class Pipeline:
         )
         # replaced as a whole when a stream comes or goes, so any thread may read it
         self.streams: Mapping[str, Stream] = {stream.name: self._stream(stream) for stream in config.streams}
+        # the clip tests of what shall take over; raises EdgeError where something expected is lost
+        self.rehearse: Callable[[Config, Mapping[str, object]], None] = lambda config, mapped: None
         self._changing = threading.Lock()
         self._swapping = threading.Lock()
         self._stopping = threading.Event()
@@ -227,7 +230,7 @@ class Pipeline:
             raise EdgeError("another model swap is under way; wait for its end")
         try:
             config = next(model for model in self.config.models if model.name == name)
-            order = Order(config, path, renamed or {}, has_trial)
+            order = Order(config, path, renamed or {}, has_trial, partial(self._rehearse, name, path, renamed or {}))
             swap = Swap(order, self.models[name], self._inference, self.config.swap, self._stopping, on_phase)
             report, self.models[name] = swap.run()
             for stream in self.streams.values():
@@ -389,6 +392,13 @@ class Pipeline:
         config = self.config.model_copy(update={"streams": streams})
         manifests = {**self._crops.manifests, **{name: model.manifest for name, model in self.models.items()}}
         plan_memory(config, manifests).refuse_over(config.memory_budget_mb)
+
+    def _rehearse(self, name: str, path: Path, renamed: Mapping[str, str]) -> None:
+        """Run the clip tests with another file for a model."""
+        other = {"path": path, "manifest": None}
+        models = tuple(one.model_copy(update=other) if one.name == name else one for one in self.config.models)
+        classes = {"classes": list(self.models[name].manifest.classes), "renamed": dict(renamed)}
+        self.rehearse(self.config.model_copy(update={"models": models}), {name: classes})
 
     def _stream(self, config: StreamSettings) -> Stream:
         model = self.config.model_of(config)

@@ -12,7 +12,8 @@ import importlib.metadata
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ from edge.types import Event, Frame
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
+    from edge.types import Result
 
 # of parts of installed packages: here the same answer matters more than a quick one
 PART_LIMIT_S = 60.0
@@ -124,18 +126,80 @@ def replay(folder: Path, write: Callable[[bytes], object], model: Path | None = 
         config = config.model_copy(update={"models": models})
     else:
         _refuse_other_models(captured)
-    models_by_name = {
-        item.name: load_model(item.model_copy(update={"max_batch": 1}))
-        for item in config.models
-        if config.has_frames(item)
-    }
-    crops = CropModels(config, is_waiting=True)
-    try:
-        return _replay(folder, config, (models_by_name, crops), captured.wall_offset_ns, write)
-    finally:
-        crops.stop(time.monotonic())
-        for opened in models_by_name.values():
-            opened.close()
+    with Rerun(config, config.streams) as rerun:
+        return _replay(folder, rerun, captured.wall_offset_ns, write)
+
+
+class Rerun:
+    """Frames of streams through their models and all that follows, one at a time, in the caller's thread.
+
+    Attributes:
+        streams: by name.
+    """
+
+    def __init__(
+        self, config: Config, streams: Sequence[StreamSettings], on_model: Callable[[str, Model], None] | None = None
+    ) -> None:
+        """Load what these streams need.
+
+        Args:
+            config: names the models.
+            streams: some of its streams.
+            on_model: told of each model that is loaded, with its name, before anything is made for its classes.
+
+        Raises:
+            EdgeError: a model cannot be loaded, or a setting does not fit it.
+        """
+        self._models: dict[str, Model] = {}
+        self._stages: dict[str, list[GuardedStage]] = {}
+        self._crops = CropModels(config, is_waiting=True)
+        self.streams: dict[str, Stream] = {}
+        self._wall_ns = 0
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            for settings in streams:
+                self._add(config, settings, on_model or (lambda _, __: None))
+            undo.pop_all()
+
+    def result(self, frame: Frame, wall_ns: int, events: Sequence[Event] = ()) -> Result:
+        """What is known of a frame; schedules see this time of day, whatever time it is now."""
+        self._wall_ns = wall_ns
+        stream = self.streams[frame.stream]
+        predictions, _ = self._models[stream.model].submit([frame.planes], [stream.tiles]).wait()
+        result = stream.analysis.update(frame, predictions[0], {}).with_events(events)
+        for stage in self._stages[frame.stream]:
+            result = stage.add_to(result)
+        return result
+
+    def close(self) -> None:
+        """Free the models and end the parts of installed packages."""
+        for stages in self._stages.values():
+            close_all(stages)
+        self._crops.stop(time.monotonic())
+        for model in self._models.values():
+            model.close()
+
+    def __enter__(self) -> Rerun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _add(self, config: Config, settings: StreamSettings, on_model: Callable[[str, Model], None]) -> None:
+        chosen = config.model_of(settings)
+        if chosen.name not in self._models:
+            self._models[chosen.name] = load_model(chosen.model_copy(update={"max_batch": 1}))
+            on_model(chosen.name, self._models[chosen.name])
+        manifest = self._models[chosen.name].manifest
+        analysis = analysis_of(settings, chosen, manifest, self._crops, limit_s=PART_LIMIT_S)
+        if config.track_store is not None:
+            # as it was when the capture ran
+            analysis.rounding = Rounding()
+        analysis.clock = lambda _: utc(self._wall_ns)
+        self._stages[settings.name] = open_stages(
+            settings.stages, stream=settings.name, classes=manifest.classes, limit_s=PART_LIMIT_S
+        )
+        self.streams[settings.name] = Stream(settings, chosen.name, manifest, analysis)
 
 
 def load_capture(folder: Path) -> Capture:
@@ -240,59 +304,31 @@ def _refuse_other_models(captured: Capture) -> None:
             )
 
 
-def _replay(
-    folder: Path,
-    config: Config,
-    loaded: tuple[dict[str, Model], CropModels],
-    wall_offset_ns: int,
-    write: Callable[[bytes], object],
-) -> int:
-    models, crops = loaded
-    streams: dict[str, Stream] = {}
-    stages: dict[str, list[GuardedStage]] = {}
-    for settings in config.streams:
-        chosen = config.model_of(settings)
-        manifest = models[chosen.name].manifest
-        analysis = analysis_of(settings, chosen, manifest, crops, limit_s=PART_LIMIT_S)
-        if config.track_store is not None:
-            # as it was when the capture ran
-            analysis.rounding = Rounding()
-        stages[settings.name] = open_stages(
-            settings.stages, stream=settings.name, classes=manifest.classes, limit_s=PART_LIMIT_S
-        )
-        streams[settings.name] = Stream(settings, chosen.name, manifest, analysis)
-        # schedules see the time of day at which the picture came, not that of the replay
-        analysis.clock = lambda _: utc(now_ns + wall_offset_ns)
+def _replay(folder: Path, rerun: Rerun, wall_offset_ns: int, write: Callable[[bytes], object]) -> int:
     now_ns = 0
     clock = WallClock(offset_ns=wall_offset_ns, now_ns=lambda: now_ns)
     encoders = {
         name: ResultEncoder(stream.manifest.classes, score=stream.score, clock=clock)
-        for name, stream in streams.items()
+        for name, stream in rerun.streams.items()
     }
     count = 0
-    for frame, line in _merged(folder, config):
+    for frame, line in _merged(folder, list(rerun.streams)):
         now_ns = frame.captured_ns
-        stream = streams[frame.stream]
-        predictions, _ = models[stream.model].submit([frame.planes], [stream.tiles]).wait()
-        result = stream.analysis.update(frame, predictions[0], {})
         told = [Event(kind, frame.stream, frame.captured_ns, data=data) for kind, data in line.events]
-        result = result.with_events(told)
-        for stage in stages[frame.stream]:
-            result = stage.add_to(result)
+        result = rerun.result(frame, now_ns + wall_offset_ns, told)
         write(encoders[frame.stream].encode(result) + b"\n")
         count += 1
-    for opened in stages.values():
-        close_all(opened)
     return count
 
 
-def _merged(folder: Path, config: Config) -> Iterator[tuple[Frame, RecordedPicture]]:
+def _merged(folder: Path, names: Sequence[str]) -> Iterator[tuple[Frame, RecordedPicture]]:
     """The frames of all streams in the order in which they came."""
-    streams = [_frames(folder / stream.name, stream.name) for stream in config.streams]
+    streams = [recorded_frames(folder / name, name) for name in names]
     return heapq.merge(*streams, key=lambda item: (item[0].captured_ns, item[0].stream))
 
 
-def _frames(folder: Path, stream: str) -> Iterator[tuple[Frame, RecordedPicture]]:
+def recorded_frames(folder: Path, stream: str) -> Iterator[tuple[Frame, RecordedPicture]]:
+    """The frames of one stream of a capture, under this name. Raises: SourceError: it is missing or damaged."""
     source = ReplaySource(folder)
     try:
         while source.grab():

@@ -24,9 +24,9 @@ class Rounding:
         """The tracks with boxes, speeds and points as they will be stored."""
         if len(tracks) == 0:
             return tracks
-        size = frame.image.shape
+        size = (frame.width, frame.height)
         if size != self._size:
-            self._size, self._steps = size, Steps.of(size[1], size[0])
+            self._size, self._steps = size, Steps.of(*size)
         px, px_s = self._steps.px, self._steps.px_s
         points = tracks.keypoints
         return Tracks(

@@ -104,7 +104,7 @@ class FrameLog(Rounding):
             return
         found = prediction if isinstance(prediction, Detections) else None
         times = frame.time_ns, frame.captured_ns, frame.epoch, frame.seq, time.monotonic_ns()
-        self._waiting.append((*times, frame.image.shape, found, tracks, events, labels or {}))
+        self._waiting.append((*times, (frame.height, frame.width, 3), found, tracks, events, labels or {}))
 
     def take(self) -> list[FrameFacts]:
         """All that waits; the store's thread."""

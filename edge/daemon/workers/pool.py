@@ -34,7 +34,7 @@ from edge.threads.worker import Worker
 from edge.watchlog.keys import DeviceKey
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config, StreamSettings
+    from edge.config.schema import Config, ModelSettings, StreamSettings
     from edge.config.workers import WorkerSettings
     from edge.daemon.workers.link import Link, Message
     from edge.daemon.workers.pages import PageMemory
@@ -71,6 +71,7 @@ class WorkerPool:
         check_workers(config)
         self.config = config
         self.started_ns = 0
+        self.rehearse: Callable[[Config, Mapping[str, object]], None] = lambda config, mapped: None
         self._board = board
         self._indices = iter(range(MAX_STREAMS))
         self._free_indices: list[int] = []
@@ -79,7 +80,8 @@ class WorkerPool:
         self._living: set[ChildWorker] = set()
         self._looked_s = 0.0
         self._events: queue.SimpleQueue[tuple[Link, PageMemory, Message] | None] = queue.SimpleQueue()
-        self._shared = SharedOutputs(config, lambda: tuple(self.streams))
+        # what streams see is kept by their workers
+        self._shared = SharedOutputs(config.model_copy(update={"track_store": None}), lambda: tuple(self.streams))
         self._taker = EventTaker(self._shared)
         self._event_thread = Worker("events of workers", lambda _: self._take_events())
         self.outputs = PoolOutputs(self, self._shared)
@@ -227,6 +229,7 @@ class WorkerPool:
         try:
             seats = [seat for seat in self._seats if not seat.is_over]
             before = next(model for model in self.config.models if model.name == name)
+            self._rehearse(before, path, renamed or {})
             swap = PoolSwap(seats, self.config.swap, before)
             report = swap.run(path, renamed or {}, has_trial=has_trial, on_phase=on_phase)
             if report.outcome == "kept":
@@ -237,6 +240,13 @@ class WorkerPool:
         finally:
             self._swapping.release()
         return report
+
+    def _rehearse(self, before: ModelSettings, path: Path, renamed: Mapping[str, str]) -> None:
+        """Run the clip tests with another file for a model; see ``Pipeline``."""
+        changed = before.model_copy(update={"path": path, "manifest": None})
+        models = tuple(changed if model.name == before.name else model for model in self.config.models)
+        classes = {"classes": list(self.models[before.name].manifest.classes), "renamed": dict(renamed)}
+        self.rehearse(self.config.model_copy(update={"models": models}), {before.name: classes})
 
     def heat(self, name: str) -> UInt8 | None:
         """Where objects spent their time in a stream; None where there is no heat map, or its worker is away."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from edge.pipeline.swap.agreement import Agreement
 
-Phase = Literal["trial", "load", "golden", "shadow", "take over", "probation"]
+Phase = Literal["trial", "tests", "load", "golden", "shadow", "take over", "probation"]
 Outcome = Literal["kept", "refused", "rolled back"]
 
 

@@ -54,12 +54,14 @@ class Order:
         path: of the new file.
         renamed: new class name → old class name; an empty old name leaves the class out.
         has_trial: whether the golden frames run in a process of their own first.
+        rehearse: runs the clip tests; raises EdgeError where something expected is lost.
     """
 
     config: ModelSettings
     path: Path
     renamed: Mapping[str, str]
     has_trial: bool = True
+    rehearse: Callable[[], None] = lambda: None
 
 
 class Swap:
@@ -138,6 +140,8 @@ class Swap:
             self._enter("trial")
             timeout_s = self._settings.trial_timeout_s
             try_model(path, manifest=None, engine=config.engine, threads=config.threads, timeout_s=timeout_s)
+        self._enter("tests")
+        self._order.rehearse()
         self._enter("load")
         # no trial while cameras run: the new model takes the batches of the old one
         max_batch = config.max_batch or (None if self._old.engine.is_fixed_batch else self._old.engine.max_batch)

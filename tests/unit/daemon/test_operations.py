@@ -33,6 +33,7 @@ class Line:
         self.streams = {stream.name: SimpleNamespace(config=stream) for stream in config.streams}
         self.swap: Callable[[Path], None] = lambda path: None
         self.add: Callable[[Any], None] = lambda stream: None
+        self.rehearse: Callable[[Config, Any], None] = lambda config, mapped: None
 
     def add_stream(self, stream: Any) -> None:
         self.add(stream)

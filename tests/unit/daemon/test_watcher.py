@@ -154,6 +154,17 @@ def test_a_stream_that_is_begun_anew_is_told_with_its_new_settings(tmp_path: Pat
     assert told["analysed_share"] > 0.8
 
 
+def test_lines_that_are_drawn_anew_are_told_by_another_hash(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.run(5)
+    lines = {"lines": [{"name": "gate", "points_share": [(0, 0.5), (1, 0.5)]}]}
+    rig.stream.config = made(analytics=lines).config
+    rig.run(5)
+    rig.watcher.close()
+    assert len({facts["config"] for facts in rig.told(100, 110)["facts"]}) == 2
+    assert rig.told(100, 110)["analysed_share"] == 1
+
+
 def test_the_facts_are_hashes_of_what_runs() -> None:
     plain, masked = StreamSettings(name="door", source="0"), made(masks=(((0, 0), (1, 0), (1, 1)),)).config
     assert facts_of(plain, "m")["masks"] == ""
