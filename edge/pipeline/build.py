@@ -90,7 +90,15 @@ class Shared:
         state_file = None if folder is None else folder / f"{stream.name}.analytics.json"
         analysis = analysis_of(stream, model, manifest, self.crops, state_file)
         on_event = self.outputs.report_event
-        made = Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
+        made = Stream(
+            stream,
+            model.name,
+            manifest,
+            analysis,
+            on_event=on_event,
+            on_lost=self.outputs.report_lost,
+            is_served=self.config.rtsp.enabled,
+        )
         made.note_guards([analysis.tracker])
         if self.config.watch_log is not None:
             made.analysed = deque(maxlen=MAX_ANALYSED)

@@ -40,7 +40,7 @@ def share_of_a_core(folder: Path, stream: dict[str, Any]) -> float:
         share = (spent_s() - before_s) / (time.monotonic() - began_s)
         fps = (emitted(pipeline)["cam0"] - frames) / MEASURED_S
         print(f"{stream['source'][-4:]}: {share:.3f} of a core, {fps:.1f} fps")
-    return share
+    return float(share)
 
 
 def test_the_small_picture_costs_a_third_of_the_large_one(tmp_path: Path) -> None:
