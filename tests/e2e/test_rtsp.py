@@ -11,14 +11,13 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from hashlib import md5
 
 import av
 import psutil
 import pytest
 from camera_rig import wait_for
 from needs import RTSP_SERVER, need
-from rtsp_rig import FPS, HEIGHT, TOKEN, VIEW_TOKEN, WIDTH, Show, number_in, show
+from rtsp_rig import FPS, HEIGHT, TOKEN, VIEW_TOKEN, WIDTH, Show, digest, number_in, show
 
 pytestmark = pytest.mark.real_server
 PATHS = ("door", "door/source")
@@ -109,16 +108,6 @@ class Client:
 
     def close(self) -> None:
         self.socket.close()
-
-
-def digest(token: str, method: str, uri: str, nonce: str) -> str:
-    first = md5(f"viewer:edgeloop:{token}".encode()).hexdigest()
-    second = md5(f"{method}:{uri}".encode()).hexdigest()
-    response = md5(f"{first}:{nonce}:{second}".encode()).hexdigest()
-    return (
-        f'Authorization: Digest username="viewer", realm="edgeloop", nonce="{nonce}", uri="{uri}", '
-        f'response="{response}"\r\n'
-    )
 
 
 @pytest.mark.parametrize("transport", ["tcp", "udp"])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import md5
 
 import numpy as np
 
@@ -37,6 +38,17 @@ def number_in(image: UInt8) -> int:
     luma = image if image.ndim == 2 else image[..., 1]
     half = BIT_PX // 2
     return sum(int(luma[half, bit * BIT_PX + half] > 128) << bit for bit in range(BITS))
+
+
+def digest(token: str, method: str, uri: str, nonce: str) -> str:
+    """An Authorization header (RFC 2069)."""
+    first = md5(f"viewer:edgeloop:{token}".encode()).hexdigest()
+    second = md5(f"{method}:{uri}".encode()).hexdigest()
+    response = md5(f"{first}:{nonce}:{second}".encode()).hexdigest()
+    return (
+        f'Authorization: Digest username="viewer", realm="edgeloop", nonce="{nonce}", uri="{uri}", '
+        f'response="{response}"\r\n'
+    )
 
 
 @dataclass

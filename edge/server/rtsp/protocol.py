@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 MAX_HEAD_BYTES = 8192
 MAX_BODY_BYTES = 4096
+MAX_HEADERS = 64
 END = b"\r\n\r\n"
 REALM = "edgeloop"
 METHODS = ("OPTIONS", "DESCRIBE", "SETUP", "PLAY", "PAUSE", "TEARDOWN", "GET_PARAMETER", "SET_PARAMETER")
@@ -68,10 +69,12 @@ def parse_head(head: bytes) -> tuple[Request, int]:
         raise BadRequestError(400)
     if line[3] != "1":
         raise BadRequestError(505)
+    if len(lines) > MAX_HEADERS + 1:
+        raise BadRequestError(400)
     headers: dict[str, str] = {}
     for text in lines[1:]:
         name, colon, value = text.partition(":")
-        if not colon or not name or len(headers) >= 64:
+        if not colon or not name:
             raise BadRequestError(400)
         headers[name.strip().lower()] = value.strip()
     length = headers.get("content-length", "0")
