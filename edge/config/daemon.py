@@ -62,6 +62,21 @@ class ServerSettings(Section):
         return self
 
 
+class RtspSettings(Section):
+    """The streams as RTSP addresses, for other programs. Nothing listens unless ``enabled``.
+
+    The tokens are those of ``server``: a client shows one as its password (Digest), with any user name.
+
+    Attributes:
+        max_clients: the most that are sent pictures at once.
+    """
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    port: int = Field(default=8554, ge=0, le=65535)
+    max_clients: int = Field(default=64, ge=1, le=1024)
+
+
 class SwapSettings(Section):
     """When a new model may take over from one that runs.
 

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from edge.addresses.networks import is_loopback
 from edge.addresses.uris import is_live, kind_of, scheme_of
 from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackSettings
 from edge.config.daemon import (
     ClipTestSettings,
     GovernorSettings,
     LogSettings,
+    RtspSettings,
     ServerSettings,
     SwapSettings,
     WatchLogSettings,
@@ -133,6 +135,19 @@ class StreamSettings(Section):
         return source
 
     @property
+    def why_no_packets(self) -> str | None:
+        """Why nobody may have the camera's own packets; None where nothing forbids it.
+
+        They show all that the camera sees, and only a demuxer has them.
+        """
+        for key in ("masks", "roi", "rotate"):
+            if getattr(self, key):
+                return f"they would show the picture without its {key}"
+        if self.record_source is None and (kind_of(self.source) != "network" or self.decoder == "opencv"):
+            return "they need a network address that PyAV reads"
+        return None
+
+    @property
     def is_lossless(self) -> bool:
         """Whether every frame must come out, the source waiting if need be."""
         return self.frames == "every" or (self.frames == "auto" and not is_live(self.source))
@@ -145,6 +160,7 @@ class Config(Section):
     models: tuple[ModelSettings, ...] = Field(min_length=1)
     streams: tuple[StreamSettings, ...] = Field(min_length=1)
     server: ServerSettings = ServerSettings()
+    rtsp: RtspSettings = RtspSettings()
     log: LogSettings = LogSettings()
     swap: SwapSettings = SwapSettings()
     governor: GovernorSettings = GovernorSettings()
@@ -175,6 +191,16 @@ class Config(Section):
     def _one_broker_is_a_list_of_one(cls, raw: Any) -> Any:
         is_one = isinstance(raw, dict) and isinstance(raw.get("mqtt"), dict)
         return raw | {"mqtt": [raw["mqtt"]]} if is_one else raw
+
+    @model_validator(mode="after")
+    def _rtsp_is_closed(self) -> Config:
+        is_open = self.server.token_file is None and not (self.server.allow_anyone or is_loopback(self.rtsp.host))
+        if self.rtsp.enabled and is_open:
+            raise ValueError(
+                f"rtsp.host = {self.rtsp.host!r} lets others see the cameras, so a server.token_file is expected; "
+                "write server.allow_anyone = true if everybody may look"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_fit(self) -> Config:

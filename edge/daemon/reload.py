@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # keys of the file that are read once
 NEEDS_RESTART = (
     "server",
+    "rtsp",
     "state_dir",
     "memory_budget_mb",
     "encoder",

@@ -143,9 +143,9 @@ def _run_alone(
     server = None
     try:
         if daemon.board is not None:
-            server, address = serve(daemon.config, daemon.board, daemon.pipeline, daemon.stats, daemon.operations)
-            if watching.on_address is not None:
-                watching.on_address(address)
+            server = serve(daemon.config, daemon.board, daemon.pipeline, daemon.stats, daemon.operations)
+            if watching.on_address is not None and server.address is not None:
+                watching.on_address(server.address)
         if watching.max_frames is not None and isinstance(daemon.pipeline, Pipeline):
             budget = FrameBudget(watching.max_frames)
             for stream in daemon.pipeline.streams.values():

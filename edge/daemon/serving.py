@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,17 +25,36 @@ if TYPE_CHECKING:
     from edge.models.manifest import Manifest
     from edge.server import LiveServer
     from edge.server.board import LiveBoard
+    from edge.server.feeds import Feeds
+    from edge.server.rtsp.server import RtspServer
 
 log = logging.getLogger(__name__)
 
 
 def live_page(config: Config) -> LiveBoard | None:
-    """The board, where the configuration wants a live page."""
-    if not config.server.enabled:
+    """The board, where the configuration wants a live page or RTSP."""
+    if not (config.server.enabled or config.rtsp.enabled):
         return None
     from edge.server.board import LiveBoard
 
     return LiveBoard()
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What serves, and where: ``address`` of the page; both servers are None where they are not wanted."""
+
+    page: LiveServer | None
+    rtsp: RtspServer | None
+    feeds: Feeds
+    address: str | None
+
+    def stop(self) -> None:
+        """End all of it. May be called twice."""
+        for server in (self.page, self.rtsp):
+            if server is not None:
+                server.stop()
+        self.feeds.close()
 
 
 def serve(
@@ -41,30 +63,59 @@ def serve(
     pipeline: Run,
     stats: Callable[[], dict[str, Any]],
     operations: Operations,
-) -> tuple[LiveServer, str]:
-    """Start the live page; the server and the address to open.
+) -> Serving:
+    """Start the live page and RTSP, where they are wanted.
 
     Raises:
-        EdgeError: a token or certificate cannot be read, or the port is in use.
+        EdgeError: a token or certificate cannot be read, or a port is in use.
     """
-    from edge.server import LiveServer
-    from edge.server.operate import Operable
+    from edge.server.feeds import Feeds
 
     for stream in pipeline.streams.values():
         announce(board, pipeline, stream.config)
+    settings, feeds = config.server, Feeds(board)
+    access = Access(
+        _token(settings.token_file, "server.token_file"),
+        _token(settings.view_token_file, "server.view_token_file"),
+        settings.allow_anyone,
+    )
+    with ExitStack() as undo:
+        undo.callback(feeds.close)
+        rtsp = _rtsp(config, access, feeds, pipeline) if config.rtsp.enabled else None
+        if rtsp is not None:
+            undo.callback(rtsp.stop)
+            told = stats
+            stats = lambda: {**told(), "rtsp": rtsp.stats()}  # noqa: E731
+        page, address = None, None
+        if settings.enabled:
+            page, address = _page(config, access, board, feeds, pipeline, stats, operations)
+        undo.pop_all()
+    return Serving(page, rtsp, feeds, address)
+
+
+def _page(
+    config: Config,
+    access: Access,
+    board: LiveBoard,
+    feeds: Feeds,
+    pipeline: Run,
+    stats: Callable[[], dict[str, Any]],
+    operations: Operations,
+) -> tuple[LiveServer, str]:
+    """The live page, started; the server and the address to open."""
+    from edge.server import LiveServer
+    from edge.server.operate import Operable
+
     settings = config.server
     tls = checked_tls(settings.tls_cert_file, settings.tls_key_file)
     server = LiveServer(
         board,
         host=settings.host,
         port=settings.port,
-        access=Access(
-            _token(settings.token_file, "server.token_file"),
-            _token(settings.view_token_file, "server.view_token_file"),
-            settings.allow_anyone,
-        ),
+        access=access,
         tls=tls,
         max_peers=settings.max_peers,
+        feeds=feeds,
         stats=stats,
         not_ready=pipeline.not_ready,
         heat=pipeline.heat,
@@ -76,8 +127,34 @@ def serve(
     if settings.token_file is not None and tls is None and not is_loopback(settings.host):
         log.warning("server: tokens cross the network as plain text; tls_cert_file and tls_key_file encrypt them")
     host, port = server.start()
-    shown = "localhost" if host in ("0.0.0.0", "::") else host
-    return server, f"{'https' if tls else 'http'}://{shown}:{port}/"
+    return server, f"{'https' if tls else 'http'}://{_shown(host)}:{port}/"
+
+
+def _rtsp(config: Config, access: Access, feeds: Feeds, pipeline: Run) -> RtspServer:
+    """The RTSP server, started."""
+    from edge.pipeline.stream import Stream
+    from edge.server.rtsp.server import Offered, RtspServer
+
+    def offered() -> dict[str, Offered]:
+        found = {}
+        for name, stream in pipeline.streams.items():
+            if not isinstance(stream, Stream):
+                found[name] = Offered(reason=stream.config.why_no_packets or "a worker has them ([workers])")
+                continue
+            large = stream.record_source
+            need = (lambda: None) if large is None else partial(large.need, 1.0)
+            found[name] = Offered(stream.tap, stream.config.why_no_packets or "", need)
+        return found
+
+    settings = config.rtsp
+    server = RtspServer(settings.host, settings.port, access, feeds, offered, max_clients=settings.max_clients)
+    host, port = server.start()
+    log.info("rtsp: rtsp://%s:%d/NAME, and /NAME/source", _shown(host), port)
+    return server
+
+
+def _shown(host: str) -> str:
+    return "localhost" if host in ("0.0.0.0", "::") else host
 
 
 def announce(board: LiveBoard, pipeline: Run, stream: StreamSettings) -> None:

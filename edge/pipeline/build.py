@@ -91,7 +91,15 @@ class Shared:
         state_file = None if folder is None else folder / f"{stream.name}.analytics.json"
         analysis = analysis_of(stream, model, manifest, self.crops, state_file)
         on_event = self.outputs.report_event
-        made = Stream(stream, model.name, manifest, analysis, on_event=on_event, on_lost=self.outputs.report_lost)
+        made = Stream(
+            stream,
+            model.name,
+            manifest,
+            analysis,
+            on_event=on_event,
+            on_lost=self.outputs.report_lost,
+            is_served=self.config.rtsp.enabled,
+        )
         log = analysis.log = analysis.rounding = self.outputs.log_of(made)
         if log is not None:
             # what is stored tells this time too: rules that are evaluated later see the same

@@ -38,6 +38,8 @@ CHILD_MB = 80.0
 PROCESS_MB = 190.0
 # Python and TLS in the process before the live server, and 256 connections that have not shown a token: measured 22 MB
 GATE_MB = 30.0
+# Python and PyAV, 64 clients that are late with 512 KB each, and 16 MB that wait for it: measured 45 MB without clients
+RTSP_MB = 110.0
 # a decoder's reference pictures (H.264, level 4: at most 16, and one in work) at 1.5 bytes, and three as BGR
 DECODER_BYTES_PER_PX = 17 * 1.5 + 3 * 3
 # in thread mode: being read, waiting (at most 2), in inference and waiting as results (4), in output, and one to spare
@@ -118,6 +120,8 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest], num_workers: 
             rows.append(MemoryRow("workers", "pictures for the page in shared memory", num_workers * shown_mb))
     if config.server.enabled and config.server.token_file is not None:
         rows.append(MemoryRow("server", "the process that looks for tokens", GATE_MB))
+    if config.rtsp.enabled:
+        rows.append(MemoryRow("rtsp", "the process that serves, and what waits for it", RTSP_MB))
     for model in config.models:
         if model.name in manifests:
             loaded = _model_rows(model.name, model.path, manifests[model.name].input, model.max_batch or 16)
@@ -128,7 +132,7 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest], num_workers: 
         side = max(manifests[name].input.width, manifests[name].input.height)
         rows.append(MemoryRow(name, f"{MAX_WAITING} crops that wait", MAX_WAITING * side * side * 3 / STEP_MB))
     for stream in config.streams:
-        rows += [*_stream_rows(stream), *_outlet_rows(stream, is_shown=config.server.enabled)]
+        rows += [*_stream_rows(stream), *_outlet_rows(stream, is_shown=config.server.enabled or config.rtsp.enabled)]
         manifest = manifests.get(config.model_of(stream).name)
         if manifest is not None and manifest.has_masks:
             rows.append(_mask_row(stream, manifest.input))

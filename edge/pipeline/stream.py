@@ -24,7 +24,7 @@ from edge.threads.drop_queue import DropQueue
 from edge.threads.guard import Guarded
 from edge.threads.worker import LATE_S
 from edge.video.event_clock import AnalysedTimes, EventClock
-from edge.video.packets import PacketQueue, PacketTaker
+from edge.video.packets import PacketQueue, PacketTaker, PacketTap
 
 if TYPE_CHECKING:
     from edge.config.schema import StreamSettings
@@ -102,6 +102,7 @@ class Stream:
         results: from inference to output.
         packets: the camera's own packets, on their way to the recording; None where they are not recorded.
         capture_packets: what takes those of ``source``.
+        tap: gives the camera's own packets to whoever listens; None where they are not served.
         record_source: what brings those of the large picture, where another one is analysed.
         on_event: told of an event that belongs to no frame: the camera is gone.
         num_in_engine: frames that were started and have no result yet; written by inference.
@@ -126,8 +127,15 @@ class Stream:
         *,
         on_event: Callable[[Event], None] = lambda event: None,
         on_lost: Callable[[Stream, Result], None] = lambda stream, result: None,
+        is_served: bool = False,
     ) -> None:
-        """Args: see the attributes; ``on_lost`` is told of a result that was dropped before it came out."""
+        """Prepare; nothing is open yet.
+
+        Args:
+            config, model, manifest, analysis, on_event: see the attributes.
+            on_lost: told of a result that was dropped before it came out.
+            is_served: whether others may want the camera's own packets, where nothing forbids it.
+        """
         self.config = config
         self.model = model
         self.manifest = manifest
@@ -142,14 +150,18 @@ class Stream:
         )
         has_packets = config.record is not None and config.record.content == "source"
         self.packets = PacketQueue(is_lossless=config.is_lossless) if has_packets else None
+        tap = PacketTap(self.packets)
         self.record_source: RecordSource | None = None
         self.capture_packets: PacketTaker | None = self.packets
         if config.record_source is not None and self.packets is not None:
             clock = EventClock()
-            self.record_source = RecordSource(config, self.packets, clock)
+            self.record_source = RecordSource(config, tap, clock)
             # of what is analysed only the times are needed, where PyAV reads it
             is_timed = kind_of(config.source) == "network" and config.decoder != "opencv"
             self.capture_packets = AnalysedTimes(clock) if is_timed else None
+        self.tap = tap if is_served and config.why_no_packets is None else None
+        if self.tap is not None and self.record_source is None:
+            self.capture_packets = tap
         self.num_in_engine = 0
         self.held_fps: float | None = None
         self.is_leaving = False

@@ -23,6 +23,7 @@ from edge.server.limits import Connections, Listener, limited_protocol
 if TYPE_CHECKING:
     import uvicorn
 
+    from edge.server.feeds import Feeds
     from edge.server.gate import Gate, Handed
     from edge.server.operate import Operable
     from edge.server.recordings import Archive
@@ -57,6 +58,7 @@ class LiveServer:
         operable: what may be changed over the API, None for nothing.
         archive: recordings and past events, None where there are none.
         max_peers: the most WebRTC viewers at once; 0: no WebRTC.
+        feeds: encodes the board's pictures for others too; None: for WebRTC alone.
         stats: statistics as JSON values; the page reads ``streams`` by name.
         not_ready: None when results can be expected, else the reason.
         heat: gives the heat map of a stream as (H, W, 4) uint8, None where there is none.
@@ -74,6 +76,7 @@ class LiveServer:
         operable: Operable | None = None,
         archive: Archive | None = None,
         max_peers: int = MAX_PEERS,
+        feeds: Feeds | None = None,
         stats: Callable[[], dict[str, Any]] = dict,
         not_ready: Callable[[], str | None] = lambda: None,
         heat: Callable[[str], UInt8 | None] = lambda _: None,
@@ -86,6 +89,7 @@ class LiveServer:
         self._operable = operable
         self._archive = archive
         self._max_peers = max_peers
+        self._feeds = feeds
         self._stats = stats
         self._not_ready = not_ready
         self._heat = heat
@@ -195,7 +199,7 @@ class LiveServer:
             return None
         from edge.server.webrtc import Peers
 
-        return Peers(self._board, self._max_peers, None if address in EVERYWHERE else address)
+        return Peers(self._board, self._max_peers, None if address in EVERYWHERE else address, self._feeds)
 
 
 async def _connect(protocol: asyncio.Protocol, connection: socket.socket) -> None:

@@ -16,12 +16,11 @@ from edge.errors import MissingError, SinkError, UsageError
 from edge.metrics.counters import Counters
 from edge.packages.installed import add_extra
 from edge.server.board import LiveBoard, Viewer
-from edge.types import UInt8
+from edge.server.feeds import Feeds, Subscription
 
 if TYPE_CHECKING:
     from edge.video.encoder import Packet
     from edge.video.webrtc.track import PacketTrack
-    from edge.video.webrtc.video import VideoFeed
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +45,9 @@ class _Peer:
 
 @dataclass(slots=True, eq=False)
 class _Channel:
-    """The viewers of one stream that are connected, and the encoder that they share."""
+    """The viewers of one stream that are connected, and what they share."""
 
-    feed: VideoFeed
+    subscription: Subscription | None = None
     peers: set[_Peer] = field(default_factory=set)
 
 
@@ -59,14 +58,17 @@ class Peers:
         board: what they watch.
         max_peers: the most of them at once.
         host: the only address of this machine at which they are served; None: all but loopback.
+        feeds: encodes the board's pictures for others too; None: an own one.
 
     Attributes:
         counters: ``answered``, ``refused``, ``connected``, ``timed_out`` (never connected), ``vanished`` (went without
             a word), ``encoded`` (pictures, once per stream), ``missed`` (packets that a late viewer lost).
     """
 
-    def __init__(self, board: LiveBoard, max_peers: int, host: str | None = None) -> None:
+    def __init__(self, board: LiveBoard, max_peers: int, host: str | None = None, feeds: Feeds | None = None) -> None:
         self._board = board
+        self._feeds = feeds or Feeds(board)
+        self._owns_feeds = feeds is None
         self._max_peers = max_peers
         self._host = host
         self._loop = asyncio.get_running_loop()
@@ -76,7 +78,6 @@ class Peers:
         self._is_closing = False
         self._ending: set[asyncio.Task[None]] = set()
         self.counters: Counters[str] = Counters()
-        board.listen_pictures(self._take)
 
     def counts(self) -> dict[str, int]:
         """``peers`` now, and the counters."""
@@ -131,13 +132,11 @@ class Peers:
     async def close(self) -> None:
         """End all connections and encoders."""
         self._is_closing = True
-        self._board.listen_pictures(None)
-        feeds = [channel.feed for channel in self._channels.values()]
         await asyncio.gather(*(self._end(peer) for peer in list(self._peers.values())))
         if self._ending:
             await asyncio.wait(self._ending)
-        for feed in feeds:
-            await asyncio.to_thread(feed.join, 1.0)
+        if self._owns_feeds:
+            await asyncio.to_thread(self._feeds.close)
 
     async def _negotiate(self, peer: _Peer, sdp: str, asked_from: str) -> str:
         from edge.video.webrtc.offer import checked_offer
@@ -146,9 +145,7 @@ class Peers:
         offer = checked_offer(sdp, asked_from)
 
         def ask_key() -> None:
-            channel = self._channels.get(peer.stream)
-            if channel is not None:
-                channel.feed.ask_key()
+            self._feeds.ask_key(peer.stream)
 
         peer.track = PacketTrack(ask_key)
         peer.connection = connection_with(peer.track, ask_key)
@@ -174,10 +171,10 @@ class Peers:
         """Watch the stream; the first viewer starts its encoder."""
         self.counters.add("connected")
         if peer.stream not in self._channels:
-            self._channels[peer.stream] = _Channel(self._new_feed(peer.stream))
-        channel = self._channels[peer.stream]
-        channel.peers.add(peer)
-        channel.feed.ask_key()
+            self._channels[peer.stream] = channel = _Channel()
+            channel.subscription = self._subscribe(peer.stream, channel)
+        self._channels[peer.stream].peers.add(peer)
+        self._feeds.ask_key(peer.stream)
         peer.viewer = self._board.watch(peer.stream, has_pictures=True, is_video=True)
         peer.watch = self._loop.create_task(self._watch(peer))
 
@@ -191,44 +188,30 @@ class Peers:
         self.counters.add("vanished")
         self._end_soon(peer)
 
-    def _new_feed(self, stream: str) -> VideoFeed:
-        from edge.video.webrtc.video import VideoFeed
-
+    def _subscribe(self, stream: str, channel: _Channel) -> Subscription:
         def call(act: Any, *arguments: Any) -> None:
             # the loop may close between this packet and the end of the server
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(act, *arguments)
 
-        fps = self._board.info(stream).get("fps") or 0.0
-        feed = VideoFeed(
-            f"webrtc {stream}",
+        return self._feeds.join(
+            stream,
             self._encoder_name,
-            fps=fps,
-            deliver=lambda packet: call(self._deliver, stream, feed, packet),
-            on_end=lambda: call(self._encoder_ended, stream, feed),
+            deliver=lambda packet: call(self._deliver, channel, packet),
+            on_end=lambda: call(self._encoder_ended, channel),
+            is_viewer=False,
         )
-        return feed
 
-    def _take(self, stream: str, image: UInt8, time_ns: int) -> None:
-        """A picture of the board; called in the publishing thread."""
-        channel = self._channels.get(stream)
-        if channel is not None:
-            channel.feed.put(image, time_ns)
-
-    def _deliver(self, stream: str, feed: VideoFeed, packet: Packet) -> None:
-        channel = self._channels.get(stream)
-        if channel is None or channel.feed is not feed:
-            return
-        self.counters.add("encoded")
+    def _deliver(self, channel: _Channel, packet: Packet) -> None:
+        if channel.peers:
+            self.counters.add("encoded")
         for peer in channel.peers:
             if peer.track is not None:
                 peer.track.put(packet)
 
-    def _encoder_ended(self, stream: str, feed: VideoFeed) -> None:
-        channel = self._channels.get(stream)
-        if channel is not None and channel.feed is feed:
-            for peer in list(channel.peers):
-                self._end_soon(peer)
+    def _encoder_ended(self, channel: _Channel) -> None:
+        for peer in list(channel.peers):
+            self._end_soon(peer)
 
     def _time_out(self, peer: _Peer) -> None:
         if peer.viewer is None:
@@ -255,7 +238,8 @@ class Peers:
             channel.peers.discard(peer)
             if not channel.peers:
                 del self._channels[peer.stream]
-                channel.feed.stop()
+                if channel.subscription is not None:
+                    self._feeds.leave(channel.subscription)
         if peer.track is not None:
             self.counters.add("missed", peer.track.num_missed)
             peer.track.stop()

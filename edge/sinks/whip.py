@@ -30,8 +30,8 @@ from edge.video.encoder import Packet, find_encoder
 
 if TYPE_CHECKING:
     from edge.types import Result, UInt8
+    from edge.video.feed import VideoFeed
     from edge.video.webrtc.track import PacketTrack
-    from edge.video.webrtc.video import VideoFeed
 
 log = logging.getLogger(__name__)
 SDP = "application/sdp"
@@ -207,7 +207,7 @@ class WhipSink:
                 raise SinkError(f"the receiver has reported nothing for {self._patience.silence_s:g} s")
 
     def _start_feed(self, track: PacketTrack) -> VideoFeed:
-        from edge.video.webrtc.video import VideoFeed
+        from edge.video.feed import VideoFeed
 
         loop = asyncio.get_running_loop()
 

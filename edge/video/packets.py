@@ -96,6 +96,37 @@ class PacketTaker(Protocol):
     def take(self, packet: SourcePacket) -> None: ...
 
 
+class PacketTap(PacketTaker):
+    """Passes packets on, and gives them to whoever listens besides.
+
+    Args:
+        taker: who gets all of them; None: nobody else.
+    """
+
+    def __init__(self, taker: PacketTaker | None = None) -> None:
+        self._taker = taker
+        self._form: PacketForm | None = None
+        self._listener: PacketTaker | None = None
+
+    def listen(self, listener: PacketTaker | None) -> None:
+        """Give it what comes from now on, beginning with the form of the present run; None: nobody listens any more."""
+        form = self._form
+        if listener is not None and form is not None:
+            listener.begin(form)
+        self._listener = listener
+
+    def begin(self, form: PacketForm) -> None:
+        self._form = form
+        for taker in (self._taker, self._listener):
+            if taker is not None:
+                taker.begin(form)
+
+    def take(self, packet: SourcePacket) -> None:
+        for taker in (self._taker, self._listener):
+            if taker is not None:
+                taker.take(packet)
+
+
 class PacketQueue(HandOver[Item]):
     """From capture, and from the output of results, to the recorder's thread. What does not fit is counted.
 

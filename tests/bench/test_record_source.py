@@ -29,8 +29,8 @@ def spent_s() -> float:
     return float(sum(one.user + one.system for one in times))
 
 
-def share_of_a_core(folder: Path, stream: dict[str, Any]) -> float:
-    """How much of a core a camera takes, once it runs."""
+def share_of_a_core(nominal_fps: int, stream: dict[str, Any]) -> float:
+    """How much of a core a camera takes at this rate, once it runs."""
     model = {"path": MODEL, "engine": "ort", "threads": 1}
     pipeline = Pipeline(parse_config({"model": model, "streams": [{"name": "cam0", **stream}]}, where="bench"))
     with pipeline:
@@ -39,20 +39,20 @@ def share_of_a_core(folder: Path, stream: dict[str, Any]) -> float:
         time.sleep(MEASURED_S)
         share = (spent_s() - before_s) / (time.monotonic() - began_s)
         fps = (emitted(pipeline)["cam0"] - frames) / MEASURED_S
-        print(f"{stream['source'][-4:]}: {share:.3f} of a core, {fps:.1f} fps")
-    return share
+        # a machine that others use drops pictures, of the large one first: both are counted at their own rate
+        full = share * nominal_fps / max(fps, 1.0)
+        print(f"{stream['source'][-4:]}: {share:.3f} of a core at {fps:.1f} fps, so {full:.3f} at {nominal_fps}")
+    return float(full)
 
 
 def test_the_small_picture_costs_a_third_of_the_large_one(tmp_path: Path) -> None:
-    camera = TwoProfiles("2560x1440x20", "640x360x10")
+    camera = TwoProfiles("2560x1440x20", "640x360x10", "noise")
     try:
         record = {"folder": tmp_path, "content": "source", "reserve_mb": 0}
         small, large = [], []
         for _ in range(ROUNDS):
-            large.append(share_of_a_core(tmp_path, {"source": camera.main}))
-            small.append(
-                share_of_a_core(tmp_path, {"source": camera.sub, "record_source": camera.main, "record": record})
-            )
+            large.append(share_of_a_core(20, {"source": camera.main}))
+            small.append(share_of_a_core(10, {"source": camera.sub, "record_source": camera.main, "record": record}))
     finally:
         camera.kill()
     print(f"share: {min(small) / min(large):.3f}")

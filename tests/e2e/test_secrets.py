@@ -6,6 +6,7 @@ import base64
 import errno
 import html
 import json
+import re
 import socket
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from urllib.parse import quote, quote_plus
 import httpx
 import pytest
 from daemon_process import COMMAND, SCENE, TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
+from rtsp_rig import digest
 from tiny_models import tiny_model
 
 # characters that every encoding changes, and a middle that none does
@@ -160,6 +162,24 @@ def everything_served(running: Daemon) -> str:
     return "\n".join(texts)
 
 
+def everything_described(running: Daemon) -> str:
+    """What RTSP answers to whoever has a token, and to who has none."""
+    found = re.search(r"rtsp: rtsp://localhost:(\d+)|rtsp: rtsp://127.0.0.1:(\d+)", running.text)
+    assert found is not None, running.text
+    texts = []
+    with socket.create_connection(("127.0.0.1", int(found[1] or found[2])), 20) as connection:
+        nonce = ""
+        for path in ("door", "door", "door/source", "nobody", "nobody/source"):
+            uri = f"rtsp://127.0.0.1/{path}"
+            shown = digest(TOKEN, "DESCRIBE", uri, nonce) if nonce else ""
+            connection.sendall(f"DESCRIBE {uri} RTSP/1.0\r\nCSeq: 1\r\n{shown}\r\n".encode())
+            connection.settimeout(15)
+            texts.append(connection.recv(65536).decode())
+            nonce = nonce or texts[0].partition('nonce="')[2].partition('"')[0]
+    assert "sprop-parameter-sets" in texts[1]
+    return "\n".join(texts)
+
+
 def process_facts(pid: int) -> str:
     """Command lines of the daemon and its children: everybody on the machine can read them."""
     children = Path(f"/proc/{pid}/task/{pid}/children")
@@ -184,11 +204,12 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
             model,
             streams_of(tmp_path, port, isolation, names),
             with_tokens(tmp_path),
-            f'state_dir = "{tmp_path}/state"\n[log]\nform = "{form}"\n{targets_of(tmp_path, port)}',
+            f'state_dir = "{tmp_path}/state"\n[log]\nform = "{form}"\n[rtsp]\nenabled = true\nport = 0\n'
+            f"{targets_of(tmp_path, port)}",
         )
         with daemon(tmp_path, config, arguments=("--debug",)) as running:
             running.until(lambda: all(f"{name}: backing_off" in running.text for name in [*names, "file"]), 60)
-            served = everything_served(running)
+            served = everything_served(running) + everything_described(running)
             listed = process_facts(running.process.pid)
             assert running.stop() == 0
         written = "".join(path.read_text() for path in tmp_path.rglob("*.json*"))

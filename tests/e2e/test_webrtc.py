@@ -49,7 +49,7 @@ def counts(running: Show) -> dict[str, int]:
 
 
 def encoder_threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("webrtc ")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("video ")]
 
 
 def open_files() -> int:
@@ -94,7 +94,7 @@ def test_one_encoder_serves_all_viewers_of_a_stream(door: Show) -> None:
         for client in clients:
             client.start()
         wait_until(lambda: all(len(client.seen) >= 25 for client in clients))
-        assert encoder_threads() == ["webrtc door"]
+        assert encoder_threads() == ["video door"]
         assert counts(door)["peers"] == 4
         assert counts(door)["encoded"] <= door.cameras[0].num_drawn <= door.cameras[0].seq
 

@@ -1,11 +1,13 @@
 """A camera with two profiles (GStreamer's RTSP server): /main and /sub show one square, which moves by the wall clock.
 
-Run with the system's Python: two_profiles.py PORT MAIN SUB [SOUND], each profile WIDTHxHEIGHTxFPS, SOUND one of aac,
-pcmu, opus. With sound, a white flash and a beep of 100 ms come together every second.
+Run with the system's Python: two_profiles.py PORT MAIN SUB [MORE], each profile WIDTHxHEIGHTxFPS, MORE one of aac,
+pcmu and opus for sound, or noise for pictures as a sensor gives them, 4 Mbit/s. With sound, a flash and a beep of
+100 ms come together every second.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from typing import Any
@@ -49,10 +51,13 @@ class Camera:
 
     def __init__(self, profile: str, sound: str) -> None:
         self.width, self.height, self.fps = (int(part) for part in profile.split("x"))
-        self.sound = sound
+        self.sound = sound if sound in CODECS else ""
+        size, grain = self.width * self.height, bytes(0x18 + value // 12 for value in range(256))
+        self.noise = [os.urandom(size).translate(grain) for _ in range(4 if sound == "noise" else 0)]
+        self.num_painted = 0
         self.factory = GstRtspServer.RTSPMediaFactory()
         launch = VIDEO.format(w=self.width, h=self.height, f=self.fps)
-        launch += SOUND + CODECS[sound] if sound else ""
+        launch += SOUND + CODECS[self.sound] if self.sound else ""
         self.factory.set_launch(f"( {launch} )")
         self.factory.set_shared(True)
         self.factory.connect("media-configure", self.begin)
@@ -70,7 +75,9 @@ class Camera:
         now_s = time.time()
         width, height = self.width, self.height
         is_flash = bool(self.sound) and now_s % 1 < FLASH_S
-        luma = bytearray((b"\x60" if is_flash else b"\x20") * (width * height))
+        self.num_painted += 1
+        flat = (b"\x60" if is_flash else b"\x20") * (0 if self.noise else width * height)
+        luma = bytearray(self.noise[self.num_painted % 4] if self.noise else flat)
         side_x, side_y = round(SIDE_SHARE * width), round(SIDE_SHARE * width)
         left, top = round(left_share(now_s) * width), (height - side_y) // 2
         row = b"\xe0" * side_x

@@ -19,8 +19,8 @@ from edge.server.webrtc import Peers
 from edge.sinks.whip_http import location_of
 from edge.types import UInt8
 from edge.video.encoder import Packet, find_encoder
+from edge.video.feed import VideoFeed
 from edge.video.webrtc.offer import checked_offer
-from edge.video.webrtc.video import VideoFeed
 
 aiortc = pytest.importorskip("aiortc", reason="needs aiortc; run: pip install aiortc")
 from edge.sinks.whip import endpoint_of
@@ -223,7 +223,7 @@ def test_only_the_first_picture_is_a_key_picture_until_one_is_asked_for(encoded:
 
 def test_receivers_that_ask_at_once_share_one_key_picture(encoded: Encoded, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded.next()
-    monkeypatch.setattr("edge.video.webrtc.video.MIN_KEY_GAP_S", 0.0)
+    monkeypatch.setattr("edge.video.feed.MIN_KEY_GAP_S", 0.0)
     for _ in range(3):
         encoded.feed.ask_key()
     assert [encoded.next().is_key for _ in range(3)] == [True, False, False]

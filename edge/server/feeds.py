@@ -1,0 +1,137 @@
+"""The annotated pictures of the streams as H.264: each is encoded once, for WebRTC and RTSP, while somebody looks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from edge.server.board import LiveBoard, Viewer
+from edge.types import UInt8
+from edge.video.encoder import Packet
+from edge.video.feed import VideoFeed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(slots=True, eq=False)
+class Subscription:
+    """Somebody who gets the packets of one stream; given back with ``Feeds.leave``."""
+
+    stream: str
+    deliver: Callable[[Packet], None]
+    on_end: Callable[[], None]
+    viewer: Viewer | None
+    feed: VideoFeed | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Channel:
+    feed: VideoFeed
+    takers: tuple[Subscription, ...] = field(default=())
+
+
+class Feeds:
+    """Thread-safe.
+
+    Args:
+        board: whose pictures are encoded.
+    """
+
+    def __init__(self, board: LiveBoard) -> None:
+        self._board = board
+        self._lock = threading.Lock()
+        self._channels: dict[str, _Channel] = {}
+        board.listen_pictures(self._take)
+
+    def join(
+        self,
+        stream: str,
+        encoder: str,
+        deliver: Callable[[Packet], None],
+        on_end: Callable[[], None] = lambda: None,
+        *,
+        is_viewer: bool = True,
+    ) -> Subscription:
+        """Get the packets of a stream, the first soon a key picture; the first who joins starts its encoder.
+
+        Args:
+            stream: of the board.
+            encoder: name of an FFmpeg encoder.
+            deliver: takes each packet, in the encoder's thread; must not wait.
+            on_end: told, in the encoder's thread, when the encoder has failed.
+            is_viewer: whether this makes one viewer of the board; else the caller's viewers are there themselves.
+        """
+        viewer = self._board.watch(stream, has_pictures=True, is_video=True) if is_viewer else None
+        subscription = Subscription(stream, deliver, on_end, viewer)
+        with self._lock:
+            channel = self._channels.get(stream)
+            if channel is None:
+                channel = self._channels[stream] = _Channel(self._new_feed(stream, encoder))
+            channel.takers = (*channel.takers, subscription)
+            subscription.feed = channel.feed
+        channel.feed.ask_key()
+        return subscription
+
+    def leave(self, subscription: Subscription) -> None:
+        """Get no more; the last one ends the encoder. May be called twice."""
+        if subscription.viewer is not None:
+            self._board.leave(subscription.viewer)
+        with self._lock:
+            channel = self._channels.get(subscription.stream)
+            if channel is None or channel.feed is not subscription.feed:
+                return
+            channel.takers = tuple(one for one in channel.takers if one is not subscription)
+            if channel.takers:
+                return
+            del self._channels[subscription.stream]
+        channel.feed.stop()
+
+    def ask_key(self, stream: str) -> None:
+        """Make a picture of this stream soon that can be decoded without those before it."""
+        channel = self._channels.get(stream)
+        if channel is not None:
+            channel.feed.ask_key()
+
+    def close(self) -> None:
+        """End all encoders."""
+        self._board.listen_pictures(None)
+        with self._lock:
+            channels, self._channels = list(self._channels.values()), {}
+        for channel in channels:
+            channel.feed.stop()
+        for channel in channels:
+            channel.feed.join(1.0)
+
+    def _new_feed(self, stream: str, encoder: str) -> VideoFeed:
+        fps = self._board.info(stream).get("fps") or 0.0
+        deliver = partial(self._deliver, stream)
+        feed = VideoFeed(f"video {stream}", encoder, fps=fps, deliver=deliver, on_end=lambda: self._ended(stream, feed))
+        return feed
+
+    def _take(self, stream: str, image: UInt8, time_ns: int) -> None:
+        """A picture of the board; called in the publishing thread."""
+        channel = self._channels.get(stream)
+        if channel is not None:
+            channel.feed.put(image, time_ns)
+
+    def _takers(self, stream: str) -> Sequence[Subscription]:
+        channel = self._channels.get(stream)
+        return () if channel is None else channel.takers
+
+    def _deliver(self, stream: str, packet: Packet) -> None:
+        for taker in self._takers(stream):
+            taker.deliver(packet)
+
+    def _ended(self, stream: str, feed: VideoFeed) -> None:
+        """An encoder has ended: by itself where somebody still had it, and the next who joins gets another."""
+        with self._lock:
+            channel = self._channels.get(stream)
+            if channel is None or channel.feed is not feed:
+                return
+            del self._channels[stream]
+        for taker in channel.takers:
+            taker.on_end()
