@@ -31,7 +31,9 @@ def with_secrets(config: Config) -> Config:
     for key, value in _leaves(config, ""):
         name = key.rpartition(".")[2]
         if isinstance(value, Path) and name in SECRET_FILES:
-            secrets[key] = read_secret(value, key, min_chars=MIN_TOKEN_CHARS if "token" in name else 1)
+            # what a model server wants to see is its own affair
+            is_ours = "token" in name and not key.endswith(".remote.token_file")
+            secrets[key] = read_secret(value, key, min_chars=MIN_TOKEN_CHARS if is_ours else 1)
         elif isinstance(value, str) and "://" in value:
             register_uri(value)
     streams = tuple(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edge.engines.kserve_link import DYNAMIC_MAX_BATCH, CheckModel, Link, Place, WrongAnswerError
-from edge.errors import EngineError, ModelError
+from edge.errors import EdgeError, EngineError
 from edge.interfaces import TensorInfo
 from edge.threads.backoff import Backoff
 from edge.threads.worker import LATE_S, Worker
@@ -180,7 +180,7 @@ class KserveEngine:
         while not stopping.is_set():
             try:
                 link = self._linked()
-            except ModelError as error:
+            except EdgeError as error:
                 self._reason = str(error)
                 stopping.wait(delays.next_delay_s())
                 continue

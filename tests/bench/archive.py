@@ -3,7 +3,9 @@
     python tests/bench/archive.py [--ray] [--clips 8] [--frames 300]
 
 Prints a JSON object: seconds of the whole command and of its work (from the moment that its folder is there), for
-one worker and for two, their ratio, and the memory of all processes of the run over its course.
+one worker and for two, their ratio, the processor time of the workers, and the memory of all processes of the run
+over its course. Where other programs take the processor too, ``ratio`` says what they left; ``free_ratio`` is what two
+free cores would give: twice the processor time of one worker by that of two.
 """
 
 from __future__ import annotations
@@ -37,10 +39,11 @@ def measured(videos: Path, folder: Path, *more: str) -> dict[str, Any]:
     arguments = ["analyze", f"{videos}/*.mp4", "--out", str(folder), "--model", str(MODEL), "--json", *more]
     began_s = time.monotonic()
     running = subprocess.Popen([sys.executable, "-c", RUN, *arguments], stdout=subprocess.PIPE, text=True)
-    memory = []
+    memory, used_s = [], 0.0
     while running.poll() is None:
-        time.sleep(0.5)
         memory.append(round(memory_mb(running.pid)))
+        used_s = max(used_s, processor_s(running.pid))
+        time.sleep(0.2)
     assert running.stdout is not None
     facts = json.loads(running.stdout.read())
     work_s = max(path.stat().st_mtime for path in folder.rglob("done/*")) - (folder / "job.json").stat().st_mtime
@@ -62,6 +65,15 @@ def memory_mb(pid: int) -> float:
     return sum(sizes) / 1e6
 
 
+def processor_s(pid: int) -> float:
+    """Of a process and its children; on Ray the workers are the children of others, of whom this says nothing."""
+    try:
+        process = psutil.Process(pid)
+        return sum(sum(one.cpu_times()[:2]) for one in (process, *process.children(recursive=True)))
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
 def main() -> None:
     """Measure and print."""
     reader = argparse.ArgumentParser()
@@ -81,6 +93,7 @@ def main() -> None:
                     more = ["--ray", closing.enter_context(nodes(count))[1]]
                 found[str(count)] = measured(videos, Path(place) / f"results-{count}", *more)
         found["ratio"] = round(found["1"]["work_s"] / found["2"]["work_s"], 2)
+        found["free_ratio"] = round(2 * found["1"]["cpu_s"] / found["2"]["cpu_s"], 2)
         json.dump(found, sys.stdout, indent=1)
 
 

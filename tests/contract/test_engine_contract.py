@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from kserve_server import KserveServer
 from onnx import TensorProto, helper, numpy_helper
 
+from edge.config.remote import RemoteSettings
 from edge.engines import ort
 from edge.engines.ahead import AheadEngine
 from edge.engines.choose import open_engine
+from edge.engines.kserve import KserveEngine
+from edge.engines.kserve_link import Place
 from edge.errors import EdgeError, EngineError, MissingError, ModelError, UsageError
 from edge.interfaces import Engine
 from edge.models.manifest import InputSpec, Manifest
@@ -45,8 +50,36 @@ def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ort, "DEVICES", {"ort-cuda": "cpu"})
 
 
-@pytest.fixture(params=["ort", "openvino", "ort-cuda", "ahead-ort", "ahead-openvino"])
+class SumServer(KserveServer):
+    """Adds up each frame's bytes, as the model does."""
+
+    inputs = (("frames", "UINT8", [-1, 4, 8, 3]),)
+    outputs = (("sum", "FP32", [-1]),)
+
+    def values(self, request: Any) -> dict[str, Any]:
+        shape = tuple(request.inputs[0].shape)
+        if shape[1:] != (4, 8, 3):
+            raise ValueError(f"unexpected shape {shape}")
+        frames = np.frombuffer(request.raw_input_contents[0], np.uint8).reshape(shape[0], -1)
+        return {"sum": frames.sum(1).astype(np.float32)}
+
+
+def on_server(request: pytest.FixtureRequest) -> KserveEngine:
+    server = SumServer()
+    server.start()
+    request.addfinalizer(server.stop)
+    engine = KserveEngine(Place.of(server.url, "tiny"), RemoteSettings(timeout_ms=5000), SPEC, 4)
+    engine.connect(lambda inputs, outputs: None, may_wait=False)
+    return engine
+
+
+@pytest.fixture(params=["ort", "openvino", "ort-cuda", "kserve", "ahead-ort", "ahead-openvino", "ahead-kserve"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    if request.param.endswith("kserve"):
+        there: Engine = on_server(request)
+        there = AheadEngine(there, SPEC) if request.param.startswith("ahead-") else there
+        request.addfinalizer(there.close)
+        return there
     if request.param == "ort-cuda":
         on_cpu(monkeypatch)
     kind = request.param.removeprefix("ahead-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -17,8 +18,11 @@ from tiny_models import tiny_model
 from watched_pipeline import FALLBACK, FPS, HERE, MAX_AGE_MS, REMOTE, remote_config, watched
 
 import edge
+from edge.addresses.secrets import redacted
+from edge.cli import run_command
 from edge.config.load import parse_config
 from edge.config.remote import RemoteSettings
+from edge.daemon.credentials import with_secrets
 from edge.errors import ConfigError, EngineError, ManifestError, ModelError
 from edge.models.shipped import FOLDER
 from edge.types import UInt8
@@ -230,6 +234,39 @@ def test_settings_that_contradict_each_other_are_refused(change: dict[str, Any],
     model = {"path": "tiny.onnx", "engine": "kserve", "url": "grpc://gpu:8001", **change}
     with pytest.raises(ConfigError, match=message):
         parse_config({"model": model, "streams": [{"name": "a", "source": "0"}]}, where="test")
+
+
+def test_check_and_plan_speak_with_the_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_model(tmp_path / "tiny.onnx")
+
+    def slowly(rows: int) -> Any:
+        time.sleep(0.02)
+        return good_answer(rows)
+
+    with KserveServer() as server:
+        server.answer, server.is_spoiled = slowly, True
+        source = "synthetic://street?seed=1&size=160x96&objects=1&live=1"
+        (tmp_path / "edge.toml").write_text(
+            f'[model]\nname = "there"\npath = "{tmp_path}/tiny.onnx"\nengine = "kserve"\nurl = "{server.url}"\n'
+            f'[[streams]]\nname = "a"\nsource = "{source}"\nsize = [160, 96]\n'
+        )
+        assert run_command(["check", str(tmp_path / "edge.toml")]) == 0
+        capsys.readouterr()
+        assert run_command(["bench", str(tmp_path / "edge.toml"), "--plan", "--seconds", "1", "--json"]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        assert 0 < plan["busy"]["server of there"] <= 1
+        assert plan["servers"]["server of there"]["30 fps"] > 0
+    assert run_command(["check", str(tmp_path / "edge.toml"), "--json"]) == 2
+    assert "nobody answers there" in capsys.readouterr().out
+
+
+def test_the_token_of_a_server_may_be_short(tmp_path: Path) -> None:
+    """Those that open our own page may not."""
+    (tmp_path / "token").write_text("s3cr3t\n")
+    remote = {"token_file": str(tmp_path / "token")}
+    model = {"path": "tiny.onnx", "engine": "kserve", "url": "grpcs://gpu:8001", "remote": remote}
+    with_secrets(parse_config({"model": model, "streams": [{"name": "a", "source": "0"}]}, where="test"))
+    assert "s3cr3t" not in redacted("the server said: Bearer s3cr3t")
 
 
 def test_a_fallback_of_other_classes_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
 
 Outputs = dict[str, np.ndarray[Any, Any]]
+Tensor = tuple[str, str, list[int]]
 TYPES = {"uint8": "UINT8", "float32": "FP32", "float64": "FP64", "int32": "INT32", "int64": "INT64"}
 NUM_BOXES = 2
 
@@ -38,7 +39,15 @@ class KserveServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: igno
         answer: rows → outputs; may raise, wait, and answer wrongly.
         is_spoiled: whether ``answer`` is asked, and not ``good_answer``.
         num_asked: batches so far.
+        inputs, outputs: name, type and sizes of its tensors.
     """
+
+    inputs: Sequence[Tensor] = (("frames", "UINT8", [-1, 32, 32, 3]),)
+    outputs: Sequence[Tensor] = (
+        ("boxes", "FP32", [-1, NUM_BOXES, 4]),
+        ("scores", "FP32", [-1, NUM_BOXES]),
+        ("labels", "INT32", [-1, NUM_BOXES]),
+    )
 
     def __init__(
         self, *, tls: tuple[Path, Path] | None = None, token: str = "", side: int = 32, box_names: str = "boxes"
@@ -48,8 +57,10 @@ class KserveServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: igno
         self.is_spoiled = False
         self.num_asked = 0
         self._token = token
-        self._side = side
-        self._box_names = box_names
+        if side != 32:
+            self.inputs = (("frames", "UINT8", [-1, side, side, 3]),)
+        if box_names != "boxes":
+            self.outputs = ((box_names, "FP32", [-1, NUM_BOXES, 4]), *type(self).outputs[1:])
         self._tls = tls
         self.port = free_port()
         self.url = f"grpc{'' if tls is None else 's'}://127.0.0.1:{self.port}/tiny"
@@ -83,27 +94,27 @@ class KserveServer(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: igno
     def ModelMetadata(self, request: Any, context: Any) -> Any:
         self._check_token(context)
         facts = pb.ModelMetadataResponse.TensorMetadata
-        return pb.ModelMetadataResponse(
-            name="tiny",
-            inputs=[facts(name="frames", datatype="UINT8", shape=[-1, self._side, self._side, 3])],
-            outputs=[
-                facts(name=self._box_names, datatype="FP32", shape=[-1, NUM_BOXES, 4]),
-                facts(name="scores", datatype="FP32", shape=[-1, NUM_BOXES]),
-                facts(name="labels", datatype="INT32", shape=[-1, NUM_BOXES]),
-            ],
-        )
+
+        def told(tensors: Sequence[Tensor]) -> list[Any]:
+            return [facts(name=name, datatype=kind, shape=shape) for name, kind, shape in tensors]
+
+        return pb.ModelMetadataResponse(name="tiny", inputs=told(self.inputs), outputs=told(self.outputs))
 
     def ModelInfer(self, request: Any, context: Any) -> Any:
         self._check_token(context)
         self.num_asked += 1
-        rows = request.inputs[0].shape[0]
-        values = self.answer(rows) if self.is_spoiled else good_answer(rows)
+        values = self.values(request)
         told = pb.ModelInferResponse.InferOutputTensor
         return pb.ModelInferResponse(
             model_name="tiny",
             outputs=[told(name=name, datatype=TYPES[one.dtype.name], shape=one.shape) for name, one in values.items()],
             raw_output_contents=[one.tobytes() for one in values.values()],
         )
+
+    def values(self, request: Any) -> Outputs:
+        """What it answers."""
+        rows = request.inputs[0].shape[0]
+        return self.answer(rows) if self.is_spoiled else good_answer(rows)
 
     def _check_token(self, context: Any) -> None:
         told = dict(context.invocation_metadata()).get("authorization", "")

@@ -36,6 +36,17 @@ def test_what_is_busiest_is_the_bottleneck() -> None:
     assert "sinks" in slow.advice
 
 
+def test_a_model_server_is_counted_in_servers() -> None:
+    """100 frames/s keep it 60 % busy: 40 cameras at 10 fps are 400, and 15 % stay free."""
+    measured = replace(CAPACITY, shares={**CAPACITY.shares, "server of street": 0.6})
+    assert measured.servers == ["server of street"]
+    assert measured.num_servers("server of street", 40, 10) == pytest.approx(2.4 / 0.85)
+    assert measured.as_json()["servers"]["server of street"]["10 fps"] == 2.82
+    full = replace(measured, shares={"server of street": 0.99, "inference": 0.2})
+    assert full.bottleneck == "server of street"
+    assert "instances" in full.advice
+
+
 def test_no_memory_is_no_camera() -> None:
     assert replace(CAPACITY, mb_left=0.0).num_cameras(5) == 0
 
