@@ -130,20 +130,6 @@ class AvSource:
         if self._srt is not None:
             self._srt.close()
 
-    def _open(self, uri: str, options: dict[str, str], hardware: str) -> Any:
-        accelerator = _accelerator(hardware)
-
-    def _image(self, frame: Any) -> UInt8:
-        """(H, W, 3) uint8 BGR, in the memory that the reader offers if there is any."""
-        room = self._make_room(frame.height, frame.width)
-        if room is None:
-            image: UInt8 = np.ascontiguousarray(frame.to_ndarray(format="bgr24"))
-            return image
-        plane = frame.reformat(format="bgr24").planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        np.copyto(room, rows[:, : plane.width * 3].reshape(room.shape))
-        return room
-
     def _open(self, uri: str, options: dict[str, str], accelerator: Any) -> Any:
         began_s = time.monotonic()
         try:
