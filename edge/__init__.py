@@ -22,6 +22,8 @@ from edge.lazy import lazily
 # the home folder, unless both are told not to before their first import
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+# GPUs are numbered as nvidia-smi shows them; CUDA's own order is the fastest first
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 if TYPE_CHECKING:
     from edge.config.load import load_config

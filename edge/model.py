@@ -341,6 +341,7 @@ def open_model(
     engine: str = "auto",
     threads: int | None = None,
     max_batch: int | None = None,
+    device: int = 0,
     score: float | None = None,
     is_ahead: bool = False,
     cores: Sequence[int] = (),
@@ -356,6 +357,7 @@ def open_model(
         engine: see ``edge.interfaces.EngineName``; or the engine of an installed package.
         threads: of a CPU engine.
         max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
+        device: number of the GPU of engines that use one, as nvidia-smi counts.
         score: least score that the head lets through, instead of the manifest's ``track_score``.
         is_ahead: as the pipeline runs it: an engine that cannot take a batch while one runs has a thread in which it
             can, and that of an installed package has a deadline.
@@ -379,7 +381,14 @@ def open_model(
     with pinned(cores):
         # threads that the engine's library starts inherit the cores of this one
         loaded = open_engine(
-            path, found, kind=engine, threads=threads, max_batch=max_batch, is_shared=is_shared, server=server
+            path,
+            found,
+            kind=engine,
+            threads=threads,
+            max_batch=max_batch,
+            device=device,
+            is_shared=is_shared,
+            server=server,
         )
     if server is not None:
         return _connected(path, found, loaded, is_ahead=is_ahead)
@@ -420,6 +429,7 @@ def load_model(config: ModelSettings, *, is_ahead: bool = False, is_shared: bool
         engine=config.engine,
         threads=config.threads,
         max_batch=config.max_batch,
+        device=config.device,
         is_ahead=is_ahead,
         cores=config.cores,
         is_shared=is_shared,

@@ -202,7 +202,7 @@ def _open(stream: StreamSettings, loaded: Config) -> CameraSource:
     takes_packets = stream.record is not None and stream.record.content == "source"
     return open_source(
         stream.source,
-        decoding=Decoding(stream.decoder, stream.transport, stream.hardware),
+        decoding=Decoding(stream.decoder, stream.transport, stream.hardware, stream.hardware_device),
         preparation=preparation_of(stream, loaded),
         deadlines=deadlines_of(stream, loaded),
         is_isolated=None if stream.isolation == "auto" else stream.isolation == "process",

@@ -52,6 +52,7 @@ class ModelSettings(Section):
     threads: int | None = Field(default=None, ge=1, le=256)
     cores: tuple[Core, ...] = ()
     max_batch: int | None = Field(default=None, ge=1, le=256)
+    device: int = Field(default=0, ge=0, le=63)
     linger_ms: float = Field(default=2.0, ge=0, le=1000)
     url: Annotated[str, Field(pattern=r"^grpcs?://[^\s/@?#]+:\d{1,5}(/[^\s/?#]+)?$")] | None = None
     remote: RemoteSettings | None = None
@@ -110,6 +111,7 @@ class StreamSettings(Section):
     decoder: Literal["auto", "opencv", "av"] = "auto"
     transport: Literal["tcp", "udp"] = "tcp"
     hardware: Literal["off", "auto", "cuda", "vaapi", "qsv", "drm", "videotoolbox"] = "off"
+    hardware_device: int = Field(default=0, ge=0, le=63)
     max_fps: float | None = Field(default=None, gt=0, le=1000)
     size: tuple[Side, Side] | None = None
     roi: Region | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,9 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
+from edge.engines.cuda.library import LOADING, prepare_context
 from edge.engines.ort_binding import DeviceRunner
-from edge.engines.ort_providers import DEVICES, check_came_up, load_libraries, providers_for, session_options
+from edge.engines.ort_providers import DEVICES, Wishes, check_came_up, load_libraries, providers_for, session_options
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
 from edge.models.onnx_graph import read_graph
@@ -55,6 +57,7 @@ class OrtEngine:
         kind: str = "ort",
         threads: int | None = None,
         max_batch: int | None = None,
+        device: int = 0,
         extra: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         """Load the model.
@@ -64,6 +67,7 @@ class OrtEngine:
             kind: ``ort`` (CPU), ``ort-cuda`` or ``ort-tensorrt``.
             threads: of the CPU provider; None picks one per core, at most four.
             max_batch: largest batch of a model with a dynamic batch; None means 16.
+            device: number of the GPU of ``ort-cuda`` and ``ort-tensorrt``.
             extra: input beside the picture → what it is given for each frame.
 
         Raises:
@@ -72,7 +76,10 @@ class OrtEngine:
         """
         self._threads = threads or min(4, len(os.sched_getaffinity(0)))
         self._kind = kind
-        self._session: Any = _load(path, kind, self._threads)
+        self._device = device
+        # no other engine on a GPU records its work meanwhile
+        with LOADING if kind in DEVICES else contextlib.nullcontext():
+            self._session: Any = _load(path, kind, self._threads, device, max_batch)
         infos = [_info(value) for value in self._session.get_inputs()]
         self.inputs: Sequence[TensorInfo] = [info for info in infos if info.name not in (extra or {})]
         self._extra = {
@@ -113,25 +120,30 @@ class OrtEngine:
             # what is bound goes before the session that it belongs to
             self._runner.close()
             self._runner = None
-        self._session = None
+        # freeing memory of a GPU waits for it, which would break what another engine records
+        with LOADING if self._kind in DEVICES else contextlib.nullcontext():
+            self._session = None
 
     def _build(self, path: Path) -> None:
         """Run the largest and the smallest batch, so that TensorRT builds for all between before frames wait for it."""
         log.info("%s: TensorRT builds for batches of 1 to %d unless it has done so before", path.name, self.max_batch)
         size = [length or 1 for length in self.inputs[0].shape[1:]]
-        for batch in sorted({self.max_batch, self.max_batch if self.is_fixed_batch else 1}, reverse=True):
-            self.infer(np.zeros((batch, *size), self.inputs[0].dtype))
+        with LOADING:
+            for batch in sorted({self.max_batch, self.max_batch if self.is_fixed_batch else 1}, reverse=True):
+                self.infer(np.zeros((batch, *size), self.inputs[0].dtype))
 
     def _runner_on(self, device: str) -> DeviceRunner:
-        return DeviceRunner(self._session, self.inputs[0], self.outputs, device)
+        return DeviceRunner(self._session, self.inputs[0], self.outputs, device, self._device)
 
 
-def _load(path: Path, kind: str, threads: int) -> Any:
+def _load(path: Path, kind: str, threads: int, device: int, max_batch: int | None) -> Any:
     if not path.is_file():
         raise ModelError(f"{path}: no such model file")
-    is_quantized = kind == "ort-tensorrt" and "QuantizeLinear" in read_graph(path).operators
-    providers = providers_for(kind, is_quantized=is_quantized)
+    wishes = _wishes(path, device, max_batch) if kind == "ort-tensorrt" else Wishes(device)
+    providers = providers_for(kind, wishes)
     load_libraries(kind)
+    if kind in DEVICES:
+        prepare_context(device)
     try:
         # without the flag a GPU that fails while it runs is replaced by the CPU, unasked
         session = ort.InferenceSession(str(path), session_options(threads), providers=providers, enable_fallback=0)
@@ -141,6 +153,19 @@ def _load(path: Path, kind: str, threads: int) -> Any:
         ) from None
     check_came_up(session, kind, path.name)
     return session
+
+
+def _wishes(path: Path, device: int, max_batch: int | None) -> Wishes:
+    facts = read_graph(path)
+    tensors = (*facts.inputs, *facts.outputs)
+    has_float16 = "float16" in facts.weight_bytes or any(info.dtype == "float16" for info in tensors)
+    # a size that is dynamic beside the batch cannot be told before
+    is_known = bool(facts.inputs) and all(
+        info.shape and info.shape[0] is None and None not in info.shape[1:] for info in facts.inputs
+    )
+    shapes = {info.name: [size or 1 for size in info.shape[1:]] for info in facts.inputs} if is_known else {}
+    is_quantized = "QuantizeLinear" in facts.operators
+    return Wishes(device, is_quantized, has_float16, shapes, max_batch or DYNAMIC_MAX_BATCH)
 
 
 def _info(value: Any) -> TensorInfo:

@@ -23,14 +23,17 @@ MAX_BINDINGS = 8
 class DeviceRunner:
     """Runs a session on one device; the batch sizes used last keep their memory."""
 
-    def __init__(self, session: Any, source: TensorInfo, outputs: Sequence[TensorInfo], device: str) -> None:
-        """Args: the session, its only input, its outputs, where they shall lie (``cuda``, ``cpu``)."""
+    def __init__(
+        self, session: Any, source: TensorInfo, outputs: Sequence[TensorInfo], device: str, index: int = 0
+    ) -> None:
+        """Args: the session, its only input, its outputs, where they shall lie (``cuda``, ``cpu``) and on which one."""
         self._session = session
         self._source = source
         self._names = [info.name for info in outputs]
         # an output of unknown size gets memory of its own in every run
         self._unsized = [info.name for info in outputs if None in info.shape[1:]]
         self._device = device
+        self._index = index
         self._bindings: OrderedDict[tuple[tuple[int, ...], str], tuple[Any, Any]] = OrderedDict()
 
     def run(self, tensor: Array) -> Mapping[str, Array]:
@@ -49,7 +52,7 @@ class DeviceRunner:
         value, binding = self._binding(tensor)
         value.update_inplace(np.ascontiguousarray(tensor))
         for name in self._unsized:
-            binding.bind_output(name, self._device)
+            binding.bind_output(name, self._device, self._index)
         # the copy runs on another stream than the session
         binding.synchronize_inputs()
         self._session.run_with_iobinding(binding)
@@ -77,9 +80,9 @@ class DeviceRunner:
 
     def _new_binding(self, tensor: Array) -> tuple[Any, Any]:
         # a value on the CPU would share the caller's memory
-        value = ort.OrtValue.ortvalue_from_numpy(np.array(tensor, order="C"), self._device, 0)
+        value = ort.OrtValue.ortvalue_from_numpy(np.array(tensor, order="C"), self._device, self._index)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._source.name, value)
         for name in self._names:
-            binding.bind_output(name, self._device)
+            binding.bind_output(name, self._device, self._index)
         return value, binding

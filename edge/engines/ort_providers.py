@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,34 @@ DEVICES: Mapping[str, str] = {"ort-cuda": "cuda", "ort-tensorrt": "cuda"}
 HOW_TO_GET = "run: pip install 'onnxruntime-gpu[cuda,cudnn]' in place of onnxruntime, then edge doctor"
 
 
-def providers_for(kind: str, *, is_quantized: bool = False) -> list[str | tuple[str, dict[str, Any]]]:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the providers of a GPU want to be told of a model.
+
+    Attributes:
+        device: number of the GPU.
+        is_quantized: whether the graph has Q/DQ nodes.
+        has_float16: whether it has weights, inputs or outputs in FP16.
+        shapes: input → its size but for the batch, where the batch is dynamic; empty else.
+        max_batch: largest batch that will come.
+    """
+
+    device: int = 0
+    is_quantized: bool = False
+    has_float16: bool = False
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    max_batch: int = 1
+
+
+NO_WISHES = Wishes()
+
+
+def providers_for(kind: str, wishes: Wishes = NO_WISHES) -> list[str | tuple[str, dict[str, Any]]]:
     """The providers of an engine, best first, each with its options.
 
     Args:
         kind: ``ort``, ``ort-cuda`` or ``ort-tensorrt``.
-        is_quantized: whether the graph has Q/DQ nodes; TensorRT wants to be told.
+        wishes: of the model.
 
     Raises:
         MissingError: this ONNX Runtime was built without the first of them.
@@ -43,7 +66,10 @@ def providers_for(kind: str, *, is_quantized: bool = False) -> list[str | tuple[
         raise MissingError(
             f"engine {kind!r} needs {wanted[0]}, this onnxruntime has {', '.join(available)}; {HOW_TO_GET}"
         )
-    options = {"TensorrtExecutionProvider": lambda: _tensorrt_options(is_quantized)}
+    options = {
+        "TensorrtExecutionProvider": lambda: _tensorrt_options(wishes),
+        "CUDAExecutionProvider": lambda: _cuda_options(wishes),
+    }
     chosen = [name for name in wanted if name in available]
     return [(name, options[name]()) if name in options else name for name in chosen]
 
@@ -87,13 +113,34 @@ def check_came_up(session: Any, kind: str, name: str) -> None:
         )
 
 
-def _tensorrt_options(is_quantized: bool) -> dict[str, Any]:
-    """Engines and kernel times are kept: they take minutes."""
+def _cuda_options(wishes: Wishes) -> dict[str, Any]:
+    # by default every new size of batch stops the stream for a search through all of cuDNN's kernels
+    return {"device_id": wishes.device, "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+def _tensorrt_options(wishes: Wishes) -> dict[str, Any]:
+    """Engines and kernel times are kept: they take minutes. One engine is built for all sizes of batch."""
     folder: Path = cache_folder() / f"onnxruntime-{ort.__version__}"
     folder.mkdir(parents=True, exist_ok=True)
     return {
         "trt_engine_cache_enable": True,
         "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": True,
-        "trt_int8_enable": is_quantized,
+        "device_id": wishes.device,
+        "trt_int8_enable": wishes.is_quantized,
+        # weakly typed networks keep FP16 only where they may
+        "trt_fp16_enable": wishes.has_float16,
+        **_profile(wishes),
+    }
+
+
+def _profile(wishes: Wishes) -> dict[str, str]:
+    """Smallest, likely and largest sizes of the inputs; without them each new size is a new build."""
+    sizes = {"min": 1, "opt": max(1, wishes.max_batch // 4), "max": wishes.max_batch}
+    return {
+        f"trt_profile_{which}_shapes": ",".join(
+            f"{name}:{'x'.join(map(str, (batch, *shape)))}" for name, shape in wishes.shapes.items()
+        )
+        for which, batch in sizes.items()
+        if wishes.shapes
     }

@@ -132,7 +132,7 @@ class CaptureWorker:
         with self._gate.attempt(host_of(config.source), stopping.is_set):
             return open_source(
                 config.source,
-                decoding=Decoding(config.decoder, config.transport, config.hardware),
+                decoding=Decoding(config.decoder, config.transport, config.hardware, config.hardware_device),
                 # a camera that froze and is opened anew is still frozen until its picture moves
                 preparation=replace(self._preparation, ill=tuple(self._open_faults.items())),
                 is_stopping=stopping.is_set,

@@ -276,7 +276,7 @@ def _record_epoch(
 ) -> None:
     source = open_source(
         stream.source,
-        decoding=Decoding(stream.decoder, stream.transport, stream.hardware),
+        decoding=Decoding(stream.decoder, stream.transport, stream.hardware, stream.hardware_device),
         preparation=preparation_of(stream, config),
         is_stopping=is_over,
         deadlines=deadlines_of(stream, config),

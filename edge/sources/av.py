@@ -42,6 +42,7 @@ NUM_KEYS = 3
 MOST_BETWEEN_KEYS_S = 2.0
 # pictures that come a little before their time are those that are wanted: cameras and networks jitter
 EARLY_SHARE, LATE_SHARE = 0.8, 1.1
+DEVICES = Path("/dev")
 # the order in which hardware is tried
 HARDWARE = ("cuda", "vaapi", "qsv", "videotoolbox", "drm")
 # decoders print what we tell better, and addresses with passwords
@@ -57,6 +58,7 @@ class AvSource:
         *,
         transport: str = "tcp",
         hardware: str = "off",
+        hardware_device: int = 0,
         packets: PacketTaker | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         is_decoded: bool = True,
@@ -67,6 +69,7 @@ class AvSource:
             uri: the address.
             transport: of RTSP, ``tcp`` or ``udp``.
             hardware: ``off``, ``auto`` or a device type such as ``cuda``; software takes over where it fails.
+            hardware_device: number of the GPU that decodes, for ``cuda``.
             packets: takes the coded pictures before they are decoded.
             deadlines: limits of connecting and of the wait for each packet; a file has none.
             is_decoded: whether there are pictures; else the first ``read`` passes packets on until the end.
@@ -80,7 +83,8 @@ class AvSource:
             raise SourceError(f"{self._label}: no such file; expected a video or an address such as rtsp://…")
         self._srt: SrtStream | None = None
         self._limits_s = (deadlines.open_s, deadlines.stall_s)
-        self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), hardware)
+        accelerator = _accelerator(hardware, hardware_device)
+        self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), accelerator)
         self._num_broken = 0
         self._is_decoded = is_decoded
         self._skipping: Skipping | None = None
@@ -126,8 +130,7 @@ class AvSource:
         if self._srt is not None:
             self._srt.close()
 
-    def _open(self, uri: str, options: dict[str, str], hardware: str) -> Any:
-        accelerator = _accelerator(hardware)
+    def _open(self, uri: str, options: dict[str, str], accelerator: Any) -> Any:
         began_s = time.monotonic()
         try:
             if uri.lower().startswith("srt://"):
@@ -298,7 +301,7 @@ def _options(uri: str, transport: str, *, is_live: bool) -> dict[str, str]:
     return options
 
 
-def _accelerator(hardware: str) -> Any:
+def _accelerator(hardware: str, device: int) -> Any:
     """The hardware decoder to try first, None for software; FFmpeg falls back by itself."""
     if hardware == "off":
         return None
@@ -309,15 +312,17 @@ def _accelerator(hardware: str) -> Any:
     if chosen is None or not _has_device(chosen):
         return None
     try:
-        return HWAccel(device_type=chosen, allow_software_fallback=True)
+        of_several = str(device) if chosen == "cuda" else None
+        return HWAccel(device_type=chosen, device=of_several, allow_software_fallback=True)
     except (av.error.FFmpegError, ValueError, RuntimeError):
         return None
 
 
 def _has_device(kind: str) -> bool:
     """Whether the machine has the device at all: asking FFmpeg for one that is missing prints errors."""
-    nodes = {"cuda": "/dev/nvidia0", "vaapi": "/dev/dri/renderD128", "qsv": "/dev/dri/renderD128", "drm": "/dev/dri"}
-    return kind not in nodes or Path(nodes[kind]).exists()
+    # a container may have been given another card than the first
+    nodes = {"cuda": "nvidia[0-9]*", "vaapi": "dri/renderD*", "qsv": "dri/renderD*", "drm": "dri"}
+    return kind not in nodes or next(DEVICES.glob(nodes[kind]), None) is not None
 
 
 def reason_of(error: Exception) -> str:

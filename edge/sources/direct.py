@@ -23,11 +23,13 @@ class Decoding:
         decoder: ``opencv``, ``av`` (PyAV), or ``auto``: PyAV for network addresses where it is installed.
         transport: of RTSP: ``tcp`` or ``udp``.
         hardware: ``off``, ``auto`` or the device type of a hardware decoder; falls back to software, and says so.
+        hardware_device: number of the NVIDIA GPU that decodes.
     """
 
     decoder: str = "auto"
     transport: str = "tcp"
     hardware: str = "off"
+    hardware_device: int = 0
 
 
 DEFAULT_DECODING = Decoding()
@@ -61,6 +63,7 @@ def open_direct(
             uri,
             transport=decoding.transport,
             hardware=decoding.hardware,
+            hardware_device=decoding.hardware_device,
             packets=packets,
             deadlines=deadlines,
         )

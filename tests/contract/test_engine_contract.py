@@ -45,7 +45,7 @@ def write_model(path: Path, batch: str | int = "batch") -> Path:
 
 def on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the engine for CUDA do all that it does on the CPU provider, with memory bound to the device ``cpu``."""
-    monkeypatch.setattr(ort, "providers_for", lambda kind, **_: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "providers_for", lambda kind, wishes: ["CPUExecutionProvider"])
     monkeypatch.setattr(ort, "check_came_up", lambda *_: None)
     monkeypatch.setattr(ort, "DEVICES", {"ort-cuda": "cpu"})
 

@@ -14,7 +14,7 @@ import pytest
 NOTHING: Mapping[str, str] = MappingProxyType({})
 ROOT = Path(__file__).parents[2]
 # pycuda is built once, which takes a minute and more on a busy machine
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1800)]
 
 
 def run(*command: str, has_pycuda: bool = True, settings: Mapping[str, str] = NOTHING) -> str:

@@ -1,7 +1,7 @@
 """Frames of any size into the engine's input, on the GPU: uploaded as they are, fitted in by the letterbox kernel.
 
-Shape letters: B batch, H W frame pixels. A picture is (H, W, 3) BGR, or NV12 as OpenCV has it: (H * 3 / 2, W), the
-luma rows first and the rows of U V pairs behind them.
+Shape letters: B batch, H W frame pixels. A picture is ``Planes`` (BGR, I420, NV12), (H, W, 3) BGR, or NV12 as OpenCV
+has it: (H * 3 / 2, W), the luma rows first and the rows of U V pairs behind them.
 """
 
 from __future__ import annotations
@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from edge.engines.cuda.launches import Colours, Picture, letterboxes
+from edge.engines.cuda.launches import Picture, letterboxes
 from edge.engines.cuda.memory import TensorMemory
 from edge.models.preprocess import fit
+from edge.pictures.planes import Colour, PlaneForm, Planes
 
 if TYPE_CHECKING:
     from edge.engines.cuda.context import Driver
@@ -35,7 +34,7 @@ class FrameFitter:
         self._spec = spec
         self._staging: list[TensorMemory] = []
 
-    def write(self, images: Sequence[UInt8], address: int, stream: Any) -> list[Letterbox]:
+    def write(self, images: Sequence[UInt8 | Planes], address: int, stream: Any) -> list[Letterbox]:
         """Issue the uploads and the kernels on a stream; the images may change once this returns.
 
         Args:
@@ -47,10 +46,12 @@ class FrameFitter:
         """
         frames = []
         for row, image in enumerate(images):
-            memory = self._memory(row, image.nbytes)
-            np.copyto(memory.host[: image.nbytes].reshape(image.shape), image)
-            memory.upload(image.nbytes, stream)
-            frames.append(self._placed(image.shape, memory.address))
+            picture = _planes(image)
+            memory = self._memory(row, picture.form.num_bytes)
+            # behind each other, whatever lies between the decoder's rows
+            picture.form.over(memory.host).take(picture)
+            memory.upload(picture.form.num_bytes, stream)
+            frames.append((fit(*picture.size, self._spec), _placed(picture.form, memory.address)))
         for step in letterboxes(self._spec, frames, address):
             self._driver.launch(self._kernels, step, stream)
         return [box for box, _ in frames]
@@ -58,18 +59,6 @@ class FrameFitter:
     def close(self) -> None:
         """Give the memory back; call it in the driver's scope, when nothing runs any more."""
         self._staging.clear()
-
-    def _placed(self, shape: tuple[int, ...], source: int) -> tuple[Letterbox, Picture]:
-        if len(shape) == 3:
-            height, width, channels = shape
-            return fit(width, height, self._spec), Picture(source, width * channels)
-        rows, width = shape
-        height = rows * 2 // 3
-        if rows % 3 or width % 2 or height % 2:
-            raise ValueError(f"expected NV12 of an even width and height, found an array of {rows}x{width}")
-        # a matrix is not told: cameras of these sizes send that of their standard (ITU-R BT.601 and BT.709)
-        colours = Colours("bt709" if height >= HD_HEIGHT else "bt601")
-        return fit(width, height, self._spec), Picture.nv12(source, width, source + width * height, width, colours)
 
     def _memory(self, row: int, num_bytes: int) -> TensorMemory:
         while len(self._staging) <= row:
@@ -82,3 +71,29 @@ class FrameFitter:
 
     def _new(self, num_bytes: int) -> TensorMemory:
         return TensorMemory(self._driver, (-(-num_bytes // STEP_BYTES) * STEP_BYTES,), "uint8")
+
+
+def _planes(image: UInt8 | Planes) -> Planes:
+    if isinstance(image, Planes) or image.ndim == 3:
+        return Planes.of(image)
+    rows, width = image.shape
+    height = rows * 2 // 3
+    if rows % 3 or width % 2 or height % 2:
+        raise ValueError(f"expected NV12 of an even width and height, found an array of {rows}x{width}")
+    # a matrix is not told: cameras of these sizes send that of their standard (ITU-R BT.601 and BT.709)
+    form = PlaneForm("nv12", width, height, Colour("bt709" if height >= HD_HEIGHT else "bt601"))
+    return Planes(form, (image[:height], image[height:].reshape(height // 2, width // 2, 2)))
+
+
+def _placed(form: PlaneForm, address: int) -> Picture:
+    """Planes that lie one behind the other from this address on."""
+    width, luma = form.width, form.width * form.height
+    half = -(-form.width // 2)
+    match form.format:
+        case "bgr":
+            return Picture(address, width * 3)
+        case "nv12":
+            return Picture.nv12(address, width, address + luma, half * 2, form.colour)
+        case "i420":
+            blue = address + luma
+            return Picture.i420(address, width, blue, blue + half * -(-form.height // 2), half, form.colour)

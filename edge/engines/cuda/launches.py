@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from edge.pictures.colour import WEIGHTS
+from edge.pictures.planes import Colour
 
 if TYPE_CHECKING:
     from edge.models.manifest import InputSpec
@@ -23,9 +27,8 @@ WORD_BITS = 64
 
 # frames of one launch: their arguments go by value, and a launch takes 4096 bytes of them
 FRAMES = 16
-# of BT.601, BT.709 and BT.2020: the shares of red and blue in luma (ITU-R)
-RED_AND_BLUE = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 FIXED_POINT = 1 << 20
+BT601 = Colour()
 
 
 def _struct(addresses: str, floats: str, integers: str, vectors: str = "") -> np.dtype[np.void]:
@@ -75,26 +78,15 @@ class Launch:
     arguments: Array
 
 
-@dataclass(frozen=True, slots=True)
-class Colours:
-    """How luma and the two differences of a YUV picture become blue, green and red.
-
-    Attributes:
-        matrix: ``bt601`` (SD), ``bt709`` (HD) or ``bt2020``.
-        is_full: luma takes 0 to 255 (JPEG, many webcams) and not 16 to 235.
-    """
-
-    matrix: Literal["bt601", "bt709", "bt2020"] = "bt601"
-    is_full: bool = False
-
-    def factors(self) -> tuple[int, ...]:
-        """Offset and factor of luma; factors of U to blue, U to green, V to green, V to red; 20-bit fixed point."""
-        red, blue = RED_AND_BLUE[self.matrix]
-        green = 1 - red - blue
-        luma, chroma = (1.0, 1.0) if self.is_full else (255 / 219, 255 / 224)
-        to_blue, to_red = 2 * (1 - blue) * chroma, 2 * (1 - red) * chroma
-        factors = (luma, to_blue, -to_blue * blue / green, -to_red * red / green, to_red)
-        return (0 if self.is_full else 16, *(round(factor * FIXED_POINT) for factor in factors))
+@lru_cache(maxsize=8)
+def factors_of(colour: Colour) -> tuple[int, ...]:
+    """Offset and factor of luma; factors of U to blue, U to green, V to green, V to red; in 20-bit fixed point."""
+    red, blue = WEIGHTS[colour.matrix]
+    green = 1 - red - blue
+    luma, chroma = (1.0, 1.0) if colour.is_full else (255 / 219, 255 / 224)
+    to_blue, to_red = 2 * (1 - blue) * chroma, 2 * (1 - red) * chroma
+    factors = (luma, to_blue, -to_blue * blue / green, -to_red * red / green, to_red)
+    return (colour.black, *(round(factor * FIXED_POINT) for factor in factors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +99,7 @@ class Picture:
         blue, red: addresses of the differences U and V, one for each 2x2 pixels; 0 for BGR.
         chroma_stride: bytes from one row of U to the next.
         chroma_step: bytes from one U to the next: 1 for planes of their own (I420), 2 for pairs (NV12).
-        colours: of YUV, None for BGR.
+        colour: of YUV, None for BGR.
     """
 
     image: int
@@ -116,19 +108,17 @@ class Picture:
     red: int = 0
     chroma_stride: int = 0
     chroma_step: int = 0
-    colours: Colours | None = None
+    colour: Colour | None = None
 
     @staticmethod
-    def nv12(image: int, stride: int, pairs: int, pairs_stride: int, colours: Colours | None = None) -> Picture:
+    def nv12(image: int, stride: int, pairs: int, pairs_stride: int, colour: Colour = BT601) -> Picture:
         """Luma, and the (H/2, W/2, 2) plane of U V pairs."""
-        return Picture(image, stride, pairs, pairs + 1, pairs_stride, 2, colours or Colours())
+        return Picture(image, stride, pairs, pairs + 1, pairs_stride, 2, colour)
 
     @staticmethod
-    def i420(
-        image: int, stride: int, blue: int, red: int, chroma_stride: int, colours: Colours | None = None
-    ) -> Picture:
+    def i420(image: int, stride: int, blue: int, red: int, chroma_stride: int, colour: Colour = BT601) -> Picture:
         """Luma, and the planes of U and V, each (ceil(H/2), ceil(W/2))."""
-        return Picture(image, stride, blue, red, chroma_stride, 1, colours or Colours())
+        return Picture(image, stride, blue, red, chroma_stride, 1, colour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +207,10 @@ def _frame(box: Letterbox, picture: Picture, out: int) -> tuple[int, ...]:
     """The fields of FRAME, in order."""
     size = (box.frame_width, box.frame_height, int(box.pad_x), int(box.pad_y))
     inner = max(1, round(box.frame_width * box.scale_x)), max(1, round(box.frame_height * box.scale_y))
-    factors = (0,) * 6 if picture.colours is None else picture.colours.factors()
+    factors = (0,) * 6 if picture.colour is None else factors_of(picture.colour)
     strides = (picture.stride, picture.chroma_stride, picture.chroma_step)
     addresses = (picture.image, picture.blue, picture.red, out)
-    return (*addresses, *strides, *size, *inner, int(picture.colours is not None), *factors)
+    return (*addresses, *strides, *size, *inner, int(picture.colour is not None), *factors)
 
 
 def greedy_nms(memory: NmsMemory, images: int, num: int, threshold: float) -> Sequence[Launch]:

@@ -29,6 +29,7 @@ from edge.models.preprocess import Preprocessor
 if TYPE_CHECKING:
     from edge.interfaces import TensorInfo
     from edge.models.manifest import Manifest
+    from edge.pictures.planes import Planes
     from edge.types import Array, Letterbox, UInt8
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ BATCHES_IN_FLIGHT = 2
 
 
 class TrtEngine:
-    """A TensorRT plan; see ``edge.interfaces.Engine`` and ``FrameEngine``. Two batches may be in flight."""
+    """A TensorRT plan; see ``edge.interfaces.Engine`` and ``PlaneEngine``. Two batches may be in flight."""
 
     def __init__(
         self,
@@ -138,8 +139,12 @@ class TrtEngine:
         with self._next_slot(len(tensor)) as slot:
             slot.start(tensor)
 
-    def submit_frames(self, images: Sequence[UInt8]) -> list[Letterbox]:
-        """As ``FrameEngine.submit_frames``; a picture of two dimensions is NV12, see ``edge.engines.cuda.frames``.
+    @property
+    def takes_planes(self) -> bool:
+        return True
+
+    def submit_frames(self, images: Sequence[UInt8 | Planes]) -> list[Letterbox]:
+        """As ``PlaneEngine.submit_frames``; a picture of two dimensions is NV12, see ``edge.engines.cuda.frames``.
 
         Raises:
             ValueError: two batches are in flight already, or the batch is empty or too large.

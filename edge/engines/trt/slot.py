@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from edge.engines.trt.runtime import LoadedPlan
     from edge.interfaces import TensorInfo
     from edge.models.manifest import Manifest, Profile
+    from edge.pictures.planes import Planes
     from edge.types import Array, Letterbox, UInt8
 
 
@@ -103,7 +104,7 @@ class BatchSlot:
         self._input.upload(self._batch, self.replay.stream)
         self._run()
 
-    def start_frames(self, images: Sequence[UInt8]) -> list[Letterbox]:
+    def start_frames(self, images: Sequence[UInt8 | Planes]) -> list[Letterbox]:
         """Upload frames as they are, fit them in on the GPU and issue the work; see ``edge.engines.cuda.frames``."""
         assert self._fitter is not None
         self._batch = len(images)

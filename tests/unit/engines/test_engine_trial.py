@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,7 +119,7 @@ def test_auto_asks_the_trial_unless_it_is_switched_off(
 ) -> None:
     opened: list[str] = []
 
-    def pretend(path: Path, manifest: Manifest, name: str, threads: int | None, max_batch: int | None) -> Paced:
+    def pretend(path: Path, manifest: Manifest, name: str, *others: Any) -> Paced:
         opened.append(name)
         return Paced(0.002 if name == "openvino" else 0.008)
 
@@ -132,6 +133,56 @@ def test_auto_asks_the_trial_unless_it_is_switched_off(
     assert opened[-1] == expected
     choose.open_engine(model, manifest, kind="ort")
     assert opened[-1] == "ort"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "has_cuda", "switch", "pace", "expected", "said"),
+    [
+        ("NVIDIA L4, CUDA 12.8", True, "on", {"ort-cuda": 0.001}, "ort-cuda", ""),
+        ("NVIDIA L4, CUDA 12.8", True, "on", {"ort-cuda": 0.02}, "ort", ""),
+        # a GPU that fails to come up is no choice
+        ("NVIDIA L4, CUDA 12.8", True, "on", {"ort-cuda": -1}, "ort", ""),
+        ("NVIDIA L4, CUDA 12.8", True, "off", {}, "ort", "set engine = 'ort-cuda' for the NVIDIA L4, CUDA 12.8"),
+        ("NVIDIA L4, CUDA 12.8", False, "on", {}, "ort", "this onnxruntime cannot use the NVIDIA L4, CUDA 12.8"),
+        (None, True, "on", {}, "ort", ""),
+    ],
+)
+def test_auto_uses_a_gpu_that_is_there_or_says_that_it_does_not(
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    gpu: str | None,
+    has_cuda: bool,
+    switch: str,
+    pace: dict[str, float],
+    expected: str,
+    said: str,
+) -> None:
+    opened: list[str] = []
+
+    def pretend(path: Path, manifest: Manifest, name: str, *others: Any) -> Paced:
+        opened.append(name)
+        return Paced(pace.get(name, 0.008))
+
+    monkeypatch.setenv(trial.SWITCH, switch)
+    monkeypatch.setattr(choose, "_open", pretend)
+    monkeypatch.setattr(choose, "_has_openvino", lambda: False)
+    monkeypatch.setattr(choose, "_has_cuda", lambda: has_cuda)
+    monkeypatch.setattr(choose, "describe_gpu", lambda index: gpu)
+    monkeypatch.setattr(trial.fastest, "__defaults__", (CLOCK,))
+    spec = InputSpec(name="frames", width=8, height=4, layout="nhwc", dtype="uint8", colour="bgr")
+    manifest = Manifest(name="m", task="detect", head="edgenet", input=spec, classes=("x",))
+    choose.open_engine(model, manifest, kind="auto")
+    assert opened[-1] == expected
+    assert said in caplog.text and (said != "" or "runs on the CPU" not in caplog.text)
+
+
+def test_another_gpu_or_driver_is_tried_anew(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus = ["NVIDIA L4, CUDA 12.8", "NVIDIA L4, CUDA 13.0"]
+    monkeypatch.setattr(choose, "describe_gpu", lambda index: gpus[index])
+    keys = [choose._versions("ort-cuda", "ort", device=index) for index in (0, 1)]
+    assert keys[0] != keys[1]
+    assert choose._versions("ort", "openvino", device=0) == choose._versions("ort", "openvino", device=1)
 
 
 class Batched(Paced):

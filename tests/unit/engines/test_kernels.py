@@ -18,6 +18,7 @@ from edge.engines.cuda.launches import NmsMemory, Picture
 from edge.errors import MissingError
 from edge.models.manifest import InputSpec
 from edge.models.preprocess import Preprocessor, fit
+from edge.pictures.planes import Colour
 from edge.types import Array, Float32, Int64, UInt8
 
 CpuKernels: TypeAlias = Any
@@ -154,7 +155,7 @@ def test_nv12_is_resized_after_its_conversion(cpu: CpuKernels, width: int, heigh
 def test_colours_come_back_within_two_levels_for_every_matrix_and_range(
     cpu: CpuKernels, matrix: Any, is_full: bool, layout: str, width: int, height: int
 ) -> None:
-    colours = launches.Colours(matrix, is_full)
+    colours = Colour(matrix, is_full)
     # one colour everywhere, so that the size of the differences does not matter
     for bgr in ((40, 200, 60), (0, 0, 255), (255, 0, 0), (16, 16, 16), (255, 255, 255), (90, 120, 160)):
         luma, blue, red = as_yuv(bgr, colours)
@@ -176,7 +177,7 @@ def test_colours_come_back_within_two_levels_for_every_matrix_and_range(
         assert np.abs(out.astype(int) - bgr).max() <= 2, (bgr, out[0, 0])
 
 
-def as_yuv(bgr: tuple[int, int, int], colours: launches.Colours) -> tuple[int, int, int]:
+def as_yuv(bgr: tuple[int, int, int], colours: Colour) -> tuple[int, int, int]:
     """ITU-R BT.601, 709, 2020, by their definition."""
     share_red, share_blue = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}[
         colours.matrix

@@ -52,7 +52,7 @@ def runner_of(engine: OrtEngine) -> DeviceRunner:
 
 @pytest.fixture
 def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ort, "providers_for", lambda kind, **_: ["CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "providers_for", lambda kind, wishes: ["CPUExecutionProvider"])
     monkeypatch.setattr(ort, "check_came_up", lambda *_: None)
     monkeypatch.setattr(ort, "DEVICES", {"ort-cuda": "cpu", "ort-tensorrt": "cpu"})
 
@@ -166,15 +166,35 @@ def test_a_gpu_that_did_not_come_up_is_never_replaced_unasked(kind: str, came_up
 def test_tensorrt_keeps_what_it_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGELOOP_CACHE", str(tmp_path))
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: GPU_PROVIDERS)
-    first, *others = ort_providers.providers_for("ort-tensorrt", is_quantized=True)
-    assert others == GPU_PROVIDERS[1:]
+    first, *others = ort_providers.providers_for("ort-tensorrt", ort_providers.Wishes(is_quantized=True))
+    assert [name if isinstance(name, str) else name[0] for name in others] == GPU_PROVIDERS[1:]
     assert isinstance(first, tuple)
     name, options = first
     assert name == "TensorrtExecutionProvider"
     assert options["trt_engine_cache_enable"] and options["trt_int8_enable"]
     assert Path(options["trt_engine_cache_path"]).is_dir()
     assert Path(options["trt_engine_cache_path"]).parent == tmp_path
-    assert ort_providers.providers_for("ort-cuda") == GPU_PROVIDERS[1:]
+    assert "trt_profile_min_shapes" not in options and not options["trt_fp16_enable"]
+
+
+def test_cuda_is_told_its_gpu_and_searches_no_kernels_in_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: GPU_PROVIDERS)
+    cuda, cpu = ort_providers.providers_for("ort-cuda", ort_providers.Wishes(device=2))
+    assert cuda == ("CUDAExecutionProvider", {"device_id": 2, "cudnn_conv_algo_search": "HEURISTIC"})
+    assert cpu == "CPUExecutionProvider"
+
+
+def test_tensorrt_builds_once_for_all_sizes_and_in_fp16_where_the_graph_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGELOOP_CACHE", str(tmp_path))
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: GPU_PROVIDERS)
+    wishes = ort_providers.Wishes(device=1, has_float16=True, shapes={"x": [3, 8, 8], "y": [2]}, max_batch=16)
+    options = ort_providers.providers_for("ort-tensorrt", wishes)[0][1]
+    assert isinstance(options, dict)
+    assert (options["device_id"], options["trt_fp16_enable"]) == (1, True)
+    shapes = [options[f"trt_profile_{which}_shapes"] for which in ("min", "opt", "max")]
+    assert shapes == ["x:1x3x8x8,y:1x2", "x:4x3x8x8,y:4x2", "x:16x3x8x8,y:16x2"]
 
 
 def test_what_onnx_runtime_prints_while_it_loads_libraries_does_not_reach_stdout(

@@ -21,10 +21,11 @@ from edge.engines.trt.engine import TrtEngine
 from edge.engines.trt.preflight import Environment
 from edge.errors import MissingError
 from edge.heads.listed import TripleHead
-from edge.interfaces import FrameEngine
+from edge.interfaces import FrameEngine, PlaneEngine
 from edge.model import Model
 from edge.models.manifest import EngineSpec, InputSpec, Manifest, Profile, Thresholds
 from edge.models.preprocess import Preprocessor
+from edge.pictures.planes import Colour, PlaneForm
 from edge.types import Array, Detections, UInt8
 
 TESTS = Path(__file__).parents[2]
@@ -236,6 +237,25 @@ def test_graphs_answer_like_plain_runs_whatever_sizes_come_in_whatever_order(tmp
     for _ in range(400):
         images = random.integers(0, 256, (int(random.integers(1, 5)), 48, 64, 3), np.uint8)
         assert np.array_equal(recorded.engine.infer(images)["seen"], plain.engine.infer(images)["seen"])
+
+
+@pytest.mark.parametrize("colour", [Colour("bt709"), Colour("bt601", True), Colour("bt2020")])
+@pytest.mark.parametrize(("layout", "width", "height"), [("nv12", 160, 90), ("i420", 160, 90), ("i420", 77, 51)])
+def test_planes_go_up_as_they_are_and_are_seen_as_on_the_cpu(
+    tmp_path: Path, kernels: Any, colour: Colour, layout: Any, width: int, height: int
+) -> None:
+    line = Line(tmp_path, kernels)
+    form = PlaneForm(layout, width, height, colour)
+    # smooth, as pictures are: the CPU shrinks planes before it converts them
+    ramp = np.linspace(20, 230, form.num_bytes).astype(np.uint8)
+    picture_of_planes = form.over(ramp)
+    (box,) = line.engine.submit_frames([picture_of_planes])
+    seen = line.engine.collect()["seen"].astype(np.float64)
+    expected = on_cpu(BYTES, [picture_of_planes.bgr])
+    assert np.abs(seen - expected).mean() <= 1.0 and np.percentile(np.abs(seen - expected), 99) <= 3
+    assert (box.frame_width, box.frame_height) == (width, height)
+    assert [entry[2] for entry in line.gpu.log if entry[0] == "upload"] == [form.num_bytes]
+    assert isinstance(line.engine, PlaneEngine) and line.engine.takes_planes
 
 
 @pytest.mark.parametrize("shape", [(90, 81), (91, 80)])

@@ -55,3 +55,25 @@ def test_a_hardware_decoder_that_is_missing_is_replaced_by_software(tmp_path: Pa
     assert source.info.decoder in ("PyAV mpeg4, software", "PyAV mpeg4, hardware")
     assert source.read() is not None
     source.close()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "kind", "expected"),
+    [
+        (["nvidia3"], "cuda", True),
+        (["nvidiactl", "nvidia-uvm"], "cuda", False),
+        (["dri/renderD129"], "vaapi", True),
+        ([], "drm", False),
+        ([], "videotoolbox", True),
+    ],
+)
+def test_any_card_that_a_container_was_given_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: list[str], kind: str, expected: bool
+) -> None:
+    from edge.sources import av as av_source
+
+    for node in nodes:
+        (tmp_path / node).parent.mkdir(exist_ok=True)
+        (tmp_path / node).touch()
+    monkeypatch.setattr(av_source, "DEVICES", tmp_path)
+    assert av_source._has_device(kind) is expected
