@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edge.pipeline.stream import Stream
     from edge.pipeline.swap.report import Phase, SwapReport
     from edge.server.board import LiveBoard
+    from edge.sinks.home_assistant import Standing
     from edge.types import Frame, Result, UInt8
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class Pipeline:
         self._is_part = part is not None
         self._plan(config.streams)
         elsewhere = None if part is None else part.outputs
-        self.outputs = SharedOutputs(config, lambda: tuple(self.streams), elsewhere)
+        self.outputs = SharedOutputs(config, lambda: tuple(self.streams), elsewhere, self._standings)
         self._latest: LatestFrames[Frame] = LatestFrames()
         self._shared = Shared(
             config, self._latest, self.outputs, self._crops, board, self._is_alone, on_result, self._is_part
@@ -290,6 +291,14 @@ class Pipeline:
         """Where objects spent their time in this stream, see ``Heatmap.draw``; None where there is no heat map."""
         stream = self.streams.get(name)
         return None if stream is None else stream.analysis.heat()
+
+    def _standings(self) -> Mapping[str, Standing]:
+        from edge.sinks.home_assistant import Standing
+
+        return {
+            name: Standing(stream.status.state, stream.status.health, stream.analysis.counts())
+            for name, stream in self.streams.items()
+        }
 
     def progress(self) -> Mapping[str, Progress]:
         """What every stage has done and whether work waits for it, for the watchdog."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from edge.interfaces import Sink
     from edge.pipeline.stream import Stream
     from edge.server.recordings import Archive, Shelf
+    from edge.sinks.home_assistant import Standing
     from edge.sinks.record import RecordSink
     from edge.trackstore.store import FrameLog, TrackStore
     from edge.types import Event, Result
@@ -54,7 +55,11 @@ class SharedOutputs:
     """
 
     def __init__(
-        self, config: Config, streams: Callable[[], Sequence[str]], elsewhere: Elsewhere | None = None
+        self,
+        config: Config,
+        streams: Callable[[], Sequence[str]],
+        elsewhere: Elsewhere | None = None,
+        standings: Callable[[], Mapping[str, Standing]] = dict,
     ) -> None:
         """Open the outbox.
 
@@ -62,6 +67,7 @@ class SharedOutputs:
             config: what to run.
             streams: gives the names of the streams that run now.
             elsewhere: another process has the outbox and delivers; events and pictures are handed to it.
+            standings: gives how the streams stand now, for targets that tell of it.
 
         Raises:
             ConfigError: there is no place for the outbox.
@@ -86,7 +92,7 @@ class SharedOutputs:
             pictured = elsewhere if settings.snapshots is not None else None
             self.writer = EventWriter(elsewhere, pictured, EnvelopeMaker(run=self._run))
             return
-        deliveries = _deliveries(config, streams)
+        deliveries = _deliveries(config, streams, standings)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
         self.outbox = Outbox(outbox_path(config), [target.name for target, _ in deliveries], limits)
         pictures = settings.snapshots
@@ -257,14 +263,16 @@ def outbox_path(config: Config) -> Path:
     return config.state_dir / "events.db"
 
 
-def _deliveries(config: Config, streams: Callable[[], Sequence[str]]) -> Sequence[tuple[Target, Backoff]]:
+def _deliveries(
+    config: Config, streams: Callable[[], Sequence[str]], standings: Callable[[], Mapping[str, Standing]]
+) -> Sequence[tuple[Target, Backoff]]:
     found: list[tuple[Target, Backoff]] = []
     node = "".join(char if char.isalnum() else "-" for char in socket.gethostname()) or "edge"
     for broker in config.mqtt:
         from edge.sinks.mqtt import MqttTarget
 
         backoff = Backoff(base_s=broker.backoff_base_s, cap_s=broker.backoff_cap_s)
-        found.append((MqttTarget(broker, streams, node), backoff))
+        found.append((MqttTarget(broker, streams, node, standings), backoff))
     for hook in config.webhooks:
         from edge.sinks.webhook import WebhookTarget
 

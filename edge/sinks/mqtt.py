@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.errors import SinkError
 from edge.events.delivery import Delivered
+from edge.sinks.home_assistant import OFFLINE, ONLINE, Standing, discovery, state_of
 from edge.sinks.mqtt_packets import V5, V311, Login, ProtocolError
 from edge.sinks.mqtt_session import Message, MqttSession, RefusedError
 
@@ -21,7 +24,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 30
 MQTT_PORT, MQTTS_PORT = 1883, 8883
-ONLINE, OFFLINE = "online", "offline"
+# of a stream and a broker: what changes faster is told once in this time
+STATE_S = 1.0
+MAX_PICTURE_BYTES = 2 << 20
 
 
 class MqttTarget:
@@ -31,12 +36,22 @@ class MqttTarget:
         settings: of the broker.
         streams: gives the names of the streams that run now, for discovery; asked now and then.
         node: what the device is called in client id and discovery.
+        standings: gives how the streams stand now, for Home Assistant.
     """
 
-    def __init__(self, settings: MqttSettings, streams: Callable[[], Sequence[str]], node: str) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        streams: Callable[[], Sequence[str]],
+        node: str,
+        standings: Callable[[], Mapping[str, Standing]] = dict,
+    ) -> None:
         self.name = settings.name
         self._settings = settings
         self._streams = streams
+        self._standings = standings
+        self._states: dict[str, str] = {}
+        self._told_s = float("-inf")
         self._discovered: Mapping[str, str] = {}
         self._node = node
         port = settings.port or (MQTTS_PORT if settings.tls else MQTT_PORT)
@@ -55,6 +70,11 @@ class MqttTarget:
         if refusals[0]:
             log.error("%s: event %s was refused by %s: %s", self.name, events[0].id, self._label, refusals[0])
             return Delivered(0, 1)
+        elif self._settings.discovery is not None:
+            # what the broker has is acknowledged, whatever becomes of this
+            with suppress(SinkError), self._in_words():
+                self._tell_states(session)
+                self._show(session, events)
         num_taken = next((place for place, refusal in enumerate(refusals) if refusal), len(refusals))
         return Delivered(num_taken)
 
@@ -117,6 +137,7 @@ class MqttTarget:
             self._session = self._logged_in()
             self._announce(self._session)
         self._discover(self._session)
+        self._tell_states(self._session)
         return self._session
 
     def _logged_in(self) -> MqttSession:
@@ -160,12 +181,16 @@ class MqttTarget:
         """The birth message, kept by the broker for those who come later; what it knew of the streams is forgotten."""
         self._tell(session, [Message(f"{self._settings.topic}/status", ONLINE, is_retained=True)])
         # the broker may be another one, or may have forgotten
-        gone = set(self._discovered) - set(discovery(self._settings, self._streams(), self._node))
+        gone = set(self._discovered) - set(self._wanted())
         self._discovered = dict.fromkeys(gone, "")
+        self._states, self._told_s = {}, float("-inf")
+
+    def _wanted(self) -> dict[str, str]:
+        return discovery(self._settings, self._streams(), self._node, self._standings())
 
     def _discover(self, session: MqttSession) -> None:
         """Publish what has changed since the last time; an empty message takes back what is gone."""
-        wanted = discovery(self._settings, self._streams(), self._node)
+        wanted = self._wanted()
         if wanted == self._discovered:
             return
         changed = {topic: text for topic, text in wanted.items() if self._discovered.get(topic) != text}
@@ -173,7 +198,34 @@ class MqttTarget:
         self._tell(session, [Message(topic, text, is_retained=True) for topic, text in (gone | changed).items()])
         self._discovered = wanted
 
+    def _tell_states(self, session: MqttSession) -> None:
+        """Publish how the streams stand, where that has changed."""
+        if self._settings.discovery is None or time.monotonic() - self._told_s < STATE_S:
+            return
+        self._told_s = time.monotonic()
+        topic = self._settings.topic
+        states = {
+            f"{topic}/{name}/state": json.dumps(state_of(standing), separators=(",", ":"))
+            for name, standing in self._standings().items()
+        }
+        changed = {place: text for place, text in states.items() if self._states.get(place) != text}
+        gone = dict.fromkeys(set(self._states) - set(states), "")
+        self._tell(session, [Message(place, text, is_retained=True) for place, text in (gone | changed).items()])
+        self._states = states
+
+    def _show(self, session: MqttSession, events: Sequence[StoredEvent]) -> None:
+        """Publish the picture of each stream's last event, where there is one."""
+        if self._settings.discovery is None:
+            return
+        pictures = {event.stream: picture for event in events if (picture := _picture_of(event))}
+        topic = self._settings.topic
+        self._tell(
+            session, [Message(f"{topic}/{name}/snapshot", data, is_retained=True) for name, data in pictures.items()]
+        )
+
     def _tell(self, session: MqttSession, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
         refusals = session.publish(messages)
         if len(refusals) < len(messages):
             raise TimeoutError
@@ -187,51 +239,10 @@ class MqttTarget:
             session.close()
 
 
-def discovery(settings: MqttSettings, streams: Sequence[str], node: str) -> dict[str, str]:
-    """Topic → retained message that makes Home Assistant show each stream's events and whether we are online."""
-    if settings.discovery is None:
-        return {}
-    status = {"topic": f"{settings.topic}/status", "payload_available": ONLINE, "payload_not_available": OFFLINE}
-    device = {"identifiers": [f"edgeloop-{node}"], "name": f"Edgeloop {node}", "manufacturer": "Edgeloop"}
-    found: dict[str, dict[str, object]] = {
-        f"{settings.discovery}/binary_sensor/edgeloop-{node}/status/config": {
-            "name": "Status",
-            "unique_id": f"edgeloop-{node}-status",
-            "device_class": "connectivity",
-            "entity_category": "diagnostic",
-            "state_topic": status["topic"],
-            "payload_on": ONLINE,
-            "payload_off": OFFLINE,
-            "device": device,
-        }
-    }
-    for stream in streams:
-        found[f"{settings.discovery}/event/edgeloop-{node}/{stream}/config"] = {
-            "name": stream,
-            "unique_id": f"edgeloop-{node}-{stream}",
-            "state_topic": f"{settings.topic}/{stream}/events",
-            "event_types": list(EVENT_KINDS),
-            "value_template": "{{ dict(value_json, event_type=value_json.kind) | tojson }}",
-            "availability": [status],
-            "device": device,
-        }
-    return {topic: json.dumps(message, separators=(",", ":")) for topic, message in found.items()}
-
-
-# Home Assistant refuses kinds that were not announced
-EVENT_KINDS = (
-    "line_crossed",
-    "zone_entered",
-    "zone_left",
-    "zone_loitering",
-    "zone_crowded",
-    "object_stopped",
-    "camera_offline",
-    "camera_frozen",
-    "camera_dark",
-    "camera_overexposed",
-    "camera_defocused",
-    "camera_covered",
-    "camera_moved",
-    "camera_recovered",
-)
+def _picture_of(event: StoredEvent) -> bytes:
+    """The JPEG that the event links to; empty where it has none, or it is gone."""
+    try:
+        path = Path(json.loads(event.body)["links"]["snapshot"])
+        return path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else b""
+    except (OSError, ValueError, KeyError, TypeError):
+        return b""

@@ -89,11 +89,12 @@ def connect(login: Login, version: int) -> bytes:
     return _packet(CONNECT << 4, head + payload)
 
 
-def publish(topic: str, payload: str, number: int, version: int, *, is_retained: bool = False) -> bytes:
+def publish(topic: str, payload: str | bytes, number: int, version: int, *, is_retained: bool = False) -> bytes:
     """A message with QoS 1; ``number`` (1 to 65535) is that of its acknowledgement."""
     no_properties = b"\0" if version == V5 else b""
     head = PUBLISH << 4 | _QOS_1 | (_RETAIN if is_retained else 0)
-    return _packet(head, _text(topic) + struct.pack("!H", number) + no_properties + payload.encode())
+    content = payload.encode() if isinstance(payload, str) else payload
+    return _packet(head, _text(topic) + struct.pack("!H", number) + no_properties + content)
 
 
 def ping() -> bytes:

@@ -24,7 +24,7 @@ class Message:
     """What is published with QoS 1."""
 
     topic: str
-    payload: str
+    payload: str | bytes
     is_retained: bool = False
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from edge.errors import SinkError
 from edge.events.delivery import DeliveryWorker
 from edge.events.outbox import Outbox
 from edge.events.schema import EnvelopeMaker, Place
+from edge.sinks.home_assistant import Standing
 from edge.sinks.mqtt import MqttTarget
 from edge.threads.backoff import Backoff
 from edge.types import Event
@@ -42,8 +43,14 @@ def broker(folder: Path, *lines: str) -> Iterator[Any]:
 
 
 @contextmanager
-def delivering(outbox: Outbox, settings: MqttSettings, streams: Sequence[str] = ("door",)) -> Iterator[DeliveryWorker]:
-    worker = DeliveryWorker(outbox, MqttTarget(settings, lambda: streams, "box"), Backoff(base_s=0.05, cap_s=0.3))
+def delivering(
+    outbox: Outbox,
+    settings: MqttSettings,
+    streams: Sequence[str] = ("door",),
+    standings: Callable[[], Mapping[str, Standing]] = dict,
+) -> Iterator[DeliveryWorker]:
+    target = MqttTarget(settings, lambda: streams, "box", standings)
+    worker = DeliveryWorker(outbox, target, Backoff(base_s=0.05, cap_s=0.3))
     stopping = threading.Event()
     thread = threading.Thread(target=worker.run, args=(stopping,))
     thread.start()
@@ -145,36 +152,69 @@ def test_home_assistant_finds_every_stream(tmp_path: Path) -> None:
         settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, discovery="homeassistant", topic="site/edge")
         with delivering(outbox, settings, ("door", "yard")):
             early = servers.Listener(mosquitto)
-            early.wait_for(lambda got: len({topic for topic, _, _ in got}) >= 4)
+            early.wait_for(lambda got: len({topic for topic, _, _ in got}) >= 10)
             early.close()
             late = servers.Listener(mosquitto)
-            late.wait_for(lambda got: sum(is_retained for _, _, is_retained in got) >= 4)
+            late.wait_for(lambda got: sum(is_retained for _, _, is_retained in got) >= 10)
             late.close()
     found = {topic: text for topic, text, is_retained in late.got if is_retained}
     assert found["site/edge/status"] == "online"
-    door = json.loads(found["homeassistant/event/edgeloop-box/door/config"])
+    door = json.loads(found["homeassistant/event/edgeloop-box/door-event/config"])
     assert door["state_topic"] == "site/edge/door/events"
-    assert door["unique_id"] == "edgeloop-box-door"
+    assert door["unique_id"] == "edgeloop-box-door-event"
+    assert door["device"]["name"] == "door" and door["device"]["via_device"] == "edgeloop-box"
     assert "line_crossed" in door["event_types"]
     assert json.loads(found["homeassistant/binary_sensor/edgeloop-box/status/config"])["payload_on"] == "online"
-    assert "homeassistant/event/edgeloop-box/yard/config" in found
+    assert "homeassistant/event/edgeloop-box/yard-event/config" in found
+
+
+def test_home_assistant_sees_how_a_camera_stands_and_what_happened_last(tmp_path: Path) -> None:
+    picture = tmp_path / "event.jpg"
+    picture.write_bytes(b"\xff\xd8 a picture \xff\xd9")
+    outbox = Outbox(tmp_path / "e.db", ["mqtt"])
+    maker = EnvelopeMaker("test")
+    standing = {"door": Standing("streaming", (), {"zones": {"yard": {"occupancy": 0, "entered": 0}}})}
+    with broker(tmp_path) as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, discovery="homeassistant")
+        listener = servers.Listener(mosquitto)
+
+        def state(got: list[tuple[str, str, bool]]) -> Any:
+            told = [text for topic, text, _ in got if topic == "edge/door/state" and text]
+            return json.loads(told[-1]) if told else {}
+
+        with delivering(outbox, settings, ["door"], lambda: standing):
+            listener.wait_for(lambda got: state(got).get("connected") == "ON")
+            listener.wait_for(lambda got: any("zone-yard/config" in topic for topic, _, _ in got))
+            standing["door"] = Standing("backing_off", ("dark",), {"zones": {"yard": {"occupancy": 3, "entered": 3}}})
+            listener.wait_for(lambda got: state(got).get("zones") == {"yard": {"occupancy": 3, "entered": 3}})
+            assert state(listener.got)["connected"] == "OFF" and state(listener.got)["health"] == "dark"
+            event = Event("zone_entered", "door", time.monotonic_ns(), 1, {"zone": "yard"})
+            outbox.put([maker.make(event, None, 0, None, {"snapshot": str(picture)})])
+            listener.wait_for(lambda got: any(topic == "edge/door/snapshot" for topic, _, _ in got))
+            del standing["door"]
+            listener.wait_for(lambda got: ("edge/door/state", "", False) in got)
+            listener.wait_for(lambda got: any("zone-yard/config" in topic and not text for topic, text, _ in got))
+        listener.close()
+        late = servers.Listener(mosquitto, "edge/door/#")
+        late.wait_for(lambda got: any(topic == "edge/door/snapshot" for topic, _, _ in got))
+        late.close()
 
 
 def test_home_assistant_hears_of_streams_that_come_and_go(tmp_path: Path) -> None:
     running = ["door"]
-    yard = "homeassistant/event/edgeloop-box/yard/config"
+    yard = "homeassistant/event/edgeloop-box/yard-event/config"
     outbox = Outbox(tmp_path / "e.db", ["mqtt"])
     with broker(tmp_path) as mosquitto:
         settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, discovery="homeassistant")
         listener = servers.Listener(mosquitto)
         with delivering(outbox, settings, running):
-            listener.wait_for(lambda got: any(topic.endswith("/door/config") for topic, _, _ in got))
+            listener.wait_for(lambda got: any(topic.endswith("/door-event/config") for topic, _, _ in got))
             running.append("yard")
             listener.wait_for(lambda got: any(topic == yard and text for topic, text, _ in got))
             running.remove("yard")
             listener.wait_for(lambda got: (yard, "", False) in got)
         listener.close()
-        assert sum(topic.endswith("/door/config") for topic, _, _ in listener.got) == 1
+        assert sum(topic.endswith("/door-event/config") for topic, _, _ in listener.got) == 1
         late = servers.Listener(mosquitto, "homeassistant/#")
         late.wait_for(lambda got: len(got) >= 2)
         late.close()

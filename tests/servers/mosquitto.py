@@ -69,7 +69,7 @@ class Listener:
 
     def _take(self, _client: object, _data: object, message: Any) -> None:
         with self._changed:
-            self.got.append((message.topic, message.payload.decode(), message.retain))
+            self.got.append((message.topic, message.payload.decode(errors="replace"), message.retain))
             self._changed.notify_all()
 
     def wait_for(self, is_there: Any, timeout_s: float = 30) -> None:

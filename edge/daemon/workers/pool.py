@@ -29,6 +29,7 @@ from edge.daemon.workers.seat import Seat, WorkerStream, settings_of
 from edge.errors import ConfigError, EdgeError
 from edge.pipeline.shared_outputs import SharedOutputs
 from edge.server.board import Demand
+from edge.sinks.home_assistant import Standing
 from edge.threads.finish import finish
 from edge.threads.worker import Worker
 from edge.watchlog.keys import DeviceKey
@@ -81,7 +82,8 @@ class WorkerPool:
         self._looked_s = 0.0
         self._events: queue.SimpleQueue[tuple[Link, PageMemory, Message] | None] = queue.SimpleQueue()
         # what streams see is kept by their workers
-        self._shared = SharedOutputs(config.model_copy(update={"track_store": None}), lambda: tuple(self.streams))
+        own = config.model_copy(update={"track_store": None})
+        self._shared = SharedOutputs(own, lambda: tuple(self.streams), standings=self._standings)
         self._taker = EventTaker(self._shared)
         self._event_thread = Worker("events of workers", lambda _: self._take_events())
         self.outputs = PoolOutputs(self, self._shared)
@@ -349,6 +351,13 @@ class WorkerPool:
             process.wait_until_ready(self._stopping.is_set)
         self._plan(self.config.streams)
         _empty_files(self.config.streams)
+
+    def _standings(self) -> Mapping[str, Standing]:
+        stats = {name: stream.stats() for name, stream in self.streams.items()}
+        return {
+            name: Standing(str(said["state"]), tuple(said["health"]), said.get("analytics") or {})  # type: ignore[arg-type]
+            for name, said in stats.items()
+        }
 
     def _plan(self, streams: tuple[StreamSettings, ...]) -> None:
         """Refuse streams for which the memory that was allowed does not suffice, over all workers."""

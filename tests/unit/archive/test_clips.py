@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def in_parts(path: Path, cut: Split) -> list[tuple[UInt8, int | None]]:
         ("no-times.h264", {"bf": "2"}),
     ],
 )
-def test_parts_together_are_the_whole_video(tmp_path: Path, name: str, options: dict[str, str]) -> None:
+def test_parts_together_are_the_whole_video(tmp_path: Path, name: str, options: dict[str, Any]) -> None:
     path = write_clip(tmp_path / name, seed=3, frames=90, size="160x96", **options)
     cut = split(str(path), part_frames=20)
     expected, found = whole(path), in_parts(path, cut)

@@ -26,7 +26,7 @@ from edge.events.snapshots import Snapshots
 from edge.events.writer import CAPACITY, MAX_PICTURES, EventWriter
 from edge.metrics.clock import WallClock
 from edge.sinks.events import EventSink
-from edge.sinks.mqtt import EVENT_KINDS
+from edge.sinks.home_assistant import EVENT_KINDS
 from edge.types import Detections, Event, Frame, Result
 
 SCHEMA = json.loads(files("edge.events").joinpath("event.schema.json").read_text())
