@@ -70,7 +70,7 @@ class MqttTarget:
         if refusals[0]:
             log.error("%s: event %s was refused by %s: %s", self.name, events[0].id, self._label, refusals[0])
             return Delivered(0, 1)
-        elif self._settings.discovery is not None:
+        if self._settings.discovery is not None and self._session is session:
             # what the broker has is acknowledged, whatever becomes of this
             with suppress(SinkError), self._in_words():
                 self._tell_states(session)
