@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import cv2
 import numpy as np
 
 from edge.config.workers import WorkersSettings
@@ -118,6 +119,8 @@ def run_service(
     # what hangs when the watchdog ends us stands in the journal then
     if not faulthandler.is_enabled() and hasattr(sys.stderr, "fileno"):
         faulthandler.enable()
+    # for pieces of a millisecond OpenCV's own threads cost more than they give
+    cv2.setNumThreads(1)
     with _Signals() as signals:
         return _run(config, origin, Watching(max_frames, on_address, on_progress), signals)
 

@@ -44,6 +44,8 @@ class AheadEngine:
         self._engine = engine
         # one is read by the engine while the other one is filled
         self._preprocessors = deque(Preprocessor(spec, engine.max_batch) for _ in range(2))
+        # of the batch that is decoded and of two that may have ended meanwhile: no memory is asked for anew
+        self._kept: deque[dict[str, Array]] = deque(({}, {}, {}))
         self._thread = EngineThread()
         self._thread.submit(lambda: pin(cores)).result()
         # of an engine that is dropped without ``close``
@@ -108,7 +110,14 @@ class AheadEngine:
 
     def _infer(self, tensor: Array) -> Mapping[str, Array]:
         # the next batch may begin before these are decoded
-        return {name: np.array(values) for name, values in self._engine.infer(tensor).items()}
+        outputs = self._engine.infer(tensor)
+        self._kept.rotate()
+        kept = self._kept[0]
+        for name, values in outputs.items():
+            if name not in kept or kept[name].shape != values.shape or kept[name].dtype != values.dtype:
+                kept[name] = np.empty_like(values)
+            np.copyto(kept[name], values)
+        return {name: kept[name] for name in outputs}
 
 
 class EngineThread:

@@ -1,7 +1,8 @@
 """Frames into the model's input tensor: the same code for running, calibrating and judging a model.
 
 Planes of luma and chroma are resized as they are, and the small picture is made BGR: what it costs depends on the
-model's size, not on the camera's. Shape letters: B batch, H W frame pixels, h w model pixels.
+model's size, not on the camera's. Of a picture that is smaller than the model's input, BGR is made first.
+Shape letters: B batch, H W frame pixels, h w model pixels.
 """
 
 from __future__ import annotations
@@ -99,7 +100,9 @@ class Preprocessor:
         height, width = place.shape[:2]
         if spec.resize == "crop":
             place[...] = _cropped(picture.bgr, box, spec.interpolation)
-        elif spec.interpolation == "bilinear" and not picture.is_bgr:
+        elif (
+            spec.interpolation == "bilinear" and not picture.is_bgr and picture.width * picture.height > width * height
+        ):
             self._small.resize(picture, place)
         elif picture.size == (width, height):
             place[...] = picture.bgr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 from typing import Any
 
 import av
@@ -66,5 +67,5 @@ def _arrays(frame: Any, form: PlaneForm) -> list[UInt8]:
     arrays = []
     for plane, shape in zip(frame.planes, form.shapes, strict=True):
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
-        arrays.append(rows[: shape[0], : int(np.prod(shape[1:]))].reshape(shape))
+        arrays.append(rows[: shape[0], : prod(shape[1:])].reshape(shape))
     return arrays

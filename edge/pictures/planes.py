@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -56,27 +57,32 @@ class PlaneForm:
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
         """Of the planes, in order."""
-        size, half = (self.height, self.width), (-(-self.height // 2), -(-self.width // 2))
-        match self.format:
-            case "bgr":
-                return ((*size, 3),)
-            case "i420":
-                return (size, half, half)
-            case "nv12":
-                return (size, (*half, 2))
+        return _shapes(self.format, self.width, self.height)
 
     @property
     def num_bytes(self) -> int:
-        return sum(int(np.prod(shape)) for shape in self.shapes)
+        return sum(prod(shape) for shape in self.shapes)
 
     def over(self, memory: UInt8) -> Planes:
         """Planes over ``num_bytes`` of memory, one behind the other."""
         begin, arrays = 0, []
         for shape in self.shapes:
-            end = begin + int(np.prod(shape))
+            end = begin + prod(shape)
             arrays.append(memory[begin:end].reshape(shape))
             begin = end
         return Planes(self, arrays)
+
+
+@lru_cache(maxsize=64)
+def _shapes(kind: PlaneFormat, width: int, height: int) -> tuple[tuple[int, ...], ...]:
+    size, half = (height, width), (-(-height // 2), -(-width // 2))
+    match kind:
+        case "bgr":
+            return ((*size, 3),)
+        case "i420":
+            return (size, half, half)
+        case "nv12":
+            return (size, (*half, 2))
 
 
 class Planes:

@@ -20,7 +20,7 @@ from av.codec.context import Flags
 from edge.addresses.uris import kind_of, masked
 from edge.errors import SourceError
 from edge.interfaces import SourceInfo
-from edge.pictures.frames import bgr_of, planes_of
+from edge.pictures.frames import planes_of
 from edge.pictures.planes import Planes
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.types import UInt8
@@ -114,10 +114,10 @@ class AvSource:
         return frame is not None
 
     def retrieve(self) -> Planes:
-        return planes_of(self._current)
+        return _upright(planes_of(self._current), self._current)
 
     def read(self) -> tuple[UInt8, int | None] | None:
-        return (bgr_of(self._current), self.pts_ns) if self.grab() else None
+        return (self.retrieve().bgr_copy(), self.pts_ns) if self.grab() else None
 
     def skip_over(self, max_fps: float) -> None:
         if not self._is_file:
@@ -145,6 +145,8 @@ class AvSource:
             # what FFmpeg was doing when its time was over says nothing
             is_late = not self._is_file and time.monotonic() - began_s >= self._limits_s[0]
             reason = LATE if is_late and not isinstance(error, SrtError) else reason_of(error)
+            if self._is_file:
+                raise SourceError(f"{self._label}: cannot be opened; is it a video file? ({reason})") from None
             raise SourceError(f"{self._label}: cannot be opened: {reason}") from None
 
     def _video(self) -> Any:
@@ -196,14 +198,24 @@ class AvSource:
         fps = float(rate) if rate else 0.0
         context = self._stream.codec_context
         by = "hardware" if getattr(context, "is_hwaccel", False) else "software"
+        upright = _upright(planes_of(picture), picture) if self._is_decoded else picture
         return SourceInfo(
-            width=max(picture.width, 1),
-            height=max(picture.height, 1),
+            width=max(upright.width, 1),
+            height=max(upright.height, 1),
             fps=fps if 0 < fps < 1000 else 0.0,
             is_live=not self._is_file,
             num_frames=self._stream.frames or None if self._is_file else None,
             decoder=f"PyAV {context.codec.name}, {by if self._is_decoded else 'not decoded'}",
         )
+
+
+def _upright(planes: Planes, frame: Any) -> Planes:
+    """Turned as the file says: a telephone that was held upright films lying down. PyAV counts against the clock."""
+    match -int(getattr(frame, "rotation", 0)) % 360:
+        case (90 | 180 | 270) as degrees:
+            return planes.rotated(degrees)
+        case _:
+            return planes
 
 
 class Skipping:

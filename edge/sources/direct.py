@@ -20,7 +20,7 @@ class Decoding:
     """What decodes an address.
 
     Attributes:
-        decoder: ``opencv``, ``av`` (PyAV), or ``auto``: PyAV for network addresses where it is installed.
+        decoder: ``opencv``, ``av`` (PyAV), or ``auto``: PyAV for network addresses and files where it is installed.
         transport: of RTSP: ``tcp`` or ``udp``.
         hardware: ``off``, ``auto`` or the device type of a hardware decoder; falls back to software, and says so.
         hardware_device: number of the NVIDIA GPU that decodes.
@@ -73,7 +73,7 @@ def open_direct(
 
 
 def _uses_av(uri: str, decoding: Decoding) -> bool:
-    """Network addresses go to PyAV: it gives up in time and says what decodes; files and devices to OpenCV."""
+    """Network addresses and files go to PyAV: it gives planes, and gives up in time; devices go to OpenCV."""
     if decoding.decoder != "auto":
         return decoding.decoder == "av"
-    return kind_of(uri) == "network" and importlib.util.find_spec("av") is not None
+    return kind_of(uri) in ("network", "file") and importlib.util.find_spec("av") is not None

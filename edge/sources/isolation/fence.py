@@ -84,6 +84,8 @@ class Fence:
         self._hosts = sorted(host.strip("[]") for host in hosts if host)
         self._known: set[str] = set()
         self._resolved_s = -RESOLVE_EVERY_S
+        self._waiting = select.poll()
+        self._waiting.register(fd, select.POLLIN)
 
     def serve(self, channel: socket.socket, limit_s: float) -> None:
         """Answer until something comes on the channel, or the time is over.
@@ -91,17 +93,15 @@ class Fence:
         Raises:
             OSError: what the child gave is no such file.
         """
-        waiting = select.poll()
-        waiting.register(channel, select.POLLIN)
-        waiting.register(self._fd, select.POLLIN)
+        self._waiting.register(channel, select.POLLIN)
         deadline = time.monotonic() + limit_s
         while (left_s := deadline - time.monotonic()) > 0:
-            ready = dict(waiting.poll(left_s * 1000))
+            ready = dict(self._waiting.poll(left_s * 1000))
             if ready.get(self._fd, 0) & select.POLLIN:
                 self._answer()
             elif self._fd in ready:
                 # nobody is left who could ask
-                waiting.unregister(self._fd)
+                self._waiting.unregister(self._fd)
             if channel.fileno() in ready:
                 return
 
