@@ -32,6 +32,11 @@ FLOW_WINDOW_PX = 9
 AGREEMENT_PX = 1.0
 # share of corners that may stand still while the camera moves: a logo, a bonnet; beside a lorry there are more
 MOST_AT_REST = 0.2
+# boxes that vote on a shift, their sizes alike (difference of logarithms); votes are counted in this share of a box
+MOST_VOTERS = 100
+LIKE_SIZE = 0.35
+VOTE_SHARE = 0.25
+FARTHEST_VOTE = 40
 # of a normal distribution: standard deviation per median absolute deviation
 SIGMA_PER_MAD = 1.4826
 SIGNIFICANT_SIGMA = 2.0
@@ -57,6 +62,40 @@ def shift_of_pairs(error: Float64) -> Float64:
     share = np.divide(chance, size, out=np.ones(2), where=size > chance)
     certain: Float64 = shift * (1 - share**2)
     return certain
+
+
+def shift_by_vote(expected: Float64, found: Float64) -> Float64:
+    """The shift that puts most of the expected boxes on found ones, 0 where they do not agree on one.
+
+    Unlike ``shift_of_pairs`` it needs no pairs: every two boxes of one size vote for the way from one to the other. So
+    a camera that turns by more than a box in one frame is still understood.
+
+    Args:
+        expected: (T, 4) ``cx cy w h`` of tracks.
+        found: (N, 4) ``cx cy w h`` of detections.
+
+    Returns:
+        (2,) pixels.
+    """
+    none = np.zeros(2)
+    expected, found = expected[:MOST_VOTERS, None], found[None, :MOST_VOTERS]
+    num = min(len(expected), found.shape[1])
+    if num < LEAST_PAIRS:
+        return none
+    way = found[..., :2] - expected[..., :2]
+    votes = way / (VOTE_SHARE * np.median(expected[..., 2:].min(axis=2)))
+    like = np.abs(np.log(found[..., 2:] / expected[..., 2:])) < LIKE_SIZE
+    counts = np.all(like & (np.abs(votes) < FARTHEST_VOTE), axis=2)
+    way, place = way[counts], np.rint(votes[counts]).astype(np.int64) + FARTHEST_VOTE
+    side = 2 * FARTHEST_VOTE + 1
+    board = np.bincount(place[:, 1] * side + place[:, 0], minlength=side * side).reshape(side, side)
+    # neighbours count together: no vote falls between two stools
+    board = cv2.boxFilter(board.astype(np.float32), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    y, x = np.unravel_index(board.argmax(), board.shape)
+    if board[y, x] < max(LEAST_PAIRS, num / 2, 2 * board[FARTHEST_VOTE, FARTHEST_VOTE]):
+        return none
+    shift: Float64 = np.median(way[np.all(np.abs(place - np.array((x, y))) <= 1, axis=1)], axis=0)
+    return shift
 
 
 class CameraMotion:

@@ -39,7 +39,8 @@ class TrackerSettings:
         replay_s: so long between two sightings is a gap even where no frame was missed; any missed frame is one.
         replay_steps: after a gap the filter is run again over so many points between the box seen last and the new
             one (OC-SORT's observation-centric re-update); 0 switches it off.
-        own_motion: estimate the shift that all boxes share, which the camera's motion, if it is given, leaves over.
+        own_motion: estimate the shift that all boxes share, which the camera's motion, if it is given, leaves over: by
+            the median, or by a vote where the boxes are not where they were expected.
         appearance_weight: what a difference of 1 in the cosine similarity of looks adds to the similarity of rivals,
             where an embedding model is given.
         per_class: only boxes of the same class match.

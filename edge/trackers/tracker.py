@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edge.interfaces import EmbedBoxes
 
 MOST_GROWTH = 0.5
+# share of the overlap of all expected boxes with found ones from which a camera is taken to have moved as expected
+LEAST_FIT = 0.65
 
 
 class MotionTracker:
@@ -129,21 +131,46 @@ class MotionTracker:
 
     def _pairs(self, seen: Seen) -> Pairs:
         """Tracks and detections that meet when both are grown by what can happen between two frames."""
-        growth = min(MOST_GROWTH, self.settings.growth_per_s * self._dt_s)
-        boxes = kalman.to_corners(seen.centre, growth)
-        pairs = self._meeting(seen, kalman.to_corners(self._state[kalman.VALUE], growth), boxes)
+        pairs = self._meeting(seen)
         if not self.settings.own_motion or self._dt_s == 0:
             return pairs
-        best = association.mutual_best(pairs.row, pairs.col, pairs.overlap, (len(self._tracks), len(boxes)))
-        best &= self._tracks["is_confirmed"][pairs.row]
+        best = self._best(pairs, len(seen.box))
+        shift = self._voted_shift(seen, float(pairs.overlap[best].sum()))
+        if shift.any():
+            pairs = self._carry(shift, seen)
+            best = self._best(pairs, len(seen.box))
         rows, cols = pairs.row[best], pairs.col[best]
         shift = camera_motion.shift_of_pairs(seen.centre[cols, :2] - self._state[kalman.VALUE, rows, :2])
-        if not shift.any():
-            return pairs
-        self._state[kalman.VALUE, :, :2] += shift
-        return self._meeting(seen, kalman.to_corners(self._state[kalman.VALUE], growth), boxes)
+        return self._carry(shift, seen) if shift.any() else pairs
 
-    def _meeting(self, seen: Seen, tracks: Float64, boxes: Float64) -> Pairs:
+    def _best(self, pairs: Pairs, num_boxes: int) -> Bool:
+        """(P,) the pairs of confirmed tracks that are the best of both."""
+        best = association.mutual_best(pairs.row, pairs.col, pairs.overlap, (len(self._tracks), num_boxes))
+        best &= self._tracks["is_confirmed"][pairs.row]
+        return best
+
+    def _voted_shift(self, seen: Seen, fit: float) -> Float64:
+        """(2,) what the camera did, where the overlap of boxes with what was expected adds up to little."""
+        recent = self._tracks["is_confirmed"] & (self._tracks["seen_s"] >= self._before_s)
+        good = seen.score >= self.settings.score_high
+        if fit >= LEAST_FIT * min(np.count_nonzero(recent), np.count_nonzero(good)):
+            return np.zeros(2)
+        return camera_motion.shift_by_vote(self._state[kalman.VALUE, recent], seen.centre[good])
+
+    def _carry(self, shift: Float64, seen: Seen) -> Pairs:
+        """Carry all tracks, and what was seen of them, along with the camera; gives what meets now."""
+        self._state[kalman.VALUE, :, :2] += shift
+        self._seen_state[kalman.VALUE, :, :2] += shift
+        self._tracks["box"][:, :2] += shift
+        self._tracks["past"] += shift
+        return self._meeting(seen)
+
+    def _meeting(self, seen: Seen) -> Pairs:
+        growth = min(MOST_GROWTH, self.settings.growth_per_s * self._dt_s)
+        tracks = kalman.to_corners(self._state[kalman.VALUE], growth)
+        return self._meet(seen, tracks, kalman.to_corners(seen.centre, growth))
+
+    def _meet(self, seen: Seen, tracks: Float64, boxes: Float64) -> Pairs:
         row, col = association.meeting_pairs(tracks, boxes)
         if self.settings.per_class:
             same = self._tracks["class_id"][row] == seen.class_id[col]
@@ -151,7 +178,7 @@ class MotionTracker:
         return Pairs(row, col, association.overlap(tracks[row], boxes[col]))
 
     def _last_pairs(self, seen: Seen) -> Pairs:
-        return self._meeting(seen, kalman.to_corners(self._tracks["box"]), seen.box)
+        return self._meet(seen, kalman.to_corners(self._tracks["box"]), seen.box)
 
     def _similarity(self, seen: Seen, pairs: Pairs) -> Float64:
         """(P,) how well a good detection fits a track, about 0 to 1."""

@@ -78,6 +78,49 @@ def test_no_shift_is_too_small_or_large_to_compute(error: float) -> None:
     assert np.isfinite(shift).all()
 
 
+def crowd_of(num: int, seed: int) -> Float64:
+    """(N, 4) ``cx cy w h`` of walkers all over a frame."""
+    rng = np.random.default_rng(seed)
+    width = rng.uniform(30, 60, num)
+    return np.column_stack((rng.uniform(0, 1280, num), rng.uniform(0, 720, num), width, 2.5 * width))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    num=st.integers(4, 60),
+    seed=st.integers(0, 999),
+    shift=st.tuples(st.floats(-250, 250), st.floats(-250, 250)),
+    num_lost=st.integers(0, 20),
+)
+def test_a_turn_by_several_boxes_is_understood_without_pairs(
+    num: int, seed: int, shift: tuple[float, float], num_lost: int
+) -> None:
+    rng, expected = np.random.default_rng(seed), crowd_of(num, seed)
+    assume(max(np.abs(shift)) > 60)
+    found = expected + np.array((*shift, 0, 0)) + rng.normal(0, 1.5, (num, 4))
+    found = np.concatenate((found[min(num_lost, num // 4) :], crowd_of(num // 4, seed + 1)))
+    np.testing.assert_allclose(camera_motion.shift_by_vote(expected, rng.permutation(found)), shift, atol=4)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(num=st.integers(0, 60), seed=st.integers(0, 999), num_walkers=st.integers(0, 20))
+def test_those_who_stand_outvote_those_who_walk(num: int, seed: int, num_walkers: int) -> None:
+    rng, expected = np.random.default_rng(seed), crowd_of(num, seed)
+    walkers = min(num_walkers, num // 2)
+    found = expected + rng.normal(0, 1.5, (num, 4))
+    found[:walkers, 0] += 90
+    np.testing.assert_array_equal(camera_motion.shift_by_vote(expected, found), [0, 0])
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(num=st.integers(0, 300), other=st.integers(0, 300), scale=st.sampled_from([1e-3, 1.0, 1e6]))
+def test_boxes_of_two_scenes_agree_on_nothing(num: int, other: int, scale: float) -> None:
+    shift = camera_motion.shift_by_vote(scale * crowd_of(num, 1), crowd_of(other, 2))
+    assert np.isfinite(shift).all()
+    if scale != 1 or num > 20 < other:
+        np.testing.assert_array_equal(shift, [0, 0])
+
+
 def colour(grey: UInt8, scale: int = 4) -> UInt8:
     large = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     return np.asarray(cv2.cvtColor(large, cv2.COLOR_GRAY2BGR))

@@ -173,6 +173,20 @@ def test_a_jolt_of_the_camera_is_seen_in_the_boxes() -> None:
     assert ids_after(False) != [1, 2, 3, 4, 5, 6]
 
 
+@given(st.integers(0, 1000), st.floats(0, 120))
+@settings(max_examples=20, deadline=None, derandomize=True)
+def test_a_shaking_camera_changes_no_id_where_many_are_seen(seed: int, shake: float) -> None:
+    """Boxes of 40 pixels jump by up to three widths from frame to frame, and no picture is given."""
+    rng, tracker = np.random.default_rng(seed), MotionTracker()
+    start = np.column_stack((np.arange(12) * 150 + rng.uniform(0, 60, 12), rng.uniform(0, 600, 12)))
+    step, place = rng.normal(0, 1, (12, 2)), np.zeros(2)
+    seen = []
+    for k in range(30):
+        place = place + rng.uniform(-shake, shake, 2)
+        seen.append(tracker.update(boxes(*(person(x, y) for x, y in start + k * step + place)), k * FRAME_NS))
+    assert {tuple(tracks.track_id) for tracks in seen} == {tuple(range(1, 13))}
+
+
 def test_memory_does_not_grow_with_births_and_deaths() -> None:
     rng = np.random.default_rng(0)
     tracker = MotionTracker(TrackerSettings(lost_s=0.5))
