@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.diagnose.explain import ADVICE, loads
+from edge.diagnose.gpu_stats import gpu_facts
 from edge.metrics.processor_time import machine_s, own_s
 from edge.pipeline import Pipeline
 from edge.pipeline.memory_plan import plan_memory, size_of
@@ -23,6 +24,7 @@ from edge.video.encoder import VideoEncoder, find_encoder
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
+    from edge.models.manifest import Manifest
     from edge.pipeline.stream import Stream
 
 # what stays free for bursts: a batch that comes late, a picture that is hard to decode
@@ -37,6 +39,8 @@ CLIP_PICTURES = 60
 CLIP_BYTES = 300_000_000
 WARM_FRAMES = 5
 START_LIMIT_S = 60.0
+# what a frame costs more in one of several workers than in a single process: measured, see docs/scale.md
+WORKER_COST = 1.06
 # sinks that a folder can stand for
 LOCAL_SINKS = ("jsonl", "snapshot", "mp4", "record", "hls")
 
@@ -54,6 +58,8 @@ class Capacity:
         streams: stage times of each stream.
         mb_per_camera, mb_left: the plan for one more camera, and what the machine and the budget leave for cameras.
         left_out: parts of the configuration that were not measured.
+        mb_per_worker: what one more process with its models takes.
+        gpu_load: share of the time that the GPU was busy, None where there is none or nobody knows.
     """
 
     num_cores: int
@@ -65,6 +71,8 @@ class Capacity:
     mb_per_camera: float
     mb_left: float
     left_out: tuple[str, ...] = ()
+    mb_per_worker: float = 0.0
+    gpu_load: float | None = None
 
     @property
     def bottleneck(self) -> str:
@@ -95,6 +103,25 @@ class Capacity:
         by_time = int(self.fps * (1 - HEADROOM) / fps)
         return max(0, min(by_time, int(self.mb_left / self.mb_per_camera)))
 
+    def with_workers(self, fps: float) -> tuple[int, int]:
+        """How many cameras of this rate the whole machine takes, and in how many workers; arithmetic, not measured.
+
+        A worker takes what the one process took that was measured; processor, GPU (which all share) or memory end it. A
+        process that stands by is counted in.
+        """
+        in_one = int(self.fps * (1 - HEADROOM) / fps)
+        limits = [self.num_cores * 1e3 / (self.cpu_ms_per_frame * WORKER_COST)]
+        limits += [self.fps / self.gpu_load] if self.gpu_load else []
+        cameras = int(min(limits) * (1 - HEADROOM) / fps)
+        if in_one == 0 or cameras <= in_one:
+            return self.num_cameras(fps), 1
+        while cameras > in_one and self._mb_of(cameras, -(-cameras // in_one)) > self.mb_left:
+            cameras -= 1
+        return (cameras, -(-cameras // in_one)) if cameras > in_one else (self.num_cameras(fps), 1)
+
+    def _mb_of(self, num_cameras: int, num_workers: int) -> float:
+        return num_cameras * self.mb_per_camera + (num_workers + 1) * self.mb_per_worker
+
     def is_bound_by_memory(self, fps: float) -> bool:
         """Whether memory ends before time does."""
         return self.num_cameras(fps) < int(self.fps * (1 - HEADROOM) / fps)
@@ -113,6 +140,11 @@ class Capacity:
             "busy": {name: round(share, 2) for name, share in self.shares.items()},
             "others": round(self.others, 2),
             "cameras": {f"{fps} fps": self.num_cameras(fps) for fps in RATES_FPS},
+            "with_workers": {
+                f"{fps} fps": dict(zip(("cameras", "workers"), self.with_workers(fps), strict=True))
+                for fps in RATES_FPS
+            },
+            "gpu_load": self.gpu_load,
             "mb_per_camera": round(self.mb_per_camera),
             "mb_left": round(self.mb_left),
             "left_out": list(self.left_out),
@@ -148,6 +180,7 @@ def measure_capacity(config: Config, seconds: float) -> Capacity:
         pipeline = Pipeline(played)
         try:
             fps, usage, facts = _run(pipeline, seconds)
+            gpu_load = gpu_facts().get("load")
         finally:
             pipeline.stop()
         manifests = {model: loaded.manifest for model, loaded in pipeline.models.items()}
@@ -164,6 +197,8 @@ def measure_capacity(config: Config, seconds: float) -> Capacity:
         mb_per_camera=mb_per_camera,
         mb_left=mb_left,
         left_out=_left_out(config),
+        mb_per_worker=_worker_mb(config, manifests),
+        gpu_load=None if gpu_load is None else float(gpu_load),
     )
 
 
@@ -255,6 +290,11 @@ def _memory(config: Config, planned_mb: Mapping[str, float]) -> tuple[float, flo
     shared_mb = sum(mb for owner, mb in planned_mb.items() if owner not in names)
     limits = [_available_mb(), *([config.memory_budget_mb] if config.memory_budget_mb else [])]
     return max(planned_mb[name] for name in names), max(0.0, min(limits) - shared_mb)
+
+
+def _worker_mb(config: Config, manifests: Mapping[str, Manifest]) -> float:
+    """What the plan counts for one more process with its models."""
+    return plan_memory(config, manifests, 2).total_mb - plan_memory(config, manifests, 1).total_mb
 
 
 def _available_mb(meminfo: Path = Path("/proc/meminfo")) -> float:

@@ -124,6 +124,10 @@ def _plan(what: Path, size: str, for_model: dict[str, Any], seconds: float, *, a
         _print_plan(capacity)
 
 
+def _in_workers(cameras: int, workers: int) -> str:
+    return f"{cameras} in {workers}" if workers > 1 else "one process has it all"
+
+
 def _pixels(size: str) -> tuple[int, int]:
     width, _, height = size.partition("x")
     if not (width.isdigit() and height.isdigit()):
@@ -151,10 +155,12 @@ def _print_plan(capacity: Capacity) -> None:
             f"{capacity.num_servers(server, PLANNED_CAMERAS, rate):.1f} at {rate} fps" for rate in RATES_FPS
         )
         out.print(f"servers  {PLANNED_CAMERAS} cameras need as many like the {server} (arithmetic): {needs}")
-    table = Table("cameras at", "this many", box=None, title=f"with {HEADROOM:.0%} headroom", title_justify="left")
+    heads = ("cameras at", "this many", "with workers")
+    table = Table(*heads, box=None, title=f"with {HEADROOM:.0%} headroom", title_justify="left")
     for fps in RATES_FPS:
         note = " (memory)" if capacity.is_bound_by_memory(fps) else ""
-        table.add_row(f"{fps} fps", f"{capacity.num_cameras(fps)}{note}")
+        cameras, workers = capacity.with_workers(fps)
+        table.add_row(f"{fps} fps", f"{capacity.num_cameras(fps)}{note}", _in_workers(cameras, workers))
     out.print(table)
     if capacity.left_out:
         out.print(f"not measured: {', '.join(capacity.left_out)}", style="dim")

@@ -73,8 +73,13 @@ def explain(stats: Mapping[str, Any]) -> list[Remark]:
 def loads(streams: Mapping[str, Any]) -> list[Load]:
     """How busy every thread is, the busiest first; and every server that runs a model."""
     own = tuple(stage for stage in INFERENCE_STAGES if stage != "infer")
-    inference = sum(_busy(facts, own if facts.get("server") else INFERENCE_STAGES) for facts in streams.values())
-    found = [Load("inference", "inference", inference)]
+    inference: dict[str, float] = {}
+    for facts in streams.values():
+        # each of several workers has an inference thread of its own
+        thread = f"inference of worker {facts['worker']}" if "worker" in facts else "inference"
+        busy = _busy(facts, own if facts.get("server") else INFERENCE_STAGES)
+        inference[thread] = inference.get(thread, 0.0) + busy
+    found = [Load(thread, "inference", share) for thread, share in inference.items()]
     servers = {one["model"]: float(one["busy"]) for facts in streams.values() if (one := facts.get("server"))}
     found += [Load(f"server of {model}", "server", share) for model, share in servers.items()]
     found += [Load(f"output of {name}", "output", _busy(facts, OUTPUT_STAGES)) for name, facts in streams.items()]
@@ -108,6 +113,15 @@ def _process(stats: Mapping[str, Any]) -> Iterator[Remark]:
     stuck = stats.get("stuck")
     if stuck:
         yield Remark("watchdog", "wrong", str(stuck), "the log says more; systemd restarts the daemon if it lasts")
+    for worker in stats.get("workers") or ():
+        facts = f"{len(worker['streams'])} streams, begun anew {worker['restarts']} times"
+        advice = "the log says more; its streams go on when it is there again, or elsewhere"
+        yield Remark(
+            f"worker {worker['number']}",
+            "wrong" if worker["reason"] else "ok",
+            worker["reason"] or facts,
+            advice * bool(worker["reason"]),
+        )
     gpu: Mapping[str, Any] = stats.get("gpu") or {}
     if gpu:
         facts = ", ".join(f"{key} {value}" for key, value in gpu.items() if value is not None)

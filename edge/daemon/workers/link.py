@@ -141,6 +141,8 @@ class Link:
             waiting.set_result(message)
 
     def _give_up(self) -> None:
+        # who handles knows the link as well: neither shall keep the other, and its memory, alive
+        self._handle = lambda _: None
         with self._lock:
             self._is_closed = True
             waiting, self._waiting = list(self._waiting.values()), {}

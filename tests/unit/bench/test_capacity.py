@@ -60,3 +60,22 @@ def test_the_clip_is_h264_of_the_wanted_size_that_goes_on_for_long(tmp_path: Pat
             if count > 200:
                 break
     assert count > 200
+
+
+LARGE = replace(CAPACITY, num_cores=16, cpu_ms_per_frame=10.0, mb_left=1e6, mb_per_worker=300.0)
+
+
+def test_workers_take_what_the_processor_has_left() -> None:
+    # 16 cores give 16 * 100 / 1.06 frames per second, of which 85 % are planned with; one process takes 100
+    assert LARGE.with_workers(10) == (128, 16)
+    assert LARGE.with_workers(30) == (42, 21)
+
+
+def test_workers_end_where_the_gpu_or_the_memory_does() -> None:
+    assert replace(LARGE, gpu_load=0.25).with_workers(10) == (34, 5)
+    cameras, workers = replace(LARGE, mb_left=5000.0).with_workers(10)
+    assert 5000 - 200 < 200 * cameras + 300 * (workers + 1) <= 5000
+
+
+def test_where_one_process_fills_the_machine_there_is_one() -> None:
+    assert replace(CAPACITY, num_cores=1).with_workers(10) == (CAPACITY.num_cameras(10), 1)

@@ -1,0 +1,176 @@
+"""Kills the workers of a daemon, again and again, and checks what is left: ROUNDS SEED FOLDER [STREAMS FPS].
+
+Each round one of two workers gets SIGKILL or SIGSTOP at a random moment. Cameras with a zone tell events to the
+outbox, a webhook takes them, one camera is recorded. The daemon itself is never killed: that is the part of
+``daemon_kills``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sqlite3
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from tiny_models import tiny_model
+
+COMMAND = [sys.executable, "-c", "from edge.cli import main; main()"]
+NUM_STREAMS, FPS = (int(text) for text in (sys.argv[4:6] or ("4", "10")))
+NAMES = tuple(f"s{number}" for number in range(NUM_STREAMS))
+BACK_S = 120.0
+ZONE = "[[streams.analytics.zones]]\nname = 'all'\npoints_share = [[0, 0], [1, 0], [1, 1], [0, 1]]\n"
+
+
+class Hook(ThreadingHTTPServer):
+    """Takes events and counts how often each came."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        self.ids: Counter[str] = Counter()
+        super().__init__(("127.0.0.1", 0), _Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Hook
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.ids[body["id"]] += 1
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
+        pass
+
+
+@dataclass
+class Found:
+    """Of each round: seconds until all streams of the lost worker gave lines again, the others' share of their rate."""
+
+    back_s: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
+
+
+def configuration(folder: Path, port: int, hook: int) -> str:
+    model = tiny_model(folder / "tiny.onnx")
+    source = f"synthetic://street?seed=1&size=160x96&fps={FPS}&objects=2&live=1"
+    streams = "".join(
+        f'[[streams]]\nname = "{name}"\nsource = "{source}"\nsinks = ["jsonl:{folder}/{{stream}}.jsonl"]\n{ZONE}'
+        for name in NAMES
+    )
+    record = f'[streams.record]\nfolder = "{folder}/recordings"\nsegment_s = 5\nmax_gb = 0.1\nreserve_mb = 0\n'
+    return (
+        f'state_dir = "{folder}/state"\n[workers]\ncount = 2\n[model]\npath = "{model}"\nthreads = 1\nengine = "ort"\n'
+        f'{streams}{record}[events]\n[[webhooks]]\nurl = "http://127.0.0.1:{hook}/"\n'
+        f"[server]\nenabled = true\nport = {port}\n"
+    )
+
+
+def num_lines(folder: Path, name: str) -> int:
+    path = folder / f"{name}.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def stats(port: int) -> Any:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/stats", timeout=30) as answer:
+        return json.load(answer)
+
+
+def wait_for_lines(folder: Path, names: tuple[str, ...] | list[str], process: subprocess.Popen[bytes]) -> float:
+    """Until each of these streams has given a line more; how long that took."""
+    before = {name: num_lines(folder, name) for name in names}
+    start = time.monotonic()
+    while any(num_lines(folder, name) <= before[name] for name in names):
+        assert process.poll() is None, "the daemon ended"
+        assert time.monotonic() - start < BACK_S, f"no lines of {names} for {BACK_S} s"
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+def kill_one(folder: Path, port: int, process: subprocess.Popen[bytes], chance: random.Random, found: Found) -> None:
+    workers = stats(port)["workers"]
+    hit, other = chance.sample(workers, 2)
+    before = {name: num_lines(folder, name) for name in other["streams"]}
+    start = time.monotonic()
+    os.kill(hit["pid"], chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP]))
+    # what it was writing when it was hit is no line of the next one
+    time.sleep(0.2)
+    wait_for_lines(folder, hit["streams"], process)
+    found.back_s.append(time.monotonic() - start)
+    for name in other["streams"]:
+        found.others.append((num_lines(folder, name) - before[name]) / (FPS * (time.monotonic() - start)))
+
+
+def rss_mb(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def main() -> None:
+    rounds, seed, folder = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
+    folder.mkdir(parents=True, exist_ok=True)
+    chance, found, hook = random.Random(seed), Found(), Hook()
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as free:
+        port = free.server_address[1]
+    (folder / "edge.toml").write_text(configuration(folder, port, hook.server_address[1]))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*COMMAND, "run", str(folder / "edge.toml")], stdout=log, stderr=log, cwd=folder)
+    memory: list[tuple[float, int]] = []
+    try:
+        wait_for_lines(folder, NAMES, process)
+        for _ in range(rounds):
+            time.sleep(chance.uniform(0.0, 3.0))
+            kill_one(folder, port, process, chance, found)
+            files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
+            memory.append((rss_mb(process.pid), files))
+            print(f"{len(memory)}: back after {found.back_s[-1]:.1f} s, {memory[-1]}", file=sys.stderr, flush=True)
+        time.sleep(2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0, (folder / "log").read_text()[-3000:]
+    finally:
+        process.kill()
+    tell(folder, rounds, found, hook, memory)
+
+
+def tell(folder: Path, rounds: int, found: Found, hook: Hook, memory: list[tuple[float, int]]) -> None:
+    """Compare with what is promised, and say it in a line."""
+    with sqlite3.connect(folder / "state" / "events.db") as outbox:
+        rows = [(row[0], json.loads(row[1])) for row in outbox.execute("SELECT id, body FROM events")]
+    lost = {row[0] for row in rows} - set(hook.ids)
+    assert not lost, f"{len(lost)} events were acknowledged and never delivered"
+    assert not set(hook.ids) - {row[0] for row in rows}
+    facts = [
+        (body["stream"], body["time"], body["kind"], body["track_id"], json.dumps(body["data"])) for _, body in rows
+    ]
+    assert len(set(facts)) == len(facts), "an event is there twice under two ids"
+    told = sum(line.count(b'"kind":"zone') for name in NAMES for line in (folder / f"{name}.jsonl").open("rb"))
+    half = len(memory) // 2
+    assert memory[-1][1] <= memory[half][1] + 8, f"open files: {memory}"
+    back, others = sorted(found.back_s), statistics.median(found.others)
+    print(
+        f"{rounds} kills, {len(rows)} events kept, {told} told in lines, 0 lost, 0 doubled, "
+        f"delivered {sum(hook.ids.values())} times; back after {statistics.median(back):.1f} s "
+        f"(p95 {back[int(len(back) * 0.95) - 1]:.1f}, most {back[-1]:.1f}), others at {others:.2f} of their rate; "
+        f"daemon {memory[half][0]:.1f} to {memory[-1][0]:.1f} MB, {memory[half][1]} to {memory[-1][1]} files"
+    )
+
+
+if __name__ == "__main__":
+    main()
