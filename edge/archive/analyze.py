@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edge.archive.clips import Clip, Split
-from edge.archive.follow import follow
 from edge.archive.results import ResultFolder
 from edge.archive.work import Runner, Work
 from edge.errors import DataError
@@ -128,6 +127,9 @@ class _Course:
         self._on_progress(self._total, self._total)
 
     def _follow(self, clip: Clip) -> None:
+        # with all that analyses: needed in the other process
+        from edge.archive.follow import follow
+
         self._collect(MAX_FOLLOWED)
         future = self.following.submit(follow, self._job, self._results.folder, clip, self._splits[clip])
         self._followed[future] = clip

@@ -19,7 +19,6 @@ from edge.files import sha256_of
 from edge.model import Model, find_manifest, load_model
 from edge.models.tiles import TileGrid
 from edge.pictures.planes import Planes
-from edge.pipeline.build import preparation_of
 from edge.sources.picture import PicturePreparer
 from edge.types import Detections
 
@@ -103,6 +102,9 @@ class Detector:
     """The model of a job, loaded once per process."""
 
     def __init__(self, job: Job) -> None:
+        # only who detects needs all of it
+        from edge.pipeline.build import preparation_of
+
         self._model: Model = load_model(job.model)
         self._preparer = PicturePreparer(preparation_of(job.stream, job.config).picture)
         stream = job.stream

@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from edge.interfaces import TensorInfo
     from edge.types import Array
 
-FORGET_S = 0.2
+# a server that takes longer has other troubles
+REGISTER_S, FORGET_S = 2.0, 0.2
 
 
 class SharedSlot:
@@ -43,11 +45,10 @@ class SharedSlot:
             end += size
         self.name = f"edge-{os.getpid()}-{secrets.token_hex(8)}"
         self._region = shared_memory.create_shared_memory_region(self.name, self.name, end, create_only=True)
-        try:
-            client.register_system_shared_memory(self.name, f"/{self.name}", end, client_timeout=2.0)
-        except BaseException:
-            shared_memory.destroy_shared_memory_region(self._region)
-            raise
+        with ExitStack() as undo:
+            undo.callback(self.forget)
+            client.register_system_shared_memory(self.name, f"/{self.name}", end, client_timeout=REGISTER_S)
+            undo.pop_all()
 
     def write(self, tensor: Array, given: Any) -> None:
         """Put a batch in, and tell the request where it is."""
