@@ -88,6 +88,7 @@ class StreamSettings(Section):
         source: what is analysed.
         record_source: the large picture of the same camera, whose packets are recorded; None: those of ``source``.
         record_open: ``needed``: ``record_source`` is opened when an event asks for a clip, which then has no pre-roll.
+        audio: false: its sound goes nowhere; not set: its sound is kept, unless the stream has masks.
     """
 
     name: Name
@@ -109,6 +110,7 @@ class StreamSettings(Section):
     decoder: Literal["auto", "opencv", "av"] = "auto"
     transport: Literal["tcp", "udp"] = "tcp"
     hardware: Literal["off", "auto", "cuda", "vaapi", "qsv", "drm", "videotoolbox"] = "off"
+    audio: bool | None = None
     max_fps: float | None = Field(default=None, gt=0, le=1000)
     size: tuple[Side, Side] | None = None
     roi: Region | None = None
@@ -132,6 +134,11 @@ class StreamSettings(Section):
         if kind_of(source) == "plugin":
             refuse_unknown("edge.sources", scheme_of(source), SOURCES)
         return source
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether the camera's sound may be kept: where it is not muted, and no part of the picture is masked."""
+        return not self.masks if self.audio is None else self.audio
 
     @property
     def why_no_packets(self) -> str | None:
@@ -208,6 +215,10 @@ class Config(Section):
         for one in self.models:
             _refuse_unfit_fallback(one, self.models)
         for stream in self.streams:
+            if stream.audio and stream.masks:
+                raise ValueError(
+                    f"stream {stream.name!r}: audio = true would keep what is said where masks forbid to look"
+                )
             _refuse_unfit_source_recording(stream)
             _refuse_unfit_record_source(stream)
             _refuse_unfit_remote(stream, self.model_of(stream))

@@ -118,10 +118,7 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest], num_workers: 
         if config.server.enabled:
             shown_mb = NUM_PLACES * max((_frame_mb(stream) for stream in config.streams), default=0.0)
             rows.append(MemoryRow("workers", "pictures for the page in shared memory", num_workers * shown_mb))
-    if config.server.enabled and config.server.token_file is not None:
-        rows.append(MemoryRow("server", "the process that looks for tokens", GATE_MB))
-    if config.rtsp.enabled:
-        rows.append(MemoryRow("rtsp", "the process that serves, and what waits for it", RTSP_MB))
+    rows += _server_rows(config)
     for model in config.models:
         if model.name in manifests:
             loaded = _model_rows(model.name, model.path, manifests[model.name].input, model.max_batch or 16)
@@ -140,6 +137,15 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest], num_workers: 
         largest_mb = max((_frame_mb(stream) for stream in config.streams), default=0.0)
         rows.append(MemoryRow("events", f"{MAX_PICTURES} pictures of events", MAX_PICTURES * largest_mb))
     return MemoryPlan(tuple(rows))
+
+
+def _server_rows(config: Config) -> list[MemoryRow]:
+    rows = []
+    if config.server.enabled and config.server.token_file is not None:
+        rows.append(MemoryRow("server", "the process that looks for tokens", GATE_MB))
+    if config.rtsp.enabled:
+        rows.append(MemoryRow("rtsp", "the process that serves, and what waits for it", RTSP_MB))
+    return rows
 
 
 def _model_rows(name: str, path: Path, spec: InputSpec, max_batch: int) -> list[MemoryRow]:

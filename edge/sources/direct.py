@@ -23,11 +23,13 @@ class Decoding:
         decoder: ``opencv``, ``av`` (PyAV), or ``auto``: PyAV for network addresses where it is installed.
         transport: of RTSP: ``tcp`` or ``udp``.
         hardware: ``off``, ``auto`` or the device type of a hardware decoder; falls back to software, and says so.
+        sound: whether the packets of its sound go with those of the pictures.
     """
 
     decoder: str = "auto"
     transport: str = "tcp"
     hardware: str = "off"
+    sound: bool = False
 
 
 DEFAULT_DECODING = Decoding()
@@ -63,6 +65,7 @@ def open_direct(
             hardware=decoding.hardware,
             packets=packets,
             deadlines=deadlines,
+            has_sound=decoding.sound,
         )
     from edge.sources.opencv import OpenCvSource
 
