@@ -90,6 +90,7 @@ class StreamSettings(Section):
         source: what is analysed.
         record_source: the large picture of the same camera, whose packets are recorded; None: those of ``source``.
         record_open: ``needed``: ``record_source`` is opened when an event asks for a clip, which then has no pre-roll.
+        audio: false: its sound goes nowhere; not set: its sound is kept, unless the stream has masks.
     """
 
     name: Name
@@ -112,6 +113,7 @@ class StreamSettings(Section):
     transport: Literal["tcp", "udp"] = "tcp"
     hardware: Literal["off", "auto", "cuda", "vaapi", "qsv", "drm", "videotoolbox"] = "off"
     hardware_device: int = Field(default=0, ge=0, le=63)
+    audio: bool | None = None
     max_fps: float | None = Field(default=None, gt=0, le=1000)
     size: tuple[Side, Side] | None = None
     roi: Region | None = None
@@ -135,6 +137,11 @@ class StreamSettings(Section):
         if kind_of(source) == "plugin":
             refuse_unknown("edge.sources", scheme_of(source), SOURCES)
         return source
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether the camera's sound may be kept: where it is not muted, and no part of the picture is masked."""
+        return not self.masks if self.audio is None else self.audio
 
     @property
     def why_no_packets(self) -> str | None:
@@ -213,6 +220,10 @@ class Config(Section):
         for one in self.models:
             _refuse_unfit_fallback(one, self.models)
         for stream in self.streams:
+            if stream.audio and stream.masks:
+                raise ValueError(
+                    f"stream {stream.name!r}: audio = true would keep what is said where masks forbid to look"
+                )
             _refuse_unfit_source_recording(stream)
             _refuse_unfit_record_source(stream)
             _refuse_unfit_remote(stream, self.model_of(stream))

@@ -132,7 +132,13 @@ class CaptureWorker:
         with self._gate.attempt(host_of(config.source), stopping.is_set):
             return open_source(
                 config.source,
-                decoding=Decoding(config.decoder, config.transport, config.hardware, config.hardware_device),
+                decoding=Decoding(
+                    config.decoder,
+                    config.transport,
+                    config.hardware,
+                    config.hardware_device,
+                    sound=self._stream.has_sound,
+                ),
                 # a camera that froze and is opened anew is still frozen until its picture moves
                 preparation=replace(self._preparation, ill=tuple(self._open_faults.items())),
                 is_stopping=stopping.is_set,
@@ -183,6 +189,8 @@ class CaptureWorker:
                 self._queue_event(Event("camera_recovered", self._stream.name, source.captured_ns, data=data), seq)
                 self._lost_ns = None
             self._note(source, seq)
+            if self._stream.event_clock is not None:
+                self._stream.event_clock.note_picture(source.captured_ns)
             # stamped where it was decoded: what waited on the way is no younger for it
             self._hand_over(picture[0], picture[1], seq, source.captured_ns)
             seq += 1

@@ -14,7 +14,6 @@ from edge.addresses.secrets import redacted
 from edge.addresses.uris import host_of, masked
 from edge.errors import MissingError, SourceError
 from edge.metrics.counters import Counters
-from edge.sources.choose import open_packets
 from edge.sources.direct import Decoding
 from edge.sources.isolation.process import SpareChild
 from edge.threads.backoff import Backoff, HostGate
@@ -93,6 +92,8 @@ class RecordSource:
 
     def _open_once(self, stopping: threading.Event, gate: HostGate, deadlines: Deadlines, spare: SpareChild) -> None:
         """One connection, until it breaks or is not needed any more."""
+        # what reads a camera is imported when one is opened
+        from edge.sources.choose import open_packets
 
         def is_over() -> bool:
             return stopping.is_set() or not self._is_needed()
@@ -102,7 +103,7 @@ class RecordSource:
             source = open_packets(
                 self._address,
                 self._taker,
-                decoding=Decoding("av", self._config.transport),
+                decoding=Decoding("av", self._config.transport, sound=self._config.has_sound),
                 is_stopping=is_over,
                 deadlines=deadlines,
                 spare=spare,

@@ -103,6 +103,7 @@ class Stream:
         packets: the camera's own packets, on their way to the recording; None where they are not recorded.
         capture_packets: what takes those of ``source``.
         tap: gives the camera's own packets to whoever listens; None where they are not served.
+        event_clock: the one time of both pictures, where another one is recorded than the one that is analysed.
         record_source: what brings those of the large picture, where another one is analysed.
         on_event: told of an event that belongs to no frame: the camera is gone.
         num_in_engine: frames that were started and have no result yet; written by inference.
@@ -153,8 +154,9 @@ class Stream:
         tap = PacketTap(self.packets)
         self.record_source: RecordSource | None = None
         self.capture_packets: PacketTaker | None = self.packets
+        self.event_clock: EventClock | None = None
         if config.record_source is not None and self.packets is not None:
-            clock = EventClock()
+            self.event_clock = clock = EventClock()
             self.record_source = RecordSource(config, tap, clock)
             # of what is analysed only the times are needed, where PyAV reads it
             is_timed = kind_of(config.source) == "network" and config.decoder != "opencv"
@@ -189,6 +191,11 @@ class Stream:
         self.analysis.change(config.analytics)
         self.config = config
         self.tally.watch(*_drawn(config))
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether capture passes the sound on: into a recording of the packets that it reads."""
+        return self.packets is not None and self.record_source is None and self.config.has_sound
 
     @property
     def score(self) -> float:

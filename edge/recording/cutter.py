@@ -38,6 +38,7 @@ class Coded:
     packet: Packet
     time_ns: int
     captured_ns: int
+    is_sound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class Cutter:
         """Note what a result has shown."""
         self.seen_ns = max(self.seen_ns, mark.time_ns)
         if mark.boxes:
-            self._boxes.add(mark.time_ns, mark.boxes)
+            self._boxes.add(mark.boxes_ns or mark.time_ns, mark.boxes)
         if mark.clip is not None and not self._has_shown(mark):
             self._until_ns = mark.time_ns + round(self._settings.post_roll_s * NS_PER_S)
             known = self._path if self._file is not None else None if self._wanted is None else self._wanted.clip
@@ -248,17 +249,23 @@ class Cutter:
                 self.counters.add("frames_lost")
             return
         before = self._file.num_bytes
-        self._file.add(coded.packet)
-        self._last_ns = coded.time_ns
-        # a packet that was late says nothing about when the file began
-        media_ns = (coded.packet.pts - self._file.first_pts) * NS_PER_S // TICKS_PER_S
-        zero_ns = coded.time_ns - media_ns
-        self._zero_ns = zero_ns if self._file.num_frames == 1 else min(self._zero_ns, zero_ns)
-        self.counters.add("frames")
+        if coded.is_sound:
+            self._file.add_sound(coded.packet)
+        else:
+            self._add_picture(self._file, coded)
         if self._file.num_bytes != before:
             # adding this packet wrote the fragment before it
             self._file.sync()
             self._folder.check_room()
+
+    def _add_picture(self, file: FragmentFile, coded: Coded) -> None:
+        file.add(coded.packet)
+        self._last_ns = coded.time_ns
+        # a packet that was late says nothing about when the file began
+        media_ns = (coded.packet.pts - file.first_pts) * NS_PER_S // TICKS_PER_S
+        zero_ns = coded.time_ns - media_ns
+        self._zero_ns = zero_ns if file.num_frames == 1 else min(self._zero_ns, zero_ns)
+        self.counters.add("frames")
 
     @property
     def _is_paused(self) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 import av
 
 from edge.errors import sink_error
-from edge.video.encoder import Packet, VideoForm, copied_stream, media_packet
+from edge.video.encoder import Packet, VideoForm, copied_sound, copied_stream, media_packet
 
 Write = Callable[[int, bytes], int]
 # each key picture begins a fragment; nothing is written behind what is already on disk
@@ -39,7 +39,8 @@ class FragmentFile:
         Raises:
             OSError: the file cannot be created or written.
         """
-        options = {"movflags": MOVFLAGS, "flush_packets": "1"}
+        # a sound that stays away holds up the pictures no longer than that, in microseconds
+        options = {"movflags": MOVFLAGS, "flush_packets": "1", "max_interleave_delta": "500000"}
         if max_fragment_s is not None:
             options["frag_duration"] = str(round(max_fragment_s * 1e6))
         self.path = path
@@ -49,9 +50,11 @@ class FragmentFile:
         self.num_frames = 0
         self.first_pts = -1
         self.last_pts = -1
+        self._last_sound = -1
         try:
             self._container: Any = av.open(_Output(self._put), "w", format="mp4", options=options)
             self._stream = copied_stream(self._container, form)
+            self._sound = copied_sound(self._container, form.sound) if form.sound else None
         except (av.error.FFmpegError, OSError):
             self.abandon()
             raise
@@ -67,6 +70,18 @@ class FragmentFile:
         self._container.mux(media_packet(packet, self._stream, packet.pts - self.first_pts))
         self.last_pts = max(self.last_pts, packet.pts)
         self.num_frames += 1
+
+    def add_sound(self, packet: Packet) -> None:
+        """Mux one packet of sound; what was before the first picture, or does not go on in time, is left out.
+
+        Raises:
+            OSError: the disk is full or broken.
+        """
+        at = packet.pts - self.first_pts
+        if self._sound is None or self.first_pts < 0 or at <= self._last_sound:
+            return
+        self._last_sound = at
+        self._container.mux(media_packet(packet, self._sound, at))
 
     def sync(self) -> None:
         """Wait until what was written is on disk.

@@ -53,6 +53,8 @@ class SourceRecorder:
         self._is_running = False
         self._first_dts = 0
         self._last_dts = 0
+        # of what was lost before a packet of sound, some may be pictures
+        self._lost = 0
         self._last_s = clock_s()
         self._refusal = ""
 
@@ -100,6 +102,12 @@ class SourceRecorder:
     def _take_packet(self, packet: SourcePacket) -> None:
         if self._form is None or self._refusal:
             return
+        if packet.is_sound:
+            self._lost += packet.lost_before
+            if self._is_running:
+                coded = Packet(packet.data, packet.pts - self._first_dts, False)
+                self._cutter.take(Coded(coded, packet.time_ns, packet.arrived_ns, is_sound=True))
+            return
         self._last_s = self._clock_s()
         found = parameter_sets(packet.data, self._form.codec) if packet.is_key and self._form.has_start_codes else b""
         is_other = bool(found) and bool(self._sets) and found != self._sets
@@ -113,7 +121,8 @@ class SourceRecorder:
 
     def _is_gap(self, packet: SourcePacket) -> bool:
         step = packet.dts - self._last_dts
-        return packet.lost_before > 0 or not -MAX_BACK_TICKS < step <= GAP_S * TICKS_PER_S
+        lost, self._lost = self._lost + packet.lost_before, 0
+        return lost > 0 or not -MAX_BACK_TICKS < step <= GAP_S * TICKS_PER_S
 
     def _begin(self, form: PacketForm, packet: SourcePacket, found: bytes) -> bool:
         """Begin a run with this key picture; False where it does not say how to decode it."""
@@ -121,7 +130,8 @@ class SourceRecorder:
             sample, container = packet.data if found else form.header + packet.data, form.codec
         else:
             sample, container = form.header, "mov"
-        video = _described(VideoForm(form.width, form.height, sample, container))
+        sound = b"" if form.sound is None else form.sound.header
+        video = _described(VideoForm(form.width, form.height, sample, container, sound))
         if video is None:
             return False
         self._sets = found or parameter_sets(form.header, form.codec)

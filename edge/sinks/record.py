@@ -56,6 +56,7 @@ class RecordSink:
         late_s: how long after its packet a result may come; infinite where all of them come.
         found: what a result found, as JSON that is kept beside the camera's own packets; None: nothing is.
         need: where the packets are those of another opening, told of each event: for how many seconds they are needed.
+        taken_ns: when the picture was taken that came from the decoder then, in the time of the packets; None: then.
         clock: turns capture times into UTC; None goes by the device's, measured anew for each file.
         disk: how files are written.
 
@@ -78,6 +79,7 @@ class RecordSink:
         late_s: float = math.inf,
         found: Callable[[Result], str] | None = None,
         need: Callable[[float], None] | None = None,
+        taken_ns: Callable[[int], int] | None = None,
         clock: WallClock | None = None,
         disk: Disk | None = None,
     ) -> None:
@@ -107,6 +109,7 @@ class RecordSink:
             run = partial(_record, packets, source, self._folder)
         self._found = found
         self._need = need
+        self._taken_ns = taken_ns
         self._post_roll_s = settings.post_roll_s
         is_other = need is not None
         self._clips = ClipNames(settings, self._folder, lambda: self._recorder.ended, is_other_source=is_other)
@@ -116,8 +119,9 @@ class RecordSink:
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         frame, kinds = result.frame, tuple(event.kind for event in result.events)
+        found_ns = 0 if self._taken_ns is None else self._taken_ns(frame.captured_ns)
         found = "" if self._found is None else self._found(result)
-        mark = EventMark(frame.time_ns, frame.captured_ns, kinds, self._clips.clip_for(result), found)
+        mark = EventMark(frame.time_ns, frame.captured_ns, kinds, self._clips.clip_for(result), found, found_ns)
         if kinds and self._need is not None:
             self._need(self._post_roll_s)
         if isinstance(self._queue, PacketQueue):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import struct
@@ -23,6 +22,7 @@ from edge.interfaces import SourceInfo
 from edge.pictures.frames import planes_of
 from edge.pictures.planes import Planes
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
+from edge.sources.sound import SoundCopy, beginning_of_mp4
 from edge.types import UInt8
 from edge.video.media_time import MediaTime
 from edge.video.packets import MAX_WALL_NS, PacketForm, PacketTaker, SourcePacket
@@ -62,6 +62,7 @@ class AvSource:
         packets: PacketTaker | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         is_decoded: bool = True,
+        has_sound: bool = False,
     ) -> None:
         """Open it and decode the first picture, which proves the decoder.
 
@@ -73,6 +74,7 @@ class AvSource:
             packets: takes the coded pictures before they are decoded.
             deadlines: limits of connecting and of the wait for each packet; a file has none.
             is_decoded: whether there are pictures; else the first ``read`` passes packets on until the end.
+            has_sound: whether the packets of its sound, if there is one, are wanted beside those of the pictures.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -92,7 +94,11 @@ class AvSource:
         self.pts_ns: int | None = None
         try:
             self._stream = self._video()
-            self._copies = None if packets is None else _Copies(self._stream, packets, is_live=not self._is_file)
+            sounds = self._container.streams.audio if has_sound and packets is not None else ()
+            self._sound = sounds[0] if sounds else None
+            self._copies: _Copies | None = None
+            if packets is not None:
+                self._copies = _Copies(self._stream, packets, is_live=not self._is_file, sound=self._sound)
             self._frames = self._decoded()
             self._first = next(self._frames, None) if is_decoded else None
             if self._first is None and is_decoded:
@@ -168,14 +174,15 @@ class AvSource:
 
     def _decoded(self) -> Iterator[Any]:
         """Pictures until the end; packets that are damaged are passed over, but not for ever."""
-        packets = iter(self._container.demux(self._stream))
+        streams = [self._stream, *([] if self._sound is None else [self._sound])]
+        packets = iter(self._container.demux(*streams))
         while True:
             try:
                 packet = next(packets, None)
                 if packet is None:
                     return
-                if self._copies is not None:
-                    self._copies.take(packet)
+                if self._copies is not None and not self._copies.take(packet):
+                    continue
                 if self._skipping is not None:
                     self._stream.codec_context.skip_frame = self._skipping.of(packet.is_keyframe, time.monotonic())
                 frames = packet.decode() if self._is_decoded else ()
@@ -250,8 +257,12 @@ class Skipping:
 class _Copies:
     """Gives the packets of one opening to a taker, with their times in ticks."""
 
-    def __init__(self, stream: Any, taker: PacketTaker, *, is_live: bool) -> None:
+    def __init__(self, stream: Any, taker: PacketTaker, *, is_live: bool, sound: Any = None) -> None:
         self._taker = taker
+        self._sound = None if sound is None else SoundCopy(sound)
+        self._sound_stream = sound
+        # of the newest picture: when the camera took it, and its time
+        self._stated: tuple[int, int] | None = None
         self._is_live = is_live
         self._period = round(TICKS_PER_S / float(stream.average_rate or 25))
         self._last_dts = 0
@@ -260,12 +271,33 @@ class _Copies:
         header = bytes(context.extradata or b"")
         # packets with lengths: what describes them is not in the packets
         if header[:1] == b"\1":
-            header = _beginning_of_mp4(stream)
-        taker.begin(PacketForm(context.name, context.width, context.height, header))
+            header = beginning_of_mp4(stream)
+        form = None if self._sound is None else self._sound.form
+        taker.begin(PacketForm(context.name, context.width, context.height, header, form))
 
-    def take(self, packet: Any) -> None:
-        if not packet.size:
+    def take(self, packet: Any) -> bool:
+        """Pass a packet on; whether it is one of the pictures."""
+        if self._sound_stream is not None and packet.stream is self._sound_stream:
+            self._take_sound(packet)
+            return False
+        if packet.size:
+            self._take_picture(packet)
+        return True
+
+    def _take_sound(self, packet: Any) -> None:
+        if self._sound is None or self._sound.form is None or not packet.size or packet.pts is None:
             return
+        ticks = round(packet.pts * float(packet.time_base or 0) * TICKS_PER_S)
+        camera_ns = _camera_ns(packet) if self._is_live else 0
+        if camera_ns and self._stated is not None:
+            # its own times begin where they like; the camera's clock knows where the pictures are
+            ticks = self._stated[1] + (camera_ns - self._stated[0]) * TICKS_PER_S // 1_000_000_000
+        for data, at in self._sound.packets(packet, ticks):
+            now_ns = time.monotonic_ns()
+            time_ns = now_ns if self._is_live else (at - (self._first_pts or 0)) * 1_000_000_000 // TICKS_PER_S
+            self._taker.take(SourcePacket(data, at, at, False, time_ns, now_ns, camera_ns=camera_ns, is_sound=True))
+
+    def _take_picture(self, packet: Any) -> None:
         now_ns = time.monotonic_ns()
         dts, pts = self._ticks(packet)
         if self._first_pts is None:
@@ -273,6 +305,8 @@ class _Copies:
         media_ns = (pts - self._first_pts) * 1_000_000_000 // TICKS_PER_S
         time_ns = now_ns if self._is_live else media_ns
         camera_ns = _camera_ns(packet) if self._is_live else 0
+        if camera_ns:
+            self._stated = camera_ns, pts
         is_key = bool(packet.is_keyframe)
         self._taker.take(SourcePacket(bytes(packet), pts, dts, is_key, time_ns, now_ns, camera_ns=camera_ns))
 
@@ -292,15 +326,6 @@ def _camera_ns(packet: Any) -> int:
         return 0
     stated_us: int = PRODUCER_TIME_FORM.unpack_from(bytes(packet.get_sidedata(PRODUCER_TIME)))[0]
     return stated_us * 1000 if 0 < stated_us * 1000 <= MAX_WALL_NS else 0
-
-
-def _beginning_of_mp4(stream: Any) -> bytes:
-    """An MP4 file without pictures that describes a stream."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4", options={"movflags": "empty_moov+frag_keyframe"}) as container:
-        container.add_stream_from_template(stream)
-        container.start_encoding()
-        return file.getvalue()
 
 
 def _options(uri: str, transport: str, *, is_live: bool) -> dict[str, str]:

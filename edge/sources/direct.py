@@ -24,12 +24,14 @@ class Decoding:
         transport: of RTSP: ``tcp`` or ``udp``.
         hardware: ``off``, ``auto`` or the device type of a hardware decoder; falls back to software, and says so.
         hardware_device: number of the NVIDIA GPU that decodes.
+        sound: whether the packets of its sound go with those of the pictures.
     """
 
     decoder: str = "auto"
     transport: str = "tcp"
     hardware: str = "off"
     hardware_device: int = 0
+    sound: bool = False
 
 
 DEFAULT_DECODING = Decoding()
@@ -66,6 +68,7 @@ def open_direct(
             hardware_device=decoding.hardware_device,
             packets=packets,
             deadlines=deadlines,
+            has_sound=decoding.sound,
         )
     from edge.sources.opencv import OpenCvSource
 

@@ -48,12 +48,14 @@ class VideoForm:
     Attributes:
         sample: a key picture with its parameter sets, or the beginning of an MP4 file.
         container: FFmpeg's name of what the sample is: ``h264``, ``hevc`` or ``mov``.
+        sound: the beginning of an MP4 file that describes the sound beside it; empty where there is none.
     """
 
     width: int
     height: int
     sample: bytes
     container: str = "h264"
+    sound: bytes = b""
 
 
 class VideoEncoder:
@@ -174,6 +176,12 @@ def copied_stream(container: Any, form: VideoForm) -> Any:
     """
     with av.open(io.BytesIO(form.sample), format=form.container) as sample:
         return container.add_stream_from_template(sample.streams.video[0])
+
+
+def copied_sound(container: Any, sound: bytes) -> Any:
+    """A stream in an output container for packets of sound; see ``copied_stream``."""
+    with av.open(io.BytesIO(sound), format="mov") as sample:
+        return container.add_stream_from_template(sample.streams.audio[0])
 
 
 def media_packet(packet: Packet, stream: Any, pts: int) -> Any:

@@ -6,6 +6,7 @@ not, a picture is placed where its packet would have arrived without delay: the 
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 
 from edge.video.packets import PacketForm, PacketTaker, SourcePacket
@@ -19,6 +20,8 @@ STEP_NS = NS_PER_S
 # what is placed farther than this from its arrival is placed by that: no camera's clock sends a recording elsewhere
 MAX_LAG_NS = 5 * NS_PER_S
 WINDOW_NS = 30 * NS_PER_S
+# between the decoder and the recording
+MAX_PICTURES = 256
 
 
 class EventClock:
@@ -26,9 +29,13 @@ class EventClock:
 
     def __init__(self) -> None:
         self._offset_ns: int | None = None
+        self._last: SourcePacket | None = None
+        # of the newest pictures: when each came from the decoder, and when it was taken
+        self._taken: deque[tuple[int, int]] = deque(maxlen=MAX_PICTURES)
 
     def note(self, packet: SourcePacket) -> None:
-        """A packet of what is analysed has arrived."""
+        """A packet of what is analysed has arrived; its picture follows it."""
+        self._last = packet
         if not packet.camera_ns:
             return
         offset_ns, known_ns = packet.arrived_ns - packet.camera_ns, self._offset_ns
@@ -36,6 +43,17 @@ class EventClock:
             self._offset_ns = offset_ns
         else:
             self._offset_ns = known_ns + (offset_ns - known_ns) // SMOOTHING
+
+    def note_picture(self, captured_ns: int) -> None:
+        """A picture of what is analysed came from the decoder: that of the last packet."""
+        packet = self._last
+        if packet is not None:
+            stated_ns = self.at(packet.camera_ns)
+            self._taken.append((captured_ns, packet.arrived_ns if stated_ns is None else stated_ns))
+
+    def taken_ns(self, captured_ns: int) -> int:
+        """When the picture that came then was taken, however long the decoder took for it; any thread may ask."""
+        return next((taken for captured, taken in reversed(tuple(self._taken)) if captured == captured_ns), captured_ns)
 
     def at(self, camera_ns: int) -> int | None:
         """The monotonic time of a moment of the camera's clock (0: not said); None where it is not known."""

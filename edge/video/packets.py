@@ -20,6 +20,14 @@ LOSSLESS_WAIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class SoundForm:
+    """What the packets of a sound are: FFmpeg's name, and the beginning of an MP4 file that describes them."""
+
+    codec: str
+    header: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PacketForm:
     """What a run of packets is; each opening of a source begins one.
 
@@ -28,12 +36,14 @@ class PacketForm:
         width, height: pixels.
         header: parameter sets with start codes (may be empty: they come with the key pictures), or, where the packets
             have lengths instead of start codes, the beginning of an MP4 file that describes them.
+        sound: of the packets that are sound; None where none come.
     """
 
     codec: str
     width: int
     height: int
     header: bytes
+    sound: SoundForm | None = None
 
     @property
     def has_start_codes(self) -> bool:
@@ -53,6 +63,7 @@ class SourcePacket:
         arrived_ns: ``time.monotonic_ns()``.
         lost_before: packets of the run that were dropped since the one before.
         camera_ns: when it was taken by the camera's own clock, ns since 1970; 0 where the camera has not said (RTCP).
+        is_sound: whether it is sound; its times are those of the pictures.
     """
 
     data: bytes
@@ -63,6 +74,7 @@ class SourcePacket:
     arrived_ns: int
     lost_before: int = 0
     camera_ns: int = 0
+    is_sound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,7 @@ class EventMark:
         events: kinds of its events.
         clip: the file that they go into, in events mode.
         boxes: what was found in it, as the JSON of ``edge.recording.boxes``; empty where that is not kept.
+        boxes_ns: when the picture in which it was found was taken; 0: ``time_ns``.
     """
 
     time_ns: int
@@ -82,6 +95,7 @@ class EventMark:
     events: tuple[str, ...] = ()
     clip: Path | None = None
     boxes: str = ""
+    boxes_ns: int = 0
 
 
 Item: TypeAlias = PacketForm | SourcePacket | EventMark
@@ -204,6 +218,6 @@ def _cost(item: Item) -> int:
         case SourcePacket():
             return len(item.data) + ITEM_BYTES
         case PacketForm():
-            return len(item.header) + ITEM_BYTES
+            return len(item.header) + (len(item.sound.header) if item.sound else 0) + ITEM_BYTES
         case EventMark():
             return len(item.boxes) + ITEM_BYTES

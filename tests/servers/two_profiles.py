@@ -34,7 +34,7 @@ SOUND = (
     "layout=interleaved ! audioconvert ! audioresample "
 )
 CODECS = {
-    "aac": "! audio/x-raw,rate=48000 ! avenc_aac ! rtpmp4gpay name=pay1 pt=97",
+    "aac": "! audio/x-raw,rate=48000 ! voaacenc ! rtpmp4gpay name=pay1 pt=97",
     "pcmu": "! mulawenc ! rtppcmupay name=pay1 pt=0",
     "opus": "! audio/x-raw,rate=48000 ! opusenc ! rtpopuspay name=pay1 pt=97",
 }

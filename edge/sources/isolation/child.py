@@ -104,7 +104,10 @@ class Child:
 
         transport, deadlines = options["decoding"]["transport"], Deadlines(**options["deadlines"])
         packets = self._packet_sender(may_lose=True)
-        return AvSource(uri, transport=transport, packets=packets, deadlines=deadlines, is_decoded=False)
+        has_sound = bool(options["decoding"]["sound"])
+        return AvSource(
+            uri, transport=transport, packets=packets, deadlines=deadlines, is_decoded=False, has_sound=has_sound
+        )
 
     def _packet_sender(self, may_lose: bool) -> PacketSender:
         """What passes the coded pictures on; those of a file wait for room, unless the parent is gone."""

@@ -117,6 +117,13 @@ class Picture(_Message):
         return [HealthChange(kind, data.model_dump(by_alias=True, exclude_none=True)) for kind, data in self.changes]
 
 
+class Sound(_Message):
+    """Of coded sound; see ``edge.video.packets.SoundForm``. The header is hexadecimal."""
+
+    codec: Literal["aac", "opus"]
+    header: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
+
+
 class Form(_Message):
     """Of coded pictures; see ``edge.video.packets.PacketForm``. The header is hexadecimal."""
 
@@ -124,6 +131,7 @@ class Form(_Message):
     width: Annotated[int, Field(ge=0, le=MAX_SIDE_PX)]
     height: Annotated[int, Field(ge=0, le=MAX_SIDE_PX)]
     header: Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$")]
+    sound: Sound | None = None
 
 
 class PacketRing(_Message):
@@ -140,7 +148,7 @@ class CodedPicture(_Message):
     kind: Literal["packet"]
     at: Place
     size: Annotated[int, Field(ge=0, le=1 << 26)]
-    facts: tuple[Time, Time, bool, Time, Time, Count, WallTime]
+    facts: tuple[Time, Time, bool, Time, Time, Count, WallTime, bool]
 
 
 class Alive(_Message):

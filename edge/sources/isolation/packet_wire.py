@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from edge.errors import SourceError
 from edge.sources.isolation.ring import map_sealed, sealed_memory, send
-from edge.video.packets import PacketForm, PacketTaker, SourcePacket
+from edge.video.packets import PacketForm, PacketTaker, SoundForm, SourcePacket
 
 if TYPE_CHECKING:
     from edge.sources.isolation.messages import CodedPicture, PacketRing
@@ -47,7 +47,9 @@ class PacketSender:
         self._num_lost = 0
 
     def begin(self, form: PacketForm) -> None:
-        facts = {"codec": form.codec, "width": form.width, "height": form.height, "header": form.header.hex()}
+        sound = None if form.sound is None else {"codec": form.sound.codec, "header": form.sound.header.hex()}
+        size = {"width": form.width, "height": form.height}
+        facts = {"codec": form.codec, **size, "header": form.header.hex(), "sound": sound}
         send(self._channel, {"kind": "packets", "form": facts, "bytes": self._size}, (self._fd,))
 
     def take(self, packet: SourcePacket) -> None:
@@ -61,7 +63,7 @@ class PacketSender:
         data[start : start + first] = packet.data[:first]
         data[: size - first] = packet.data[first:]
         times = packet.pts, packet.dts, packet.is_key, packet.time_ns, packet.arrived_ns
-        facts = (*times, self._num_lost, packet.camera_ns)
+        facts = (*times, self._num_lost, packet.camera_ns, packet.is_sound)
         message = json.dumps({"kind": "packet", "at": self._at, "size": size, "facts": facts}).encode()
         try:
             self._channel.sendmsg([message], (), 0 if self._wait is not None else socket.MSG_DONTWAIT)
@@ -97,7 +99,8 @@ class PacketReceiver:
         self._size = message.size
         self._memory = memoryview(map_sealed(fd, HEAD_BYTES + self._size))
         form = message.form
-        self._taker.begin(PacketForm(form.codec, form.width, form.height, bytes.fromhex(form.header)))
+        sound = None if form.sound is None else SoundForm(form.sound.codec, bytes.fromhex(form.sound.header))
+        self._taker.begin(PacketForm(form.codec, form.width, form.height, bytes.fromhex(form.header), sound))
 
     def take(self, message: CodedPicture) -> None:
         """Copy a packet out of the ring, and give its place back.
