@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
+
 if TYPE_CHECKING:
     from edge.pipeline import Pipeline
     from edge.server.board import LiveBoard
@@ -36,6 +38,8 @@ def our_line(model: str, video: str, threads: int, draws: bool) -> tuple[Pipelin
     from edge.server.board import LiveBoard
     from edge.trackers import association
 
+    # as edge run does
+    cv2.setNumThreads(1)
     board = LiveBoard() if draws else None
     options = {"threads": threads, "engine": "ort"}
     sinks = [] if draws else ["jsonl:/dev/null"]

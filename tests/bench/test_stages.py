@@ -29,7 +29,7 @@ from edge.heads.choose import open_head
 from edge.models.manifest import Manifest, parse_manifest
 from edge.models.preprocess import Preprocessor, fit
 from edge.overlay import Overlay, StreamState
-from edge.pictures.planes import Planes
+from edge.pictures.planes import Colour, PlaneForm, Planes
 from edge.pipeline.latest_frames import LatestFrames
 from edge.result_json import ResultEncoder
 from edge.scene.street import Street
@@ -143,10 +143,21 @@ def tracker(num: int) -> Callable[[], Work]:
     return make
 
 
-def hand_over() -> Work:
-    """Ring, socket and queue of a 720p frame, child and parent in one thread; decoding would write into the slot."""
+def planes(width: int, height: int) -> Planes:
+    """As an H.264 camera gives them."""
+    form = PlaneForm("i420", width, height, Colour("bt709"))
+    small = np.random.default_rng(5).integers(16, 235, (form.num_bytes // 1000 + 1,), dtype=np.uint8)
+    return form.over(np.repeat(small, 1000)[: form.num_bytes])
+
+
+def letterbox_of_planes() -> Work:
+    preprocessor, image = Preprocessor(manifest_of("yolox").input, 1), planes(*SIZE)
+    return lambda: preprocessor.images([image])
+
+
+def hand_over_of(image: Planes) -> Work:
+    """Ring, socket and queue of a frame, child and parent in one thread, the copy into the ring with it."""
     ours, theirs = socket.socketpair()
-    image = Planes.of(picture())
     writer = RingWriter(image.form)
     reader = RingReader(os.dup(writer.fd), image.form, NUM_SLOTS, writer.release, RingLimit())
     latest = LatestFrames()
@@ -183,12 +194,14 @@ def jpeg() -> Work:
 
 STAGES: dict[str, Callable[[], Work]] = {
     "letterbox of 720p to 416x416": letterbox,
+    "letterbox of 720p to 416x416, planes": letterbox_of_planes,
     "head, YOLOX with 120 raw boxes": yolox_head,
     "head, our own detector": own_head,
     "NMS of 300 boxes": suppression,
     "tracker, 10 objects": tracker(10),
     "tracker, 50 objects": tracker(50),
-    "hand-over of 720p": hand_over,
+    "hand-over of 720p": lambda: hand_over_of(Planes.of(picture())),
+    "hand-over of 1080p, planes": lambda: hand_over_of(planes(1920, 1080)),
     "overlay, 20 objects on 720p": overlay,
     "JSONL, 20 objects": jsonl,
     "JPEG of 720p": jpeg,

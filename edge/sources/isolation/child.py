@@ -22,6 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import cv2
+
 from edge.addresses.uris import masked
 from edge.errors import EdgeError, MissingError
 from edge.pictures.planes import PlaneForm, Planes
@@ -194,6 +196,8 @@ def main() -> None:
     # it may have been killed before that; its own number may be 1, in a container
     if os.getppid() != int(sys.argv[2]):
         sys.exit(0)
+    # a thread of OpenCV's own costs more than it gives, and another camera its core
+    cv2.setNumThreads(1)
     channel = socket.socket(fileno=int(sys.argv[1]))
     # standard error is closed, because FFmpeg prints passwords there: what is our own mistake is told over the socket
     sys.excepthook = lambda kind, error, trace: _tell_mistake(channel, kind, error, trace)
