@@ -35,6 +35,9 @@ class TrackerSettings:
         height_power: exponent of the height overlap in the similarity (Hybrid-SORT); 0 switches it off.
         growth_per_s: boxes are grown by this share of their size on each side per second between two frames before
             they are compared, at most by half (C-BIoU, driven by time).
+        last_weight: what the overlap with the box seen last counts beside that with the predicted one, the less the
+            longer ago it was seen.
+        lost_weight: share of the similarity that a second unseen costs: a track seen just now goes before a lost one.
         direction_weight: what the agreement with the direction of travel adds (OC-SORT's momentum).
         replay_s: so long between two sightings is a gap even where no frame was missed; any missed frame is one.
         replay_steps: after a gap the filter is run again over so many points between the box seen last and the new
@@ -68,6 +71,8 @@ class TrackerSettings:
     score_weight: float = 0.3
     height_power: float = 0.5
     growth_per_s: float = 2.0
+    last_weight: float = 0.3
+    lost_weight: float = 0.15
     direction_weight: float = 0.0
     replay_s: float = 0.06
     replay_steps: int = 4
@@ -107,6 +112,8 @@ SORT = TrackerSettings(
     score_weight=0.0,
     height_power=0.0,
     growth_per_s=0.0,
+    last_weight=0.0,
+    lost_weight=0.0,
     replay_steps=0,
     own_motion=False,
     duplicate_overlap=1.0,
@@ -124,6 +131,8 @@ BYTETRACK = TrackerSettings(
     score_weight=0.0,
     height_power=0.0,
     growth_per_s=0.0,
+    last_weight=0.0,
+    lost_weight=0.0,
     replay_steps=0,
     own_motion=False,
     duplicate_s=float("inf"),
@@ -145,6 +154,8 @@ OCSORT = TrackerSettings(
     score_weight=0.0,
     height_power=0.0,
     growth_per_s=0.0,
+    last_weight=0.0,
+    lost_weight=0.0,
     direction_weight=0.2,
     replay_s=float("inf"),
     replay_steps=8,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from edge.interfaces import EmbedBoxes
 
 MOST_GROWTH = 0.5
+# the box seen last says the less of where an object is, the longer ago it was seen
+LAST_S = 0.1
 # share of the overlap of all expected boxes with found ones from which a camera is taken to have moved as expected
 LEAST_FIT = 0.65
 
@@ -151,6 +153,8 @@ class MotionTracker:
 
     def _voted_shift(self, seen: Seen, fit: float) -> Float64:
         """(2,) what the camera did, where the overlap of boxes with what was expected adds up to little."""
+        if fit >= LEAST_FIT * min(len(self._tracks), len(seen.box)):
+            return np.zeros(2)
         recent = self._tracks["is_confirmed"] & (self._tracks["seen_s"] >= self._before_s)
         good = seen.score >= self.settings.score_high
         if fit >= LEAST_FIT * min(np.count_nonzero(recent), np.count_nonzero(good)):
@@ -166,9 +170,12 @@ class MotionTracker:
         return self._meeting(seen)
 
     def _meeting(self, seen: Seen) -> Pairs:
-        growth = min(MOST_GROWTH, self.settings.growth_per_s * self._dt_s)
+        growth = self._growth()
         tracks = kalman.to_corners(self._state[kalman.VALUE], growth)
         return self._meet(seen, tracks, kalman.to_corners(seen.centre, growth))
+
+    def _growth(self) -> float:
+        return min(MOST_GROWTH, self.settings.growth_per_s * self._dt_s)
 
     def _meet(self, seen: Seen, tracks: Float64, boxes: Float64) -> Pairs:
         row, col = association.meeting_pairs(tracks, boxes)
@@ -185,6 +192,12 @@ class MotionTracker:
         s, row, col = self.settings, pairs.row, pairs.col
         similarity = pairs.overlap
         score = seen.score[col]
+        unseen_s = self._now_s - self._tracks["seen_s"]
+        if s.last_weight:
+            growth = self._growth()
+            last = kalman.to_corners(self._tracks["box"], growth)
+            again = association.overlap(last[row], kalman.to_corners(seen.centre, growth)[col])
+            similarity = similarity + (s.last_weight * np.exp(-unseen_s / LAST_S))[row] * (again - similarity)
         if s.height_power:
             predicted = kalman.to_corners(self._state[kalman.VALUE])
             similarity = similarity * association.height_overlap(predicted[row], seen.box[col]) ** s.height_power
@@ -192,6 +205,8 @@ class MotionTracker:
             similarity = similarity * (1 - s.score_weight * np.abs(self._tracks["score"][row] - score))
         if s.fuse_score:
             similarity = similarity * score
+        if s.lost_weight:
+            similarity = similarity * (1 - s.lost_weight * np.minimum(1, unseen_s - self._dt_s))[row]
         if s.direction_weight:
             similarity = similarity + s.direction_weight * score * self._direction(seen, pairs) * (
                 similarity > s.match_high

@@ -1,6 +1,6 @@
 """Our tracker and the peers that pip installs, side by side on real sequences: quality, lost frames, time per frame.
 
-    python tests/bench/tracking.py DATA [--only REGEX] [--frames all|div2|div3|drop] [--motion]     quality
+    python tests/bench/tracking.py DATA [--only REGEX] [--frames all|div2|div3|drop|shaken] [--motion]
     python tests/bench/tracking.py DATA --losses                                   what missing frames cost
     python tests/bench/tracking.py --speed [--plot docs/tracking-growth.png]       CPU time per frame, growth
     python tests/bench/tracking.py --soak 1000000                                  memory under churn
@@ -110,7 +110,8 @@ def run_speed(only: str, plot: Path | None) -> None:
 def judged(sequences: list[Sequence], make: Callable[[], Tracker], with_motion: bool) -> dict[str, dict[str, float]]:
     """Set, and ``mean`` over the sets → TrackEval's figures."""
     scores = score(sequences, [follow(sequence, make(), with_motion) for sequence in sequences])
-    return {**scores, "mean": {key: float(np.mean([row[key] for row in scores.values()])) for key in KEYS}}
+    mean = {key: float(np.mean([row[key] for row in scores.values()])) for key in KEYS}
+    return {**scores, "mean": {**mean, "IDSW": sum(row["IDSW"] for row in scores.values())}}
 
 
 def run_quality(data: Path, only: str, how: str, with_motion: bool) -> None:
@@ -137,7 +138,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path)
     parser.add_argument("--only", default="", help="regular expression on the names")
-    parser.add_argument("--frames", default="all", choices=KINDS)
+    parser.add_argument("--frames", default="all", choices=(*KINDS, "shaken"))
     parser.add_argument("--motion", action="store_true", help="give the camera motion of gmc.txt")
     parser.add_argument("--losses", action="store_true", help="every 2nd, every 3rd frame, a random third missing")
     parser.add_argument("--speed", action="store_true")

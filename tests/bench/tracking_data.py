@@ -62,10 +62,12 @@ def split_classes(whole: Sequence) -> Iterator[Sequence]:
 
 
 def thinned(sequence: Sequence, how: str) -> Sequence:
-    """The same sequence with frames missing; times stay, numbers of frames in the truth close up."""
+    """The same sequence with frames missing (times stay, numbers of frames in the truth close up), or ``shaken``."""
     total = len(sequence.frames)
     if how == "all":
         return sequence
+    if how == "shaken":
+        return shaken(sequence)
     if how.startswith("div"):
         kept = np.arange(0, total, int(how[3:]))
     else:
@@ -80,6 +82,31 @@ def thinned(sequence: Sequence, how: str) -> Sequence:
             motion[number], place = place[:2], np.eye(3)
     frames = [sequence.frames[k] for k in kept]
     return replace(sequence, numbers=[int(k) + 1 for k in kept], frames=frames, truth=truth, motion=motion)
+
+
+def shaken(sequence: Sequence) -> Sequence:
+    """The same sequence before a camera that swings to and fro within 3 s and trembles, by shares of a box's width.
+
+    The motion that was given with it is dropped: it is not what this camera does.
+    """
+    rng, total = np.random.default_rng(sum(sequence.name.encode())), len(sequence.frames)
+    width = float(np.median(np.concatenate([frame.xyxy[:, 2] - frame.xyxy[:, 0] for frame in sequence.frames])))
+    time_s = np.arange(total) / sequence.fps
+    swing = np.column_stack((np.sin(2 * np.pi * time_s / 3), 0.3 * np.sin(2 * np.pi * time_s / 2.2)))
+    place = np.cumsum(width * (0.4 * swing + rng.normal(0, (0.16, 0.08), (total, 2))), axis=0)
+    frames = [
+        replace(frame, xyxy=frame.xyxy + np.tile(at, 2).astype(np.float32))
+        for frame, at in zip(sequence.frames, place, strict=True)
+    ]
+    truth = [
+        [
+            *row[:2],
+            *(f"{float(value) + shift:.2f}" for value, shift in zip(row[2:4], place[int(row[0]) - 1], strict=True)),
+            *row[4:],
+        ]
+        for row in sequence.truth
+    ]
+    return replace(sequence, frames=frames, truth=truth, motion={})
 
 
 def follow(sequence: Sequence, tracker: Tracker, with_motion: bool) -> list[Tracks]:
@@ -129,15 +156,22 @@ def score_kitti(mine: list[tuple[Sequence, list[Tracks]]], folder: Path) -> dict
     with contextlib.redirect_stdout(io.StringIO()):
         places = {"GT_FOLDER": str(folder), "TRACKERS_FOLDER": str(folder / "found"), "TRACKER_SUB_FOLDER": ""}
         dataset = trackeval.datasets.Kitti2DBox({**places, **quiet})
-        hota, identity = trackeval.metrics.HOTA(), trackeval.metrics.Identity(quiet)
-        each: dict[str, tuple[Any, Any]] = {}
+        hota, identity, clear = (
+            trackeval.metrics.HOTA(),
+            trackeval.metrics.Identity(quiet),
+            trackeval.metrics.CLEAR(quiet),
+        )
+        each: dict[str, tuple[Any, Any, Any]] = {}
         for sequence, _ in mine:
             raw = dataset.get_raw_seq_data("edge", sequence.name)
             ready = dataset.get_preprocessed_seq_data(raw, sequence.class_name)
-            each[sequence.name] = hota.eval_sequence(ready), identity.eval_sequence(ready)
-        h = hota.combine_sequences({name: pair[0] for name, pair in each.items()})
-        i = identity.combine_sequences({name: pair[1] for name, pair in each.items()})
-    return {**{key: 100 * float(h[key].mean()) for key in ("HOTA", "DetA", "AssA")}, "IDF1": 100 * float(i["IDF1"])}
+            each[sequence.name] = hota.eval_sequence(ready), identity.eval_sequence(ready), clear.eval_sequence(ready)
+        h, i, c = (
+            metric.combine_sequences({name: found[k] for name, found in each.items()})
+            for k, metric in enumerate((hota, identity, clear))
+        )
+    shares = {key: 100 * float(h[key].mean()) for key in ("HOTA", "DetA", "AssA")}
+    return {**shares, "IDF1": 100 * float(i["IDF1"]), "IDSW": int(c["IDSW"])}
 
 
 def kitti_label(row: list[str]) -> str:
