@@ -49,6 +49,8 @@ class KserveEngine:
         self.outputs: Sequence[TensorInfo] = []
         self.max_batch = max_batch or DYNAMIC_MAX_BATCH
         self.is_fixed_batch = False
+        # whether others know the size of its batches, which does not change any more
+        self._is_settled = False
         self._check: CheckModel = lambda inputs, outputs: None
         self._link: Link | None = None
         # closed by the thread that looks for the server: nobody who has frames waits for it
@@ -87,6 +89,7 @@ class KserveEngine:
         else:
             self.outputs, self.max_batch, self.is_fixed_batch = link.outputs, link.max_batch, link.is_fixed_batch
             self._link = link
+        self._is_settled = True
         self._watcher.start()
 
     @property
@@ -196,7 +199,10 @@ class KserveEngine:
             ModelError: see ``Link``; or it takes only smaller batches.
         """
         link = Link(self._place, self._settings, self._spec.dtype, self._asked_batch, self._check)
-        if self.outputs and (link.max_batch < self.max_batch or link.is_fixed_batch != self.is_fixed_batch):
+        if self._is_settled and (link.max_batch < self.max_batch or link.is_fixed_batch != self.is_fixed_batch):
             link.close()
-            raise EngineError(f"{self._place}: takes batches of {link.max_batch}, expected {self.max_batch} as before")
+            raise EngineError(
+                f"{self._place}: takes batches of {link.max_batch}, expected {self.max_batch} since the start; "
+                "set max_batch of the model, or restart"
+            )
         return link

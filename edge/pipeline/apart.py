@@ -71,10 +71,11 @@ class Apart:
         self._flights.append(flight)
 
     def take_again(self) -> list[Frame]:
-        """The frames that are to be tried again, once nothing older is under way."""
+        """Frames that are to be tried again, as many as a batch takes, once nothing older is under way."""
         if self._flights:
             return []
-        frames, self._again = self._again, []
+        size = self.model.engine.max_batch
+        frames, self._again = self._again[:size], self._again[size:]
         return frames
 
     def drop(self, streams: Collection[str]) -> list[Frame]:
