@@ -130,7 +130,7 @@ class SourceRecorder:
             sample, container = packet.data if found else form.header + packet.data, form.codec
         else:
             sample, container = form.header, "mov"
-        sound = b"" if form.sound is None else form.sound.header
+        sound = b"" if form.sound is None else _readable(form.sound.header)
         video = _described(VideoForm(form.width, form.height, sample, container, sound))
         if video is None:
             return False
@@ -157,3 +157,12 @@ def _described(form: VideoForm) -> VideoForm | None:
             return replace(form, width=context.width, height=context.height)
     except (av.error.FFmpegError, OSError, IndexError):
         return None
+
+
+def _readable(sound: bytes) -> bytes:
+    """The beginning of an MP4 file with sound, or nothing where it is none: then the pictures are recorded alone."""
+    try:
+        with av.open(io.BytesIO(sound), format="mov") as sample:
+            return sound if sample.streams.audio else b""
+    except (av.error.FFmpegError, OSError):
+        return b""

@@ -45,9 +45,10 @@ FORM_OF_RING = {"format": "bgr", "height": HEIGHT, "width": WIDTH, "matrix": "bt
 RING = {"kind": "ring", "generation": 1, **FORM_OF_RING, "num_slots": SLOTS}
 FRAME = {"kind": "frame", "slot": 0, "captured_ns": 1, "pts_ns": None, "drops": {}, "changes": []}
 ILL = {"changes": [["camera_frozen", {"seconds": 3.0}], ["camera_recovered", {"from": "frozen", "seconds": 1.0}]]}
-FORM = {"codec": "h264", "width": WIDTH, "height": HEIGHT, "header": "00000001"}
+SOUND = {"codec": "opus", "header": "00000018"}
+FORM = {"codec": "h264", "width": WIDTH, "height": HEIGHT, "header": "00000001", "sound": SOUND}
 PACKETS = {"kind": "packets", "form": FORM, "bytes": PACKET_BYTES}
-PACKET = {"kind": "packet", "at": 0, "size": 100, "facts": [0, 0, True, 1, 1, 0]}
+PACKET = {"kind": "packet", "at": 0, "size": 100, "facts": [0, 0, True, 1, 1, 0, 0, False]}
 WHOLE: list[dict[str, Any]] = [
     *(OPENED, PACKETS, RING, FRAME, PACKET, FRAME | ILL | {"drops": {"drop_ring_full": 2}}),
     *({"kind": "alive"}, FRAME | {"slot": 6, "captured_ns": 2}, {"kind": "error", "text": "it broke"}),

@@ -343,7 +343,7 @@ class _SourceFeed:
             self._link.put(Message.of_facts(FORM, self._path, facts))
 
     def take(self, packet: SourcePacket) -> None:
-        if self._is_known:
+        if self._is_known and not packet.is_sound:
             coded = Packet(packet.data, packet.pts, packet.is_key, packet.pts - packet.dts)
             self._link.put(Message.of_packet(self._path, coded, packet.arrived_ns + measured_offset_ns()))
 
