@@ -26,7 +26,7 @@ def mean_figures(how: str, *, has_motion: bool) -> dict[str, float]:
     return {key: float(np.mean([row[key] for row in scores.values()])) for key in ("HOTA", "IDF1")}
 
 
-@pytest.mark.parametrize(("has_motion", "hota", "idf1"), [(False, 64.5, 75.6), (True, 64.4, 75.6)])
+@pytest.mark.parametrize(("has_motion", "hota", "idf1"), [(False, 64.5, 75.6), (True, 64.5, 75.6)])
 def test_quality_on_the_tuning_half(has_motion: bool, hota: float, idf1: float) -> None:
     figures = mean_figures("all", has_motion=has_motion)
     assert figures["HOTA"] >= hota and figures["IDF1"] >= idf1
