@@ -173,8 +173,8 @@ def test_a_jolt_of_the_camera_is_seen_in_the_boxes() -> None:
     assert ids_after(False) != [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("lost_weight", "who"), [(TrackerSettings().lost_weight, 1), (0.0, 2)])
-def test_a_track_seen_just_now_goes_before_a_lost_one(lost_weight: float, who: int) -> None:
+@pytest.mark.parametrize(("lost_weight", "who"), [(0.15, 1), (0.0, 2)])
+def test_a_track_seen_just_now_goes_before_a_lost_one_where_asked_for(lost_weight: float, who: int) -> None:
     tracker = MotionTracker(replace(TrackerSettings(), lost_weight=lost_weight))
     tracker.update(boxes(person(100), person(120)), 0)
     for k in range(1, 26):
