@@ -35,9 +35,6 @@ class TrackerSettings:
         height_power: exponent of the height overlap in the similarity (Hybrid-SORT); 0 switches it off.
         growth_per_s: boxes are grown by this share of their size on each side per second between two frames before
             they are compared, at most by half (C-BIoU, driven by time).
-        last_weight: what the overlap with the box seen last counts beside that with the predicted one, the less the
-            longer ago it was seen.
-        lost_weight: share of the similarity that a second unseen costs: a track seen just now goes before a lost one.
         direction_weight: what the agreement with the direction of travel adds (OC-SORT's momentum).
         replay_s: so long between two sightings is a gap even where no frame was missed; any missed frame is one.
         replay_steps: after a gap the filter is run again over so many points between the box seen last and the new
@@ -71,8 +68,6 @@ class TrackerSettings:
     score_weight: float = 0.3
     height_power: float = 0.5
     growth_per_s: float = 2.0
-    last_weight: float = 0.0
-    lost_weight: float = 0.0
     direction_weight: float = 0.0
     replay_s: float = 0.06
     replay_steps: int = 4

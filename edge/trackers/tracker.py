@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from edge.interfaces import EmbedBoxes
 
 MOST_GROWTH = 0.5
-# the box seen last says the less of where an object is, the longer ago it was seen
-LAST_S = 0.1
 # share of the overlap of all expected boxes with found ones from which a camera is taken to have moved as expected
 LEAST_FIT = 0.65
 
@@ -192,12 +190,6 @@ class MotionTracker:
         s, row, col = self.settings, pairs.row, pairs.col
         similarity = pairs.overlap
         score = seen.score[col]
-        unseen_s = self._now_s - self._tracks["seen_s"]
-        if s.last_weight:
-            growth = self._growth()
-            last = kalman.to_corners(self._tracks["box"], growth)
-            again = association.overlap(last[row], kalman.to_corners(seen.centre, growth)[col])
-            similarity = similarity + (s.last_weight * np.exp(-unseen_s / LAST_S))[row] * (again - similarity)
         if s.height_power:
             predicted = kalman.to_corners(self._state[kalman.VALUE])
             similarity = similarity * association.height_overlap(predicted[row], seen.box[col]) ** s.height_power
@@ -205,8 +197,6 @@ class MotionTracker:
             similarity = similarity * (1 - s.score_weight * np.abs(self._tracks["score"][row] - score))
         if s.fuse_score:
             similarity = similarity * score
-        if s.lost_weight:
-            similarity = similarity * (1 - s.lost_weight * np.minimum(1, unseen_s - self._dt_s))[row]
         if s.direction_weight:
             similarity = similarity + s.direction_weight * score * self._direction(seen, pairs) * (
                 similarity > s.match_high

@@ -132,7 +132,8 @@ SINKS = {
     "window": Kind("window", opened("window:"), 5),
 }
 # they open sinks, are run by one, or are targets of events
-NO_SINKS = {"__init__", "choose", "restream_child", "whip_http", "mqtt", "mqtt_packets", "mqtt_session", "webhook"}
+NO_SINKS = {"__init__", "choose", "home_assistant", "restream_child", "whip_http", "webhook"}
+NO_SINKS |= {"mqtt", "mqtt_packets", "mqtt_session"}
 
 
 @pytest.fixture(params=list(SINKS.values()), ids=list(SINKS))

@@ -173,16 +173,6 @@ def test_a_jolt_of_the_camera_is_seen_in_the_boxes() -> None:
     assert ids_after(False) != [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("lost_weight", "who"), [(0.15, 1), (0.0, 2)])
-def test_a_track_seen_just_now_goes_before_a_lost_one_where_asked_for(lost_weight: float, who: int) -> None:
-    tracker = MotionTracker(replace(TrackerSettings(), lost_weight=lost_weight))
-    tracker.update(boxes(person(100), person(120)), 0)
-    for k in range(1, 26):
-        tracker.update(boxes(person(100)), k * FRAME_NS)
-    # a pixel nearer to where the second was seen a second ago
-    assert tracker.update(boxes(person(110.5)), 26 * FRAME_NS).track_id.tolist() == [who]
-
-
 @given(st.integers(0, 1000), st.floats(0, 120))
 @settings(max_examples=20, deadline=None, derandomize=True)
 def test_a_shaking_camera_changes_no_id_where_many_are_seen(seed: int, shake: float) -> None:
