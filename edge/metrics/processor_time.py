@@ -16,7 +16,7 @@ def own_s() -> float:
     tasks = _PROC / "self" / "task"
     if not tasks.is_dir():
         return ended_s
-    children = [child for task in tasks.iterdir() for child in (task / "children").read_text().split()]
+    children = [child for task in tasks.iterdir() for child in _children_of(task)]
     return ended_s + sum(map(_ticks_of, children)) / _TICKS_PER_S
 
 
@@ -26,6 +26,14 @@ def machine_s() -> tuple[float, float]:
     # the fourth and fifth are idle and waiting for a disk
     busy = sum(fields) - fields[3] - fields[4]
     return busy / _TICKS_PER_S, sum(fields) / _TICKS_PER_S
+
+
+def _children_of(task: Path) -> list[str]:
+    try:
+        return (task / "children").read_text().split()
+    except OSError:
+        # the thread ended a moment ago, as those of a decoder do
+        return []
 
 
 def _ticks_of(pid: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from math import prod
 from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from edge.pictures.planes import Colour, Matrix, PlaneForm, PlaneFormat, Planes, UInt8
 
@@ -16,6 +18,10 @@ FORMATS: dict[str, PlaneFormat] = {"yuv420p": "i420", "yuvj420p": "i420", "nv12"
 MATRICES: dict[int, Matrix] = {1: "bt709", 2: "bt601", 5: "bt601", 6: "bt601", 9: "bt2020"}
 NUMBERS: dict[Matrix, int] = {"bt709": 1, "bt601": 5, "bt2020": 9}
 LIMITED, FULL = 1, 2
+# a slice of a picture is not worth a thread of its own; older PyAV has none
+ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 18 else {}
+# each thread's scaler: made anew for every frame, its tables and threads would cost twice the conversion
+_own = threading.local()
 
 
 def planes_of(frame: Any) -> Planes:
@@ -34,7 +40,9 @@ def planes_of(frame: Any) -> Planes:
 
 def bgr_of(frame: Any) -> UInt8:
     """A new (H, W, 3) uint8 BGR picture of a decoded frame."""
-    plane = frame.reformat(format="bgr24").planes[0]
+    if not hasattr(_own, "scaler"):
+        _own.scaler = VideoReformatter()
+    plane = _own.scaler.reformat(frame, format="bgr24", **ONE_THREAD).planes[0]
     rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
     image: UInt8 = rows[:, : plane.width * 3].reshape(plane.height, plane.width, 3)
     return image
