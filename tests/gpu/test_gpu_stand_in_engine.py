@@ -311,3 +311,10 @@ def test_pixels_come_down_once_and_only_for_who_asks(line: Line) -> None:
 
 def trace() -> list[str]:
     return Path(os.environ["STAND_IN_TRACE"]).read_text().splitlines()
+
+
+def test_ffmpeg_shares_the_context_of_our_driver(make_driver: Any) -> None:
+    """It refuses a primary context whose waits spin (hwcontext_cuda.c), so this frame is the proof of its flags."""
+    driver = make_driver()
+    picture = planes_of(Decoder(driver, 64, 48, 64).frame(nv12(64, 48, 1)))
+    assert isinstance(picture, GpuPlanes) and not driver.is_lost()
