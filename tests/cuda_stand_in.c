@@ -44,6 +44,7 @@ typedef struct Op {
     const void* source;
     void* staged;  // a copy of pageable memory, taken when the call was made
     size_t num_bytes;
+    size_t rows, target_pitch, source_pitch;  // of COPY in two dimensions
     char kernel[64];
     unsigned grid[3], block[3];
     unsigned char arguments[MAX_ARGUMENTS];
@@ -232,7 +233,9 @@ static void* symbol(const char* prefix, const char* kernel)
 
 static void work(const Op* op)
 {
-    if (op->kind == COPY) memcpy(op->target, op->staged ? op->staged : op->source, op->num_bytes);
+    if (op->kind == COPY && !op->rows) memcpy(op->target, op->staged ? op->staged : op->source, op->num_bytes);
+    for (size_t row = 0; row < op->rows; ++row)
+        memcpy((char*)op->target + row * op->target_pitch, (const char*)op->source + row * op->source_pitch, op->num_bytes);
     if (op->kind == EVENT) op->event->is_pending = 0;
     if (op->kind == KERNEL) {
         void (*run)(const unsigned*, const unsigned*, const void*) = symbol("run", op->kernel);
@@ -487,6 +490,12 @@ API cuDevicePrimaryCtxRelease(CUdevice device)
     return --primary[device].num_retained, CUDA_SUCCESS;
 }
 
+// FFmpeg looks for the names without their newest version
+#undef cuDevicePrimaryCtxSetFlags
+#undef cuDevicePrimaryCtxRelease
+API cuDevicePrimaryCtxSetFlags(CUdevice device, unsigned flags) { return cuDevicePrimaryCtxSetFlags_v2(device, flags); }
+API cuDevicePrimaryCtxRelease(CUdevice device) { return cuDevicePrimaryCtxRelease_v2(device); }
+
 API cuCtxSetCurrent(CUcontext context)
 {
     if (depth) --depth;
@@ -684,6 +693,39 @@ API cuMemcpyDtoHAsync(void* target, CUdeviceptr source, size_t num_bytes, CUstre
     return download(target, source, num_bytes, stream);
 }
 
+// Rows that lie apart; FFmpeg moves its pictures so.
+static CUresult copy_2d(const CUDA_MEMCPY2D* what, CUstream stream)
+{
+    int from_host = what->srcMemoryType == CU_MEMORYTYPE_HOST, to_host = what->dstMemoryType == CU_MEMORYTYPE_HOST;
+    Op op = {.kind = COPY, .num_bytes = what->WidthInBytes, .rows = what->Height};
+    op.target_pitch = what->dstPitch;
+    op.source_pitch = what->srcPitch;
+    op.source = (from_host ? (const char*)what->srcHost : (const char*)what->srcDevice) +
+                what->srcY * what->srcPitch + what->srcXInBytes;
+    op.target = (to_host ? (char*)what->dstHost : (char*)what->dstDevice) + what->dstY * what->dstPitch + what->dstXInBytes;
+    size_t from = (op.rows - 1) * op.source_pitch + op.num_bytes, to = (op.rows - 1) * op.target_pitch + op.num_bytes;
+    if (!op.rows || op.source_pitch < op.num_bytes || op.target_pitch < op.num_bytes) return CUDA_ERROR_INVALID_VALUE;
+    if (!from_host && !is_for_device((CUdeviceptr)op.source, from)) return CUDA_ERROR_INVALID_VALUE;
+    if (!to_host && !is_for_device((CUdeviceptr)op.target, to)) return CUDA_ERROR_INVALID_VALUE;
+    TRY(submit(stream, &op));
+    // pageable memory is read and written before the call returns
+    if ((from_host || to_host) && stream && !stream->is_capturing) finish(stream);
+    return current()->lost;
+}
+
+API cuMemcpy2DAsync(const CUDA_MEMCPY2D* what, CUstream stream)
+{
+    BEGIN("%zu x %zu", what->WidthInBytes, what->Height);
+    return copy_2d(what, stream);
+}
+
+API cuMemcpy2D(const CUDA_MEMCPY2D* what)
+{
+    BEGIN("%zu x %zu", what->WidthInBytes, what->Height);
+    TRY(unsafe_call());
+    return copy_2d(what, NULL);
+}
+
 API cuMemcpyHtoD(CUdeviceptr target, const void* source, size_t num_bytes)
 {
     BEGIN("%zu", num_bytes);
@@ -770,9 +812,8 @@ API cuEventCreate(CUevent* event, unsigned flags)
 
 API cuEventDestroy(CUevent event)
 {
-    BEGIN();
-    if (event->is_pending && event->stream) finish(event->stream);
-    free(event);
+    BEGIN("%p", (void*)event);
+    // a stream that was told to wait for it still does: its few bytes are kept
     return --num_events, CUDA_SUCCESS;
 }
 

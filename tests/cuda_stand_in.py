@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,8 @@ KEPT = Path(sys.prefix) / "cuda-stand-in"
 CHILD_LIMIT_S = 1500
 # the names that its extension module takes from the driver are looked up when it is imported: all must be there
 MISSING = "int {name}(void) {{ return 801; }}\n"
+# FFmpeg inside PyAV looks all its names up before it uses the first
+FFMPEG_NAMES = re.compile(rb"(?<=\0)(cu[A-Z][A-Za-z0-9_]+)(?=\0)")
 # the version that was read line by line for docs/gpu.md
 PYCUDA = "pycuda==2026.1"
 PYCUDA_NEEDS = ("pytools", "platformdirs", "mako")
@@ -115,17 +118,19 @@ def _compile_library(source: Path, out: Path, wanted: set[str]) -> None:
     headers = [f"-I{folder}" for folder in _headers()]
     flags = ["-shared", "-fPIC", "-O1", "-std=gnu11", "-Wall", "-Wextra", "-Werror", "-Wl,-soname,libcuda.so.1"]
     command = [need("g++").replace("g++", "gcc"), *flags, "-fvisibility=hidden", *headers, str(source)]
-    _made(out, [*command, "-ldl", "-lpthread"])
-    absent = sorted(wanted - _names(out, "--defined-only"))
+    alone = _made(out.with_name("alone.so"), [*command, "-ldl", "-lpthread"])
+    absent = sorted(wanted - _names(alone, "--defined-only"))
     others = out.with_name("missing.c")
     others.write_text("".join(MISSING.format(name=name) for name in absent))
-    out.unlink()
     # without the flag for hidden names: these are to be seen, and are of no header
     _made(out, [*command, "-fvisibility=default", "-Wno-missing-prototypes", str(others), "-ldl", "-lpthread"])
 
 
 def _names_wanted(module: Path) -> set[str]:
-    return {name for name in _names(module, "--undefined-only") if name.startswith("cu") and name[2].isupper()}
+    names = {name for name in _names(module, "--undefined-only") if name.startswith("cu") and name[2].isupper()}
+    spec = importlib.util.find_spec("av")
+    libraries = Path(str(spec.origin)).parents[1].glob("av.libs/libavutil*") if spec else []
+    return names | {name.decode() for path in libraries for name in FFMPEG_NAMES.findall(path.read_bytes())}
 
 
 def _names(path: Path, which: str) -> set[str]:

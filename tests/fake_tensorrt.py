@@ -380,6 +380,7 @@ class FakeDriver:
     """
 
     compute_capability = "8.9"
+    index = 0
 
     def __init__(self, *, is_integrated: bool = False) -> None:
         self.is_integrated = is_integrated
@@ -440,6 +441,9 @@ class FakeDriver:
 
     def download(self, array: Any, address: int, stream: int) -> None:
         self.log.append(("download", stream, array.nbytes))
+
+    def after_default_stream(self, stream: int) -> None:
+        self.log.append(("after default", stream))
 
     def record(self, event: int, stream: int) -> None:
         self.log.append(("record", stream))

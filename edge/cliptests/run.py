@@ -101,7 +101,7 @@ def frames_of(folder: Path, case: Case, stream: StreamSettings, config: Config) 
     with closing(
         open_source(
             str(folder / case.pictures),
-            decoding=Decoding(stream.decoder, stream.transport, stream.hardware),
+            decoding=Decoding(stream.decoder, stream.transport, stream.hardware, stream.hardware_device),
             preparation=preparation_of(stream, config),
             deadlines=deadlines_of(stream, config),
             is_isolated=False,

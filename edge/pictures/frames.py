@@ -11,6 +11,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from edge.pictures.dlpack import place_of
+from edge.pictures.on_gpu import GpuPlanes
 from edge.pictures.planes import Colour, Matrix, PlaneForm, PlaneFormat, Planes, UInt8
 
 # FFmpeg's names: AVPixelFormat, and AVColorSpace by its numbers (ISO/IEC 23091-2); what says nothing is BT.601
@@ -26,16 +28,30 @@ _own = threading.local()
 
 def planes_of(frame: Any) -> Planes:
     """A decoded frame, its memory shared and read-only; formats that we have no planes for become BGR."""
+    is_on_gpu = frame.format.name == "cuda"
     matrix = MATRICES.get(int(frame.colorspace))
-    kind = FORMATS.get(frame.format.name)
+    kind = FORMATS.get(frame.sw_format.name if is_on_gpu else frame.format.name)
     if matrix is None or kind is None:
         return Planes.of(bgr_of(frame))
     is_full = frame.format.name == "yuvj420p" or int(frame.color_range) == FULL
     form = PlaneForm(kind, frame.width, frame.height, Colour(matrix, is_full))
+    if is_on_gpu:
+        return _on_gpu(frame, form)
     is_direct = kind == "i420" and not (frame.width % 2 or frame.height % 2)
     planes = Planes(form, _arrays(frame, form), partial(bgr_of, frame) if is_direct else None)
     planes.freeze()
     return planes
+
+
+def _on_gpu(frame: Any, form: PlaneForm) -> Planes:
+    """A frame that the decoder left on its GPU; formats other than NV12 come down at once."""
+
+    def bring_down() -> list[UInt8]:
+        return _arrays(frame.reformat(format=frame.sw_format.name), form)
+
+    if form.format != "nv12":
+        return Planes(form, bring_down())
+    return GpuPlanes(form, [place_of(plane) for plane in frame.planes], bring_down)
 
 
 def bgr_of(frame: Any) -> UInt8:

@@ -43,6 +43,8 @@ MOST_BETWEEN_KEYS_S = 2.0
 # pictures that come a little before their time are those that are wanted: cameras and networks jitter
 EARLY_SHARE, LATE_SHARE = 0.8, 1.1
 DEVICES = Path("/dev")
+# PyAV from 17 on gives frames that stay on the GPU, and says where they lie
+KEEPS_ON_GPU = hasattr(av.VideoFrame, "from_dlpack")
 # the order in which hardware is tried
 HARDWARE = ("cuda", "vaapi", "qsv", "videotoolbox", "drm")
 # decoders print what we tell better, and addresses with passwords
@@ -59,6 +61,7 @@ class AvSource:
         transport: str = "tcp",
         hardware: str = "off",
         hardware_device: int = 0,
+        stays_on_gpu: bool = False,
         packets: PacketTaker | None = None,
         deadlines: Deadlines = DEFAULT_DEADLINES,
         is_decoded: bool = True,
@@ -71,6 +74,7 @@ class AvSource:
             transport: of RTSP, ``tcp`` or ``udp``.
             hardware: ``off``, ``auto`` or a device type such as ``cuda``; software takes over where it fails.
             hardware_device: number of the GPU that decodes, for ``cuda``.
+            stays_on_gpu: with ``cuda``, leave the pictures there (``edge.pictures.on_gpu``).
             packets: takes the coded pictures before they are decoded.
             deadlines: limits of connecting and of the wait for each packet; a file has none.
             is_decoded: whether there are pictures; else the first ``read`` passes packets on until the end.
@@ -85,7 +89,7 @@ class AvSource:
             raise SourceError(f"{self._label}: no such file; expected a video or an address such as rtsp://…")
         self._srt: SrtStream | None = None
         self._limits_s = (deadlines.open_s, deadlines.stall_s)
-        accelerator = _accelerator(hardware, hardware_device)
+        accelerator = _accelerator(hardware, hardware_device, stays_on_gpu)
         self._container = self._open(uri, _options(uri, transport, is_live=not self._is_file), accelerator)
         self._num_broken = 0
         self._is_decoded = is_decoded
@@ -338,7 +342,7 @@ def _options(uri: str, transport: str, *, is_live: bool) -> dict[str, str]:
     return options
 
 
-def _accelerator(hardware: str, device: int) -> Any:
+def _accelerator(hardware: str, device: int, stays_on_gpu: bool) -> Any:
     """The hardware decoder to try first, None for software; FFmpeg falls back by itself."""
     if hardware == "off":
         return None
@@ -349,8 +353,12 @@ def _accelerator(hardware: str, device: int) -> Any:
     if chosen is None or not _has_device(chosen):
         return None
     try:
-        of_several = str(device) if chosen == "cuda" else None
-        return HWAccel(device_type=chosen, device=of_several, allow_software_fallback=True)
+        if chosen != "cuda":
+            return HWAccel(device_type=chosen, allow_software_fallback=True)
+        if stays_on_gpu and KEEPS_ON_GPU:
+            # FFmpeg's copies in the context that engines use: the decoder's few surfaces go back at once
+            return HWAccel(device_type=chosen, device=str(device), allow_software_fallback=True, is_hw_owned=True)
+        return HWAccel(device_type=chosen, device=str(device), allow_software_fallback=True)
     except (av.error.FFmpegError, ValueError, RuntimeError):
         return None
 

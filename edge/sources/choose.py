@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from edge.addresses.uris import may_hang
@@ -67,6 +67,8 @@ def open_source(
             packets=packets,
             allow_hosts=allow_hosts,
         )
+    # what is decoded in the engine's own process need not leave the GPU for it
+    decoding = replace(decoding, stays_on_gpu=decoding.hardware == "cuda")
     return PreparedSource(open_direct(uri, decoding, packets, deadlines), preparation)
 
 

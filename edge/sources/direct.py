@@ -25,6 +25,7 @@ class Decoding:
         hardware: ``off``, ``auto`` or the device type of a hardware decoder; falls back to software, and says so.
         hardware_device: number of the NVIDIA GPU that decodes.
         sound: whether the packets of its sound go with those of the pictures.
+        stays_on_gpu: pictures stay where ``cuda`` decodes them, until somebody asks for their pixels.
     """
 
     decoder: str = "auto"
@@ -32,6 +33,7 @@ class Decoding:
     hardware: str = "off"
     hardware_device: int = 0
     sound: bool = False
+    stays_on_gpu: bool = False
 
 
 DEFAULT_DECODING = Decoding()
@@ -66,6 +68,7 @@ def open_direct(
             transport=decoding.transport,
             hardware=decoding.hardware,
             hardware_device=decoding.hardware_device,
+            stays_on_gpu=decoding.stays_on_gpu,
             packets=packets,
             deadlines=deadlines,
             has_sound=decoding.sound,

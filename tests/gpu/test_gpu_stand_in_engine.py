@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from gpu_drivers import CLASSES
@@ -26,6 +27,10 @@ from edge.engines.trt.engine import TrtEngine
 from edge.engines.trt.preflight import Environment
 from edge.models.manifest import EngineSpec, InputSpec, Manifest, Profile
 from edge.models.preprocess import Preprocessor
+from edge.pictures.dlpack import _Tensor
+from edge.pictures.frames import planes_of
+from edge.pictures.on_gpu import GpuPlanes
+from edge.pictures.planes import Colour, PlaneForm
 from edge.types import Array, UInt8
 
 pytestmark = [
@@ -199,3 +204,117 @@ def test_a_gpu_without_memory_for_the_engine_says_so_and_keeps_nothing(tmp_path:
         gc.collect()
     driver.close()
     assert alive()[0] == before[0]
+
+
+# --- pictures that a decoder left on the GPU: PyAV's own frames, on memory of the stand-in ---
+
+
+EXPORTED: list[Any] = []
+# PyAV calls it, be it there or not
+DELETE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda managed: None)
+
+
+class Exported:
+    """Rows in memory of the GPU, as a decoder would export them: (rows, columns) bytes."""
+
+    def __init__(self, address: int, rows: int, columns: int, stride: int) -> None:
+        self._shape, self._strides = (ctypes.c_int64 * 2)(rows, columns), (ctypes.c_int64 * 2)(stride, 1)
+        # DLManagedTensor: the tensor, who manages it, what frees it
+        self._managed = (ctypes.c_uint64 * 8)()
+        self._managed[7] = ctypes.cast(DELETE, ctypes.c_void_p).value or 0
+        tensor = _Tensor.from_buffer(self._managed)
+        tensor.data, tensor.device_type, tensor.num_axes = address, 2, 2
+        tensor.code, tensor.bits, tensor.lanes = 1, 8, 1
+        tensor.shape, tensor.strides = self._shape, self._strides
+
+    def __dlpack__(self) -> Any:
+        new = ctypes.pythonapi.PyCapsule_New
+        new.restype, new.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+        return new(ctypes.addressof(self._managed), b"dltensor", None)
+
+
+class Decoder:
+    """Gives NV12 frames in memory of the GPU, rows with gaps between them, as NVDEC does."""
+
+    def __init__(self, driver: Any, width: int, height: int, stride: int) -> None:
+        self.driver, self.size, self.stride = driver, (width, height), stride
+        self.memory = driver.device_memory(stride * height * 3 // 2)
+        self.rows = driver.pinned((height * 3 // 2, stride), "uint8")
+        self.stream, self.done = driver.new_stream(), driver.new_event()
+
+    def frame(self, planes: UInt8) -> Any:
+        """Args: planes: (H * 3 / 2, W) as OpenCV has NV12."""
+        width, height = self.size
+        self.rows[:, :width] = planes
+        self.driver.upload(int(self.memory), self.rows, self.stream)
+        self.driver.record(self.done, self.stream)
+        self.driver.wait(self.done)
+        luma = Exported(int(self.memory), height, width, self.stride)
+        pairs = Exported(int(self.memory) + self.stride * height, height // 2, width, self.stride)
+        frame = av.VideoFrame.from_dlpack((luma, pairs), format="nv12", primary_ctx=True)
+        frame.colorspace, frame.color_range = 1, 1
+        # PyAV looks at them once more when the frame goes
+        EXPORTED.extend((luma, pairs))
+        return frame
+
+
+def nv12(width: int, height: int, seed: int) -> UInt8:
+    """Smooth, as pictures are."""
+    steps = np.linspace(30 + seed, 200 + seed, width * height * 3 // 2)
+    return steps.astype(np.uint8).reshape(height * 3 // 2, width)
+
+
+def test_a_frame_that_pyav_left_on_the_gpu_is_fitted_in_where_it_lies(line: Line) -> None:
+    decoder = Decoder(line.driver, 160, 90, 256)
+    for seed in (0, 20):
+        planes = nv12(160, 90, seed)
+        picture = planes_of(decoder.frame(planes))
+        assert isinstance(picture, GpuPlanes) and (picture.device, picture.size) == (0, (160, 90))
+        traced = trace()
+        (box,) = line.engine.submit_frames([picture])
+        seen = line.engine.collect()["seen"].astype(int)
+        copies = [entry for entry in trace()[len(traced) :] if "cuMemcpyHtoD" in entry]
+        assert not copies and not picture.is_down, "it went through the processor"
+        form = PlaneForm("nv12", 160, 90, Colour("bt709"))
+        expected = on_cpu([form.over(planes.reshape(-1)).bgr])
+        assert np.abs(seen - expected).max() <= 3 and np.abs(seen - expected).mean() < 1
+        assert (box.frame_width, box.frame_height) == (160, 90)
+
+
+def test_frames_on_the_gpu_and_in_memory_share_a_batch(line: Line) -> None:
+    decoder = Decoder(line.driver, 160, 90, 256)
+    planes = nv12(160, 90, 5)
+    on_gpu = planes_of(decoder.frame(planes))
+    bgr = pictures(1)[0]
+    line.engine.submit_frames([bgr, on_gpu, bgr])
+    seen = line.engine.collect()["seen"].astype(int)
+    assert np.abs(seen[[0, 2]] - on_cpu([bgr, bgr])).max() <= 1
+    assert (
+        np.abs(seen[1] - on_cpu([PlaneForm("nv12", 160, 90, Colour("bt709")).over(planes.reshape(-1)).bgr])).max() <= 3
+    )
+
+
+def test_pixels_come_down_once_and_only_for_who_asks(line: Line) -> None:
+    decoder = Decoder(line.driver, 160, 90, 256)
+    planes = nv12(160, 90, 9)
+    picture = planes_of(decoder.frame(planes))
+    assert isinstance(picture, GpuPlanes)
+    picture.freeze()
+    assert not picture.is_down
+    luma, pairs = picture.arrays
+    assert np.array_equal(luma, planes[:90]) and np.array_equal(pairs.reshape(45, 160), planes[90:])
+    assert picture.arrays[0] is luma and not luma.flags.writeable
+    assert picture.bgr.shape == (90, 160, 3) and picture.bgr is picture.bgr
+    assert picture.cut(10, 20, 60, 70).size == (50, 50)
+    assert np.array_equal(picture.luma, planes[:90])
+
+
+def trace() -> list[str]:
+    return Path(os.environ["STAND_IN_TRACE"]).read_text().splitlines()
+
+
+def test_ffmpeg_shares_the_context_of_our_driver(make_driver: Any) -> None:
+    """It refuses a primary context whose waits spin (hwcontext_cuda.c), so this frame is the proof of its flags."""
+    driver = make_driver()
+    picture = planes_of(Decoder(driver, 64, 48, 64).frame(nv12(64, 48, 1)))
+    assert isinstance(picture, GpuPlanes) and not driver.is_lost()

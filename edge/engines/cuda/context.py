@@ -22,6 +22,10 @@ class Driver(Protocol):
     """What is needed of a GPU. Handles of streams, events, memory and graphs mean nothing outside of it."""
 
     @property
+    def index(self) -> int:
+        """Number of the GPU."""
+
+    @property
     def is_integrated(self) -> bool:
         """Whether CPU and GPU share their memory (Jetson), so that nothing needs to be copied."""
 
@@ -61,6 +65,9 @@ class Driver(Protocol):
     def download(self, array: Array, address: int, stream: Any) -> None: ...
 
     def record(self, event: Any, stream: Any) -> None: ...
+
+    def after_default_stream(self, stream: Any) -> None:
+        """Let the stream wait for what is on the default stream now, where decoders leave their pictures."""
 
     def wait(self, event: Any) -> None:
         """Sleep until everything before the event is done."""

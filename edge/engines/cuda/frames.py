@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edge.engines.cuda.launches import Picture, letterboxes
 from edge.engines.cuda.memory import TensorMemory
 from edge.models.preprocess import fit
+from edge.pictures.on_gpu import GpuPlanes
 from edge.pictures.planes import Colour, PlaneForm, Planes
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class FrameFitter:
         self._kernels = kernels
         self._spec = spec
         self._staging: list[TensorMemory] = []
+        self._in_use: Sequence[Planes] = ()
 
     def write(self, images: Sequence[UInt8 | Planes], address: int, stream: Any) -> list[Letterbox]:
         """Issue the uploads and the kernels on a stream; the images may change once this returns.
@@ -45,8 +47,15 @@ class FrameFitter:
             GpuError: no memory for a larger frame, or a kernel could not be started.
         """
         frames = []
-        for row, image in enumerate(images):
-            picture = _planes(image)
+        pictures = [_planes(image) for image in images]
+        if any(self._is_here(picture) for picture in pictures):
+            self._driver.after_default_stream(stream)
+        # what the decoder left on this GPU stays until the batch is done: its slot was collected before the next write
+        self._in_use = pictures
+        for row, picture in enumerate(pictures):
+            if self._is_here(picture):
+                frames.append((fit(*picture.size, self._spec), _decoded(picture)))
+                continue
             memory = self._memory(row, picture.form.num_bytes)
             # behind each other, whatever lies between the decoder's rows
             picture.form.over(memory.host).take(picture)
@@ -59,6 +68,10 @@ class FrameFitter:
     def close(self) -> None:
         """Give the memory back; call it in the driver's scope, when nothing runs any more."""
         self._staging.clear()
+        self._in_use = ()
+
+    def _is_here(self, picture: Planes) -> bool:
+        return isinstance(picture, GpuPlanes) and picture.device == self._driver.index
 
     def _memory(self, row: int, num_bytes: int) -> TensorMemory:
         while len(self._staging) <= row:
@@ -83,6 +96,13 @@ def _planes(image: UInt8 | Planes) -> Planes:
     # a matrix is not told: cameras of these sizes send that of their standard (ITU-R BT.601 and BT.709)
     form = PlaneForm("nv12", width, height, Colour("bt709" if height >= HD_HEIGHT else "bt601"))
     return Planes(form, (image[:height], image[height:].reshape(height // 2, width // 2, 2)))
+
+
+def _decoded(picture: Planes) -> Picture:
+    """NV12 that lies where the decoder left it."""
+    assert isinstance(picture, GpuPlanes)
+    luma, pairs = picture.places
+    return Picture.nv12(luma.address, luma.stride, pairs.address, pairs.stride, picture.form.colour)
 
 
 def _placed(form: PlaneForm, address: int) -> Picture:

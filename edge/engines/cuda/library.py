@@ -24,6 +24,7 @@ CU_CTX_SCHED_BLOCKING_SYNC = 4
 CU_STREAM_NON_BLOCKING = 1
 # other threads (a decoder) may allocate while this one records
 CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1
+CU_EVENT_DISABLE_TIMING = 2
 CU_DEVICE_ATTRIBUTE_INTEGRATED = 18
 CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY = (75, 76)
 SUCCESS, NOT_READY, PRIMARY_CONTEXT_ACTIVE = 0, 600, 708
@@ -72,6 +73,7 @@ class PrimaryContext:
             GpuError: no such GPU, or it cannot be used.
         """
         self._cuda = load_library()
+        self.index = index
         self._probe: ctypes.c_void_p | None = None
         prepare_context(index)
         self._device, self._context = ctypes.c_int(), ctypes.c_void_p()
@@ -117,6 +119,16 @@ class PrimaryContext:
             0,
         )
         return address.value
+
+    def after_default_stream(self, stream: Any) -> None:
+        event = ctypes.c_void_p()
+        self._call("no event", "cuEventCreate", ctypes.byref(event), CU_EVENT_DISABLE_TIMING)
+        try:
+            self._call("the decoder cannot be waited for", "cuEventRecord", event, None)
+            self._call("the decoder cannot be waited for", "cuStreamWaitEvent", self._pointer(stream), event, 0)
+        finally:
+            # the driver keeps it until it was waited for
+            self._cuda.cuEventDestroy_v2(event)
 
     def begin_capture(self, stream: Any) -> None:
         mode = CU_STREAM_CAPTURE_MODE_THREAD_LOCAL

@@ -77,3 +77,39 @@ def test_any_card_that_a_container_was_given_is_seen(
         (tmp_path / node).touch()
     monkeypatch.setattr(av_source, "DEVICES", tmp_path)
     assert av_source._has_device(kind) is expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "stays", "expected"), [("cuda", True, True), ("cuda", False, False), ("vaapi", True, False)]
+)
+def test_only_cuda_leaves_pictures_on_the_gpu_and_only_if_they_are_wanted_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, stays: bool, expected: bool
+) -> None:
+    from edge.sources import av as av_source
+
+    (tmp_path / "dri").mkdir()
+    for node in ("nvidia0", "dri/renderD128"):
+        (tmp_path / node).touch()
+    monkeypatch.setattr(av_source, "DEVICES", tmp_path)
+    accelerator = av_source._accelerator(kind, 1, stays)
+    assert accelerator.is_hw_owned is expected
+    assert accelerator.device_id == (1 if kind == "cuda" else 0)
+
+
+@pytest.mark.parametrize(
+    ("is_isolated", "hardware", "expected"), [(False, "cuda", True), (False, "auto", False), (True, "cuda", None)]
+)
+def test_pictures_stay_on_the_gpu_in_the_engines_own_process_alone(
+    monkeypatch: pytest.MonkeyPatch, is_isolated: bool, hardware: str, expected: bool | None
+) -> None:
+    from edge.sources import choose
+    from edge.sources.isolation import source as isolation
+
+    seen: list[bool] = []
+    monkeypatch.setattr(choose, "open_direct", lambda uri, decoding, *_: seen.append(decoding.stays_on_gpu))
+    monkeypatch.setattr(choose, "PreparedSource", lambda source, preparation: source)
+    monkeypatch.setattr(isolation, "IsolatedSource", lambda uri, **options: options["options"]["decoding"])
+    opened = choose.open_source("rtsp://camera/1", decoding=Decoding("av", hardware=hardware), is_isolated=is_isolated)
+    assert seen == ([] if expected is None else [expected])
+    if is_isolated:
+        assert opened["stays_on_gpu"] is False  # type: ignore[index]  # what the child is told
