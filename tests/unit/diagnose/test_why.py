@@ -206,9 +206,9 @@ def test_the_cause_is_named_on_a_real_film(name: str, filmed: Walk, tmp_path: Pa
 
 def test_what_else_a_setting_would_have_let_through_is_counted_over_the_day(made: Walk, tmp_path: Path) -> None:
     twice = replace(made, found=[*made.found, *[NOBODY] * 40, *made.found])
-    reader, asked, answer = answer_of(tmp_path, twice, Fault(line={"settle_s": 60}))
-    assert answer.cause == "settle" and answer.setting == "streams.door.analytics.lines.gate.settle_s"
-    assert answer.changed is not None and answer.changed.analytics.lines[0].settle_s == answer.value
+    reader, asked, answer = answer_of(tmp_path, twice, Fault(line={"classes": ["car"]}))
+    assert answer.cause == "class" and answer.setting == "streams.door.analytics.lines.gate.classes"
+    assert answer.changed is not None and answer.changed.analytics.lines[0].classes == answer.value == ()
     assert also(reader, answer, asked) == 1, "the same person came once more on that day"
 
 
