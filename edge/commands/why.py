@@ -30,16 +30,18 @@ def why(
     kind, part = _kind_and_part(event)
     asked = Question(name, wall_ns(at), within, part, kind)
     answer = answer_of(reader, asked)
-    others = also(reader, answer, asked)
+    others, span = also(reader, answer, asked), "day" if answer.tracker is None else "hour"
     warn(reader)
     if as_json:
         facts = {"cause": answer.cause, "sentence": answer.sentence, "setting": answer.setting, "value": answer.value}
         events = [as_dict(one) for one in answer.events]
-        print_json({**facts, "also_that_day": others, "facts": dict(answer.facts), "events": events})
+        print_json({**facts, "also": others, "also_within": span, "facts": dict(answer.facts), "events": events})
         return
     out.print(answer.sentence)
     if answer.changed is not None:
-        out.print(f"On that day it would have let {others} more of these events through.")
+        out.print(
+            f"{'On that day' if span == 'day' else 'In the hour around it'} it would have let {others} more of these events through."
+        )
 
 
 def _kind_and_part(event: str) -> tuple[str, str]:

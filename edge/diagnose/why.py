@@ -110,12 +110,17 @@ def why(reader: Reader, asked: Question) -> Answer:
 
 
 def also(reader: Reader, answer: Answer, asked: Question) -> int:
-    """How many other events the answer's setting would have let through on that day."""
+    """How many other events the answer's setting would have let through on that day, or in the hour around it.
+
+    The hour where the stored candidates must be followed again: a day of them would take minutes.
+    """
     if answer.changed is None:
         return 0
     day_ns = 86_400 * NS_PER_S
     start_ns = asked.at_ns // day_ns * day_ns
-    span = start_ns, start_ns + day_ns
+    half_ns = 1800 * NS_PER_S
+    is_quick = answer.tracker is None
+    span = (start_ns, start_ns + day_ns) if is_quick else (asked.at_ns - half_ns, asked.at_ns + half_ns)
     blocks: Iterable[tuple[Head, Block]] = reader.blocks(
         asked.stream, *span, with_candidates=answer.tracker is not None
     )
