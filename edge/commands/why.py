@@ -39,9 +39,8 @@ def why(
         return
     out.print(answer.sentence)
     if answer.changed is not None:
-        out.print(
-            f"{'On that day' if span == 'day' else 'In the hour around it'} it would have let {others} more of these events through."
-        )
+        when = "On that day" if span == "day" else "In the hour around it"
+        out.print(f"{when} it would have let {others} more of these events through.")
 
 
 def _kind_and_part(event: str) -> tuple[str, str]:
