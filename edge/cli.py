@@ -33,6 +33,7 @@ GROUPS = {
         "test": "edge.commands.test:test",
         "explain": "edge.commands.explain:explain",
         "certify": "edge.commands.certify:certify",
+        "why": "edge.commands.why:why",
         "tracks": "edge.commands.tracks:tracks",
         "what-if": "edge.commands.what_if:what_if",
         "service": "edge.commands.service:service",

@@ -48,21 +48,35 @@ class EventMaker:
         if slot == NOBODY_ROW:
             return Event(kind, self._stream, time_ns, None, data)
         row = rows[slot : slot + 1]
-        return Event(kind, self._stream, time_ns, int(row["id"][0]), data | self._facts(row, anchors, part))
+        return Event(kind, self._stream, time_ns, int(row["id"][0]), data | self.facts(row, anchors, [part])[0])
 
-    def _facts(self, row: Array, anchors: Anchors, part: int) -> dict[str, Any]:
-        """Class, position of the anchor that the drawn part has, and speed of the track in a (1,) row."""
-        box, velocity = row["xyxy"], np.nan_to_num(row["velocity"])
-        facts: dict[str, Any] = {
-            "class": class_name(self._classes, int(row["class_id"][0])),
-            "position_px": [round(float(value), 1) for value in anchors.remembered(row)[0, part]],
-            "speed_px_s": round(float(np.hypot(*velocity[0])), 1),
-        }
+    def facts(self, rows: Array, anchors: Anchors, parts: Sequence[int]) -> list[dict[str, Any]]:
+        """Class, place of the anchor that a drawn part has, and speed of each of (N,) tracks at its part."""
+        names = [class_name(self._classes, number) for number in rows["class_id"].tolist()]
+        places = anchors.remembered(rows)[np.arange(len(rows)), parts].astype(np.float64).tolist()
+        velocity = np.nan_to_num(rows["velocity"])
+        speeds = np.hypot(velocity[:, 0], velocity[:, 1]).astype(np.float64).tolist()
+        found: list[dict[str, Any]] = [
+            {
+                "class": name,
+                "position_px": [round(value, 1) for value in place],
+                "speed_px_s": round(speed, 1),
+            }
+            for name, place, speed in zip(names, places, speeds, strict=True)
+        ]
         if self._ground is not None:
-            feet = np.column_stack(((box[:, 0] + box[:, 2]) / 2, box[:, 3]))
-            metres, speed = self._ground.locate(feet, velocity)
-            is_known = bool(np.isfinite(speed[0]))
-            facts["position_m"] = [round(float(value), 2) for value in metres[0]] if is_known else None
-            facts["speed_m_s"] = round(float(speed[0]), 2) if is_known else None
-            facts["speed_km_h"] = round(float(speed[0]) * 3.6, 1) if is_known else None
-        return facts
+            for number in range(len(found)):
+                one = slice(number, number + 1)
+                found[number] |= self._on_ground(self._ground, rows["xyxy"][one], velocity[one])
+        return found
+
+    @staticmethod
+    def _on_ground(ground: Ground, box: Array, velocity: Array) -> dict[str, Any]:
+        feet = np.column_stack(((box[:, 0] + box[:, 2]) / 2, box[:, 3]))
+        metres, speed = ground.locate(feet, velocity)
+        is_known = bool(np.isfinite(speed[0]))
+        return {
+            "position_m": [round(float(value), 2) for value in metres[0]] if is_known else None,
+            "speed_m_s": round(float(speed[0]), 2) if is_known else None,
+            "speed_km_h": round(float(speed[0]) * 3.6, 1) if is_known else None,
+        }

@@ -95,11 +95,11 @@ def _show(name: str, one: Difference, most: int, pictures: Path | None) -> None:
 
 
 def _line(word: str, found: Any, pictures: Path | None) -> str:
-    from edge.trackstore.compare import as_dict, part_of
+    from edge.trackstore.compare import as_dict
 
     facts = as_dict(found)
     data = facts["data"]
-    text = f"{word:5} {facts['time']} {facts['kind']} {part_of(found)} {data.get('direction', '')}".rstrip()
+    text = f"{word:5} {facts['time']} {facts['kind']} {found.part} {data.get('direction', '')}".rstrip()
     text += f" {data.get('class', '')} {facts['track_id'] or ''}".rstrip()
     picture = pictures / f"{facts['id']}.jpg" if pictures is not None else None
     return f"{text}  {picture}" if picture is not None and picture.is_file() else text

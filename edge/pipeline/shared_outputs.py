@@ -123,7 +123,15 @@ class SharedOutputs:
             return None
         from edge.pipeline.stream_log import facts_of
 
-        return self.tracks.log_of(stream.name, facts_of(stream, self._run))
+        return self.tracks.log_of(stream.name, facts_of(stream, self._run, lambda: self._faults(stream.name)))
+
+    def _faults(self, stream: str) -> dict[str, str]:
+        """What keeps the events and recordings of a stream from being written or delivered, and why."""
+        found = {f"target {name}": str(one.stats().get("error") or "") for name, one in self._deliveries.items()}
+        found["events"] = self.outbox.error if self.outbox is not None else ""
+        recording = self.recordings.get(stream)
+        found["recording"] = str(recording.stats().get("error") or "") if recording is not None else ""
+        return found
 
     def report_lost(self, stream: Stream, result: Result) -> None:
         """A result was dropped before it came out; its events are reported without picture and clip."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from edge.addresses.secrets import redacted, redacted_value
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from edge.pipeline.stream import Stream
 
 
-def facts_of(stream: Stream, run: str) -> StreamFacts:
-    """What the store may ask; ``run`` tells runs of the program apart, as in the events' ids."""
+def facts_of(stream: Stream, run: str, faults: Callable[[], Mapping[str, str]]) -> StreamFacts:
+    """What the store may ask.
+
+    Args:
+        stream: whose facts. run: tells runs of the program apart, as in the events' ids.
+        faults: what keeps its events and recordings from being written, and why.
+    """
     config: dict[str, Any] = redacted_value(stream.config.model_dump(mode="json", exclude_none=True))
 
     def head(width: int, height: int) -> Head:
@@ -46,6 +52,8 @@ def facts_of(stream: Stream, run: str) -> StreamFacts:
     def stand() -> Stand:
         status = stream.status
         counts = stream.metrics.counters.snapshot()
-        return Stand(counts, status.state, redacted(status.reason), status.health)
+        found = {"analytics": stream.analysis.fault, **faults()}
+        told = {name: redacted(reason) for name, reason in found.items() if reason}
+        return Stand(counts, status.state, redacted(status.reason), status.health, told)
 
     return StreamFacts(head, stand)

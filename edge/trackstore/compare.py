@@ -90,7 +90,7 @@ def compare(then: Iterable[Found], now: Iterable[Found]) -> Difference:
     open_now: dict[Any, list[Found]] = {}
     both = heapq.merge(((one, False) for one in then), ((one, True) for one in now), key=lambda pair: pair[0].wall_ns)
     for one, is_now in both:
-        (found.now if is_now else found.then)[(part_of(one), one.event.kind)] += 1
+        (found.now if is_now else found.then)[(one.part, one.event.kind)] += 1
         mine, others = (open_now, open_then) if is_now else (open_then, open_now)
         if others.get(one.key):
             others[one.key].pop()
@@ -122,12 +122,7 @@ def _pair(found: Difference, gone: list[Found], new: list[Found]) -> None:
 
 def _alike(one: Found) -> tuple[Any, ...]:
     event = one.event
-    return one.run, event.kind, event.track_id, part_of(one), event.data.get("direction")
-
-
-def part_of(one: Found) -> str:
-    """The name of the line or zone that an event is about."""
-    return str(one.event.data.get("line") or one.event.data.get("zone") or "")
+    return one.run, event.kind, event.track_id, one.part, event.data.get("direction")
 
 
 def as_dict(one: Found) -> Mapping[str, Any]:

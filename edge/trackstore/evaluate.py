@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.analytics.analytics import CLOCK_RESTART_NS, StreamAnalytics
+from edge.analytics.anchors import MASK_FOOT
 from edge.analytics.state import NEVER, row_dtype
-from edge.analytics.zones import FAR_NS, NOBODY_ROW, ZoneChange
+from edge.analytics.zones import FAR_NS
 from edge.trackstore.block import Block, Sightings
 from edge.trackstore.chunk import Chunk, Clockwork, Memory, chunk_of, frames_of, remember
 from edge.trackstore.line_rules import LineRules
@@ -23,12 +24,14 @@ from edge.trackstore.zone_rules import ZoneRules
 from edge.types import Event
 
 if TYPE_CHECKING:
+    from edge.analytics.anchors import Anchors
     from edge.config.analytics import AnalyticsSettings
     from edge.trackstore.parts import Head
-    from edge.types import Array
+    from edge.types import Array, Float32, Tracks
 
 # so many frames are evaluated at once
 CHUNK_FRAMES = 6000
+LINE_PHASES = (CROSSED, LOST_CROSSED, RESTART_CROSSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,11 @@ class Found:
     seq: int
     ordinal: int
     run: str
+
+    @property
+    def part(self) -> str:
+        """The name of the line or zone that it is about."""
+        return str(self.event.data.get("line") or self.event.data.get("zone") or "")
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -110,7 +118,7 @@ class Evaluator:
         self._labels: dict[int, list[tuple[str, float]]] = {}
         kept = (self.analytics.lines.anchors, self.analytics.zones.anchors)
         points = [anchors.field for anchors in kept if anchors.has_own]
-        self._row: Array = np.zeros(1, row_dtype(len(lines), len(zones), points))
+        self._dtype = row_dtype(len(lines), len(zones), points)
 
     def take(self, blocks: Sequence[Block]) -> Iterator[Found]:
         """The events of the blocks, which follow those of the last call."""
@@ -164,24 +172,17 @@ class Evaluator:
         """The events with their facts, in the order in which they would have come."""
         ids = chunk.rows.track_id
         order = sorted(told, key=lambda one: (one.frame, one.phase, ids[one.row] if one.row >= 0 else -1, one.part))
-        frames, labels = chunk.frames, _label_changes(blocks)
+        frames, labels, facts = chunk.frames, _label_changes(blocks), self._facts(chunk, order)
         last, ordinal, at = -1, 0, 0
-        for one in order:
+        for one, known in zip(order, facts, strict=True):
             place = int(frames.captured_ns[one.frame])
             while at < len(labels) and labels[at][0] <= place:
                 self._label(*labels[at][1:])
                 at += 1
             ordinal = ordinal + 1 if one.frame == last else 0
             last = one.frame
-            event = self._event(chunk, one)
-            yield Found(
-                event,
-                int(frames.wall_ns[one.frame]),
-                int(frames.epoch[one.frame]),
-                int(frames.seq[one.frame]),
-                ordinal,
-                self.head.run,
-            )
+            place_of = int(frames.wall_ns[last]), int(frames.epoch[last]), int(frames.seq[last]), ordinal
+            yield Found(self._event(chunk, one, known), *place_of, self.head.run)
         for _, track_id, names in labels[at:]:
             self._label(track_id, names)
 
@@ -190,39 +191,46 @@ class Evaluator:
         if not names:
             del self._labels[track_id]
 
-    def _event(self, chunk: Chunk, one: Told) -> Event:
-        time_ns, maker = int(chunk.frames.time_ns[one.frame]), self.analytics.maker
-        row = self._row
-        if one.row != NOBODY:
-            self._fill(row, chunk, one.row)
-        if one.phase in (CROSSED, LOST_CROSSED, RESTART_CROSSED):
-            (event,) = maker.crossed(row, [(0, one.part, one.data["direction"])], time_ns)
-        else:
-            (event,) = maker.changed(row, [_change(one)], time_ns)
-        names = self._labels.get(event.track_id) if event.track_id is not None else None
+    def _event(self, chunk: Chunk, one: Told, facts: Mapping[str, Any]) -> Event:
+        time_ns, is_line = int(chunk.frames.time_ns[one.frame]), one.phase in LINE_PHASES
+        part = self.analytics.lines if is_line else self.analytics.zones
+        data = {"line" if is_line else "zone": part.names[one.part], **one.data, **facts}
+        track_id = None if one.row == NOBODY else int(chunk.rows.track_id[one.row])
+        names = self._labels.get(track_id) if track_id is not None else None
         if names:
-            event = replace(event, data={**event.data, "labels": {name: round(score, 3) for name, score in names}})
-        return event
+            data["labels"] = {name: round(score, 3) for name, score in names}
+        return Event("line_crossed" if is_line else one.kind, self.head.stream, time_ns, track_id, data)
 
-    def _fill(self, row: Array, chunk: Chunk, number: int) -> None:
-        rows = chunk.rows
-        row["id"], row["class_id"] = rows.track_id[number], chunk.class_id[number]
-        row["xyxy"], row["velocity"] = rows.xyxy[number], rows.velocity[number]
-        for anchors in (self.analytics.lines.anchors, self.analytics.zones.anchors):
-            if anchors.has_own:
-                one = replace(chunk, rows=rows[number : number + 1])
-                row[anchors.field] = anchors.of(_with_points(one.tracks, rows.points[number], self.head.anchors))
+    def _facts(self, chunk: Chunk, told: Sequence[Told]) -> list[Mapping[str, Any]]:
+        """What is known of the track of each, nothing where it is about a zone as a whole."""
+        found: list[Mapping[str, Any]] = [{}] * len(told)
+        for part, is_line in ((self.analytics.lines, True), (self.analytics.zones, False)):
+            mine = [n for n, one in enumerate(told) if one.row != NOBODY and (one.phase in LINE_PHASES) == is_line]
+            if not mine:
+                continue
+            rows = self._rows(chunk, np.array([told[n].row for n in mine]), part.anchors)
+            facts = self.analytics.maker.facts(rows, part.anchors, [told[n].part for n in mine])
+            for number, one in zip(mine, facts, strict=True):
+                found[number] = one
+        return found
+
+    def _rows(self, chunk: Chunk, number: Any, anchors: Anchors) -> Array:
+        """The rows as ``StreamAnalytics`` remembers them."""
+        seen = chunk.rows[number]
+        rows = np.zeros(len(seen), self._dtype)
+        rows["id"], rows["class_id"] = seen.track_id, chunk.class_id[number]
+        rows["xyxy"], rows["velocity"] = seen.xyxy, seen.velocity
+        if anchors.has_own:
+            one = replace(chunk, rows=seen)
+            rows[anchors.field] = anchors.of(_with_points(one.tracks, seen.points, self.head.anchors))
+        return rows
 
 
-def _with_points(tracks: Any, points: Any, names: Sequence[str]) -> Any:
-    """One track with the stored anchors in their places: key points in order, then where its mask stands."""
-    feet = points[None, names.index("mask-foot")] if "mask-foot" in names else None
-    keypoints = np.concatenate([points, np.ones((len(points), 1))], 1)[None].astype(np.float32)
+def _with_points(tracks: Tracks, points: Float32, names: Sequence[str]) -> Tracks:
+    """The tracks with the stored anchors (N, A, 2) in their places: key points in order, and where masks stand."""
+    feet = points[:, names.index(MASK_FOOT)] if MASK_FOOT in names else None
+    keypoints = np.concatenate([points, np.ones((*points.shape[:2], 1), np.float32)], 2)
     return replace(tracks, keypoints=keypoints, feet=feet)
-
-
-def _change(one: Told) -> Any:
-    return ZoneChange(one.kind, NOBODY_ROW if one.row == NOBODY else 0, one.part, one.data)
 
 
 def _label_changes(blocks: Sequence[Block]) -> list[tuple[int, int, list[tuple[str, float]]]]:

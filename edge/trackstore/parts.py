@@ -11,7 +11,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -188,26 +188,38 @@ class Part:
             return
         with self.path.open("rb") as file:
             file.seek(self._first)
-            while (record := _next_record(file)) is not None:
+            while (record := _next_record(file, lambda span: span.meets(since_ns, until_ns))) is not None:
                 kind, payload = record
                 if kind != BLOCK or len(payload) < Span.FORM.size:
                     break
-                span = Span(*Span.FORM.unpack_from(payload))
-                if span.meets(since_ns, until_ns):
-                    yield span, payload[Span.FORM.size :]
+                yield Span(*Span.FORM.unpack_from(payload)), payload[Span.FORM.size :]
             self.is_cut = file.tell() < self.path.stat().st_size or record is not None
 
 
-def _next_record(file: IO[bytes]) -> tuple[bytes, bytes] | None:
-    """Kind and payload of the next whole record; None at the end, where the file was cut too."""
-    at = file.tell()
-    start = file.read(_RECORD.size)
-    if len(start) == _RECORD.size:
+def _next_record(file: IO[bytes], is_wanted: Callable[[Span], bool] = lambda _: True) -> tuple[bytes, bytes] | None:
+    """Kind and payload of the next whole record that is wanted; None at the end, where the file was cut too.
+
+    What is not wanted is passed over unread.
+    """
+    num_bytes = os.fstat(file.fileno()).st_size
+    while True:
+        at = file.tell()
+        start = file.read(_RECORD.size)
+        if len(start) < _RECORD.size:
+            break
         kind, size, checksum = _RECORD.unpack(start)
-        if size <= MAX_RECORD_BYTES:
-            payload = file.read(size)
-            if len(payload) == size and zlib.crc32(payload) == checksum:
-                return kind, payload
+        if size > MAX_RECORD_BYTES or file.tell() + size > num_bytes or kind not in (HEAD, BLOCK):
+            break
+        if kind == BLOCK and size >= Span.FORM.size:
+            span = Span(*Span.FORM.unpack(file.read(Span.FORM.size)))
+            if not is_wanted(span):
+                file.seek(size - Span.FORM.size, os.SEEK_CUR)
+                continue
+            file.seek(-Span.FORM.size, os.SEEK_CUR)
+        payload = file.read(size)
+        if len(payload) == size and zlib.crc32(payload) == checksum:
+            return kind, payload
+        break
     file.seek(at)
     return None
 

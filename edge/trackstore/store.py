@@ -41,12 +41,18 @@ MB = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """How a stream stood at a moment: counters as they were, the capture's state and reason, the picture's health."""
+    """How a stream stood at a moment.
+
+    Attributes:
+        counts: its counters. state, reason: of the capture. health: what is wrong with the picture.
+        faults: what keeps ``analytics``, ``recording``, ``events`` or a target of events from working, and why.
+    """
 
     counts: Mapping[str, int]
     state: str
     reason: str
     health: tuple[str, ...]
+    faults: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +125,7 @@ class _Open:
     moments: list[dict[str, Any]] = field(default_factory=list)
     labels: dict[int, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
-    shown: tuple[str, str, tuple[str, ...]] = ("", "", ())
+    shown: Mapping[str, Any] = field(default_factory=dict)
     lost: int = 0
     head: Head | None = None
     part: PartWriter | None = None
@@ -136,6 +142,7 @@ class TrackStore:
     """
 
     def __init__(self, settings: TrackStoreSettings, folder: Path, clock: WallClock | None = None) -> None:
+        """Args: how much is kept, where, and by which clocks."""
         self.folder = folder
         self._settings = settings
         self._clock = clock or WallClock()
@@ -231,12 +238,15 @@ class TrackStore:
         grown = {name: count - opened.counts.get(name, 0) for name, count in stand.counts.items()}
         if counts := {name: count for name, count in grown.items() if count > 0 and _is_noted(name)}:
             moment["counts"] = counts
-        shown = (stand.state, stand.reason, stand.health)
-        if shown != opened.shown:
-            moment |= {"state": stand.state, "reason": stand.reason, "health": list(stand.health)}
+        shown: dict[str, Any] = {"state": stand.state, "reason": stand.reason, "health": list(stand.health)}
+        if stand.faults or opened.shown.get("faults"):
+            shown["faults"] = dict(stand.faults)
+        if shown != opened.shown or not opened.moments:
+            # each block tells how things stand, so that none depends on another
+            moment |= shown
         opened.counts, opened.shown = stand.counts, shown
         if moment:
-            opened.moments.append({"ns": time.monotonic_ns(), **moment})
+            opened.moments.append({"ns": self._clock.now_ns(), **moment})
 
     def _write(self, one: FrameLog, opened: _Open) -> None:
         """Make a block of what is there, and append it; what cannot be written is counted."""

@@ -21,6 +21,8 @@ from daemon_process import COMMAND, SCENE, TOKEN, VIEW_TOKEN, Daemon, config_of,
 from rtsp_rig import digest
 from tiny_models import tiny_model
 
+from edge.trackstore.read import Reader
+
 # characters that every encoding changes, and a middle that none does
 CANARY = "Cq7/canary0x7f@:#?%"
 CORE = "canary0x7f"
@@ -205,6 +207,7 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
             streams_of(tmp_path, port, isolation, names),
             with_tokens(tmp_path),
             f'state_dir = "{tmp_path}/state"\n[log]\nform = "{form}"\n[rtsp]\nenabled = true\nport = 0\n'
+            "[track_store]\nblock_s = 1\n"
             f"{targets_of(tmp_path, port)}",
         )
         with daemon(tmp_path, config, arguments=("--debug",)) as running:
@@ -213,6 +216,10 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
             listed = process_facts(running.process.pid)
             assert running.stop() == 0
         written = "".join(path.read_text() for path in tmp_path.rglob("*.json*"))
+        reader = Reader(tmp_path / "state" / "tracks")
+        kept = "".join(f"{head} {block.notes}" for name in reader.streams() for head, block in reader.blocks(name))
+    assert "backing_off" in kept
+    assert leaks(kept) == []
     assert "edgeloop_emitted_fps" in served
     assert '"stream":"door"' in written
     assert leaks(running.text) == []

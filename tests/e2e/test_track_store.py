@@ -107,6 +107,23 @@ def test_saving_makes_the_rules_those_of_the_daemon(folder: Path, capsys: pytest
     assert live.read_text() == text and "reload" in capsys.readouterr().out
 
 
+def test_why_gives_the_frame_and_the_rule_of_an_event(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pandas.read_parquet(exported(folder, "events", "parquet"))
+    first = table.iloc[0]
+    capsys.readouterr()
+    store = ["--store", str(folder / "edge.toml")]
+    assert run_command(["why", "door", first.time.isoformat(), "--event", "mid", "--json", *store]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["cause"] == "said" and answer["facts"]["seq"] in set(table.seq)
+    assert "line 'mid'" in answer["sentence"]
+
+
+def test_why_of_a_time_that_is_not_kept_says_so(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = ["--store", str(folder / "edge.toml")]
+    assert run_command(["why", "door", "2020-01-01T00:00", *store]) == 0
+    assert "older than what is kept" in capsys.readouterr().out
+
+
 def test_the_list_names_the_stream(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["tracks", "list", "--store", str(folder / "edge.toml"), "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)

@@ -147,7 +147,7 @@ def stored(
     st.booleans(),
 )
 @example(1, 260, [90], 6000, True, True)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_columns_say_what_the_live_rules_said(
     seed: int, count: int, sizes: list[int], at_once: int, flickers: bool, restarts: bool
 ) -> None:

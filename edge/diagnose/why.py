@@ -1,0 +1,527 @@
+"""Why there was no event at a moment, and why there was one: from the stored frames, candidates, tracks and drops.
+
+What comes before the rules (no frame, a frozen picture, drops, no candidate) is read from the store. For the rules
+themselves the stored tracks are tried again with one setting after the other made milder: the first that lets an event
+through is the cause, and what it would have let through besides on that day is counted the same way.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edge.config.schema import StreamSettings
+from edge.diagnose.explain import CAUSES
+from edge.diagnose.why_tries import Try, rule_tries, score_tries, with_part
+from edge.errors import ConfigError
+from edge.trackstore.evaluate import Evaluator, Found, evaluate, reported
+from edge.trackstore.retrack import retracked
+from edge.trackstore.times import iso
+
+if TYPE_CHECKING:
+    from edge.trackers.settings import TrackerSettings
+    from edge.trackstore.block import Block
+    from edge.trackstore.parts import Head
+    from edge.trackstore.read import Reader
+
+NS_PER_S = 1_000_000_000
+# rules are tried from so long before the moment on: whoever loiters then came earlier
+BEFORE_S, AFTER_S = 120, 10
+# without a frame for so long there was none
+GAP_S = 1.0
+# from this share of dropped frames on, the drops are the cause where nothing else is
+MANY_DROPS = 0.3
+Stored = list[tuple["Head", "Block"]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody asks.
+
+    Attributes:
+        stream: its name. at_ns: wall clock. within_s: so far from it the event may be.
+        part: name of the line or zone; empty for any. kind: of the event; empty for any.
+    """
+
+    stream: str
+    at_ns: int
+    within_s: float = 3.0
+    part: str = ""
+    kind: str = ""
+
+    def fits(self, one: Found) -> bool:
+        """Whether an event is one that is asked for."""
+        is_near = abs(one.wall_ns - self.at_ns) <= self.within_s * NS_PER_S
+        return is_near and self.part in ("", one.part) and self.kind in ("", one.event.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What there is to say.
+
+    Attributes:
+        cause: short, the same for the same cause: ``settle``, ``drop_no_motion``, ``said``, …
+        sentence: for people.
+        setting: the key of the file that would have let it through; empty where there is none.
+        value: for it. changed: the stream's settings with it; None without.
+        facts: what was seen. events: those that were said, or would have been.
+    """
+
+    cause: str
+    sentence: str
+    setting: str = ""
+    value: Any = None
+    changed: StreamSettings | None = None
+    tracker: TrackerSettings | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    events: tuple[Found, ...] = ()
+
+
+def why(reader: Reader, asked: Question) -> Answer:
+    """The cause of an event that did not happen, or of one that did.
+
+    Raises:
+        DataError: nothing is kept of this stream.
+    """
+    half_ns = round(asked.within_s * NS_PER_S)
+    since_ns, until_ns = asked.at_ns - BEFORE_S * NS_PER_S, asked.at_ns + AFTER_S * NS_PER_S
+    stored = list(reader.blocks(asked.stream, since_ns, until_ns))
+    scene = _Scene(asked, stored, (asked.at_ns - half_ns, asked.at_ns + half_ns))
+    steps = (
+        _said,
+        lambda _: _not_kept(scene, reader),
+        _no_frame,
+        _cannot,
+        _rules,
+        _tracker,
+        _picture,
+        _masked,
+        _dropped,
+    )
+    for step in steps:
+        answer = step(scene)
+        if answer is not None:
+            return answer
+    return _nothing(scene)
+
+
+def also(reader: Reader, answer: Answer, asked: Question) -> int:
+    """How many other events the answer's setting would have let through on that day, or in the hour around it.
+
+    The hour where the stored candidates must be followed again: a day of them would take minutes.
+    """
+    if answer.changed is None:
+        return 0
+    day_ns = 86_400 * NS_PER_S
+    start_ns = asked.at_ns // day_ns * day_ns
+    half_ns = 1800 * NS_PER_S
+    is_quick = answer.tracker is None
+    span = (start_ns, start_ns + day_ns) if is_quick else (asked.at_ns - half_ns, asked.at_ns + half_ns)
+    blocks: Iterable[tuple[Head, Block]] = reader.blocks(
+        asked.stream, *span, with_candidates=answer.tracker is not None
+    )
+    if answer.tracker is not None:
+        blocks = retracked(blocks, answer.tracker)
+    then = Counter(part_and_kind(one) for one in reported(reader.blocks(asked.stream, *span, with_candidates=False)))
+    now = Counter(part_and_kind(one) for one in evaluate(blocks, answer.changed.analytics))
+    wanted = {key for one in answer.events for key in [part_and_kind(one)]}
+    return max(0, sum(max(0, now[key] - then[key]) for key in wanted) - len(answer.events))
+
+
+def part_and_kind(one: Found) -> tuple[str, str]:
+    """What an event is about, and what it says."""
+    return one.part, one.event.kind
+
+
+class _Scene:
+    """What is kept around the moment."""
+
+    def __init__(self, asked: Question, stored: Stored, span: tuple[int, int]) -> None:
+        self.asked, self.stored, self.span = asked, stored, span
+        self.with_frames = [(head, block) for head, block in stored if len(block.time_ns)]
+        self.head = self.with_frames[-1][0] if self.with_frames else stored[-1][0] if stored else None
+        self.settings = None if self.head is None else StreamSettings.model_validate(self.head.config)
+        walls = [_wall(block) for _, block in self.with_frames]
+        times = np.concatenate(walls) if walls else np.zeros(0, np.int64)
+        self.frame_ns = times[(times >= span[0]) & (times <= span[1])]
+        self.counts: Counter[str] = Counter()
+        self.stands: list[Mapping[str, Any]] = []
+        self._note_moments()
+
+    @property
+    def name(self) -> str:
+        return f"{self.asked.stream}, {iso(self.asked.at_ns)}"
+
+    @property
+    def has_frame(self) -> bool:
+        """Whether a frame was analysed within a second of the moment."""
+        near = np.abs(self.frame_ns - self.asked.at_ns)
+        return bool(len(near) and near.min() <= GAP_S * NS_PER_S)
+
+    @property
+    def num_lost(self) -> int:
+        """Frames that could not be kept, as the blocks of the window and the next one tell."""
+        late = [block for _, block in self.stored if any(end >= self.span[0] for end in _ends(block))]
+        return sum(int(block.notes["lost"]) for block in late)
+
+    def _note_moments(self) -> None:
+        """What was dropped in the window, and how things stood in it and when it began."""
+        last: dict[str, Any] = {}
+        is_inside = False
+        for _, block in self.stored:
+            offset_ns = int(block.notes["wall_offset_ns"])
+            for moment in block.notes["moments"]:
+                at_ns = int(moment["ns"]) + offset_ns
+                stand = {**last, **{key: value for key, value in moment.items() if key not in ("ns", "counts")}}
+                # a moment tells of the second before it
+                if self.span[0] <= at_ns <= self.span[1] + NS_PER_S:
+                    if not is_inside and last:
+                        self.stands.append(last)
+                    is_inside = True
+                    self.counts.update(moment.get("counts", {}))
+                    self.stands.append(stand)
+                last = stand
+        if not is_inside and last:
+            self.stands.append(last)
+
+    def fault(self, name: str) -> str:
+        """Why a part could not work in the window; empty where it could."""
+        return next((text for stand in self.stands if (text := stand.get("faults", {}).get(name))), "")
+
+    def seen(self) -> Iterator[tuple[Head, Block]]:
+        yield from self.with_frames
+
+
+def _wall(block: Block) -> Any:
+    return block.captured_ns + int(block.notes["wall_offset_ns"])
+
+
+def _ends(block: Block) -> list[int]:
+    """The wall clock at its last frame and moment."""
+    offset_ns = int(block.notes["wall_offset_ns"])
+    return [
+        int(at) + offset_ns for at in (*block.captured_ns[-1:], *(one["ns"] for one in block.notes["moments"][-1:]))
+    ]
+
+
+def _said(scene: _Scene) -> Answer | None:
+    found = tuple(one for one in reported(scene.seen()) if scene.asked.fits(one))
+    if not found:
+        return None
+    one = min(found, key=lambda event: abs(event.wall_ns - scene.asked.at_ns))
+    assert scene.settings is not None
+    rule = _rule_of(scene.settings, one)
+    text = (
+        f"{scene.asked.stream}: {one.event.kind} was said at {iso(one.wall_ns)}, in frame {one.seq} "
+        f"of epoch {one.epoch}, of {one.event.data.get('class', 'nobody')} {one.event.track_id or ''}".rstrip()
+        + f", by {rule}"
+    )
+    lost = [f"{name}: {reason}" for name in _faults(scene) if (reason := scene.fault(name))]
+    facts = {"epoch": one.epoch, "seq": one.seq, "track_id": one.event.track_id, "rule": rule, **dict(one.event.data)}
+    if lost:
+        return Answer("said_but_lost", f"{text}; but {'; '.join(lost)}", facts=facts, events=found)
+    if scene.settings.record is None:
+        text += "; there is no clip: the stream is not recorded"
+        return Answer("said", text, f"streams.{scene.asked.stream}.record", facts=facts, events=found)
+    return Answer("said", text, facts=facts, events=found)
+
+
+def _faults(scene: _Scene) -> list[str]:
+    names = {name for stand in scene.stands for name in stand.get("faults", {})}
+    return sorted(names - {"analytics"})
+
+
+def _rule_of(settings: StreamSettings, one: Found) -> str:
+    watched = settings.analytics
+    name = one.part
+    for word, parts in (("line", watched.lines), ("zone", watched.zones)):
+        for part in parts:
+            if part.name == name and word in one.event.data:
+                return f"{word} '{name}' (anchor {part.anchor}, settle_s {part.settle_s:g})"
+    return f"'{name}'"
+
+
+def _not_kept(scene: _Scene, reader: Reader) -> Answer | None:
+    if scene.stored:
+        lost = scene.num_lost
+        if lost and not scene.has_frame:
+            return Answer("store_lost", f"{scene.name}: {lost} frames could not be kept: the disk was full or too slow")
+        return None
+    span = reader.span(scene.asked.stream)
+    if span is None or scene.asked.at_ns < span[0]:
+        text = f"{scene.name}: older than what is kept" + (f", which begins at {iso(span[0])}" if span else "")
+        return Answer("store_retention", text, "track_store.max_days")
+    return Answer("not_running", f"{scene.name}: the program did not run: nothing is kept of these minutes")
+
+
+STATES: Mapping[str, str] = {
+    "backing_off": "the camera was offline",
+    "failed": "the source had failed",
+    "connecting": "the camera was being connected to",
+    "ended": "the source had ended",
+}
+
+
+def _no_frame(scene: _Scene) -> Answer | None:
+    """There was no frame at the moment, or a hole of a second beside it."""
+    if scene.has_frame:
+        return None
+    stands = [stand for stand in scene.stands if stand.get("state") in STATES]
+    for stand in stands:
+        state = str(stand["state"])
+        reason = f": {stand['reason']}" if stand.get("reason") else ""
+        cause = {"backing_off": _offline(str(stand.get("reason", "")))}.get(state, f"source_{state}")
+        return Answer(cause, f"{scene.name}: no frame came: {STATES[state]}{reason}", facts=dict(stand))
+    if drop := _worst_drop(scene):
+        return _drop_answer(scene, drop, "no frame was analysed")
+    if scene.counts["captured"] > scene.counts["inferred"] and scene.counts["captured"]:
+        return Answer("inference_stuck", f"{scene.name}: frames came, and inference took none")
+    if not scene.stands:
+        return Answer("not_running", f"{scene.name}: the program did not run: nothing is kept of this moment")
+    return Answer(
+        "camera_silent", f"{scene.name}: the camera was connected and gave no frame", facts=dict(scene.stands[-1])
+    )
+
+
+def _offline(reason: str) -> str:
+    words = {
+        "camera_refused": ("refused",),
+        "camera_login": ("401", "403", "nauthor", "password", "credential"),
+        "camera_timeout": ("timed out", "timeout", "no answer", "silent"),
+        "camera_not_found": ("404", "not found", "resolve", "unknown host", "No such"),
+    }
+    return next((cause for cause, parts in words.items() if any(part in reason for part in parts)), "camera_offline")
+
+
+DROP_SETTINGS: Mapping[str, str] = {
+    "drop_max_fps": "max_fps",
+    "drop_no_motion": "motion_gate",
+    "drop_too_old": "max_age_ms",
+    "drop_governor": "",
+}
+
+
+def _worst_drop(scene: _Scene) -> str:
+    drops = {name: count for name, count in scene.counts.items() if name.startswith("drop_")}
+    return max(drops, key=lambda name: drops[name], default="")
+
+
+def _drop_answer(scene: _Scene, drop: str, what: str) -> Answer:
+    key = DROP_SETTINGS.get(drop, "")
+    total = max(scene.counts["captured"], scene.counts[drop])
+    text = f"{scene.name}: {what}: {scene.counts[drop]} of {total} frames were dropped: {CAUSES[drop]}"
+    setting = f"streams.{scene.asked.stream}.{key}" if key else ("governor" if drop == "drop_governor" else "")
+    return Answer(drop, text, setting, facts=dict(scene.counts))
+
+
+def _cannot(scene: _Scene) -> Answer | None:
+    """What keeps lines and zones of this stream from ever saying anything."""
+    settings, asked = scene.settings, scene.asked
+    assert settings is not None
+    watched = [*settings.analytics.lines, *settings.analytics.zones]
+    key = f"streams.{asked.stream}"
+    if fault := scene.fault("analytics"):
+        return Answer("analytics_fault", f"{scene.name}: nothing was counted: {fault}", f"{key}.analytics")
+    if settings.track.method == "off":
+        return Answer(
+            "tracker_off", f"{scene.name}: objects were not followed: track.method = off", f"{key}.track.method"
+        )
+    if not watched:
+        return Answer("no_rule", f"{scene.name}: the stream had no lines and zones then", f"{key}.analytics")
+    if asked.part and asked.part not in {part.name for part in watched}:
+        names = ", ".join(part.name for part in watched)
+        return Answer(
+            "no_such_rule", f"{scene.name}: there was no '{asked.part}' then, only: {names}", f"{key}.analytics"
+        )
+    return None
+
+
+def _rules(scene: _Scene) -> Answer | None:
+    """Try the rules again, each time with one setting milder."""
+    settings = scene.settings
+    assert settings is not None and scene.head is not None
+    for one in rule_tries(
+        settings.analytics, scene.asked.part, scene.asked.kind, (scene.head.width, scene.head.height)
+    ):
+        try:
+            found = tuple(
+                e for e in evaluate(scene.seen(), one.analytics) if scene.asked.fits(e) and e.part == one.part
+            )
+        except ConfigError:
+            continue
+        if found:
+            changed = settings.model_copy(update={"analytics": one.analytics})
+            return _tried(scene, one, found, changed)
+    return None
+
+
+def _tried(scene: _Scene, one: Try, found: tuple[Found, ...], changed: StreamSettings) -> Answer:
+    event = min(found, key=lambda e: abs(e.wall_ns - scene.asked.at_ns))
+    what = f"{event.event.data.get('class', 'an object')} {event.event.track_id or ''}".rstrip()
+    text = (
+        f"{scene.name}: {what} {one.told}; {one.setting_of(scene.asked.stream)} = {one.shown} "
+        f"would have let {event.event.kind} through at {iso(event.wall_ns)}"
+    )
+    facts = {"track_id": event.event.track_id, "seq": event.seq, "epoch": event.epoch, **dict(event.event.data)}
+    return Answer(one.cause, text, one.setting_of(scene.asked.stream), one.value, changed, None, facts, found)
+
+
+def _tracker(scene: _Scene) -> Answer | None:
+    """Follow the candidates again with lower thresholds, where the tracker was ours."""
+    settings, head = scene.settings, scene.head
+    assert settings is not None and head is not None
+    if settings.track.method != "edge" or not head.thresholds:
+        return None
+    analytics = _only(settings, scene.asked.part)
+    for cause, tracker, score in score_tries(head.thresholds):
+        found = tuple(e for e in evaluate(retracked(scene.seen(), tracker), analytics) if scene.asked.fits(e))
+        if not found:
+            continue
+        best, size = _best_of(scene, tracker, found[0])
+        facts = {"best_score": best, "size_px": size, "track_id": found[0].event.track_id}
+        what = f"{found[0].event.data.get('class', 'an object')}"
+        if cause == "unconfirmed":
+            text = f"{scene.name}: {what} was seen once only, and a track needs two in a row"
+            return Answer(cause, text, facts=facts, events=found)
+        is_small = size[0] * size[1] < (SMALL_SHARE * max(head.width, head.height)) ** 2
+        key = f"streams.{scene.asked.stream}.{'tiles' if is_small else 'score'}"
+        text = (
+            f"{scene.name}: {what} scored {best:.2f} at most, below {head.thresholds['high']:g}"
+            + (f", being {size[0]:.0f}x{size[1]:.0f} px small: tiles show it larger" if is_small else "")
+            + f"; streams.{scene.asked.stream}.score = {score:g} would have let {found[0].event.kind} through"
+        )
+        changed = settings.model_copy(update={"score": score})
+        return Answer("too_small" if is_small else "score", text, key, score, changed, tracker, facts, found)
+    return None
+
+
+# of the picture's longer side: COCO calls an object small whose area is below 32 x 32 pixels of 640
+SMALL_SHARE = 0.05
+
+
+def _only(settings: StreamSettings, part: str) -> Any:
+    return with_part(settings.analytics, part) if part else settings.analytics
+
+
+def _best_of(scene: _Scene, tracker: TrackerSettings, one: Found) -> tuple[float, tuple[float, float]]:
+    """The best score of the track that would have been, and its size in pixels."""
+    score, size = 0.0, (0.0, 0.0)
+    for _, block in retracked(scene.seen(), tracker):
+        rows = block.sightings[block.sightings.track_id == one.event.track_id]
+        if len(rows):
+            score = max(score, float(rows.score.max()))
+            box = rows.xyxy[int(rows.score.argmax())]
+            size = float(box[2] - box[0]), float(box[3] - box[1])
+    return score, size
+
+
+PICTURE: Mapping[str, str] = {
+    "frozen": "the picture was frozen",
+    "dark": "the picture was dark",
+    "overexposed": "the picture was overexposed",
+    "covered": "the lens was covered",
+    "defocused": "the picture was out of focus",
+}
+
+
+def _picture(scene: _Scene) -> Answer | None:
+    for stand in scene.stands:
+        for name in stand.get("health", ()):
+            text = f"{scene.name}: frames came, but {PICTURE.get(name, name)}"
+            return Answer(f"picture_{name}", text, facts=dict(stand))
+    return None
+
+
+def _masked(scene: _Scene) -> Answer | None:
+    """Whether a privacy mask or the cut of the picture hides where the rule is."""
+    settings, head = scene.settings, scene.head
+    assert settings is not None and head is not None
+    points = [
+        (x / head.width, y / head.height)
+        for part in (*settings.analytics.lines, *settings.analytics.zones)
+        if scene.asked.part in ("", part.name)
+        for x, y in part.pixels(head.width, head.height)
+    ]
+    centre = np.mean(np.array(points), 0)
+    if settings.roi is None and not settings.rotate:
+        for mask in settings.masks:
+            if _is_inside(centre, np.array(mask)):
+                text = f"{scene.name}: a privacy mask covers the middle of what is watched"
+                return Answer("masked", text, f"streams.{scene.asked.stream}.masks")
+    return None
+
+
+def _is_inside(point: Any, corners: Any) -> bool:
+    x, y = point
+    following = np.roll(corners, -1, axis=0)
+    spans = (corners[:, 1] > y) != (following[:, 1] > y)
+    rise = np.where(following[:, 1] == corners[:, 1], 1, following[:, 1] - corners[:, 1])
+    at_x = corners[:, 0] + (y - corners[:, 1]) / rise * (following[:, 0] - corners[:, 0])
+    return bool(np.count_nonzero(spans & (x < at_x)) % 2)
+
+
+def _dropped(scene: _Scene) -> Answer | None:
+    drop = _worst_drop(scene)
+    if drop and scene.counts[drop] >= MANY_DROPS * max(1, scene.counts["captured"]):
+        return _drop_answer(scene, drop, f"only {len(scene.frame_ns)} frames were analysed")
+    return None
+
+
+def _nothing(scene: _Scene) -> Answer:
+    """Frames came and rules were on: what was there, and how near it came."""
+    tracks, best = _near(scene)
+    if tracks:
+        track_id, distance, part = min(tracks, key=lambda one: one[1])
+        text = f"{scene.name}: track {track_id} came within {distance:.0f} px of '{part}', and never to its other side"
+        return Answer(
+            "not_reached", text, facts={"track_id": track_id, "distance_px": round(distance, 1), "part": part}
+        )
+    if best is None:
+        return Answer(
+            "nothing_there", f"{scene.name}: {len(scene.frame_ns)} frames, and the model proposed nothing in them"
+        )
+    score, name, size = best
+    shape = f"{size[0]:.0f}x{size[1]:.0f} px, score {score:.2f}"
+    text = f"{scene.name}: nothing was followed; the best candidate was a {name} of {shape}"
+    return Answer("no_track", text, facts={"best_score": score, "class": name, "size_px": size})
+
+
+def _near(scene: _Scene) -> tuple[list[tuple[int, float, str]], tuple[float, str, tuple[float, float]] | None]:
+    """Track, nearest distance and part; and the best candidate: score, class, size."""
+    settings, head = scene.settings, scene.head
+    assert settings is not None and head is not None
+    best: tuple[float, str, tuple[float, float]] | None = None
+    tracks: dict[int, tuple[float, str]] = {}
+    evaluator = Evaluator(_only(settings, scene.asked.part), head)
+    for _, block in scene.seen():
+        is_inside = (_wall(block) >= scene.span[0]) & (_wall(block) <= scene.span[1])
+        others = block.candidates[is_inside[block.candidates.frame]]
+        if len(others) and (best is None or others.score.max() > best[0]):
+            row = int(others.score.argmax())
+            box, class_id = others.xyxy[row], int(others.class_id[row])
+            name = head.classes[class_id] if class_id < len(head.classes) else str(class_id)
+            best = float(others.score[row]), name, (float(box[2] - box[0]), float(box[3] - box[1]))
+        seen = block.sightings[is_inside[block.sightings.frame]]
+        for track_id, distance, part in _distances(evaluator, seen):
+            if distance < tracks.get(track_id, (np.inf, ""))[0]:
+                tracks[track_id] = distance, part
+    return [(track_id, *found) for track_id, found in tracks.items()], best
+
+
+def _distances(evaluator: Evaluator, seen: Any) -> Iterator[tuple[int, float, str]]:
+    from edge.types import Tracks
+
+    if len(seen) == 0:
+        return
+    order, nothing = np.zeros(len(seen), np.int32), np.zeros(len(seen), np.float32)
+    tracks = Tracks(seen.track_id, seen.xyxy, seen.score, seen.class_id, nothing, seen.velocity, order)
+    lines, zones = evaluator.analytics.lines, evaluator.analytics.zones
+    for names, of in ((lines.names, lines), (zones.names, zones)):
+        if names:
+            distance = np.abs(of.distance(of.anchors.of(tracks)))
+            for column, name in enumerate(names):
+                yield from zip(seen.track_id.tolist(), distance[:, column].tolist(), [name] * len(seen), strict=True)
