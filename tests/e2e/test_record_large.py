@@ -145,10 +145,10 @@ def reconnected(start: Callable[..., Pipeline], times: int) -> dict[str, int]:
                 reconnects = _reconnects(pipeline)
                 proxy._cut()
                 # what was on its way still comes
-                wait_for(lambda: _reconnects(pipeline)[name] > reconnects[name], 30, f"{name} is cut, {number}")  # noqa: B023
+                wait_for(lambda: _reconnects(pipeline)[name] > reconnects[name], 120, f"{name} is cut, {number}")  # noqa: B023
                 at, unharmed = counts[name](), counts[other]()
-                wait_for(lambda: counts[name]() > at + 2, 30, f"{name} is back, {number}")  # noqa: B023
-                wait_for(lambda: counts[other]() > unharmed + 2, 30, f"{other} goes on, {number}")  # noqa: B023
+                wait_for(lambda: counts[name]() > at + 2, 120, f"{name} is back, {number}")  # noqa: B023
+                wait_for(lambda: counts[other]() > unharmed + 2, 120, f"{other} goes on, {number}")  # noqa: B023
                 assert _reconnects(pipeline)[other] == reconnects[other]
             if number % 50 == 49:
                 print(f"{number + 1} of each", flush=True)

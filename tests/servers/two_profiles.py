@@ -24,13 +24,13 @@ SIDE_SHARE = 0.125
 FLASH_S = 0.1
 RATE = 8000
 VIDEO = (
-    "appsrc name=picture is-live=true do-timestamp=true format=time max-buffers=2 leaky-type=downstream "
+    "appsrc name=picture is-live=true format=time max-buffers=2 leaky-type=downstream "
     "caps=video/x-raw,format=I420,width={w},height={h},framerate={f}/1 "
     "! x264enc tune=zerolatency speed-preset=ultrafast bitrate=4000 key-int-max={f} ! rtph264pay name=pay0 pt=96 "
     "config-interval=1"
 )
 SOUND = (
-    " appsrc name=sound is-live=true format=time do-timestamp=true caps=audio/x-raw,format=S16LE,rate=8000,channels=1,"
+    " appsrc name=sound is-live=true format=time caps=audio/x-raw,format=S16LE,rate=8000,channels=1,"
     "layout=interleaved ! audioconvert ! audioresample "
 )
 CODECS = {
@@ -44,6 +44,18 @@ def left_share(now_s: float) -> float:
     """Where the square's left side is."""
     phase = now_s % (2 * CROSSING_S) / CROSSING_S
     return (1 - SIDE_SHARE) * (phase if phase < 1 else 2 - phase)
+
+
+def running_time(element: Any) -> int:
+    """What the pictures and the sound are stamped by, now, in ns: however long painting takes on a busy machine."""
+    clock = element.get_clock()
+    return 0 if clock is None else clock.get_time() - element.get_base_time()
+
+
+def push(element: Any, data: bytes, running_ns: int) -> None:
+    buffer = Gst.Buffer.new_wrapped(data)
+    buffer.pts = max(running_ns, 0)
+    element.emit("push-buffer", buffer)
 
 
 class Camera:
@@ -72,7 +84,7 @@ class Camera:
         media.connect("unprepared", lambda _: [GLib.source_remove(timer) for timer in timers])
 
     def paint(self, picture: Any) -> bool:
-        now_s = time.time()
+        now_s, running_ns = time.time(), running_time(picture)
         width, height = self.width, self.height
         is_flash = bool(self.sound) and now_s % 1 < FLASH_S
         self.num_painted += 1
@@ -83,12 +95,12 @@ class Camera:
         row = b"\xe0" * side_x
         for y in range(top, top + side_y):
             luma[y * width + left : y * width + left + side_x] = row
-        picture.emit("push-buffer", Gst.Buffer.new_wrapped(bytes(luma) + b"\x80" * (width * height // 2)))
+        push(picture, bytes(luma) + b"\x80" * (width * height // 2), running_ns)
         return True
 
     def speak(self, speaker: Any, spoken: list[float]) -> bool:
         """All samples up to now."""
-        now_s = time.time()
+        now_s, running_ns = time.time(), running_time(speaker)
         first, last = round(spoken[0] * RATE), round(now_s * RATE)
         spoken[0] = now_s
         beep = [0, 12000, 0, -12000]
@@ -97,7 +109,7 @@ class Camera:
             for n in range(first, last)
         )
         if samples:
-            speaker.emit("push-buffer", Gst.Buffer.new_wrapped(samples))
+            push(speaker, samples, running_ns - (last - first) * Gst.SECOND // RATE)
         return True
 
 
