@@ -138,7 +138,7 @@ def _process_rows(config: Config, num_workers: int) -> list[MemoryRow]:
     rows = [MemoryRow("process", "Python and libraries", PROCESS_MB)]
     if num_workers:
         rows.append(MemoryRow("workers", f"{num_workers} more processes", num_workers * PROCESS_MB))
-        if config.server.enabled:
+        if config.server.enabled or config.rtsp.enabled:
             shown_mb = NUM_PLACES * max((_frame_mb(stream) for stream in config.streams), default=0.0)
             rows.append(MemoryRow("workers", "pictures for the page in shared memory", num_workers * shown_mb))
     if config.server.enabled and config.server.token_file is not None:

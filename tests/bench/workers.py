@@ -66,7 +66,7 @@ def measure(config: Config, seconds: float) -> dict[str, float]:
     run: Run = WorkerPool(config) if config.workers.count != 1 else Pipeline(config)
     pids = [os.getpid(), *(worker["pid"] for worker in run.facts())] if isinstance(run, WorkerPool) else [os.getpid()]
     run.start()
-    while min(stream.num_emitted for stream in run.streams.values()) < 20:
+    while min(stream.num_emitted for stream in run.streams.values()) < 5:
         time.sleep(0.05)
     moments = []
     for pause_s in (0.3, seconds):

@@ -1,12 +1,13 @@
-"""Kills the workers of a daemon, again and again, and checks what is left: ROUNDS SEED FOLDER [STREAMS FPS].
+"""Kills the workers of a daemon, again and again, and checks what is left: ROUNDS SEED FOLDER [STREAMS FPS [sticky]].
 
-Each round one of two workers gets SIGKILL or SIGSTOP at a random moment. Cameras with a zone tell events to the
-outbox, a webhook takes them, one camera is recorded. The daemon itself is never killed: that is the part of
-``daemon_kills``.
+Each round one of two workers gets SIGKILL or SIGSTOP at a random moment, or, with ``sticky``, its engine fails as a GPU
+does whose context is lost. Cameras with a zone tell events to the outbox, a webhook takes them, all are recorded. The
+daemon itself is never killed: that is the part of ``daemon_kills``.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -30,6 +31,7 @@ from tiny_models import tiny_model
 
 COMMAND = [sys.executable, "-c", "from edge.cli import main; main()"]
 NUM_STREAMS, FPS = (int(text) for text in (sys.argv[4:6] or ("4", "10")))
+IS_STICKY = sys.argv[6:7] == ["sticky"]
 NAMES = tuple(f"s{number}" for number in range(NUM_STREAMS))
 BACK_S = 120.0
 ZONE = "[[streams.analytics.zones]]\nname = 'all'\npoints_share = [[0, 0], [1, 0], [1, 1], [0, 1]]\n"
@@ -72,16 +74,26 @@ class Found:
 def configuration(folder: Path, port: int, hook: int) -> str:
     model = tiny_model(folder / "tiny.onnx")
     source = f"synthetic://street?seed=1&size=160x96&fps={FPS}&objects=2&live=1"
+    record = f'[streams.record]\nfolder = "{folder}/recordings"\nsegment_s = 60\nreserve_mb = 0\n'
+    sink = f"jsonl:{folder}/{{stream}}.jsonl"
     streams = "".join(
-        f'[[streams]]\nname = "{name}"\nsource = "{source}"\nsinks = ["jsonl:{folder}/{{stream}}.jsonl"]\n{ZONE}'
-        for name in NAMES
+        f'[[streams]]\nname = "{name}"\nsource = "{source}"\nsinks = ["{sink}"]\n{ZONE}{record}' for name in NAMES
     )
-    record = f'[streams.record]\nfolder = "{folder}/recordings"\nsegment_s = 5\nmax_gb = 0.1\nreserve_mb = 0\n'
+    engine = "null" if IS_STICKY else "ort"
     return (
-        f'state_dir = "{folder}/state"\n[workers]\ncount = 2\n[model]\npath = "{model}"\nthreads = 1\nengine = "ort"\n'
-        f'{streams}{record}[events]\n[[webhooks]]\nurl = "http://127.0.0.1:{hook}/"\n'
+        f'state_dir = "{folder}/state"\n[workers]\ncount = 2\n'
+        f'[model]\npath = "{model}"\nthreads = 1\nengine = "{engine}"\n'
+        f'{streams}[events]\n[[webhooks]]\nurl = "http://127.0.0.1:{hook}/"\n'
         f"[server]\nenabled = true\nport = {port}\n"
     )
+
+
+def environment(folder: Path) -> dict[str, str]:
+    if not IS_STICKY:
+        return dict(os.environ)
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(STICKY)
+    return {**os.environ, "PYTHONPATH": str(folder / "site"), "EDGE_TEST_STICKY": str(folder / "break")}
 
 
 def num_lines(folder: Path, name: str) -> int:
@@ -92,6 +104,35 @@ def num_lines(folder: Path, name: str) -> int:
 def stats(port: int) -> Any:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/stats", timeout=30) as answer:
         return json.load(answer)
+
+
+# the null engine of the worker that is named in the file fails as CUDA does when a kernel has overrun its memory
+STICKY = """
+import os
+from edge.engines.cuda.errors import gpu_error
+from edge.engines.null import NullEngine
+plain = NullEngine.infer
+def infer(self, tensor):
+    try:
+        with open(os.environ["EDGE_TEST_STICKY"]) as file:
+            self.is_broken = file.read() == str(os.getpid())
+    except FileNotFoundError:
+        pass
+    if getattr(self, "is_broken", False):
+        raise gpu_error("infer", "CUDA error 700: an illegal memory access was encountered")
+    return plain(self, tensor)
+NullEngine.infer = infer
+"""
+
+
+def longest_gaps_s(folder: Path) -> list[float]:
+    """What is missing between the files of a recording, in seconds."""
+    from edge.recording.index import RecordingIndex
+
+    index = RecordingIndex(folder)
+    index.load()
+    entries = sorted(index.entries, key=lambda entry: entry.start_ns)
+    return [(later.start_ns - entry.end_ns) / 1e9 for entry, later in itertools.pairwise(entries)]
 
 
 def wait_for_lines(folder: Path, names: tuple[str, ...] | list[str], process: subprocess.Popen[bytes]) -> float:
@@ -110,7 +151,10 @@ def kill_one(folder: Path, port: int, process: subprocess.Popen[bytes], chance: 
     hit, other = chance.sample(workers, 2)
     before = {name: num_lines(folder, name) for name in other["streams"]}
     start = time.monotonic()
-    os.kill(hit["pid"], chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP]))
+    if IS_STICKY:
+        (folder / "break").write_text(str(hit["pid"]))
+    else:
+        os.kill(hit["pid"], chance.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP]))
     # what it was writing when it was hit is no line of the next one
     time.sleep(0.2)
     wait_for_lines(folder, hit["streams"], process)
@@ -131,7 +175,8 @@ def main() -> None:
         port = free.server_address[1]
     (folder / "edge.toml").write_text(configuration(folder, port, hook.server_address[1]))
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*COMMAND, "run", str(folder / "edge.toml")], stdout=log, stderr=log, cwd=folder)
+        command = [*COMMAND, "run", str(folder / "edge.toml")]
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment(folder))
     memory: list[tuple[float, int]] = []
     try:
         wait_for_lines(folder, NAMES, process)
@@ -163,11 +208,13 @@ def tell(folder: Path, rounds: int, found: Found, hook: Hook, memory: list[tuple
     told = sum(line.count(b'"kind":"zone') for name in NAMES for line in (folder / f"{name}.jsonl").open("rb"))
     half = len(memory) // 2
     assert memory[-1][1] <= memory[half][1] + 8, f"open files: {memory}"
+    gaps = sorted(gap for name in NAMES for gap in longest_gaps_s(folder / "recordings" / name)) or [0.0]
     back, others = sorted(found.back_s), statistics.median(found.others)
     print(
         f"{rounds} kills, {len(rows)} events kept, {told} told in lines, 0 lost, 0 doubled, "
         f"delivered {sum(hook.ids.values())} times; back after {statistics.median(back):.1f} s "
         f"(p95 {back[int(len(back) * 0.95) - 1]:.1f}, most {back[-1]:.1f}), others at {others:.2f} of their rate; "
+        f"recordings lack {statistics.median(gaps):.1f} s (most {gaps[-1]:.1f}); "
         f"daemon {memory[half][0]:.1f} to {memory[-1][0]:.1f} MB, {memory[half][1]} to {memory[-1][1]} files"
     )
 

@@ -50,6 +50,10 @@ def refusal(config: Config) -> str:
     """Why the streams cannot be dealt to several processes; empty if they can."""
     if config.workers.spare and not _are_alike(config):
         return "workers.spare: one process can stand by for workers that are alike only; leave spare out"
+    if isinstance(config.workers.count, tuple) and any(place.device is not None for place in config.workers.count):
+        for model in (model for model in config.models if model.device):
+            one = f"model {model.name!r} asks for GPU {model.device}"
+            return f"workers.count: {one}, and every worker has one of its own; leave the model's device out"
     for stream in config.streams:
         for spec in stream.sinks:
             if spec.partition(":")[0] == "window":

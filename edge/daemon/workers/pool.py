@@ -488,6 +488,7 @@ def _facts_of(seat: Seat) -> dict[str, Any]:
         "stuck": seat.status.get("stuck"),
         "process": heard.get("process", {}),
         "governor": heard.get("governor"),
+        "track_store": heard.get("track_store"),
         "desk": heard.get("desk", {}),
     }
 

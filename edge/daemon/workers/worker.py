@@ -84,7 +84,7 @@ class WorkerProcess:
         for name, index in self._setup["indices"].items():
             self._board.set_index(name, index)
         streams = tuple(stream for stream in config.streams if stream.name in self._setup["streams"])
-        board = self._board if config.server.enabled else None
+        board = self._board if config.server.enabled or config.rtsp.enabled else None
         pipeline = Pipeline(config, board, part=Part(streams, EventsElsewhere(self._link, self._places)))
         self._helpers = Helpers(config, pipeline)
         self._watchdog = Watchdog(pipeline.progress)
@@ -142,7 +142,8 @@ class WorkerProcess:
         events = shared["events"]
         governor = None if self._helpers.governor is None else self._helpers.governor.facts()
         desk = events.get("desk", {}) if isinstance(events, dict) else {}
-        self._link.send("facts", may_drop=True, process=process_facts(), governor=governor, desk=desk)
+        kept = shared.get("track_store")
+        self._link.send("facts", may_drop=True, process=process_facts(), governor=governor, desk=desk, track_store=kept)
 
     def _end(self) -> None:
         """Drain and close everything, and say what came of it."""

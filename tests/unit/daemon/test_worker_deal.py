@@ -103,3 +103,10 @@ def test_the_memory_plan_counts_every_worker() -> None:
     config = configuration()
     alone, several = plan_memory(config, {}), plan_memory(config, {}, 3)
     assert several.total_mb - alone.total_mb == pytest.approx(3 * PROCESS_MB)
+
+
+def test_a_model_names_no_gpu_where_its_worker_does() -> None:
+    places = configuration(count=[{"device": 0}, {"device": 1}])
+    models = tuple(model.model_copy(update={"device": 1}) for model in places.models)
+    with pytest.raises(ConfigError, match="model 'model' asks for GPU 1, and every worker has one of its own"):
+        check_workers(places.model_copy(update={"models": models}))
