@@ -80,7 +80,7 @@ class Camera:
         timers = [GLib.timeout_add(1000 // self.fps, self.paint, picture)]
         if self.sound:
             speaker = bin_.get_child_by_name("sound")
-            timers.append(GLib.timeout_add(20, self.speak, speaker, [time.time()]))
+            timers.append(GLib.timeout_add(20, self.speak, speaker, []))
         media.connect("unprepared", lambda _: [GLib.source_remove(timer) for timer in timers])
 
     def paint(self, picture: Any) -> bool:
@@ -99,17 +99,20 @@ class Camera:
         return True
 
     def speak(self, speaker: Any, spoken: list[float]) -> bool:
-        """All samples up to now."""
-        now_s, running_ns = time.time(), running_time(speaker)
-        first, last = round(spoken[0] * RATE), round(now_s * RATE)
-        spoken[0] = now_s
+        """All samples up to now, without a gap: the first call says when they begin."""
+        now_s = time.time()
+        if not spoken:
+            spoken += [now_s, now_s, running_time(speaker)]
+        first, last = round(spoken[1] * RATE), round(now_s * RATE)
+        began_ns = int(spoken[2]) + (first - round(spoken[0] * RATE)) * Gst.SECOND // RATE
+        spoken[1] = now_s
         beep = [0, 12000, 0, -12000]
         samples = b"".join(
             (beep[n % 4] if n % RATE < FLASH_S * RATE else 0).to_bytes(2, "little", signed=True)
             for n in range(first, last)
         )
         if samples:
-            push(speaker, samples, running_ns - (last - first) * Gst.SECOND // RATE)
+            push(speaker, samples, began_ns)
         return True
 
 
