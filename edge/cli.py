@@ -36,6 +36,7 @@ GROUPS = {
         "why": "edge.commands.why:why",
         "tracks": "edge.commands.tracks:tracks",
         "what-if": "edge.commands.what_if:what_if",
+        "accuracy": "edge.commands.accuracy:accuracy",
         "service": "edge.commands.service:service",
         "doctor": "edge.commands.doctor:doctor",
         "bench": "edge.commands.bench:bench",
@@ -62,11 +63,9 @@ GROUPS = {
     },
 }
 COMMANDS = {name: function for group in GROUPS.values() for name, function in group.items()}
-# typer's own words do not fit a line
-COMPLETION = {
-    "install_completion": "Complete commands in this shell.",
-    "show_completion": "Print the shell's script for it.",
-}
+COMPLETION = ("install_completion", "show_completion")
+# the list fits a screen: what few need stands in docs/tracking.md and docs/int8.md
+HIDDEN = ("track-eval", "lint")
 # what other tools call it
 OTHER_WORDS = {
     "analyse": "analyze",
@@ -103,7 +102,9 @@ class LazyGroup(TyperGroup):
         module, function = COMMANDS[cmd_name].split(":")
         group = next(title for title, commands in GROUPS.items() if cmd_name in commands)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(cmd_name, rich_help_panel=group)(getattr(importlib.import_module(module), function))
+        single.command(cmd_name, rich_help_panel=group, hidden=cmd_name in HIDDEN)(
+            getattr(importlib.import_module(module), function)
+        )
         return typer.main.get_command(single)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -164,7 +165,8 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run the command; its exit code."""
     command: Any = typer.main.get_command(app)
     for option in command.params:
-        option.help = COMPLETION.get(option.name, option.help)
+        # the list of commands fits a screen; these two stand in the README
+        option.hidden = option.name in COMPLETION
     try:
         result = command.main(args=list(arguments), prog_name="edge", standalone_mode=False)
     except EdgeError as error:

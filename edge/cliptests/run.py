@@ -108,8 +108,8 @@ def frames_of(folder: Path, case: Case, stream: StreamSettings, config: Config) 
         )
     ) as source:
         seq = 0
-        while (picture := source.read()) is not None:
-            picture[0].flags.writeable = False
+        while (picture := source.read_planes()) is not None:
+            picture[0].freeze()
             yield Frame(stream.name, 0, seq, source.captured_ns, picture[1], picture[0])
             seq += 1
 

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from edge.config.workers import WorkersSettings
+from edge.daemon.accuracy_facts import AccuracyFacts
 from edge.daemon.credentials import with_secrets
 from edge.daemon.helpers import Helpers
 from edge.daemon.notify import notify, status
@@ -230,6 +231,11 @@ class _Daemon:
         self._orders = Worker("operations", self.operations.run)
         # workers have their own
         self._helpers = Helpers(self.config, self.pipeline) if isinstance(self.pipeline, Pipeline) else None
+        self._accuracy: AccuracyFacts | None = None
+        self._reading: Worker | None = None
+        if folder is not None:
+            self._accuracy = AccuracyFacts(folder, lambda: list(self.pipeline.streams))
+            self._reading = Worker("accuracy", self._accuracy.run)
         self._is_proven = False
         self._show_at_s = time.monotonic() + SHOW_EVERY_S
 
@@ -238,10 +244,14 @@ class _Daemon:
             self._helpers.start()
         self.pipeline.start()
         self._orders.start()
+        if self._reading is not None:
+            self._reading.start()
 
     def stop(self) -> bool:
         """End everything; False if a part did not end in time."""
         self._orders.stop()
+        if self._reading is not None:
+            self._reading.stop()
         if self._helpers is not None:
             self._helpers.stop()
         is_clean = self.pipeline.stop()
@@ -267,6 +277,7 @@ class _Daemon:
             "stuck": self.watchdog.stuck(),
             "config": self.operations.config_state(),
             **self.pipeline.outputs.stats(),
+            "accuracy": {} if self._accuracy is None else self._accuracy.by_stream,
             "governor": self._governor_facts(),
         }
 

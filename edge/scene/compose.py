@@ -108,7 +108,7 @@ def blend(picture: UInt8, placed: Placed, haze: Colour, fog: float, depth: Float
     rows, columns, inner_rows, inner_columns = window
     source = placed.image[inner_rows, inner_columns]
     if depth is not None:
-        source = cv2.bitwise_and(source, source, mask=cv2.compare(depth[rows, columns], z, cv2.CMP_GT))
+        source = cv2.bitwise_and(source, source, mask=cv2.bitwise_not(_nearer(depth[rows, columns], z)))
     alpha: UInt8 = cv2.extractChannel(source, 3)
     colours = cv2.cvtColor(source, cv2.COLOR_BGRA2BGR)
     if fog > 0.02:
@@ -127,9 +127,15 @@ def darken(picture: UInt8, shadow: UInt8, left: int, top: int, depth: Float32, z
         return
     rows, columns, inner_rows, inner_columns = window
     light = cv2.bitwise_not(shadow[inner_rows, inner_columns])
-    light = cv2.bitwise_or(light, cv2.compare(depth[rows, columns], z, cv2.CMP_LE))
+    light = cv2.bitwise_or(light, _nearer(depth[rows, columns], z))
     target = picture[rows, columns]
     cv2.multiply(target, cv2.cvtColor(light, cv2.COLOR_GRAY2BGR), dst=target, scale=1 / 255)
+
+
+def _nearer(depth: Float32, z: float) -> UInt8:
+    """255 where something fixed is as near as ``z``. Not ``cv2.compare``: it takes a column of four for a scalar."""
+    near: UInt8 = np.less_equal(depth, z).view(np.uint8) * np.uint8(255)
+    return near
 
 
 _BLOB: UInt8 = (

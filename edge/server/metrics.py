@@ -61,6 +61,7 @@ class _Statistics(Collector):
                 frames.add_metric([stream, what], count)
             for stage, times in (facts.get("stages") or {}).items():
                 stages.add_metric([stream, stage], times.get("median_ms", 0.0))
+        yield from self._accuracy()
         yield from self._lost()
         yield from self._device()
         viewers = GaugeMetricFamily("edgeloop_viewers", "Viewers of the live pictures", labels=["stream"])
@@ -69,6 +70,16 @@ class _Statistics(Collector):
             viewers.add_metric([stream], counts["viewers"])
             encoded.add_metric([stream], counts["encoded"])
         yield from (up, away, frames, stages, viewers, encoded)
+
+    def _accuracy(self) -> Iterator[Metric]:
+        """What somebody confirmed of each camera: ``edge accuracy``."""
+        for name, words in (("recall", "Share of the objects that are seen"), ("precision", "Share of what is seen")):
+            gauge = GaugeMetricFamily(f"edge_{name}", f"{words}, as confirmed last", labels=["stream", "bound"])
+            for stream, facts in (self._stats.get("accuracy") or {}).items():
+                for bound, value in facts[name].items():
+                    if isinstance(value, (int, float)):
+                        gauge.add_metric([stream, bound], value)
+            yield gauge
 
     def _lost(self) -> Iterator[Metric]:
         """Drops by cause and reconnects: what somebody may want to be woken for."""

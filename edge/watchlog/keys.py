@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
@@ -51,7 +54,12 @@ class DeviceKey:
         """The key that lies in a folder, made where there is none. Raises as ``of_folder``."""
         if not (folder / KEY_NAME).exists():
             form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-            write_atomic(folder / KEY_NAME, Ed25519PrivateKey.generate().private_bytes(*form), mode=0o600)
+            made = folder / f".{KEY_NAME}-{secrets.token_hex(8)}"
+            write_atomic(made, Ed25519PrivateKey.generate().private_bytes(*form), mode=0o600)
+            # of several processes that begin at once, the first one makes the key of all
+            with suppress(FileExistsError):
+                os.link(made, folder / KEY_NAME)
+            made.unlink()
         return cls.of_folder(folder)
 
     def sign(self, message: bytes) -> str:

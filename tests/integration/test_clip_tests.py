@@ -204,27 +204,27 @@ def test_a_configuration_that_loses_something_is_found(name: str, evening: Path)
 BUGS = {
     "a reader that drops pictures": (
         "import edge.sources.prepared as m\n"
-        "read = m.PreparedSource.read\n"
+        "read = m.PreparedSource.read_planes\n"
         "def broken(self):\n"
         "    self.n = getattr(self, 'n', 0) + 1\n"
         "    return (read(self), read(self))[1] if self.n % 3 == 0 else read(self)\n"
-        "m.PreparedSource.read = broken\n"
+        "m.PreparedSource.read_planes = broken\n"
     ),
     "a reader with the wrong clock": (
         "import edge.sources.prepared as m\n"
-        "read = m.PreparedSource.read\n"
+        "read = m.PreparedSource.read_planes\n"
         "def broken(self):\n"
         "    found = read(self)\n"
         "    return found and (found[0], found[1] * 2)\n"
-        "m.PreparedSource.read = broken\n"
+        "m.PreparedSource.read_planes = broken\n"
     ),
     "a decoder with wrong colours": (
         "import edge.sources.prepared as m\n"
-        "read = m.PreparedSource.read\n"
+        "read = m.PreparedSource.read_planes\n"
         "def broken(self):\n"
         "    found = read(self)\n"
-        "    return found and (found[0][:, :, [1, 2, 0]].copy() // 2, found[1])\n"
-        "m.PreparedSource.read = broken\n"
+        "    return found and (m.Planes.of(found[0].bgr[:, :, [1, 2, 0]].copy() // 2), found[1])\n"
+        "m.PreparedSource.read_planes = broken\n"
     ),
     "a tracker that forgets": (
         "import edge.trackers.tracker as m\n"
@@ -262,7 +262,7 @@ def test_a_version_that_loses_something_is_found(
     name: str, evening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     as_version(tmp_path / "site", BUGS[name], monkeypatch)
-    (verdict,) = run_apart(configured(), evening.parent, 60)
+    (verdict,) = run_apart(configured(), evening.parent, 300)
     assert lost(verdict), f"{name} was not found"
     assert not any("cannot be run" in text for text in lost(verdict)), lost(verdict)
 
@@ -273,7 +273,7 @@ def test_there_are_25_regressions() -> None:
 
 def test_an_upgrade_without_a_regression_passes(evening: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     as_version(tmp_path / "site", "", monkeypatch)
-    (verdict,) = run_apart(configured(), evening.parent, 60)
+    (verdict,) = run_apart(configured(), evening.parent, 300)
     assert verdict.differences == ()
 
 

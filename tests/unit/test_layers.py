@@ -31,7 +31,7 @@ ORDER = (
     *("boxes", "config", "models", "trackers", "analytics", "engines", "heads", "model", "second_stage"),
     *("scene", "video"),
     *("sources", "result_json", "overlay", "recording", "watchlog", "events", "trackstore", "server", "sinks"),
-    *("pipeline", "archive", "cliptests", "diagnose", "daemon"),
+    *("pipeline", "archive", "cliptests", "accuracy", "diagnose", "daemon"),
     *("chaos", "bench", "console", "commands", "cli"),
 )
 # each is one way among others to do a thing, and knows none of the others

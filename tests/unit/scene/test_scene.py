@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge.errors import DataError
-from edge.scene.compose import Sprite, blend, place
+from edge.scene.compose import Sprite, blend, darken, place
 from edge.scene.street import Street, render_sample
 from edge.scene.traffic import Traffic
 from edge.scene.truth import (
@@ -292,3 +292,14 @@ def test_the_head_of_a_walker_is_above_the_ankles() -> None:
         head, ankle = points[JOINTS.index("head")], points[JOINTS.index("left_ankle")]
         if head[2] and ankle[2]:
             assert head[1] < ankle[1]
+
+
+@pytest.mark.parametrize("shape", [(4, 1), (1, 4), (4, 4), (1, 1)])
+def test_a_shadow_may_touch_the_picture_s_edge_anywhere(shape: tuple[int, int]) -> None:
+    """OpenCV takes a column of four numbers for a scalar."""
+    picture = np.full((*shape, 3), 200, np.uint8)
+    darken(picture, np.full((9, 9), 255, np.uint8), 0, 0, np.full(shape, 9.0, np.float32), 3.0)
+    assert (picture == 0).all()
+    nearer = np.full((*shape, 3), 200, np.uint8)
+    darken(nearer, np.full((9, 9), 255, np.uint8), 0, 0, np.full(shape, 2.0, np.float32), 3.0)
+    assert (nearer == 200).all()

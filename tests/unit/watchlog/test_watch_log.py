@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,13 @@ def test_the_key_is_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / KEY_NAME).chmod(0o644)
     with pytest.raises(DataError, match="others may read"):
         DeviceKey.of_folder(tmp_path)
+
+
+def test_processes_that_begin_at_once_have_one_key(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as many:
+        keys = set(many.map(lambda _: DeviceKey.made_in(tmp_path).public, range(24)))
+    assert len(keys) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [KEY_NAME]
 
 
 # nothing of it can be touched
