@@ -30,19 +30,24 @@ GROUPS = {
         "init": "edge.commands.init:init",
         "check": "edge.commands.check:check",
         "swap": "edge.commands.swap:swap",
-        "test": "edge.commands.test:test",
-        "explain": "edge.commands.explain:explain",
-        "certify": "edge.commands.certify:certify",
-        "why": "edge.commands.why:why",
-        "tracks": "edge.commands.tracks:tracks",
-        "what-if": "edge.commands.what_if:what_if",
-        "accuracy": "edge.commands.accuracy:accuracy",
         "service": "edge.commands.service:service",
+        "analyze": "edge.commands.analyze:analyze",
+    },
+    "What happened, and how well": {
+        "explain": "edge.commands.explain:explain",
+        "why": "edge.commands.why:why",
+        "what-if": "edge.commands.what_if:what_if",
+        "tracks": "edge.commands.tracks:tracks",
+        "accuracy": "edge.commands.accuracy:accuracy",
+        "certify": "edge.commands.certify:certify",
+        "test": "edge.commands.test:test",
+    },
+    "This machine": {
         "doctor": "edge.commands.doctor:doctor",
         "bench": "edge.commands.bench:bench",
         "selftest": "edge.commands.selftest:selftest",
     },
-    "Models and data": {
+    "Models": {
         "models": "edge.commands.models:models",
         "inspect": "edge.commands.inspect:inspect",
         "lint": "edge.commands.lint:lint",
@@ -53,9 +58,10 @@ GROUPS = {
         "quantize": "edge.commands.quantize:quantize",
         "qat": "edge.commands.qat:qat",
         "build": "edge.commands.build:build",
+    },
+    "Data": {
         "data": "edge.commands.data:data",
         "teach": "edge.commands.teach:teach",
-        "analyze": "edge.commands.analyze:analyze",
         "capture": "edge.commands.capture:capture",
         "replay": "edge.commands.replay:replay",
         "track": "edge.commands.track:track",
@@ -63,9 +69,11 @@ GROUPS = {
     },
 }
 COMMANDS = {name: function for group in GROUPS.values() for name, function in group.items()}
-COMPLETION = ("install_completion", "show_completion")
-# the list fits a screen: what few need stands in docs/tracking.md and docs/int8.md
-HIDDEN = ("track-eval", "lint")
+# typer's own words do not fit a line
+COMPLETION = {
+    "install_completion": "Complete commands in this shell.",
+    "show_completion": "Print the shell's script for it.",
+}
 # what other tools call it
 OTHER_WORDS = {
     "analyse": "analyze",
@@ -102,9 +110,7 @@ class LazyGroup(TyperGroup):
         module, function = COMMANDS[cmd_name].split(":")
         group = next(title for title, commands in GROUPS.items() if cmd_name in commands)
         single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        single.command(cmd_name, rich_help_panel=group, hidden=cmd_name in HIDDEN)(
-            getattr(importlib.import_module(module), function)
-        )
+        single.command(cmd_name, rich_help_panel=group)(getattr(importlib.import_module(module), function))
         return typer.main.get_command(single)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -165,8 +171,7 @@ def run_command(arguments: Sequence[str]) -> int:
     """Run the command; its exit code."""
     command: Any = typer.main.get_command(app)
     for option in command.params:
-        # the list of commands fits a screen; these two stand in the README
-        option.hidden = option.name in COMPLETION
+        option.help = COMPLETION.get(option.name, option.help)
     try:
         result = command.main(args=list(arguments), prog_name="edge", standalone_mode=False)
     except EdgeError as error:

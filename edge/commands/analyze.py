@@ -43,7 +43,7 @@ def analyze(
     zone: Zones = None,
     as_json: AsJson = False,
 ) -> None:
-    """Detect, track and count in many video files, on all cores or a Ray cluster (Parquet and JSONL)."""
+    """Detect, track and count in archives of video files; into tables."""
     from edge.config.load import config_from_arguments, load_config
 
     if (model is None) == (config is None):

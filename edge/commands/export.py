@@ -38,7 +38,7 @@ def export(
     device: Annotated[Literal["auto", "cpu", "gpu"], typer.Option(help="Triton: where they run.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Write a checkpoint or a foreign model as ONNX, checked; or a model into a Triton repository."""
+    """Write a checkpoint or a foreign model as ONNX, or for Triton; checked."""
     from edge.errors import MissingError, UsageError
     from edge.packages.installed import add_extra
 
