@@ -20,6 +20,8 @@ from pathlib import Path
 from socket import socket
 from typing import Any
 
+import cv2
+
 from edge.addresses.secrets import register_uri
 from edge.addresses.uris import kind_of
 from edge.config.daemon import SwapSettings
@@ -277,6 +279,8 @@ def main() -> None:
     with os.fdopen(setup_file, "rb") as file:
         setup = json.load(file)
     logs.set_up(setup["log_level"], setup["log_form"])
+    # as in a single process: see edge.daemon.service
+    cv2.setNumThreads(1)
     if setup["cores"]:
         os.sched_setaffinity(0, setup["cores"])
     code = WorkerProcess(socket(fileno=channel), PageMemory(page), setup).run()
