@@ -18,6 +18,7 @@ from camera_rig import emitted, null_pipeline, unaccounted, wait_for
 from edge.engines.null import NullEngine
 from edge.errors import SinkError
 from edge.interfaces import SourceInfo
+from edge.pictures.planes import Planes
 from edge.pipeline import Pipeline
 from edge.pipeline.memory_plan import THREAD_FRAMES
 from edge.pipeline.stream import LOSSLESS_CAPACITY
@@ -54,7 +55,7 @@ def sinks(monkeypatch: pytest.MonkeyPatch) -> dict[str, ListSink]:
 
 
 class LateSource:
-    """Gives pictures until it hangs; comes back from ``read`` when it is let go."""
+    """Gives pictures until it hangs; comes back from ``read_planes`` when it is let go."""
 
     info = SourceInfo(width=64, height=48, fps=30.0, is_live=True, num_frames=None, decoder="late")
 
@@ -64,13 +65,13 @@ class LateSource:
         self.hangs = threading.Event()
         self.captured_ns = 0
 
-    def read(self) -> tuple[UInt8, int | None] | None:
+    def read_planes(self) -> tuple[Planes, int | None] | None:
         if self.is_to_hang:
             self.hangs.set()
             assert self.let_go.wait(30)
         time.sleep(0.01)
         self.captured_ns = time.monotonic_ns()
-        return np.zeros((48, 64, 3), np.uint8), None
+        return Planes.of(np.zeros((48, 64, 3), np.uint8)), None
 
     def take_drops(self) -> dict[str, int]:
         return {}
