@@ -88,11 +88,15 @@ def why(reader: Reader, asked: Question) -> Answer:
         DataError: nothing is kept of this stream.
     """
     half_ns = round(asked.within_s * NS_PER_S)
+    span = asked.at_ns - half_ns, asked.at_ns + half_ns
+    # what was said stands beside the moment
+    near = list(reader.blocks(asked.stream, span[0], span[1] + NS_PER_S, with_candidates=False))
+    said = _said(_Scene(asked, near, span))
+    if said is not None:
+        return said
     since_ns, until_ns = asked.at_ns - BEFORE_S * NS_PER_S, asked.at_ns + AFTER_S * NS_PER_S
-    stored = list(reader.blocks(asked.stream, since_ns, until_ns))
-    scene = _Scene(asked, stored, (asked.at_ns - half_ns, asked.at_ns + half_ns))
+    scene = _Scene(asked, list(reader.blocks(asked.stream, since_ns, until_ns)), span)
     steps = (
-        _said,
         lambda _: _not_kept(scene, reader),
         _no_frame,
         _cannot,
