@@ -40,7 +40,7 @@ CLIP_BYTES = 300_000_000
 WARM_FRAMES = 5
 START_LIMIT_S = 60.0
 # what a frame costs more in one of several workers than in a single process: measured, see docs/scale.md
-WORKER_COST = 1.06
+WORKER_COST = 1.22
 # sinks that a folder can stand for
 LOCAL_SINKS = ("jsonl", "snapshot", "mp4", "record", "hls")
 
