@@ -11,6 +11,7 @@ from onnx import ModelProto, helper
 
 from calib.graph import MOVING_OPS, GraphIndex
 from calib.observers import TensorObserver
+from edge.addresses.printable import first_line
 from edge.engines.ort_providers import session_options
 from edge.errors import ModelError
 from edge.types import Array
@@ -129,7 +130,7 @@ def open_session(model: ModelProto, *, threads: int = 1, optimize: bool = True) 
     try:
         return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except (failures.Fail, failures.InvalidGraph, failures.InvalidArgument, failures.NotImplemented) as error:
-        raise ModelError(f"ONNX Runtime refuses the model ({str(error).strip().splitlines()[0][:300]})") from None
+        raise ModelError(f"ONNX Runtime refuses the model ({first_line(error)})") from None
 
 
 def _inferred(model: ModelProto) -> ModelProto:

@@ -16,6 +16,7 @@ import onnx
 import onnx.version_converter
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
+from edge.addresses.printable import first_line
 from edge.errors import ModelError
 from edge.models.onnx_graph import load_onnx
 from edge.types import Array
@@ -251,7 +252,7 @@ def with_opset(model: ModelProto, opset: int, where: str) -> ModelProto:
         return converted
     except (RuntimeError, ValueError, onnx.checker.ValidationError) as error:
         raise ModelError(
-            f"{where}: opset {opset_of(model)} cannot be converted to {opset} ({str(error).splitlines()[0]}); "
+            f"{where}: opset {opset_of(model)} cannot be converted to {opset} ({first_line(error)}); "
             f"export the network again at opset {opset}"
         ) from None
 

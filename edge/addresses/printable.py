@@ -16,3 +16,9 @@ def printable(text: str, kept: str = KEPT) -> str:
 def one_line(text: str) -> str:
     """The same for what stands inside a sentence: names, versions."""
     return printable(text, kept="")
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says first, for a sentence of ours; the kind of error where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return one_line(lines[0])[:200] if lines else type(error).__name__

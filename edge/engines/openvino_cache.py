@@ -17,6 +17,7 @@ from typing import Any
 
 import openvino as ov
 
+from edge.addresses.printable import first_line
 from edge.engines.trial import processor
 from edge.files import cache_folder, parse_json, sha256_of, write_atomic
 from edge.models.manifest import content_hash
@@ -72,7 +73,7 @@ def load_compiled(
         try:
             return core.import_model(blob, "CPU", dict(hints)), names
         except RuntimeError as error:
-            log.info("%s is compiled anew (%s)", path.name, str(error).splitlines()[0])
+            log.info("%s is compiled anew (%s)", path.name, first_line(error))
     compiled = core.compile_model(str(path), "CPU", dict(hints))
     fresh = names_of(compiled)
     _keep(file, compiled, fresh)

@@ -13,6 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as failures
 
+from edge.addresses.printable import first_line
 from edge.engines.cuda.library import LOADING, prepare_context
 from edge.engines.ort_binding import DeviceRunner
 from edge.engines.ort_providers import DEVICES, Wishes, check_came_up, load_libraries, providers_for, session_options
@@ -112,7 +113,7 @@ class OrtEngine:
             extra = {name: np.repeat(row, len(tensor), 0) for name, row in self._extra.items()}
             values = self._session.run(self._output_names, {self.inputs[0].name: tensor, **extra})
         except RUN_FAILURES as error:
-            raise EngineError(f"{self.name}: {_first_line(error)}") from None
+            raise EngineError(f"{self.name}: {first_line(error)}") from None
         return dict(zip(self._output_names, values, strict=True))
 
     def close(self) -> None:
@@ -149,7 +150,7 @@ def _load(path: Path, kind: str, threads: int, device: int, max_batch: int | Non
         session = ort.InferenceSession(str(path), session_options(threads), providers=providers, enable_fallback=0)
     except RUN_FAILURES as error:
         raise ModelError(
-            f"{path.name}: ONNX Runtime cannot load it ({_first_line(error)}); is it an ONNX model?"
+            f"{path.name}: ONNX Runtime cannot load it ({first_line(error)}); is it an ONNX model?"
         ) from None
     check_came_up(session, kind, path.name)
     return session
@@ -171,7 +172,3 @@ def _wishes(path: Path, device: int, max_batch: int | None) -> Wishes:
 def _info(value: Any) -> TensorInfo:
     shape = tuple(size if isinstance(size, int) and size > 0 else None for size in value.shape)
     return TensorInfo(value.name, shape, _DTYPES.get(value.type, value.type))
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:200]

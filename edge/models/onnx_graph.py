@@ -8,6 +8,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from edge.addresses.printable import first_line
 from edge.errors import ModelError
 from edge.interfaces import TensorInfo
 from edge.models.foreign_files import foreign_file
@@ -131,7 +132,7 @@ def load_onnx(path: Path, *, has_weights: bool = True) -> Any:
             "exporter"
         ) from None
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"{path.name}: its weights cannot be read ({str(error).splitlines()[0][:200]})") from None
+        raise ModelError(f"{path.name}: its weights cannot be read ({first_line(error)})") from None
 
 
 def _check_weights(model: Any, path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 
+from edge.addresses.printable import first_line
 from edge.errors import EngineError, ManifestError
 from edge.interfaces import Engine, Head
 from edge.models.checks import check_outputs
@@ -150,7 +151,7 @@ def _doubt_of_one(
         with np.errstate(all="ignore"):
             predictions = head.decode(outputs, [witness])
     except MISFITS as error:
-        return f"the outputs {_shapes(outputs)} do not fit it ({type(error).__name__}: {_first_line(error)})"
+        return f"the outputs {_shapes(outputs)} do not fit it ({type(error).__name__}: {first_line(error)})"
     boxes += witness.seen
     return _doubt_of_prediction(predictions[0], manifest)
 
@@ -308,7 +309,3 @@ def _main(manifest: Manifest, outputs: Mapping[str, Array]) -> Array:
 def _shapes(outputs: Mapping[str, Array]) -> str:
     texts = [f"{name} {'x'.join(str(size) for size in values.shape)}" for name, values in outputs.items()]
     return ", ".join(itertools.islice(texts, 8))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0][:120]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from edge.addresses.printable import first_line
 from edge.errors import ModelError
 from edge.files import atomic_path
 from export.config import TrainSettings, parse_config
@@ -109,7 +110,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError, _unpickling_error()) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise ModelError(f"{path}: expected a torch file of tensors, found: {reason:.160}") from None
     if not isinstance(content, dict):
         raise ModelError(f"{path}: expected a dictionary of tensors, found {type(content).__name__}")

@@ -17,6 +17,7 @@ import torch
 from onnx.utils import Extractor
 from torch import Tensor, nn
 
+from edge.addresses.printable import first_line
 from edge.engines.ort import RUN_FAILURES
 from edge.engines.ort_providers import session_options
 from edge.errors import ConfigError, ModelError
@@ -82,7 +83,7 @@ class MapTeacher:
         try:
             found = self._run(np.zeros((2, _PROBE_SIDE, _PROBE_SIDE * 2, 3), np.uint8))
         except RUN_FAILURES as error:
-            first = str(error).splitlines()[0]
+            first = first_line(error)
             raise ModelError(f"teacher.model does not run on two pictures of another size: {first:.200}") from None
         widths = dict.fromkeys(STRIDES, 0)
         for name, value in zip(names, found, strict=True):

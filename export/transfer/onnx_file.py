@@ -12,6 +12,7 @@ import onnxruntime as ort
 from google.protobuf.message import DecodeError
 from onnx import numpy_helper
 
+from edge.addresses.printable import first_line
 from edge.engines.ort import RUN_FAILURES
 from edge.errors import ModelError
 from edge.types import Array
@@ -70,7 +71,7 @@ def _load(path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load(path)
     except (DecodeError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: expected an ONNX file, found: {str(error).splitlines()[0]:.120}") from None
+        raise ModelError(f"{path}: expected an ONNX file, found: {first_line(error)}") from None
     if not model.graph.node:
         raise ModelError(f"{path}: expected an ONNX file, found one without a graph")
     if found := QUANTIZED & {node.op_type for node in model.graph.node}:
@@ -110,7 +111,7 @@ def _run(model: onnx.ModelProto, name: str, picture: Array, path: Path) -> dict[
         session = ort.InferenceSession(seen.SerializeToString(), options, providers=["CPUExecutionProvider"])
         found = session.run(made, {name: picture})
     except RUN_FAILURES as error:
-        raise ModelError(f"{path.name} does not run: {str(error).splitlines()[0]:.200}") from None
+        raise ModelError(f"{path.name} does not run: {first_line(error)}") from None
     return dict(zip(made, found, strict=True))
 
 
