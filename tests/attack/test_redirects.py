@@ -158,7 +158,8 @@ def test_a_name_is_looked_up_and_a_name_server_may_be_asked(monkeypatch: pytest.
 
     monkeypatch.setattr(socket, "getaddrinfo", looked_up)
     monkeypatch.setattr(fence, "name_servers", lambda: {"10.0.0.1"})
-    stands = Fence(-1, "rtsp://admin:x@door.lan/live", ["cdn.lan"])
+    ours, theirs = socket.socketpair()
+    stands = Fence(ours.detach(), "rtsp://admin:x@door.lan/live", ["cdn.lan"])
     assert stands._may("10.0.0.9", 554) and sorted(asked) == ["cdn.lan", "door.lan"]
     assert stands._may("10.0.0.1", 53)
     assert not stands._may("10.0.0.1", 80) and not stands._may("8.8.8.8", 53)
@@ -166,6 +167,8 @@ def test_a_name_is_looked_up_and_a_name_server_may_be_asked(monkeypatch: pytest.
     before = len(asked)
     time.sleep(1.1)
     assert not stands._may("10.9.9.9", 80) and len(asked) == before + 2
+    stands.close()
+    theirs.close()
 
 
 @pytest.mark.parametrize(
