@@ -103,8 +103,8 @@ class PlaneSource(Protocol):
 class Skips(Protocol):
     """What a source may offer besides: it does not even decode what the rate leaves out, where the stream allows it."""
 
-    def skip_over(self, max_fps: float) -> None:
-        """Ask for pictures at about this rate from now on; more may come."""
+    def skip_over(self, max_fps: float, on_skipped: Callable[[], None]) -> None:
+        """Ask for pictures at about this rate from now on; more may come. ``on_skipped`` is told of each left out."""
 
 
 class CameraSource(Source, Protocol):

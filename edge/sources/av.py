@@ -7,7 +7,7 @@ import math
 import struct
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class AvSource:
         self._num_broken = 0
         self._is_decoded = is_decoded
         self._skipping: Skipping | None = None
+        self._on_skipped: Callable[[], None] = lambda: None
         self._current: Any = None
         self.pts_ns: int | None = None
         try:
@@ -129,9 +130,9 @@ class AvSource:
     def read(self) -> tuple[UInt8, int | None] | None:
         return (self.retrieve().bgr_copy(), self.pts_ns) if self.grab() else None
 
-    def skip_over(self, max_fps: float) -> None:
+    def skip_over(self, max_fps: float, on_skipped: Callable[[], None]) -> None:
         if not self._is_file:
-            self._skipping = Skipping(max_fps)
+            self._skipping, self._on_skipped = Skipping(max_fps), on_skipped
 
     def close(self) -> None:
         self._frames = iter(())
@@ -187,9 +188,7 @@ class AvSource:
                     return
                 if self._copies is not None and not self._copies.take(packet):
                     continue
-                if self._skipping is not None:
-                    self._stream.codec_context.skip_frame = self._skipping.of(packet.is_keyframe, time.monotonic())
-                frames = packet.decode() if self._is_decoded else ()
+                frames = self._pictures_of(packet) if self._is_decoded else ()
             except av.error.InvalidDataError as error:
                 self._num_broken += 1
                 if self._num_broken > MAX_BROKEN_PACKETS:
@@ -202,6 +201,18 @@ class AvSource:
             for frame in frames:
                 self._num_broken = 0
                 yield frame
+
+    def _pictures_of(self, packet: Any) -> Sequence[Any]:
+        """What a packet gives; of a live stream, none where fewer are wanted."""
+        if self._skipping is None:
+            decoded: Sequence[Any] = packet.decode()
+            return decoded
+        what = self._skipping.of(packet.is_keyframe, time.monotonic())
+        self._stream.codec_context.skip_frame = what
+        decoded = packet.decode()
+        if packet.size and not decoded and what != "DEFAULT":
+            self._on_skipped()
+        return decoded
 
     def _describe(self, picture: Any) -> SourceInfo:
         """Args: the first picture, or where nothing is decoded what the stream says of its size."""

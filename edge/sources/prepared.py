@@ -52,7 +52,7 @@ class PreparedSource:
         self._source = source
         self._plane_source: PlaneSource = source if isinstance(source, PlaneSource) else _BgrSource(source)
         if preparation.picture.max_fps and isinstance(source, Skips):
-            source.skip_over(preparation.picture.max_fps)
+            source.skip_over(preparation.picture.max_fps, self._note_skipped)
         self._preparer = PicturePreparer(preparation.picture)
         self._pace = Pace(preparation.picture.max_fps) if preparation.picture.max_fps else None
         self._gate = MotionGate(preparation.gate) if preparation.gate.enabled else None
@@ -93,6 +93,11 @@ class PreparedSource:
 
     def close(self) -> None:
         self._source.close()
+
+    def _note_skipped(self) -> None:
+        """A picture that the rate leaves out was not even decoded; the camera lives all the same."""
+        self._drops["drop_max_fps"] += 1
+        self._on_held_back()
 
     def _catch_up(self) -> None:
         """Look at the health of the picture that waits for it; it delays nobody after it was given."""
