@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from edge.server.board import LiveBoard, Viewer
 from edge.types import UInt8
-from edge.video.encoder import Packet
-from edge.video.feed import VideoFeed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from edge.video.encoder import Packet
+    from edge.video.feed import VideoFeed
 
 
 @dataclass(slots=True, eq=False)
@@ -107,6 +108,9 @@ class Feeds:
             channel.feed.join(1.0)
 
     def _new_feed(self, stream: str, encoder: str) -> VideoFeed:
+        # PyAV takes a tenth of a second: the page starts without it
+        from edge.video.feed import VideoFeed
+
         fps = self._board.info(stream).get("fps") or 0.0
         deliver = partial(self._deliver, stream)
         feed = VideoFeed(f"video {stream}", encoder, fps=fps, deliver=deliver, on_end=lambda: self._ended(stream, feed))
