@@ -194,7 +194,11 @@ def test_no_cluster_is_a_sentence(videos: Path, tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_all_processes(videos: Path, tmp_path: Path) -> None:
     running = subprocess.Popen(
-        command(videos, tmp_path / "results", "--workers", "2"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command(videos, tmp_path / "results", "--workers", "2"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        # a shell that runs the tests in the background has it ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )
     wait_for_parts(tmp_path / "results", 1)
     children = psutil.Process(running.pid).children(recursive=True)

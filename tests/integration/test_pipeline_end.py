@@ -246,13 +246,13 @@ class CountedSource(LateSource):
     def num_held(self) -> int:
         return sum(image() is not None for image in self._given)
 
-    def read(self) -> tuple[UInt8, int | None] | None:
+    def read_planes(self) -> tuple[Planes, int | None] | None:
         if len(self._given) == 60:
             return None
         image = np.zeros((48, 64, 3), np.uint8)
         self._given.append(weakref.ref(image))
         self.captured_ns = time.monotonic_ns()
-        return image, len(self._given) * 33_000_000
+        return Planes.of(image), len(self._given) * 33_000_000
 
 
 class StuckSink(ListSink):
