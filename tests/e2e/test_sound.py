@@ -108,7 +108,8 @@ def test_a_clip_of_the_large_picture_has_its_sound(tmp_path: Path, start: Callab
         camera.kill()
     offsets = apart(tmp_path / "cam0" / recording.entries()[0].file)
     print(f"\nclip: {[f'{offset * 1e3:.0f} ms' for offset in offsets]}")
-    assert len(offsets) >= 4
+    # a flash a second in 5 s; where the clip begins between two of them is chance, and those at its ends are left out
+    assert len(offsets) >= 3
     assert max(abs(offset) for offset in offsets) <= 0.06
 
 
