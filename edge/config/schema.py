@@ -236,6 +236,12 @@ class Config(Section):
         """The model of a stream: the one that it names, else the first."""
         return next((model for model in self.models if model.name == stream.model), self.models[0])
 
+    def with_model_file(self, name: str, path: Path) -> Config:
+        """The same with another file for the model of this name; its manifest is then that of the file."""
+        other = {"path": path, "manifest": None}
+        models = tuple(model.model_copy(update=other) if model.name == name else model for model in self.models)
+        return self.model_copy(update={"models": models})
+
     def has_frames(self, model: ModelSettings) -> bool:
         """Whether a stream's frames go to this model; others look at crops, or are not used."""
         return self.rows_at_once(model) > 0

@@ -240,9 +240,7 @@ class Pipeline:
                     stream.manifest = self.models[name].manifest
             if report.outcome == "kept":
                 with self._changing:
-                    changed = config.model_copy(update={"path": path, "manifest": None})
-                    models = tuple(changed if model.name == name else model for model in self.config.models)
-                    self.config = self.config.model_copy(update={"models": models})
+                    self.config = self.config.with_model_file(name, path)
         finally:
             self._swapping.release()
         return report
@@ -404,10 +402,8 @@ class Pipeline:
 
     def _rehearse(self, name: str, path: Path, renamed: Mapping[str, str]) -> None:
         """Run the clip tests with another file for a model."""
-        other = {"path": path, "manifest": None}
-        models = tuple(one.model_copy(update=other) if one.name == name else one for one in self.config.models)
         classes = {"classes": list(self.models[name].manifest.classes), "renamed": dict(renamed)}
-        self.rehearse(self.config.model_copy(update={"models": models}), {name: classes})
+        self.rehearse(self.config.with_model_file(name, path), {name: classes})
 
     def _stream(self, config: StreamSettings) -> Stream:
         model = self.config.model_of(config)

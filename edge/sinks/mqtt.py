@@ -50,9 +50,8 @@ class MqttTarget:
         self._settings = settings
         self._streams = streams
         self._standings = standings
-        self._states: dict[str, str] = {}
         self._told_s = float("-inf")
-        self._discovered: Mapping[str, str] = {}
+        self._retained: Mapping[str, str] = {}
         self._node = node
         port = settings.port or (MQTTS_PORT if settings.tls else MQTT_PORT)
         self._address = (settings.host, port)
@@ -73,7 +72,7 @@ class MqttTarget:
         if self._settings.discovery is not None and self._session is session:
             # what the broker has is acknowledged, whatever becomes of this
             with suppress(SinkError), self._in_words():
-                self._tell_states(session)
+                self._tell_home_assistant(session)
                 self._show(session, events)
         num_taken = next((place for place, refusal in enumerate(refusals) if refusal), len(refusals))
         return Delivered(num_taken)
@@ -136,8 +135,7 @@ class MqttTarget:
         else:
             self._session = self._logged_in()
             self._announce(self._session)
-        self._discover(self._session)
-        self._tell_states(self._session)
+        self._tell_home_assistant(self._session)
         return self._session
 
     def _logged_in(self) -> MqttSession:
@@ -181,42 +179,25 @@ class MqttTarget:
         """The birth message, kept by the broker for those who come later; what it knew of the streams is forgotten."""
         self._tell(session, [Message(f"{self._settings.topic}/status", ONLINE, is_retained=True)])
         # the broker may be another one, or may have forgotten
-        gone = set(self._discovered) - set(self._wanted())
-        self._discovered = dict.fromkeys(gone, "")
-        self._states, self._told_s = {}, float("-inf")
+        self._retained, self._told_s = dict.fromkeys(self._retained, ""), float("-inf")
 
-    def _wanted(self) -> dict[str, str]:
-        return discovery(self._settings, self._streams(), self._node, self._standings())
-
-    def _discover(self, session: MqttSession) -> None:
-        """Publish what has changed since the last time; an empty message takes back what is gone."""
-        wanted = self._wanted()
-        if wanted == self._discovered:
-            return
-        changed = {topic: text for topic, text in wanted.items() if self._discovered.get(topic) != text}
-        gone = dict.fromkeys(set(self._discovered) - set(wanted), "")
-        self._tell(session, [Message(topic, text, is_retained=True) for topic, text in (gone | changed).items()])
-        self._discovered = wanted
-
-    def _tell_states(self, session: MqttSession) -> None:
-        """Publish how the streams stand, where that has changed."""
+    def _tell_home_assistant(self, session: MqttSession) -> None:
+        """Publish what has changed of entities and states; an empty message takes back what is gone."""
         if self._settings.discovery is None or time.monotonic() - self._told_s < STATE_S:
             return
         self._told_s = time.monotonic()
-        topic = self._settings.topic
-        states = {
-            f"{topic}/{name}/state": json.dumps(state_of(standing), separators=(",", ":"))
-            for name, standing in self._standings().items()
-        }
-        changed = {place: text for place, text in states.items() if self._states.get(place) != text}
-        gone = dict.fromkeys(set(self._states) - set(states), "")
-        self._tell(session, [Message(place, text, is_retained=True) for place, text in (gone | changed).items()])
-        self._states = states
+        standings = self._standings()
+        wanted = discovery(self._settings, self._streams(), self._node, standings)
+        for name, standing in standings.items():
+            text = json.dumps(state_of(standing), separators=(",", ":"))
+            wanted[f"{self._settings.topic}/{name}/state"] = text
+        changed = {topic: text for topic, text in wanted.items() if self._retained.get(topic) != text}
+        gone = dict.fromkeys(set(self._retained) - set(wanted), "")
+        self._tell(session, [Message(topic, text, is_retained=True) for topic, text in (gone | changed).items()])
+        self._retained = wanted
 
     def _show(self, session: MqttSession, events: Sequence[StoredEvent]) -> None:
         """Publish the picture of each stream's last event, where there is one."""
-        if self._settings.discovery is None:
-            return
         pictures = {event.stream: picture for event in events if (picture := _picture_of(event))}
         topic = self._settings.topic
         self._tell(

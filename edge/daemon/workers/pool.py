@@ -236,19 +236,15 @@ class WorkerPool:
             report = swap.run(path, renamed or {}, has_trial=has_trial, on_phase=on_phase)
             if report.outcome == "kept":
                 with self._changing:
-                    changed = before.model_copy(update={"path": path, "manifest": None})
-                    models = tuple(changed if model.name == name else model for model in self.config.models)
-                    self.config = self.config.model_copy(update={"models": models})
+                    self.config = self.config.with_model_file(name, path)
         finally:
             self._swapping.release()
         return report
 
     def _rehearse(self, before: ModelSettings, path: Path, renamed: Mapping[str, str]) -> None:
         """Run the clip tests with another file for a model; see ``Pipeline``."""
-        changed = before.model_copy(update={"path": path, "manifest": None})
-        models = tuple(changed if model.name == before.name else model for model in self.config.models)
         classes = {"classes": list(self.models[before.name].manifest.classes), "renamed": dict(renamed)}
-        self.rehearse(self.config.model_copy(update={"models": models}), {before.name: classes})
+        self.rehearse(self.config.with_model_file(before.name, path), {before.name: classes})
 
     def heat(self, name: str) -> UInt8 | None:
         """Where objects spent their time in a stream; None where there is no heat map, or its worker is away."""
