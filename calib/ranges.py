@@ -144,7 +144,7 @@ def load_table(path: Path) -> RangeTable:
         DataError: missing, no JSON, or not a table of this version.
     """
     try:
-        return RangeTable.model_validate_json(path.read_text())
+        return RangeTable.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); make it with: edge calibrate MODEL.onnx") from None
     except ValidationError as error:

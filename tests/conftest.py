@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import os
 import signal
 import subprocess
@@ -35,6 +36,16 @@ def signals_are_given_back() -> Iterator[None]:
     for number, handler in before.items():
         if after[number] is not handler and handler is not None:
             signal.signal(number, handler)
+    assert after == before
+
+
+@pytest.fixture(autouse=True)
+def locale_is_left_alone() -> Iterator[None]:
+    """A library that changes the process's locale changes what every open() without an encoding reads."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    after = locale.setlocale(locale.LC_ALL)
+    locale.setlocale(locale.LC_ALL, before)
     assert after == before
 
 

@@ -298,6 +298,6 @@ def _worker_mb(config: Config, manifests: Mapping[str, Manifest]) -> float:
 
 
 def _available_mb(meminfo: Path = Path("/proc/meminfo")) -> float:
-    lines: Sequence[str] = meminfo.read_text().splitlines()
+    lines: Sequence[str] = meminfo.read_text(encoding="utf-8").splitlines()
     found = next(line for line in lines if line.startswith("MemAvailable:"))
     return int(found.split()[1]) * 1024 / 1e6

@@ -92,7 +92,7 @@ def _answer(text: str, code: int, folder: Path) -> list[Verdict]:
 def main() -> None:
     """Serve one request."""
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     with suppress(OSError):
         os.nice(SLOWER)
     # what libraries print must not be taken for the answer

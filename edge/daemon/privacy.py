@@ -23,6 +23,6 @@ def keep_private() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     try:
         # for systems that hand cores to a program whatever the limit is: such a core has no memory in it
-        _CORE_FILTER.write_text("0")
+        _CORE_FILTER.write_text("0", encoding="utf-8")
     except OSError as error:
         log.debug("%s cannot be written (%s)", _CORE_FILTER, error.strerror)

@@ -72,7 +72,7 @@ class MachineClocks:
 
     def boot(self) -> str:
         try:
-            return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         except OSError:
             return "unknown"
 

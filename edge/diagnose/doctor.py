@@ -180,6 +180,6 @@ def _cameras() -> Finding:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except OSError:
         return ""

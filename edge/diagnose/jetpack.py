@@ -95,7 +95,7 @@ def jetson_facts() -> dict[str, Any] | None:
 def release_text() -> str:
     """What this machine says of its L4T; empty where it is no Jetson."""
     try:
-        return RELEASE_FILE.read_text()
+        return RELEASE_FILE.read_text(encoding="utf-8")
     except OSError:
         return ""
 

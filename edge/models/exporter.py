@@ -139,7 +139,7 @@ def read_companion(model: Path) -> Companion:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = parse_json(path.read_text())
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -310,7 +310,7 @@ def parse_manifest(text: str, where: str) -> Manifest:
 def is_manifest(path: Path) -> bool:
     """Whether a JSON file claims to be a manifest (has a ``schema`` number) rather than somebody's model card."""
     try:
-        raw = parse_json(path.read_text())
+        raw = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(raw, dict) and "schema" in raw and "task" in raw

@@ -110,7 +110,7 @@ def secret_in(path: Path) -> bytes:
         SinkError: it cannot be read, or is too short to be a secret.
     """
     try:
-        text = path.read_text().strip()
+        text = path.read_text(encoding="utf-8").strip()
         secret = base64.b64decode(text[6:], validate=True) if text.startswith("whsec_") else text.encode()
     except OSError as error:
         raise SinkError(f"secret_file: {path} cannot be read ({error.strerror})") from None

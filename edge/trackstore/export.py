@@ -159,7 +159,7 @@ def _parquet(out: Path, what: What, tables: Iterator[Columns]) -> int:
 
 
 def _csv(out: Path, what: What, tables: Iterator[Columns]) -> int:
-    with out.open("w", newline="") as file:
+    with out.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS[what])
         count = 0
@@ -170,7 +170,7 @@ def _csv(out: Path, what: What, tables: Iterator[Columns]) -> int:
 
 
 def _jsonl(out: Path, what: What, tables: Iterator[Columns]) -> int:
-    with out.open("w") as file:
+    with out.open("w", encoding="utf-8") as file:
         count = 0
         for row in _rows(tables):
             file.write(json.dumps(dict(zip(COLUMNS[what], row, strict=True))) + "\n")

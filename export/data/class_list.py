@@ -47,7 +47,7 @@ def names_of_yaml(path: Path) -> list[str]:
     Raises:
         DataError: there is no such key, or its ids have a gap.
     """
-    lines = [re.sub(r"\s+#.*$", "", line.rstrip()) for line in path.read_text().splitlines()]
+    lines = [re.sub(r"\s+#.*$", "", line.rstrip()) for line in path.read_text(encoding="utf-8").splitlines()]
     starts = [number for number, line in enumerate(lines) if re.match(r"names\s*:", line)]
     if not starts:
         raise DataError(f"{path}: expected the key 'names' with the class names")
@@ -80,7 +80,7 @@ def _in_order(items: Sequence[str], path: Path) -> list[str]:
 
 def _from_json(path: Path) -> list[str]:
     try:
-        raw = parse_json(path.read_text())
+        raw = parse_json(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path}: no valid JSON ({error})") from None
     names = raw.get("names") if isinstance(raw, dict) else raw

@@ -61,7 +61,7 @@ def _entry(folder: Path, path: Path, problems: Problems) -> Entry:
 def _read_rows(path: Path, problems: Problems) -> list[Row]:
     """Class, x1 y1 x2 y2 in fractions, and weight of each line."""
     rows = []
-    for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         if not line.strip():
             continue
         row = _parse_row(line.split())

@@ -192,7 +192,7 @@ def num_files() -> int:
 
 
 def resident_mb() -> float:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * 4096 / 1e6
 
 
 def test_what_a_decoder_may_say_is_heard() -> None:

@@ -59,9 +59,9 @@ def test_a_crash_writes_no_memory(tmp_path: Path, model: Path) -> None:
         running.wait_for("READY=1")
         running.until(lambda: bool(children(running)))
         for pid in (running.process.pid, *children(running)):
-            limits = Path(f"/proc/{pid}/limits").read_text()
+            limits = Path(f"/proc/{pid}/limits").read_text(encoding="utf-8")
             assert re.search(r"^Max core file size\s+0\s", limits, re.MULTILINE)
-            assert int(Path(f"/proc/{pid}/coredump_filter").read_text(), 16) == 0
+            assert int(Path(f"/proc/{pid}/coredump_filter").read_text(encoding="utf-8"), 16) == 0
 
 
 def test_two_daemons_do_not_share_a_state_folder(tmp_path: Path, model: Path) -> None:

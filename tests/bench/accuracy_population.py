@@ -88,7 +88,7 @@ def main() -> None:
             segments += found[1]
             print(hour, np.sum(found[0], axis=0)[1:].tolist(), np.sum(found[1], axis=0)[1:].tolist(), flush=True)
             rows = json.dumps({"pictures": pictures, "segments": segments}, separators=(",", ":"))
-            Path(sys.argv[1]).write_text(rows.replace("],[", "],\n[") + "\n")
+            Path(sys.argv[1]).write_text(rows.replace("],[", "],\n[") + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

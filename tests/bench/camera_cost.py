@@ -104,7 +104,7 @@ def decode_alone(url: str, fps: float, seconds: float, answer: Any) -> None:
 
 def spent_s(pid: int) -> float:
     """Processor time of a process so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / HZ
 
 

@@ -60,7 +60,7 @@ def reduce_surface(full: dict[str, dict[str, list[str]]]) -> dict[str, dict[str,
 
 
 def main(arguments: list[str]) -> Any:
-    full = json.loads(Path(arguments[0]).read_text())
+    full = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     lines = [f'"{release}": {json.dumps(classes)}' for release, classes in reduce_surface(full).items()]
     sys.stdout.write("{\n" + ",\n".join(lines) + "\n}\n")
 

@@ -27,7 +27,7 @@ SPEED = (1 - SIDE_SHARE) / CROSSING_S
 def cues_of(path: Path) -> list[tuple[float, float, Any]]:
     """(begin, end, what was found) of each cue, seconds of the file."""
     found = []
-    for hour, minute, second, hour2, minute2, second2, text in CUE.findall(path.read_text()):
+    for hour, minute, second, hour2, minute2, second2, text in CUE.findall(path.read_text(encoding="utf-8")):
         begin = int(hour) * 3600 + int(minute) * 60 + float(second)
         found.append((begin, int(hour2) * 3600 + int(minute2) * 60 + float(second2), json.loads(text)))
     return found

@@ -194,7 +194,9 @@ def process_facts(pid: int) -> str:
         ),
     ]
     assert children.exists()
-    return "\n".join(Path(f"/proc/{child}/cmdline").read_text() for child in pids if Path(f"/proc/{child}").exists())
+    return "\n".join(
+        Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8") for child in pids if Path(f"/proc/{child}").exists()
+    )
 
 
 @pytest.mark.real_server

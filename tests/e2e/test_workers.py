@@ -147,10 +147,10 @@ def test_a_swap_changes_the_model_in_all_workers(served: Daemon, model: Path) ->
 def test_a_reload_adds_and_removes_streams_and_leaves_the_others_alone(served: Daemon) -> None:
     path = Path(str(served.process.args[-1]))  # type: ignore[index]
     before = stats(served)
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     # one is gone, one is new, one gets another zone, which is no reason to begin it anew
     text = text.replace('name = "b"', 'name = "d"').replace("name = 'all'", "name = 'everywhere'", 1)
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     with served.client() as client:
         assert client.post("/api/reload").status_code == 202
     served.until(lambda: set(stats(served)["streams"]) == {"a", "c", "d"}, BACK_S)
@@ -168,7 +168,7 @@ def test_a_reload_adds_and_removes_streams_and_leaves_the_others_alone(served: D
 def lines_of(path: Path) -> list[dict[str, Any]]:
     """The whole lines so far; the one that a killed worker was writing may be cut."""
     found = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             found.append(json.loads(line))
         except ValueError:

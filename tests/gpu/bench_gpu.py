@@ -84,7 +84,7 @@ def device_line() -> str:
         return subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         model = Path("/proc/device-tree/model")
-        return model.read_text().strip("\0\n") if model.is_file() else "unknown device"
+        return model.read_text(encoding="utf-8").strip("\0\n") if model.is_file() else "unknown device"
 
 
 def row(*cells: object) -> None:

@@ -313,9 +313,9 @@ def test_a_view_of_pinned_memory_may_outlive_the_driver_and_be_dropped_in_any_th
 @on_the_stand_in
 def test_the_streams_are_not_blocking(driver: Any) -> None:
     trace = Path(os.environ["STAND_IN_TRACE"])
-    before = len(trace.read_text().splitlines())
+    before = len(trace.read_text(encoding="utf-8").splitlines())
     driver.new_stream()
-    made = [line for line in trace.read_text().splitlines()[before:] if "cuStreamCreate" in line]
+    made = [line for line in trace.read_text(encoding="utf-8").splitlines()[before:] if "cuStreamCreate" in line]
     assert made and all(line.endswith("flags 1") for line in made)
 
 

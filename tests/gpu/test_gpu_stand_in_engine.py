@@ -310,7 +310,7 @@ def test_pixels_come_down_once_and_only_for_who_asks(line: Line) -> None:
 
 
 def trace() -> list[str]:
-    return Path(os.environ["STAND_IN_TRACE"]).read_text().splitlines()
+    return Path(os.environ["STAND_IN_TRACE"]).read_text(encoding="utf-8").splitlines()
 
 
 def test_ffmpeg_shares_the_context_of_our_driver(make_driver: Any) -> None:

@@ -116,7 +116,7 @@ def test_a_good_model_takes_over_with_figures(good: Path, folder: Path) -> None:
 
 
 def write_text(path: Path) -> Path:
-    path.write_text("no model")
+    path.write_text("no model", encoding="utf-8")
     return path
 
 

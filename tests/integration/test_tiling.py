@@ -49,7 +49,7 @@ def found_in(folder: Path, out: Path, **fields: object) -> list[Float32]:
     pipeline.start()
     assert pipeline.wait(60) and pipeline.stop()
     assert not pipeline.failures()
-    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     return [np.array([one["xyxy"] for one in line["objects"]], np.float32).reshape(-1, 4) for line in lines]
 
 

@@ -127,8 +127,8 @@ def test_as_process_1_with_a_read_only_root_it_is_healthy_and_ends_on_sigterm(
             while subprocess.run(check, capture_output=True, check=False).returncode:
                 assert process.poll() is None and time.monotonic() < deadline, "not healthy"
                 time.sleep(0.5)
-            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-            assert "NSpid:" in (status := Path(f"/proc/{child}/status").read_text())
+            (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
+            assert "NSpid:" in (status := Path(f"/proc/{child}/status").read_text(encoding="utf-8"))
             assert re.search(r"^NSpid:\s+\d+\s+1$", status, re.MULTILINE), "it is not process 1"
             assert re.search(rf"^Uid:\s+{USER}\s", status, re.MULTILINE)
             os.kill(int(child), signal.SIGTERM)

@@ -41,7 +41,7 @@ class Machine:
             (self._root / there.lstrip("/")).mkdir(parents=True, exist_ok=True)
             self._mounts.append(f"mount --bind -o ro {here} {self._root}{there}")
         (self._root / "etc/pip.conf").write_text(access.config.read_text())
-        (self._root / "etc/resolv.conf").write_text(Path("/etc/resolv.conf").read_text())
+        (self._root / "etc/resolv.conf").write_text(Path("/etc/resolv.conf").read_text(encoding="utf-8"))
         self.run("apt-get update -qq")
         self.run(
             f"env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends {' '.join(PACKAGES)}"

@@ -106,7 +106,7 @@ def _child_of(parent: int) -> int:
     found: list[str] = []
 
     def is_there() -> bool:
-        found[:] = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        found[:] = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8").split()
         return bool(found)
 
     _wait_for(is_there, 10)

@@ -45,7 +45,7 @@ MAX_FILES_AT_THE_TOP = 12
 
 @cache
 def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @cache

@@ -499,7 +499,7 @@ def _empty_files(streams: Iterable[StreamSettings]) -> None:
             if kind == "jsonl" and place != "-":
                 # who writes to it says why that does not work
                 with suppress(OSError):
-                    Path(place).open("w").close()
+                    Path(place).open("w", encoding="utf-8").close()
 
 
 def _try(act: Callable[[], object], failures: list[EdgeError]) -> None:

@@ -253,6 +253,6 @@ def _how(code: int) -> str:
 def _state_of(pid: int) -> str:
     """The state that the kernel names, such as ``R``; empty where it cannot be read."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except (OSError, IndexError):
         return ""

@@ -110,7 +110,7 @@ def main() -> None:
     """Serve one request."""
     # if memory runs out, this process goes and not the daemon
     with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
     # what libraries print must not be taken for the verdict
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

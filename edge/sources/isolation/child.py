@@ -192,7 +192,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # if memory runs out, this process goes before the daemon: it is replaced
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")
+        Path("/proc/self/oom_score_adj").write_text("500", encoding="utf-8")
     # it may have been killed before that; its own number may be 1, in a container
     if os.getppid() != int(sys.argv[2]):
         sys.exit(0)

@@ -179,7 +179,7 @@ def addresses_of(name: str) -> set[str]:
 def name_servers() -> set[str]:
     """Of this machine."""
     try:
-        lines = NAME_SERVERS.read_text().splitlines()
+        lines = NAME_SERVERS.read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     words = [line.split() for line in lines]

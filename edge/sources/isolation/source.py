@@ -273,7 +273,7 @@ class IsolatedSource:
 
     def _refuse_overweight(self) -> None:
         try:
-            resident, shared = Path(f"/proc/{self.pid}/statm").read_text().split()[1:3]
+            resident, shared = Path(f"/proc/{self.pid}/statm").read_text(encoding="utf-8").split()[1:3]
         except (OSError, ValueError):
             # it has just died: the closed channel says so
             return

@@ -66,9 +66,9 @@ def test_another_model_file_is_a_swap() -> None:
     assert not found.needs_restart
 
 
-def of_models(*names: str, streams: Any = ({"name": "a"},), paths: Any = None) -> Config:
+def of_models(*names: str, streams: Any = None, paths: Any = None) -> Config:
     models = [{"name": name, "path": (paths or {}).get(name, f"{name}.onnx")} for name in names]
-    tables = [{"source": "0", **stream} for stream in streams]
+    tables = [{"source": "0", **stream} for stream in streams or [{"name": "a"}]]
     return parse_config({"models": models, "streams": tables}, where="x")
 
 

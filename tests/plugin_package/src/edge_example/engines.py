@@ -17,7 +17,7 @@ class BrightEngine:
     is_fixed_batch = False
 
     def __init__(self, path: Path, manifest: Manifest, *, threads: int | None, max_batch: int | None) -> None:
-        self._mood = path.read_text()
+        self._mood = path.read_text(encoding="utf-8")
         spec = manifest.input
         self.max_batch = max_batch or 4
         self.inputs = [TensorInfo(spec.name, (None, spec.height, spec.width, 3), "uint8")]

@@ -19,7 +19,7 @@ class LinesSink:
         self._classes = classes
         if place == "refuse":
             raise SinkError("lines:refuse: no line is taken today; come back tomorrow")
-        self._file = None if place in ("raise", "hang") else Path(place).open("w")  # noqa: SIM115 - closed by close
+        self._file = None if place in ("raise", "hang") else Path(place).open("w", encoding="utf-8")  # noqa: SIM115 - closed by close
 
     def write(self, result: Result, picture: Callable[[], np.ndarray]) -> None:
         if self._place == "raise":
