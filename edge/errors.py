@@ -20,6 +20,10 @@ arguments inside the program, ``assert`` for our own mistakes.
 """
 
 import errno
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 # of the disk, not of the path: full, over quota, read-only (what ext4 becomes after an error), broken
 DISK_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
@@ -90,3 +94,14 @@ class AccuracyError(DataError):
 def sink_error(message: str, error: OSError) -> SinkError:
     """What to raise where something cannot be written: a ``DiskError`` if the disk is to blame."""
     return (DiskError if error.errno in DISK_FAULTS else SinkError)(message)
+
+
+def look_up(kind: str, name: str, running: Mapping[str, T]) -> T:
+    """The running stream, model, … of this name.
+
+    Raises:
+        ConfigError: there is none; the message lists those that run.
+    """
+    if name not in running:
+        raise ConfigError(f"no {kind} is called {name!r}; running: {', '.join(running) or 'none'}")
+    return running[name]

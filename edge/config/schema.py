@@ -242,6 +242,16 @@ class Config(Section):
         models = tuple(model.model_copy(update=other) if model.name == name else model for model in self.models)
         return self.model_copy(update={"models": models})
 
+    def with_stream(self, stream: StreamSettings) -> Config:
+        """The same with this stream: in the place of the one of its name, else as the last."""
+        is_new = all(one.name != stream.name for one in self.streams)
+        streams = tuple(stream if one.name == stream.name else one for one in self.streams)
+        return self.model_copy(update={"streams": (*streams, stream) if is_new else streams})
+
+    def without_stream(self, name: str) -> Config:
+        """The same without the stream of this name."""
+        return self.model_copy(update={"streams": tuple(one for one in self.streams if one.name != name)})
+
     def has_frames(self, model: ModelSettings) -> bool:
         """Whether a stream's frames go to this model; others look at crops, or are not used."""
         return self.rows_at_once(model) > 0

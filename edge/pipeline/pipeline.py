@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.errors import ConfigError, EdgeError
+from edge.errors import ConfigError, EdgeError, look_up
 from edge.pipeline.latest_frames import LatestFrames
 from edge.threads.finish import finish
 from edge.threads.worker import LATE_S, Worker
@@ -170,7 +170,7 @@ class Pipeline:
                 undo.callback(self._forget, stream)
                 self._shared.open(stream)
                 undo.pop_all()
-            self.config = self.config.model_copy(update={"streams": (*self.config.streams, config)})
+            self.config = self.config.with_stream(config)
         return stream
 
     def change_analytics(self, config: StreamSettings) -> None:
@@ -180,11 +180,8 @@ class Pipeline:
             ConfigError: there is no such stream, or an unknown class, key point or time zone: nothing was changed.
         """
         with self._changing:
-            if config.name not in self.streams:
-                raise ConfigError(f"no stream is called {config.name!r}; running: {', '.join(self.streams) or 'none'}")
-            self.streams[config.name].watch(config)
-            streams = tuple(config if one.name == config.name else one for one in self.config.streams)
-            self.config = self.config.model_copy(update={"streams": streams})
+            look_up("stream", config.name, self.streams).watch(config)
+            self.config = self.config.with_stream(config)
 
     def remove_stream(self, name: str) -> bool:
         """End a stream while the others run: what is under way comes out first. False if a part did not end in time.
@@ -194,15 +191,12 @@ class Pipeline:
         """
         deadline = time.monotonic() + self.config.stop_timeout_s
         with self._changing:
-            stream = self.streams.get(name)
-            if stream is None:
-                raise ConfigError(f"no stream is called {name!r}; running: {', '.join(self.streams) or 'none'}")
+            stream = look_up("stream", name, self.streams)
             stream.is_leaving = True
             stream.threads.end_capture()
             has_ended = stream.threads.join(deadline)
             self._forget(stream)
-            streams = tuple(stream for stream in self.config.streams if stream.name != name)
-            self.config = self.config.model_copy(update={"streams": streams})
+            self.config = self.config.without_stream(name)
         finish({f"counts of {name}": stream.analysis.save}, SAVE_TIMEOUT_S)
         return has_ended
 
@@ -223,9 +217,7 @@ class Pipeline:
         """
         from edge.pipeline.swap import Order, Swap
 
-        if name not in self.models:
-            raise ConfigError(f"no model is called {name!r}; running: {', '.join(self.models)}")
-        if self.models[name].remote is not None:
+        if look_up("model", name, self.models).remote is not None:
             raise ConfigError(f"model {name!r} runs on a server: it is changed there")
         if not self._swapping.acquire(blocking=False):
             raise EdgeError("another model swap is under way; wait for its end")

@@ -5,7 +5,7 @@ Times are seconds, noise is a share of the box size, thresholds are in [0, 1]. T
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,45 +92,45 @@ class TrackerSettings:
             raise ValueError("confirm_hits and max_objects must be at least 1")
 
 
+# what the published trackers below share: the noise of their Kalman filters, and nothing of what came later
+_PUBLISHED = TrackerSettings(
+    speed_noise=1.03,
+    measurement_noise=0.05,
+    weak_noise=0.0,
+    score_weight=0.0,
+    height_power=0.0,
+    growth_per_s=0.0,
+    own_motion=False,
+)
+
 # SORT, https://arxiv.org/abs/1602.00763: overlap only, gone when unseen for about a frame, three hits
-SORT = TrackerSettings(
+SORT = replace(
+    _PUBLISHED,
     score_low=0.5,
     score_high=0.5,
     score_new=0.5,
     match_high=0.3,
     confirm_hits=3,
     lost_s=0.1,
-    speed_noise=1.03,
-    measurement_noise=0.05,
-    weak_noise=0.0,
     fuse_score=False,
-    score_weight=0.0,
-    height_power=0.0,
-    growth_per_s=0.0,
     replay_steps=0,
-    own_motion=False,
     duplicate_overlap=1.0,
 )
 
 # ByteTrack, https://arxiv.org/abs/2110.06864: two rounds by score
-BYTETRACK = TrackerSettings(
+BYTETRACK = replace(
+    _PUBLISHED,
     score_high=0.6,
     score_new=0.7,
-    speed_noise=1.03,
-    measurement_noise=0.05,
-    weak_noise=0.0,
     match_high=0.1,
     lost_s=1.0,
-    score_weight=0.0,
-    height_power=0.0,
-    growth_per_s=0.0,
     replay_steps=0,
-    own_motion=False,
     duplicate_s=float("inf"),
 )
 
 # OC-SORT, https://arxiv.org/abs/2203.14360: momentum, recovery by the last box, re-update after a gap
-OCSORT = TrackerSettings(
+OCSORT = replace(
+    _PUBLISHED,
     score_low=0.6,
     score_high=0.6,
     score_new=0.6,
@@ -138,16 +138,9 @@ OCSORT = TrackerSettings(
     match_last=0.3,
     confirm_hits=3,
     lost_s=1.0,
-    speed_noise=1.03,
-    measurement_noise=0.05,
-    weak_noise=0.0,
     fuse_score=False,
-    score_weight=0.0,
-    height_power=0.0,
-    growth_per_s=0.0,
     direction_weight=0.2,
     replay_s=float("inf"),
     replay_steps=8,
-    own_motion=False,
     duplicate_overlap=1.0,
 )

@@ -26,7 +26,7 @@ from edge.daemon.workers.events import EventTaker
 from edge.daemon.workers.pages import MAX_STREAMS, ShownPage
 from edge.daemon.workers.process import ChildWorker
 from edge.daemon.workers.seat import Seat, WorkerStream, settings_of
-from edge.errors import ConfigError, EdgeError
+from edge.errors import ConfigError, EdgeError, look_up
 from edge.pipeline.shared_outputs import SharedOutputs
 from edge.server.board import Demand
 from edge.sinks.home_assistant import Standing
@@ -183,29 +183,23 @@ class WorkerPool:
             except EdgeError:
                 self._forget(stream)
                 raise
-            self.config = self.config.model_copy(update={"streams": (*self.config.streams, config)})
+            self.config = self.config.with_stream(config)
         return stream
 
     def change_analytics(self, config: StreamSettings) -> None:
         """Watch other lines and zones in a stream; see ``Pipeline.change_analytics``."""
         with self._changing:
-            stream = self.streams.get(config.name)
-            if stream is None:
-                raise ConfigError(f"no stream is called {config.name!r}; running: {', '.join(self.streams) or 'none'}")
+            stream = look_up("stream", config.name, self.streams)
             stream.seat.change(stream, config)
-            streams = tuple(config if one.name == config.name else one for one in self.config.streams)
-            self.config = self.config.model_copy(update={"streams": streams})
+            self.config = self.config.with_stream(config)
 
     def remove_stream(self, name: str) -> bool:
         """End a stream; see ``Pipeline.remove_stream``."""
         with self._changing:
-            stream = self.streams.get(name)
-            if stream is None:
-                raise ConfigError(f"no stream is called {name!r}; running: {', '.join(self.streams) or 'none'}")
+            stream = look_up("stream", name, self.streams)
             has_ended = stream.seat.remove(name)
             self._forget(stream)
-            streams = tuple(stream for stream in self.config.streams if stream.name != name)
-            self.config = self.config.model_copy(update={"streams": streams})
+            self.config = self.config.without_stream(name)
         return has_ended
 
     def swap_model(
@@ -224,8 +218,7 @@ class WorkerPool:
         """
         from edge.daemon.workers.swap import PoolSwap
 
-        if name not in self.models:
-            raise ConfigError(f"no model is called {name!r}; running: {', '.join(self.models)}")
+        look_up("model", name, self.models)
         if not self._swapping.acquire(blocking=False):
             raise EdgeError("another model swap is under way; wait for its end")
         try:
