@@ -451,7 +451,7 @@ def _proposal(path: Path, manifest: Path | Manifest | None, *, is_here: bool = T
         manifest = path.with_suffix(".json")
     if manifest is not None and (path.is_file() or not is_here):
         try:
-            return Proposal(parse_manifest(manifest.read_text(), str(manifest)))
+            return Proposal(parse_manifest(manifest.read_text(encoding="utf-8"), str(manifest)))
         except OSError as error:
             raise ManifestError(f"{manifest}: cannot be read ({error.strerror})") from None
     beside = read_sidecar(path) if path.is_file() else None

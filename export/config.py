@@ -213,7 +213,7 @@ def load_config(recipe: str | Path, changes: Sequence[str] = ()) -> TrainSetting
     """
     path = _find(recipe)
     try:
-        tree = tomllib.loads(path.read_text())
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path.name}: no valid TOML: {error}") from None
     config = parse_config(changed_tree(tree, changes), path.name)

@@ -41,12 +41,10 @@ def signals_are_given_back() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def locale_is_left_alone() -> Iterator[None]:
-    """A library that changes the process's locale changes what every open() without an encoding reads."""
-    before = locale.setlocale(locale.LC_ALL)
+    """A library that changes the locale, of the process or a thread, changes what open() without encoding reads."""
+    before = locale.nl_langinfo(locale.CODESET)
     yield
-    after = locale.setlocale(locale.LC_ALL)
-    locale.setlocale(locale.LC_ALL, before)
-    assert after == before
+    assert locale.nl_langinfo(locale.CODESET) == before
 
 
 @pytest.fixture(scope="session")

@@ -119,6 +119,8 @@ def served(session: Session, port: int) -> Iterator[str]:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(("127.0.0.1", port))
+        # before the address is told: the server takes over a moment later
+        listening.listen()
     except OSError as error:
         listening.close()
         raise EdgeError(f"port {port} cannot be used ({error.strerror}); give another --port") from None

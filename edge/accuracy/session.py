@@ -86,7 +86,7 @@ class Session:
 
     def answer(self, answer: Answer) -> None:
         """Keep an answer; a later one for the same card replaces it."""
-        with (self.folder / ANSWERS).open("a") as file:
+        with (self.folder / ANSWERS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(answer)) + "\n")
 
     def unanswered(self) -> list[int]:
@@ -100,7 +100,7 @@ class Session:
         if missing:
             raise DataError(f"{len(missing)} pictures are not confirmed yet; run the command again to go on")
         result = result_of(self.round(), self.answers(), last_result(self.folder))
-        with (self.folder / RESULTS).open("a") as file:
+        with (self.folder / RESULTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(result) + "\n")
         (self.folder / CARDS).unlink()
         return result

@@ -114,7 +114,7 @@ def read_secret(path: Path, key: str, *, min_chars: int = 1) -> str:
     """
     found = credential_path(path)
     try:
-        value = found.read_text().strip()
+        value = found.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"{key}: {found} cannot be read ({reason}); expected a file of one line") from None

@@ -252,7 +252,7 @@ def _children() -> list[int]:
     found = []
     for task in Path("/proc/self/task").iterdir():
         try:
-            found += [int(pid) for pid in (task / "children").read_text().split()]
+            found += [int(pid) for pid in (task / "children").read_text(encoding="utf-8").split()]
         except OSError:
             # the thread has ended meanwhile
             continue
@@ -263,7 +263,7 @@ def _config(folder: Path, urls: Sequence[str]) -> Any:
     spec = {"name": "frames", "width": 64, "height": 64, "layout": "nhwc", "dtype": "uint8", "colour": "bgr"}
     facts = {"schema": 1, "name": "null", "task": "detect", "head": "edgenet", "classes": ["x"], "input": spec}
     manifest, model = folder / "null.json", folder / "null.onnx"
-    manifest.write_text(json.dumps(facts))
+    manifest.write_text(json.dumps(facts), encoding="utf-8")
     model.touch()
     stream = {
         "stall_timeout_s": STALL_S,

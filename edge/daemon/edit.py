@@ -86,11 +86,11 @@ class ConfigEditor:
             kept = self._kept()
             if version not in kept:
                 raise ConfigError(f"no version is called {version!r}; known: {', '.join(sorted(kept)) or 'none'}")
-            return self._write(self._read(), kept[version].read_text())
+            return self._write(self._read(), kept[version].read_text(encoding="utf-8"))
 
     def _read(self) -> str:
         try:
-            return self._path.read_text()
+            return self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self._path.name}: cannot be read ({error})") from None
 

@@ -19,7 +19,7 @@ def process_facts(proc: Path = Path("/proc/self")) -> dict[str, float]:
         "children_cpu_s": round(times.children_user + times.children_system, 2),
     }
     try:
-        facts["rss_mb"] = round(int((proc / "statm").read_text().split()[1]) * _PAGE_BYTES / 2**20, 1)
+        facts["rss_mb"] = round(int((proc / "statm").read_text(encoding="utf-8").split()[1]) * _PAGE_BYTES / 2**20, 1)
         facts["open_files"] = float(sum(1 for _ in (proc / "fd").iterdir()))
     except (OSError, ValueError, IndexError):
         # not Linux: what the kernel has counted at most

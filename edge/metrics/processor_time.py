@@ -22,7 +22,7 @@ def own_s() -> float:
 
 def machine_s() -> tuple[float, float]:
     """Of all cores since the start of the machine: busy, and in total."""
-    fields = [int(field) for field in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+    fields = [int(field) for field in (_PROC / "stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:9]]
     # the fourth and fifth are idle and waiting for a disk
     busy = sum(fields) - fields[3] - fields[4]
     return busy / _TICKS_PER_S, sum(fields) / _TICKS_PER_S
@@ -30,7 +30,7 @@ def machine_s() -> tuple[float, float]:
 
 def _children_of(task: Path) -> list[str]:
     try:
-        return (task / "children").read_text().split()
+        return (task / "children").read_text(encoding="utf-8").split()
     except OSError:
         # the thread ended a moment ago, as those of a decoder do
         return []
@@ -39,7 +39,7 @@ def _children_of(task: Path) -> list[str]:
 def _ticks_of(pid: str) -> int:
     try:
         # the name in brackets may hold spaces
-        fields = (_PROC / pid / "stat").read_text().rpartition(")")[2].split()
+        fields = (_PROC / pid / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         # it ended a moment ago
         return 0

@@ -35,7 +35,7 @@ def _classes(card: dict[str, Any], model: Path) -> tuple[str, ...]:
     if not isinstance(listed, str):
         return ()
     path = model.parent / Path(listed).name
-    return tuple(path.read_text().splitlines()) if path.is_file() else ()
+    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
 
 
 def _input_changes(preprocess: dict[str, Any]) -> dict[str, Any]:

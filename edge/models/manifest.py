@@ -325,7 +325,7 @@ def read_sidecar(model: Path) -> Manifest | None:
     path = manifest_path(model)
     if not path.is_file() or not is_manifest(path):
         return None
-    manifest = parse_manifest(path.read_text(), path.name)
+    manifest = parse_manifest(path.read_text(encoding="utf-8"), path.name)
     if manifest.sha256 and manifest.sha256 != sha256_of(model):
         raise ManifestError(
             f"{path.name} describes another {model.name} (sha256 {manifest.sha256[:12]}…, "

@@ -258,7 +258,7 @@ def _with_choices(reading: Reading, choices: Choices) -> Reading:
 
 def _read_card(path: Path) -> dict[str, Any]:
     try:
-        card = parse_json(manifest_path(path).read_text())
+        card = parse_json(manifest_path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return card if isinstance(card, dict) and "schema" not in card else {}

@@ -210,7 +210,7 @@ def load_capture(folder: Path) -> Capture:
     """
     path = folder / FACTS
     try:
-        facts = parse_json(path.read_text())
+        facts = parse_json(path.read_text(encoding="utf-8"))
         if facts["schema"] != SCHEMA:
             raise DataError(f"{path}: schema {facts['schema']}, expected {SCHEMA}; made by edge {facts['version']}")
         return Capture(parse_config(facts["config"], where=str(path)), facts["models"], facts["wall_offset_ns"])

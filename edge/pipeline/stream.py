@@ -194,8 +194,9 @@ class Stream:
 
     @property
     def has_sound(self) -> bool:
-        """Whether capture passes the sound on: into a recording of the packets that it reads."""
-        return self.packets is not None and self.record_source is None and self.config.has_sound
+        """Whether capture passes the sound on: into a recording of its packets, or to who watches them."""
+        is_kept = self.packets is not None or self.tap is not None
+        return is_kept and self.record_source is None and self.config.has_sound
 
     @property
     def score(self) -> float:

@@ -116,7 +116,7 @@ class RecordingIndex:
         """Raises: SinkError: the index could not be written; the file is found again at the next start."""
         self.entries = (*self.entries, entry)
         try:
-            with self._path.open("a") as file:
+            with self._path.open("a", encoding="utf-8") as file:
                 file.write(entry.to_json() + "\n")
                 file.flush()
                 os.fsync(file.fileno())

@@ -171,7 +171,7 @@ class MqttTarget:
         if path is None:
             return None
         try:
-            return path.read_text().strip()
+            return path.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             raise SinkError(f"mqtt.password_file: {path} cannot be read; expected one line of text") from None
 

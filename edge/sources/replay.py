@@ -53,7 +53,7 @@ class RawWriter:
         """Args: an empty or new folder for this stream."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._index: TextIO = (folder / INDEX).open("w")
+        self._index: TextIO = (folder / INDEX).open("w", encoding="utf-8")
         self._film = -1
         self._container: Any = None
         self._stream: Any = None

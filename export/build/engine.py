@@ -261,5 +261,5 @@ def _write(out: Path, data: bytes, manifest: Manifest) -> Manifest:
     complete = manifest.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
     with atomic_path(manifest_path(out)) as json_file, atomic_path(out) as engine_file:
         engine_file.write_bytes(data)
-        json_file.write_text(complete.to_json())
+        json_file.write_text(complete.to_json(), encoding="utf-8")
     return complete

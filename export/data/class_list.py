@@ -22,7 +22,9 @@ def read_class_list(folder: Path) -> list[str]:
     for place in (folder, folder.parent):
         for name in _TEXT_FILES:
             if (place / name).is_file():
-                return [line.strip() for line in (place / name).read_text().splitlines() if line.strip()]
+                return [
+                    line.strip() for line in (place / name).read_text(encoding="utf-8").splitlines() if line.strip()
+                ]
         if (place / "classes.json").is_file():
             return _from_json(place / "classes.json")
         for name in _YAML_FILES:
@@ -36,7 +38,7 @@ def ignore_index(folder: Path) -> int:
     for place in (folder, folder.parent):
         path = place / "classes.json"
         if path.is_file():
-            raw = parse_json(path.read_text())
+            raw = parse_json(path.read_text(encoding="utf-8"))
             return int(raw.get("ignore_index", 255)) if isinstance(raw, dict) else 255
     return 255
 

@@ -67,7 +67,11 @@ def _annotation_files(folder: Path, split: str | None) -> list[Path]:
         if not chosen.is_file():
             known = ", ".join(sorted(path.stem for path in chosen.parent.glob("*.txt"))) or "none"
             raise DataError(f"{folder}: no split {split!r} in ImageSets/Main; found: {known}")
-        files = [annotations / f"{line.split()[0]}.xml" for line in chosen.read_text().splitlines() if line.strip()]
+        files = [
+            annotations / f"{line.split()[0]}.xml"
+            for line in chosen.read_text(encoding="utf-8").splitlines()
+            if line.strip()
+        ]
     if not files:
         raise DataError(f"{annotations}: expected VOC annotations (*.xml), found none")
     return files

@@ -17,7 +17,7 @@ from daemon_process import config_of, daemon, with_tokens
 from tiny_models import tiny_model
 
 COMMON = """
-import ctypes, os, signal, sys, threading
+import ctypes, locale, os, signal, sys, threading
 from pathlib import Path
 import numpy as np
 from edge.engines.ahead import AheadEngine
@@ -28,12 +28,13 @@ class Stack(ctypes.Structure):
     _fields_ = [("pointer", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
 
 def thread_state():
-    # and the locale of the process
+    # and the locale, of the process and of the thread
     c, now = ctypes.CDLL(None), Stack()
     c.setlocale.restype = ctypes.c_char_p
     assert c.sigaltstack(None, ctypes.byref(now)) == 0
     stack, rounding = (now.pointer, now.flags, now.size), ctypes.CDLL("libm.so.6").fegetround()
-    return stack, rounding, signal.pthread_sigmask(0, []), os.sched_getaffinity(0), c.setlocale(6, None)
+    words = c.setlocale(6, None), locale.nl_langinfo(locale.CODESET)
+    return stack, rounding, signal.pthread_sigmask(0, []), os.sched_getaffinity(0), words
 
 def opened():
     engine = OpenVinoEngine(Path(sys.argv[1]), threads=1)

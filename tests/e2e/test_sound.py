@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,14 @@ import pytest
 from camera_rig import TwoProfiles, emitted, null_pipeline, started_pipelines, wait_for
 from e2e.live_show import wait_until
 from e2e.test_page_browser import browser, chromium  # noqa: F401
+from needs import need
 
 from edge.pipeline import Pipeline
 from edge.server import LiveServer
+from edge.server.access import Access
 from edge.server.board import LiveBoard
+from edge.server.feeds import Feeds
+from edge.server.rtsp.server import Offered, RtspServer
 from edge.types import Event
 
 pytestmark = pytest.mark.real_server
@@ -149,3 +154,36 @@ def test_a_clip_with_sound_plays_in_chromium(
         assert browser.execute_script("return document.querySelector('video').error") is None
     finally:
         server.stop()
+
+
+@pytest.mark.parametrize(
+    ("codec", "served", "transport"), [("aac", "aac", "tcp"), ("pcmu", "opus", "udp"), ("opus", "opus", "tcp")]
+)
+def test_who_watches_a_source_by_rtsp_hears_it(
+    tmp_path: Path, start: Callable[..., Pipeline], codec: str, served: str, transport: str
+) -> None:
+    camera, path = TwoProfiles("320x180x20", "160x90x10", codec), tmp_path / "heard.mkv"
+    board = LiveBoard()
+    board.add_stream("cam0", {"fps": 20})
+    feeds = Feeds(board)
+    try:
+        pipeline = start(camera.main, top={"rtsp": {"enabled": True}})
+        stream = pipeline.streams["cam0"]
+        server = RtspServer("127.0.0.1", 0, Access(), feeds, lambda: {"cam0": Offered(stream.tap)}, max_clients=4)
+        _, port = server.start()
+        try:
+            wait_for(lambda: emitted(pipeline)["cam0"] > 20, 60, "the camera runs")
+            command = [need("ffmpeg"), "-v", "error", "-rtsp_transport", transport]
+            command += ["-i", f"rtsp://127.0.0.1:{port}/cam0/source", "-c", "copy", "-t", "8", str(path)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        finally:
+            server.stop()
+    finally:
+        camera.kill()
+        feeds.close()
+    with av.open(str(path)) as file:
+        assert [one.codec_context.name for one in file.streams] == ["h264", served], done.stderr
+    offsets = apart(path)
+    print(f"\n{codec} by RTSP: {[f'{offset * 1e3:.0f} ms' for offset in offsets]}")
+    assert len(offsets) >= 4
+    assert max(abs(offset) for offset in offsets) <= 0.06

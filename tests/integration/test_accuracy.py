@@ -195,12 +195,15 @@ def test_the_command_asks_and_tells(film: Path, tmp_path: Path) -> None:
             if found := re.search(r"pictures to confirm: (http\S+)", line):
                 address = found[1]
                 break
-        with httpx.Client(base_url=address, timeout=30) as client:
-            for card in client.get("cards.json").json()["cards"]:
-                client.post("answer", json={"number": card["number"], **card["answer"]})
-        assert asked.stdout is not None
-        told = json.loads(asked.stdout.read())
-        assert asked.wait(30) == 0
+        try:
+            with httpx.Client(base_url=address, timeout=30) as client:
+                for card in client.get("cards.json").json()["cards"]:
+                    client.post("answer", json={"number": card["number"], **card["answer"]})
+            assert asked.stdout is not None
+            told = json.loads(asked.stdout.read())
+            assert asked.wait(30) == 0
+        finally:
+            asked.kill()
     assert told["stream"] == "door"
     assert told["lines"] == {}
     shown = subprocess.run(

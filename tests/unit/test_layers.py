@@ -190,6 +190,25 @@ def test_only_the_worker_catches_everything() -> None:
     assert broad == ["edge/threads/worker.py"]
 
 
+def _is_text_by_locale(call: ast.Call) -> bool:
+    if any(keyword.arg == "encoding" or keyword.arg is None for keyword in call.keywords):
+        return False
+    if isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == "av":
+        return False
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    modes = [value for value in call.args if isinstance(value, ast.Constant) and value.value in ("r", "w", "a", "x")]
+    is_read = name == "read_text" and not call.args
+    return is_read or (name == "write_text" and len(call.args) == 1) or (name == "open" and bool(modes))
+
+
+def test_text_is_utf_8_whatever_the_locale_is() -> None:
+    found = []
+    for path in (path for folder in ("edge", "export", "calib") for path in (ROOT / folder).rglob("*.py")):
+        calls = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
+        found += [f"{path.relative_to(ROOT)}:{call.lineno}" for call in calls if _is_text_by_locale(call)]
+    assert not found, found
+
+
 def run_python(code: str) -> str:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     return done.stdout.strip()

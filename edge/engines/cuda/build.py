@@ -39,7 +39,17 @@ def compile_kernels() -> str:
     Raises:
         MissingError: NVRTC is not installed, or it refuses the source.
     """
-    nvrtc = _load_nvrtc()
+    libc: Any = ctypes.CDLL(None)
+    libc.uselocale.restype, libc.uselocale.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    # NVRTC gives the thread that calls it the locale "C" and leaves it so
+    locale = libc.uselocale(None)
+    try:
+        return _compiled(_load_nvrtc())
+    finally:
+        libc.uselocale(locale)
+
+
+def _compiled(nvrtc: Any) -> str:
     program = ctypes.c_void_p()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), SOURCE.read_bytes(), SOURCE.name.encode(), 0, None, None)
     options = [f"--gpu-architecture={ARCHITECTURE}".encode(), b"-std=c++17"]
@@ -72,7 +82,7 @@ def _load_nvrtc() -> Any:
 def main() -> int:
     """Write ``kernels.ptx``; the exit code is that of the error."""
     try:
-        KERNELS.write_text(compile_kernels())
+        KERNELS.write_text(compile_kernels(), encoding="utf-8")
     except EdgeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -23,6 +23,7 @@ from edge.server.rtsp.protocol import (
     parse_head,
     parse_transport,
     path_of,
+    track_of,
 )
 from edge.server.rtsp.viewers import Served, UdpPorts, UdpViewer, Viewer, viewer_of
 
@@ -85,13 +86,13 @@ class Connection(asyncio.Protocol):
         self._heard_s = hub.loop.time()
         self._session = ""
         self._served: Served | None = None
-        self._wanted: Transport | None = None
-        self._viewer: Viewer | None = None
+        self._wanted: dict[int, Transport] = {}
+        self._viewers: dict[int, Viewer] = {}
         self.host = ""
 
     @property
     def is_playing(self) -> bool:
-        return self._viewer is not None
+        return bool(self._viewers)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -117,13 +118,13 @@ class Connection(asyncio.Protocol):
     def look_after(self, now_s: float) -> None:
         """End it where nobody is there any more."""
         silent_s = now_s - self._heard_s
-        viewer = self._viewer
-        if viewer is None:
+        viewers = self._viewers.values()
+        if not viewers:
             is_over = silent_s > IDLE_S and not self._is_busy
-        elif isinstance(viewer, UdpViewer):
+        elif all(isinstance(viewer, UdpViewer) for viewer in viewers):
             is_over = silent_s > UDP_SILENCE_S
         else:
-            is_over = viewer.since_s is not None and now_s - viewer.since_s > STUCK_S
+            is_over = any(viewer.since_s is not None and now_s - viewer.since_s > STUCK_S for viewer in viewers)
         if is_over:
             self.end()
 
@@ -227,16 +228,17 @@ class Connection(asyncio.Protocol):
 
     def _set_up(self, request: Request) -> None:
         served = self._hub.streams.get(path_of(request.uri) or "")
+        track = track_of(request.uri)
         wanted = parse_transport(request.headers.get("transport", ""))
-        if served is None:
+        if served is None or track not in served.tracks:
             self._say(request, 404)
-        elif self._viewer is not None or (self._served is not None and self._served is not served):
+        elif self._viewers or (self._served is not None and self._served is not served):
             self._say(request, 459 if self._served is not served else 455)
         elif wanted is None or (not wanted.is_tcp and self._hub.ports is None):
             self._say(request, 461)
         else:
             self._session = self._session or secrets.token_hex(8)
-            self._served, self._wanted = served, wanted
+            self._served, self._wanted[track] = served, wanted
             served.want()
             numbers = f"{wanted.first}-{wanted.second}"
             ports = self._hub.ports
@@ -244,42 +246,44 @@ class Connection(asyncio.Protocol):
                 text = f"RTP/AVP/TCP;unicast;interleaved={numbers}"
             else:
                 text = f"RTP/AVP;unicast;client_port={numbers};server_port={ports.numbers[0]}-{ports.numbers[1]}"
-            text += f";ssrc={served.packer.ssrc:08X}"
+            text += f";ssrc={served.ssrc(track):08X}"
             self._say(request, 200, {"Transport": text, **self._session_header()})
 
     def _play(self, request: Request) -> None:
-        served, wanted = self._served, self._wanted
-        if served is None or wanted is None:
+        served = self._served
+        if served is None or not self._wanted:
             self._say(request, 455)
             return
-        if self._viewer is None:
+        if not self._viewers:
             if self._hub.num_playing >= self._hub.max_clients:
                 self._say(request, 503, {"Retry-After": "5"})
                 return
-            self._join(served, wanted)
+            self._join(served)
         self._say(request, 200, {"Range": "npt=now-", **self._session_header()})
 
-    def _join(self, served: Served, wanted: Transport) -> None:
+    def _join(self, served: Served) -> None:
         ports = self._hub.ports
-        viewer = viewer_of(self._hub.loop, served.ask_key, self._transport, ports, wanted)
-        if ports is not None and not wanted.is_tcp:
-            ports.heard[self.host, wanted.second] = self._note_heard
-        self._viewer = viewer
-        served.viewers.add(viewer)
+        for track, wanted in self._wanted.items():
+            viewer = viewer_of(self._hub.loop, served.ask_key, self._transport, ports, wanted)
+            if ports is not None and not wanted.is_tcp:
+                ports.heard[self.host, wanted.second] = self._note_heard
+            self._viewers[track] = viewer
+            served.viewers[track].add(viewer)
         served.on_end(self.end)
         served.ask_key()
         self._hub.tell_watched()
 
     def _leave(self, *, is_kept: bool = False) -> None:
-        viewer, self._viewer = self._viewer, None
-        if viewer is not None and self._served is not None:
+        viewers, self._viewers = self._viewers, {}
+        for track, viewer in viewers.items():
+            assert self._served is not None
             self._hub.counters["missed"] += viewer.num_missed
-            self._served.viewers.discard(viewer)
+            self._served.viewers[track].discard(viewer)
             self._served.off_end(self.end)
-            if self._hub.ports is not None and self._wanted is not None:
-                self._hub.ports.heard.pop((self.host, self._wanted.second), None)
+            if self._hub.ports is not None:
+                self._hub.ports.heard.pop((self.host, self._wanted[track].second), None)
         if not is_kept:
-            self._served, self._wanted, self._session = None, None, ""
+            self._served, self._wanted, self._session = None, {}, ""
 
     def _note_heard(self) -> None:
         self._heard_s = self._hub.loop.time()
@@ -290,5 +294,6 @@ class Connection(asyncio.Protocol):
 
 def _sdp(served: Served) -> str:
     now = int(time.time())
+    sound = served.sound.sdp("trackID=1") if served.has_sound else []
     lines = ["v=0", f"o=- {now} 1 IN IP4 0.0.0.0", f"s={served.path}", "c=IN IP4 0.0.0.0", "t=0 0", "a=control:*"]
-    return "\r\n".join([*lines, *served.packer.sdp("trackID=0"), ""])
+    return "\r\n".join([*lines, *served.packer.sdp("trackID=0"), *sound, ""])

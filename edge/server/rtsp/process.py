@@ -22,7 +22,7 @@ import av
 from edge.server.rtsp.connection import Connection, Hub
 from edge.server.rtsp.protocol import Doors
 from edge.server.rtsp.viewers import Served, UdpPorts
-from edge.server.rtsp.wire import FORM, PACKET, SETUP, Message, Reader
+from edge.server.rtsp.wire import FORM, PACKET, SETUP, SOUND, Message, Reader
 
 # the cameras and the engine come first
 NICENESS = 5
@@ -70,6 +70,11 @@ class _Process(Hub):
         if message.kind == FORM:
             facts = message.facts
             served.begin(facts["codec"], bytes.fromhex(facts["header"]))
+            with suppress(av.error.FFmpegError, OSError, IndexError):
+                sound = facts.get("sound")
+                served.begin_sound(sound["codec"], bytes.fromhex(sound["header"])) if sound else None
+        elif message.kind == SOUND:
+            served.deliver_sound(message.data, message.pts)
         elif message.kind == PACKET:
             with suppress(av.error.FFmpegError, OSError):
                 served.deliver(message.packet, message.wall_ns)

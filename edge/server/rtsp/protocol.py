@@ -107,6 +107,13 @@ def path_of(uri: str) -> str | None:
     return "/".join(parts)
 
 
+def track_of(uri: str) -> int:
+    """The track of an address: 0 where it names none."""
+    last = uri.rstrip("/").rpartition("/")[2]
+    number = last.removeprefix("trackID=")
+    return int(number) if last != number and number.isascii() and number.isdigit() and len(number) < 4 else 0
+
+
 @dataclass(frozen=True, slots=True)
 class Transport:
     """How a client wants its packets: in the connection, on two channels, or by UDP, to two ports of its host."""

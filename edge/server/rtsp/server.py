@@ -339,13 +339,20 @@ class _SourceFeed:
     def begin(self, form: PacketForm) -> None:
         self._is_known = form.codec in CODECS and form.has_start_codes
         if self._is_known:
-            facts = {"codec": form.codec, "header": form.header.hex()}
+            facts: dict[str, object] = {"codec": form.codec, "header": form.header.hex()}
+            if form.sound is not None:
+                facts["sound"] = {"codec": form.sound.codec, "header": form.sound.header.hex()}
             self._link.put(Message.of_facts(FORM, self._path, facts))
 
     def take(self, packet: SourcePacket) -> None:
-        if self._is_known and not packet.is_sound:
+        if not self._is_known:
+            return
+        wall_ns = packet.arrived_ns + measured_offset_ns()
+        if packet.is_sound:
+            self._link.put(Message.of_sound(self._path, packet.data, packet.pts, wall_ns))
+        else:
             coded = Packet(packet.data, packet.pts, packet.is_key, packet.pts - packet.dts)
-            self._link.put(Message.of_packet(self._path, coded, packet.arrived_ns + measured_offset_ns()))
+            self._link.put(Message.of_packet(self._path, coded, wall_ns))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

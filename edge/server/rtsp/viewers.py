@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from edge.server.rtsp.protocol import Transport
-from edge.video.encoder import Packet
-from edge.video.rtp import RtpPacker
+from edge.video.encoder import TICKS_PER_S, Packet
+from edge.video.rtp import RtpPacker, SoundPacker
 
 # what waits for a client in its connection; a second of 4 Mbit/s
 MAX_WAITING_BYTES = 512 << 10
@@ -23,6 +23,9 @@ MAX_WAITING_PACKETS = 2048
 LINGER_S = 5.0
 # two attempts to find a pair of ports are often enough
 PORT_TRIES = 64
+NS_PER_S = 1_000_000_000
+# the two tracks of an address
+PICTURES, SOUND = 0, 1
 
 
 @dataclass(slots=True)
@@ -73,7 +76,7 @@ class UdpPorts:
 
 
 class Viewer:
-    """One client of one stream that plays.
+    """One client that plays one track of a stream.
 
     Attributes:
         num_missed: pictures that it lost because it was late.
@@ -209,17 +212,35 @@ class Served:
     def __init__(self, path: str, loop: asyncio.AbstractEventLoop, ask_key: Callable[[str], None]) -> None:
         self.path = path
         self.packer = RtpPacker()
-        self.viewers: set[Viewer] = set()
+        self.sound = SoundPacker()
+        self.viewers: dict[int, set[Viewer]] = {PICTURES: set(), SOUND: set()}
         self._loop = loop
         self._tell_key = ask_key
         self._asked_s = float("-inf")
         self._wanted_until_s = float("-inf")
         self._described: asyncio.Event = asyncio.Event()
         self._ended: set[Callable[[], None]] = set()
+        self.has_sound = False
+        # time in ticks, and of day, of the newest picture: sound is placed beside it
+        self._newest = 0, 0
+
+    @property
+    def tracks(self) -> tuple[int, ...]:
+        """What it has."""
+        return (PICTURES, SOUND) if self.has_sound else (PICTURES,)
+
+    def ssrc(self, track: int) -> int:
+        return self.sound.ssrc if track == SOUND else self.packer.ssrc
 
     def begin(self, codec: str, header: bytes) -> None:
-        """Packets of another run follow."""
+        """Packets of another run follow, without sound unless ``begin_sound`` is called."""
         self.packer.begin(codec, header)
+        self.has_sound = False
+
+    def begin_sound(self, codec: str, header: bytes) -> None:
+        """Sound of another run follows; see ``SoundPacker.begin``."""
+        self.sound.begin(codec, header)
+        self.has_sound = True
 
     def deliver(self, packet: Packet, wall_ns: int) -> None:
         """Send a picture to everybody.
@@ -230,16 +251,28 @@ class Served:
         packets = self.packer.pack(packet, wall_ns)
         if not packets:
             return
+        self._newest = packet.pts, wall_ns
         self._described.set()
         joined: dict[int, bytes] = {}
-        for viewer in self.viewers:
+        for viewer in self.viewers[PICTURES]:
             viewer.send(packets, packet.is_key, self.packer.report, joined)
 
+    def deliver_sound(self, data: bytes, pts: int) -> None:
+        """Send sound to everybody who listens, once there is a picture. Args: …, its time in ticks of the pictures'."""
+        picture_pts, picture_ns = self._newest
+        if not (picture_ns and self.has_sound):
+            return
+        packets = self.sound.pack(data, pts, picture_ns + (pts - picture_pts) * NS_PER_S // TICKS_PER_S)
+        joined: dict[int, bytes] = {}
+        for viewer in self.viewers[SOUND]:
+            viewer.send(packets, True, self.sound.report, joined)
+
     def report(self) -> None:
-        """Tell everybody when the last picture was taken."""
+        """Tell everybody when the last picture and sound were taken."""
         if self._described.is_set():
-            for viewer in self.viewers:
-                viewer.send_report(self.packer.report())
+            for track, viewers in self.viewers.items():
+                for viewer in viewers:
+                    viewer.send_report((self.sound if track == SOUND else self.packer).report())
 
     async def described(self, timeout_s: float) -> bool:
         """Wait until it can be described; whether it can."""
@@ -256,7 +289,7 @@ class Served:
 
     def is_wanted(self, now_s: float) -> bool:
         """Whether its packets are needed."""
-        if self.viewers:
+        if any(self.viewers.values()):
             self._wanted_until_s = now_s + LINGER_S
         if now_s >= self._wanted_until_s:
             # the next one waits for what is true then

@@ -12,7 +12,7 @@ from edge.video.encoder import Packet
 
 # kind, length of the path, of the rest, pts, delay, is key, wall clock in ns
 HEAD = struct.Struct("!cHIqIBq")
-SETUP, FORM, PACKET = b"S", b"F", b"P"
+SETUP, FORM, PACKET, SOUND = b"S", b"F", b"P", b"A"
 MAX_BYTES = 32 << 20
 
 
@@ -21,9 +21,10 @@ class Message:
     """What the daemon says.
 
     Attributes:
-        kind: ``SETUP`` (JSON), ``FORM`` (JSON: codec and header of a path) or ``PACKET`` (a picture of a path).
+        kind: ``SETUP`` (JSON), ``FORM`` (JSON: codec and header of a path and of its sound), ``PACKET`` (a picture),
+            ``SOUND`` (a piece of it).
         path: of the stream.
-        data: JSON, or the coded picture.
+        data: JSON, or what is coded.
     """
 
     kind: bytes
@@ -41,6 +42,10 @@ class Message:
     @classmethod
     def of_packet(cls, path: str, packet: Packet, wall_ns: int) -> Message:
         return cls(PACKET, path, packet.data, packet.pts, packet.delay, packet.is_key, wall_ns)
+
+    @classmethod
+    def of_sound(cls, path: str, data: bytes, pts: int, wall_ns: int) -> Message:
+        return cls(SOUND, path, data, pts, wall_ns=wall_ns)
 
     @property
     def facts(self) -> Any:

@@ -20,10 +20,12 @@ from edge.server.rtsp.protocol import (
     parse_head,
     parse_transport,
     path_of,
+    track_of,
 )
 from edge.server.rtsp.wire import FORM, Message, Reader
+from edge.sources.sound import opus_beginning
 from edge.video.encoder import Packet, VideoEncoder, find_encoder
-from edge.video.rtp import MAX_PACKET_BYTES, RtpPacker
+from edge.video.rtp import MAX_PACKET_BYTES, RtpPacker, SoundPacker
 
 URI = "rtsp://box:8554/door"
 
@@ -91,6 +93,21 @@ def test_the_first_transport_that_is_offered_is_taken(text: str, expected: Trans
 )
 def test_the_path_of_an_address(uri: str, path: str | None) -> None:
     assert path_of(uri) == path
+
+
+@pytest.mark.parametrize(
+    ("uri", "track"),
+    [
+        ("rtsp://box/door", 0),
+        ("rtsp://box/door/trackID=0", 0),
+        ("rtsp://box/door/source/trackID=1/", 1),
+        ("rtsp://box/trackID=x", 0),
+        ("rtsp://box/trackID=99999", 0),
+        ("*", 0),
+    ],
+)
+def test_the_track_of_an_address(uri: str, track: int) -> None:
+    assert track_of(uri) == track
 
 
 def test_a_password_is_shown_by_its_digest_alone() -> None:
@@ -168,3 +185,42 @@ def test_a_report_says_when_the_last_picture_was_taken() -> None:
     assert (kind, ssrc) == (0x80C8, struct.unpack("!I", sent[0][8:12])[0])
     assert (seconds - 2_208_988_800, fraction) == (1_795_000_000, 1 << 31)
     assert (stamp, count) == (struct.unpack("!I", sent[0][4:8])[0], len(sent))
+
+
+def test_the_time_of_opus_is_48_khz_and_goes_on_with_the_next_run() -> None:
+    packer, seen = SoundPacker(), []
+    for run in range(2):
+        packer.begin("opus", opus_beginning())
+        seen += [
+            packer.pack(b"x" * 80, 900_000 + number * 1800, run * 10**9 + number * 20_000_000) for number in (0, 1)
+        ]
+    heads = [struct.unpack("!BBHII", packet[:12]) for (packet,) in seen]
+    assert [(head[2] - heads[0][2]) & 0xFFFF for head in heads] == [0, 1, 2, 3]
+    # 20 ms apart; the second run begins when it was taken
+    assert [(head[3] - heads[0][3]) & 0xFFFFFFFF for head in heads] == [0, 960, 48_000, 48_960]
+    assert packer.sdp("trackID=1")[1] == "a=rtpmap:97 opus/48000/2"
+
+
+def test_aac_that_is_too_long_for_a_packet_comes_in_pieces_that_say_its_length() -> None:
+    packer, data = SoundPacker(), bytes(range(256)) * 12
+    packer.begin("aac", _aac_beginning())
+    packets = packer.pack(data, 0, 1)
+    assert max(len(packet) for packet in packets) <= MAX_PACKET_BYTES
+    assert b"".join(packet[16:] for packet in packets) == data
+    assert {packet[12:16] for packet in packets} == {struct.pack("!HH", 16, len(data) << 3)}
+    assert [packet[1] >> 7 for packet in packets] == [0] * (len(packets) - 1) + [1]
+    assert packer.sdp("trackID=1")[1] == "a=rtpmap:97 MPEG4-GENERIC/16000/1"
+    assert "config=1408" in packer.sdp("trackID=1")[2]
+
+
+def _aac_beginning() -> bytes:
+    import io
+
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4", options={"movflags": "empty_moov+frag_keyframe"}) as container:
+        stream = container.add_stream("aac", rate=16_000)
+        stream.codec_context.layout = "mono"
+        container.start_encoding()
+        return file.getvalue()
