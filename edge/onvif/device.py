@@ -67,9 +67,8 @@ def service_url(place: str) -> str:
     """
     found = _PLACE.fullmatch(place)
     if found is None or int(found[2] or 80) > 65535:
-        raise UsageError(
-            f"{place!r} is no camera's address; expected HOST, HOST:PORT or http://HOST/onvif/device_service"
-        )
+        # it is not repeated: it may hold a password
+        raise UsageError("expected a camera as HOST, HOST:PORT or http://HOST/onvif/device_service, without a login")
     scheme = "https" if place.startswith("https:") else "http"
     return f"{scheme}://{found[1]}{':' + found[2] if found[2] else ''}{found[3] or SERVICE_PATH}"
 

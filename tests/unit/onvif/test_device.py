@@ -146,7 +146,7 @@ def test_a_camera_is_named_by_its_host(place: str, url: str | None) -> None:
     if url is not None:
         assert service_url(place) == url
         return
-    with pytest.raises(UsageError, match="expected HOST"):
+    with pytest.raises(UsageError, match="HOST, HOST:PORT"):
         service_url(place)
 
 
