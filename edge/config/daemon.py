@@ -28,7 +28,7 @@ class ServerSettings(Section):
         tls_cert_file, tls_key_file: PEM files; with them the server speaks HTTPS only.
         max_peers: the most WebRTC viewers at once; 0: pictures as JPEG only. Needs the extra ``webrtc``.
         can_reload, can_swap: whether the API may make the daemon read its file again, or change a model.
-        can_edit: whether lines, zones and masks drawn on the page may be saved in the file.
+        can_edit: whether lines, zones and masks drawn on the page, and cameras added there, may be saved in the file.
     """
 
     enabled: bool = False

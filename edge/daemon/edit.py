@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.analytics.checks import check_settings
+from edge.config.camera import Camera, streams_in, with_cameras
 from edge.config.edit import drawn_in, parse_drawn, with_drawn
 from edge.config.load import parse_text
-from edge.errors import ConfigError, SinkError
+from edge.errors import ConfigError, EdgeError, SinkError
 from edge.files import write_atomic
 
 if TYPE_CHECKING:
@@ -70,6 +71,39 @@ class ConfigEditor:
             if version != _version(text):
                 raise ConfigError("the file was changed meanwhile; open the page again to see it, then draw again")
             return self._write(text, with_drawn(text, stream, parse_drawn(drawn)))
+
+    def names(self) -> list[str]:
+        """Of the streams in the file now. Raises: ConfigError: it cannot be read."""
+        return [str(one.get("name")) for one in streams_in(self._read())]
+
+    def add(self, camera: Camera) -> dict[str, Any]:
+        """Write another stream into the file, its password into a file of its own, and have it read again.
+
+        Args:
+            camera: under a name of which there is no stream yet.
+
+        Raises:
+            ConfigError: it would not work, and why; nothing was written.
+            SinkError: a file cannot be written.
+        """
+        with self._lock:
+            text, folder = self._read(), self._path.parent
+            edited = with_cameras(text, [camera], folder)
+            # before a file is named after it
+            parse_text(edited, self._path.name)
+            place = camera.password_file(folder)
+            if camera.password and place.exists():
+                raise ConfigError(f"{place.name} is there already; choose another name")
+            try:
+                written = camera.write_password(folder)
+            except OSError as error:
+                raise SinkError(f"{place}: cannot be written ({error.strerror}); see docs/live.md") from None
+            try:
+                return {"name": camera.name, **self._write(text, edited)}
+            except EdgeError:
+                if written is not None:
+                    written.unlink(missing_ok=True)
+                raise
 
     def versions(self) -> list[dict[str, str]]:
         """The versions before the last changes, newest first: ``id`` and ``saved_at``, in UTC."""

@@ -19,6 +19,7 @@ from edge.errors import ConfigError
 from edge.server.access import Access
 
 if TYPE_CHECKING:
+    from edge.config.daemon import ServerSettings
     from edge.config.schema import Config, StreamSettings
     from edge.daemon.operations import Operations
     from edge.daemon.run import Run
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edge.server import LiveServer
     from edge.server.board import LiveBoard
     from edge.server.feeds import Feeds
+    from edge.server.operate import Operable
     from edge.server.rtsp.server import RtspServer
 
 log = logging.getLogger(__name__)
@@ -104,7 +106,6 @@ def _page(
 ) -> tuple[LiveServer, str]:
     """The live page, started; the server and the address to open."""
     from edge.server import LiveServer
-    from edge.server.operate import Operable
 
     settings = config.server
     tls = checked_tls(settings.tls_cert_file, settings.tls_key_file)
@@ -119,15 +120,23 @@ def _page(
         stats=stats,
         not_ready=pipeline.not_ready,
         heat=pipeline.heat,
-        operable=Operable(
-            operations, settings.can_reload, settings.can_swap, operations.editor() if settings.can_edit else None
-        ),
+        operable=_operable(settings, operations),
         archive=pipeline.outputs.archive(),
     )
     if settings.token_file is not None and tls is None and not is_loopback(settings.host):
         log.warning("server: tokens cross the network as plain text; tls_cert_file and tls_key_file encrypt them")
     host, port = server.start()
     return server, f"{'https' if tls else 'http'}://{_shown(host)}:{port}/"
+
+
+def _operable(settings: ServerSettings, operations: Operations) -> Operable:
+    """What the page may do."""
+    from edge.daemon.cameras import CameraAdder
+    from edge.server.operate import Operable
+
+    editor = operations.editor() if settings.can_edit else None
+    adder = None if editor is None else CameraAdder(editor)
+    return Operable(operations, settings.can_reload, settings.can_swap, editor, adder)
 
 
 def _rtsp(config: Config, access: Access, feeds: Feeds, pipeline: Run) -> RtspServer:

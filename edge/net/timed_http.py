@@ -85,7 +85,10 @@ class TimedHttp:
         self._is_used = answer.isclosed() and not answer.will_close
         if not self._is_used:
             self.close()
-        return Answer(answer.status, {name.lower(): value for name, value in answer.headers.items()}, data)
+        names = {name.lower() for name in answer.headers}
+        # what is sent twice is one list (RFC 9110, 5.3)
+        headers = {name: ", ".join(answer.headers.get_all(name) or ()) for name in names}
+        return Answer(answer.status, headers, data)
 
 
 def target_of(url: str) -> str:

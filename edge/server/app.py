@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from edge.overlay.palette import SAFE
 from edge.server.access import Access
 from edge.server.board import LiveBoard
+from edge.server.cameras import CameraRoutes
 from edge.server.edit import EditRoutes
 from edge.server.guard import Guard
 from edge.server.json_answer import JSON, JsonAnswer, json_bytes
@@ -129,6 +130,9 @@ class _Routes:
             edit = EditRoutes(self._operate.editor, self._known)
             answers |= {"/api/streams/{name}/drawn": edit.drawn, "/api/config/versions": edit.versions}
             methods |= {"/api/streams/{name}/drawn": ["GET", "PUT"], "/api/config/versions": ["GET", "POST"]}
+            cameras = CameraRoutes(self._operate.adder)
+            answers |= {"/api/cameras": cameras.cameras, "/api/cameras/look": cameras.look}
+            methods |= {"/api/cameras": ["GET", "POST"], "/api/cameras/look": ["POST"]}
         if self._facts.peers is not None:
             webrtc = WebRtcRoutes(self._facts.peers, self._known)
             answers |= {"/stream/{name}/whep": webrtc.whep, "/stream/{name}/whep/{viewer}": webrtc.leave}

@@ -16,6 +16,7 @@ from edge.server.json_answer import JsonAnswer
 from edge.server.request_body import read_small
 
 if TYPE_CHECKING:
+    from edge.server.cameras import Adder
     from edge.server.edit import Editor
 
 MAX_BODY_BYTES = 64 * 1024
@@ -40,12 +41,14 @@ class Operable:
 
     Attributes:
         editor: changes the file, where that is allowed.
+        adder: adds cameras to it, where that is allowed.
     """
 
     orders: Orders
     can_reload: bool = False
     can_swap: bool = False
     editor: Editor | None = None
+    adder: Adder | None = None
 
 
 class OperateRoutes:
@@ -54,6 +57,7 @@ class OperateRoutes:
     def __init__(self, operable: Operable) -> None:
         self._operable = operable
         self.editor = operable.editor
+        self.adder = operable.adder
 
     async def models(self, request: Request) -> Response:
         """The models that run, and how their last swap went."""

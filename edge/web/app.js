@@ -1,5 +1,6 @@
 // The page's frame: loads the streams, keeps the connection, shows the grid or one camera, light or dark.
 
+import { AddView } from "./add.js";
 import { CameraView } from "./camera.js";
 import { decoded, el, say } from "./dom.js";
 import { Feed, Polling } from "./feed.js";
@@ -52,12 +53,15 @@ class App {
     const name = decoded(location.hash.match(/^#\/camera\/(.+)$/)?.[1] || "");
     const stream = this.store.streams.get(name);
     const isPast = location.hash.startsWith("#/recordings");
+    const isAdding = location.hash === "#/add" && this.store.canEdit;
+    // what is typed stays while other cameras come and go
+    if (isAdding && this.view instanceof AddView) return;
     this.view?.close();
-    this.view = isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
+    this.view = isAdding ? new AddView() : isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
       ? new CameraView(this.store, this.source, stream, this.isFallback)
       : new GridView(this.store, this.source, this.isFallback);
     main.replaceChildren(this.view.node);
-    const place = isPast ? "Recordings" : stream ? name : "";
+    const place = isAdding ? "Add a camera" : isPast ? "Recordings" : stream ? name : "";
     crumbs.replaceChildren(...(place ? [el("a", { href: "#/", text: "All cameras" }), el("span", { text: place })] : []));
     document.title = place ? `${place} · Edgeloop` : "Edgeloop";
     window.scrollTo(0, 0);
@@ -66,6 +70,7 @@ class App {
 
   tick() {
     this.view?.tick();
+    document.getElementById("to-add").hidden = !this.store.canEdit || location.hash === "#/add";
     document.getElementById("to-recordings").hidden = !this.store.hasPast || location.hash.startsWith("#/recordings");
     const streams = [...this.store.streams.values()];
     const live = streams.filter((stream) => stream.state === "live").length;

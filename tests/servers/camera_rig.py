@@ -72,9 +72,9 @@ class RtspServer:
 class TwoProfiles:
     """A camera with a large and a small picture of one square; see ``two_profiles.py``."""
 
-    def __init__(self, main: str, sub: str, sound: str = "") -> None:
+    def __init__(self, main: str, sub: str, sound: str = "plain", login: str = "") -> None:
         self.port = free_port()
-        command = [need(RTSP), str(TWO_PROFILES), str(self.port), main, sub, *([sound] if sound else [])]
+        command = [need(RTSP), str(TWO_PROFILES), str(self.port), main, sub, sound, *([login] if login else [])]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n"

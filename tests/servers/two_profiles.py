@@ -1,8 +1,8 @@
 """A camera with two profiles (GStreamer's RTSP server): /main and /sub show one square, which moves by the wall clock.
 
-Run with the system's Python: two_profiles.py PORT MAIN SUB [MORE], each profile WIDTHxHEIGHTxFPS, MORE one of aac,
-pcmu and opus for sound, or noise for pictures as a sensor gives them, 4 Mbit/s. With sound, a flash and a beep of
-100 ms come together every second.
+Run with the system's Python: two_profiles.py PORT MAIN SUB [MORE [USER:PASSWORD]], each profile WIDTHxHEIGHTxFPS, MORE
+one of aac, pcmu and opus for sound, noise for pictures as a sensor gives them, 4 Mbit/s, or plain. With sound, a flash
+and a beep of 100 ms come together every second. With a user, only who shows the password (Digest) sees anything.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from typing import Any
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer
 
 # the square crosses the picture in this time and comes back
 CROSSING_S = 4.0
@@ -116,14 +117,34 @@ class Camera:
         return True
 
 
+def ask_for_login(server: Any, factories: list[Any], user: str, password: str) -> None:
+    """Let only this user see what the factories make, by Digest."""
+    role = "viewer"
+    permissions = GstRtspServer.RTSPPermissions()
+    permissions.add_role(role)
+    for what in ("media.factory.access", "media.factory.construct"):
+        permissions.add_permission_for_role(role, what, True)
+    token = GstRtspServer.RTSPToken()
+    token.set_string("media.factory.role", role)
+    auth = GstRtspServer.RTSPAuth()
+    auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+    auth.add_digest(user, password, token)
+    server.set_auth(auth)
+    for factory in factories:
+        factory.set_permissions(permissions)
+
+
 def main() -> None:
     port, large, small = sys.argv[1:4]
     sound = sys.argv[4] if len(sys.argv) > 4 else ""
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_service(port)
-    for path, profile in (("/main", large), ("/sub", small)):
-        server.get_mount_points().add_factory(path, Camera(profile, sound).factory)
+    factories = [Camera(profile, sound).factory for profile in (large, small)]
+    if len(sys.argv) > 5:
+        ask_for_login(server, factories, *sys.argv[5].split(":", 1))
+    for path, factory in zip(("/main", "/sub"), factories, strict=True):
+        server.get_mount_points().add_factory(path, factory)
     if server.attach(None) == 0:
         sys.exit(f"port {port} is in use")
     print("ready", flush=True)

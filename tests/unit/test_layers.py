@@ -24,6 +24,7 @@ ORDER = (
         "files",
         "addresses",
         "net",
+        "onvif",
         "threads",
         "interfaces",
         "packages",

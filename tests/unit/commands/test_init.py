@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.commands import init as command
-from edge.commands.init import TEMPLATE, Camera, init
+from edge.commands.init import TEMPLATE, init
+from edge.config.camera import Camera
 from edge.config.load import load_config
 from edge.daemon.credentials import MIN_TOKEN_CHARS
 from edge.errors import UsageError

@@ -1,0 +1,1 @@
+"""Cameras of the network that speak ONVIF: found, and asked for what they are and which pictures they give."""
