@@ -120,7 +120,11 @@ def _page(
         not_ready=pipeline.not_ready,
         heat=pipeline.heat,
         operable=Operable(
-            operations, settings.can_reload, settings.can_swap, operations.editor() if settings.can_edit else None
+            operations,
+            settings.can_reload,
+            settings.can_swap,
+            operations.editor() if settings.can_edit else None,
+            operations.questions,
         ),
         archive=pipeline.outputs.archive(),
     )

@@ -40,27 +40,27 @@ class EditRoutes:
         self._known = known
 
     async def drawn(self, request: Request) -> Response:
-        """GET: lines, zones and masks of a stream in the file; PUT the same with its "version" saves them."""
+        """GET: lines, zones, masks and score of a stream in the file; PUT the same with its "version" saves them."""
         editor = self._allowed(request)
         name = self._known(request.path_params["name"])
         if request.method != "PUT":
-            return JsonAnswer(await _done(lambda: editor.drawn(name)))
+            return JsonAnswer(await done(lambda: editor.drawn(name)))
         body = await json_body(request)
         if not isinstance(body, dict) or not isinstance(body.get("version"), str):
             raise HTTPException(400, 'expected {"version", "lines", "zones", "masks"}, as GET gives them')
         drawn = {key: value for key, value in body.items() if key != "version"}
-        return JsonAnswer(await _done(lambda: editor.save(name, drawn, body["version"])))
+        return JsonAnswer(await done(lambda: editor.save(name, drawn, body["version"])))
 
     async def versions(self, request: Request) -> Response:
         """GET: the last versions of the configuration file; POST {"restore": ID} puts one back."""
         editor = self._allowed(request)
         if request.method != "POST":
-            return JsonAnswer({"versions": await _done(editor.versions)})
+            return JsonAnswer({"versions": await done(editor.versions)})
         body = await json_body(request)
         version = body.get("restore") if isinstance(body, dict) else None
         if not isinstance(version, str):
             raise HTTPException(400, 'expected {"restore": ID}, the id of a version')
-        return JsonAnswer(await _done(lambda: editor.restore(version)))
+        return JsonAnswer(await done(lambda: editor.restore(version)))
 
     def _allowed(self, request: Request) -> Editor:
         refuse_unless(request, self._editor is not None, "server.can_edit")
@@ -68,7 +68,8 @@ class EditRoutes:
         return self._editor
 
 
-async def _done(act: Callable[[], Any]) -> Any:
+async def done(act: Callable[[], Any]) -> Any:
+    """What it gives, in a thread of its own. Raises: HTTPException: 409 with the sentence of an ``EdgeError``."""
     try:
         return await run_in_threadpool(act)
     except EdgeError as error:
