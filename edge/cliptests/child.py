@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from edge.config.schema import Config
 
 SLOWER = 10
+# loading models, and the part that is looked at when the time is up
+GRACE_S = 120
 
 
 def run_apart(
@@ -57,6 +59,34 @@ def run_apart(
     return _verdicts(answer, folder)
 
 
+def rehearse_apart(
+    before: Config,
+    after: Config,
+    *,
+    since_ns: int,
+    for_s: float,
+    mapped: Mapping[str, Any] | None = None,
+    html: Path | None = None,
+) -> list[Verdict]:
+    """``edge.cliptests.rehearse.rehearsed`` in another process.
+
+    Raises:
+        ClipTestError: the process crashes, or takes much longer than ``for_s``.
+    """
+    request = {
+        "before": before.model_dump(mode="json", exclude_none=True),
+        "config": after.model_dump(mode="json", exclude_none=True),
+        "since_ns": since_ns,
+        "for_s": for_s,
+        "mapped": mapped or {},
+        "html": None if html is None else str(html),
+    }
+    answer = Asked("edge.cliptests.child").answer(request, for_s + GRACE_S)
+    if answer.is_late:
+        raise ClipTestError(f"the rehearsal took longer than {for_s + GRACE_S:g} s")
+    return _verdicts(answer, Path("recordings"))
+
+
 def _verdicts(answer: Answer, folder: Path) -> list[Verdict]:
     try:
         if answer.value["error"]:
@@ -78,17 +108,30 @@ def _verdicts(answer: Answer, folder: Path) -> list[Verdict]:
 def _served(request: Mapping[str, Any]) -> dict[str, Any]:
     from edge.pipeline.inference import FAULTS
 
-    folder = Path(request["folder"])
     try:
         config = parse_config(request["config"], where="the configuration")
-        names = list(cases_in(folder))
-        refuse_empty(names, folder)
-        verdicts = [judge(name, config, request["mapped"]) for name in names]
-        if request["html"] and any(one.differences for one in verdicts):
-            write_atomic(Path(request["html"]), page(folder, verdicts, config), mode=0o600)
+        verdicts = _rehearsed(request, config) if "before" in request else _tested(request, config)
     except FAULTS as error:
         return {"error": str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {error}"}
     return {"error": "", "verdicts": [asdict(one) | {"seen": None} for one in verdicts]}
+
+
+def _tested(request: Mapping[str, Any], config: Config) -> list[Verdict]:
+    folder = Path(request["folder"])
+    names = list(cases_in(folder))
+    refuse_empty(names, folder)
+    verdicts = [judge(name, config, request["mapped"]) for name in names]
+    if request["html"] and any(one.differences for one in verdicts):
+        write_atomic(Path(request["html"]), page(folder, verdicts, config), mode=0o600)
+    return verdicts
+
+
+def _rehearsed(request: Mapping[str, Any], config: Config) -> list[Verdict]:
+    from edge.cliptests.rehearse import rehearsed
+
+    before = parse_config(request["before"], where="the configuration that runs")
+    html = None if request["html"] is None else Path(request["html"])
+    return rehearsed(before, config, request["mapped"], request["since_ns"], request["for_s"], html)
 
 
 if __name__ == "__main__":

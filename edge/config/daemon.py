@@ -110,11 +110,17 @@ class ClipTestSettings(Section):
         timeout_s: how long all of them may take.
         on_start: what a start does with another version, model or configuration that loses something: ``refuse``, or
             only ``tell`` it.
+        rehearse: whether recordings of the last hours are run through what runs and what shall take over, and what
+            follows where something is lost.
+        rehearse_hours, rehearse_s: how far back, and how long it may look.
     """
 
     folder: Path
     timeout_s: float = Field(default=600, gt=0, le=86_400)
     on_start: Literal["refuse", "tell"] = "refuse"
+    rehearse: Literal["off", "tell", "refuse"] = "off"
+    rehearse_hours: float = Field(default=24, gt=0, le=24 * 365)
+    rehearse_s: float = Field(default=120, gt=0, le=86_400)
 
 
 class WatchLogSettings(Section):
