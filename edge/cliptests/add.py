@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.cliptests.case import CAPTURE, Case
-from edge.cliptests.run import expecting, look
+from edge.cliptests.cut import cut
+from edge.cliptests.run import NS_PER_S, expecting, look
 from edge.errors import DataError, UsageError
 from edge.files import sha256_of
 from edge.recording.names import start_in
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 MAX_NAME = 64
 
 
-def add_test(source: Path, config: Config, folder: Path, stream: str, name: str = "") -> tuple[Path, Case]:
+def add_test(
+    source: Path,
+    config: Config,
+    folder: Path,
+    stream: str,
+    name: str = "",
+    span_s: tuple[float, float] | None = None,
+) -> tuple[Path, Case]:
     """Make a test that expects what this configuration sees in the pictures now. Look at it before you rely on it.
 
     Args:
@@ -34,27 +42,33 @@ def add_test(source: Path, config: Config, folder: Path, stream: str, name: str 
         folder: of all tests.
         stream: its name; empty where there is only one.
         name: of the test; empty: as the source is called.
+        span_s: only this part of a film, in seconds since its first picture.
 
     Raises:
         EdgeError: the pictures cannot be used, or there is such a test.
     """
     stream = stream or _only(config)
-    name = (name or source.stem)[:MAX_NAME]
-    target = folder / name
-    if Path(name).name != name or name.startswith("."):
-        raise UsageError(f"--name {name}: expected a plain name")
-    if target.exists():
-        raise UsageError(f"{target}: there is such a test; give another --name, or remove it")
+    target = place_for(folder, (name or source.stem)[:MAX_NAME])
     folder.mkdir(parents=True, exist_ok=True)
     # a test is there as a whole, or not at all
     with tempfile.TemporaryDirectory(dir=folder, prefix=".new-") as made:
-        temporary = Path(made) / name
+        temporary = Path(made) / target.name
         temporary.mkdir()
-        case = _taken(source, temporary, config, stream)
+        case = _taken(source, temporary, config, stream, span_s)
         case = expecting(case, look(temporary, case, config), made_by(config, stream))
         case.write(temporary)
         temporary.rename(target)
     return target, case
+
+
+def place_for(folder: Path, name: str) -> Path:
+    """Where a test of this name will lie. Raises: UsageError: it is no plain name, or there is such a test."""
+    target = folder / name
+    if not name or len(name) > MAX_NAME or Path(name).name != name or name.startswith(".") or not name.isprintable():
+        raise UsageError(f"--name {name}: expected a plain name")
+    if target.exists():
+        raise UsageError(f"{target}: there is such a test; give another --name, or remove it")
+    return target
 
 
 def accept(folder: Path, names: Sequence[Path], config: Config) -> list[Path]:
@@ -105,7 +119,7 @@ def _only(config: Config) -> str:
     return config.streams[0].name
 
 
-def _taken(source: Path, target: Path, config: Config, stream: str) -> Case:
+def _taken(source: Path, target: Path, config: Config, stream: str, span_s: tuple[float, float] | None) -> Case:
     """Copy the pictures; the test without what it expects."""
     if source.is_dir():
         return _taken_capture(source, target, stream)
@@ -115,9 +129,12 @@ def _taken(source: Path, target: Path, config: Config, stream: str) -> Case:
     own = record is not None and record.folder.absolute() in source.absolute().parents
     if own and record is not None and record.content == "annotated":
         raise DataError(f'{source}: boxes are drawn into it; record with content = "source" or "plain"')
-    shutil.copy(source, target / source.name)
     is_prepared = own and record is not None and record.content == "plain"
     wall_ns = start_in(source.name) or source.stat().st_mtime_ns
+    if span_s is None:
+        shutil.copy(source, target / source.name)
+    else:
+        wall_ns += round(cut(source, target / source.name, *span_s) * NS_PER_S)
     return Case(stream=stream, pictures=source.name, is_prepared=is_prepared, wall_ns=wall_ns, frames=0)
 
 

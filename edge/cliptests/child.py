@@ -5,12 +5,7 @@ Whatever a new model, a new configuration or a new version does to its process, 
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +16,15 @@ from edge.cliptests.report import page
 from edge.cliptests.run import Verdict, judge, refuse_empty
 from edge.config.load import parse_config
 from edge.errors import ClipTestError, EdgeError
-from edge.files import parse_json, write_atomic
-from edge.threads.python_process import child_environment, python_command
+from edge.files import write_atomic
+from edge.threads.python_process import Answer, Asked, serve_request
 
 if TYPE_CHECKING:
     from edge.config.schema import Config
 
 SLOWER = 10
+# loading models, and the part that is looked at when the time is up
+GRACE_S = 120
 
 
 def run_apart(
@@ -56,67 +53,86 @@ def run_apart(
         "mapped": mapped or {},
         "html": None if html is None else str(html),
     }
-    with subprocess.Popen(
-        python_command("edge.cliptests.child"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=child_environment(),
-    ) as process:
-        try:
-            text, _ = process.communicate(json.dumps(request), timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise ClipTestError(f"{folder}: the tests took longer than {timeout_s:g} s") from None
-    return _answer(text, process.returncode, folder)
+    answer = Asked("edge.cliptests.child").answer(request, timeout_s)
+    if answer.is_late:
+        raise ClipTestError(f"{folder}: the tests took longer than {timeout_s:g} s")
+    return _verdicts(answer, folder)
 
 
-def _answer(text: str, code: int, folder: Path) -> list[Verdict]:
+def rehearse_apart(
+    before: Config,
+    after: Config,
+    *,
+    since_ns: int,
+    for_s: float,
+    mapped: Mapping[str, Any] | None = None,
+    html: Path | None = None,
+) -> list[Verdict]:
+    """``edge.cliptests.rehearse.rehearsed`` in another process.
+
+    Raises:
+        ClipTestError: the process crashes, or takes much longer than ``for_s``.
+    """
+    request = {
+        "before": before.model_dump(mode="json", exclude_none=True),
+        "config": after.model_dump(mode="json", exclude_none=True),
+        "since_ns": since_ns,
+        "for_s": for_s,
+        "mapped": mapped or {},
+        "html": None if html is None else str(html),
+    }
+    answer = Asked("edge.cliptests.child").answer(request, for_s + GRACE_S)
+    if answer.is_late:
+        raise ClipTestError(f"the rehearsal took longer than {for_s + GRACE_S:g} s")
+    return _verdicts(answer, Path("recordings"))
+
+
+def _verdicts(answer: Answer, folder: Path) -> list[Verdict]:
     try:
-        answer = parse_json(text.strip().splitlines()[-1])
-        if answer["error"]:
-            raise ClipTestError(answer["error"])
+        if answer.value["error"]:
+            raise ClipTestError(answer.value["error"])
         return [
             Verdict(
                 one["name"],
                 one["seconds"],
                 tuple(Difference(item["text"], tuple(item["times_s"])) for item in one["differences"]),
             )
-            for one in answer["verdicts"]
+            for one in answer.value["verdicts"]
         ]
-    except (ValueError, LookupError, TypeError):
-        raise ClipTestError(f"{folder}: the process of the tests ended with code {code} and no verdict") from None
-
-
-def main() -> None:
-    """Serve one request."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
-    with suppress(OSError):
-        os.nice(SLOWER)
-    # what libraries print must not be taken for the answer
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    answer = _served(json.load(sys.stdin))
-    print(json.dumps(answer), file=out, flush=True)
+    except (LookupError, TypeError):
+        raise ClipTestError(
+            f"{folder}: the process of the tests ended with code {answer.code} and no verdict"
+        ) from None
 
 
 def _served(request: Mapping[str, Any]) -> dict[str, Any]:
     from edge.pipeline.inference import FAULTS
 
-    folder = Path(request["folder"])
     try:
         config = parse_config(request["config"], where="the configuration")
-        names = list(cases_in(folder))
-        refuse_empty(names, folder)
-        verdicts = [judge(name, config, request["mapped"]) for name in names]
-        if request["html"] and any(one.differences for one in verdicts):
-            write_atomic(Path(request["html"]), page(folder, verdicts, config), mode=0o600)
+        verdicts = _rehearsed(request, config) if "before" in request else _tested(request, config)
     except FAULTS as error:
         return {"error": str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {error}"}
     return {"error": "", "verdicts": [asdict(one) | {"seen": None} for one in verdicts]}
 
 
+def _tested(request: Mapping[str, Any], config: Config) -> list[Verdict]:
+    folder = Path(request["folder"])
+    names = list(cases_in(folder))
+    refuse_empty(names, folder)
+    verdicts = [judge(name, config, request["mapped"]) for name in names]
+    if request["html"] and any(one.differences for one in verdicts):
+        write_atomic(Path(request["html"]), page(folder, verdicts, config), mode=0o600)
+    return verdicts
+
+
+def _rehearsed(request: Mapping[str, Any], config: Config) -> list[Verdict]:
+    from edge.cliptests.rehearse import rehearsed
+
+    before = parse_config(request["before"], where="the configuration that runs")
+    html = None if request["html"] is None else Path(request["html"])
+    return rehearsed(before, config, request["mapped"], request["since_ns"], request["for_s"], html)
+
+
 if __name__ == "__main__":
-    main()
+    serve_request(_served, SLOWER)

@@ -81,8 +81,18 @@ def _side_by_side(folder: Path, verdict: Verdict, config: Config) -> Iterator[st
             ("now", verdict.seen.objects, FOUND_BGR),
         ):
             source = _drawn(image, _objects_at(objects, time_s), colour)
-            yield f"<figure><img src='data:image/jpeg;base64,{source}'><figcaption>{title}, {time_s:.1f} s</figure>"
+            yield f"<figure><img src='{source}'><figcaption>{title}, {time_s:.1f} s</figure>"
         yield "<br>"
+
+
+def pictures(folder: Path, case: Case, config: Config, times_s: Sequence[float]) -> Iterator[tuple[float, str]]:
+    """Moments of a test and their pictures, with what is expected in them, as ``data:`` addresses.
+
+    Raises:
+        EdgeError: the pictures cannot be read.
+    """
+    for time_s, image in _at(folder, case, config, times_s):
+        yield time_s, _drawn(image, _objects_at(case.objects, time_s), EXPECTED_BGR)
 
 
 def _at(folder: Path, case: Case, config: Config, times_s: Sequence[float]) -> Iterator[tuple[float, UInt8]]:
@@ -103,11 +113,11 @@ def _objects_at(objects: Sequence[SeenObject], time_s: float) -> list[SeenObject
 
 
 def _drawn(image: UInt8, objects: Sequence[SeenObject], colour: tuple[int, int, int]) -> str:
-    """The picture with boxes, as a JPEG in base64."""
+    """The picture with boxes, as a JPEG in a ``data:`` address."""
     scale = WIDTH_PX / image.shape[1]
     small = cv2.resize(image, (WIDTH_PX, max(1, round(image.shape[0] * scale))), interpolation=cv2.INTER_AREA)
     for _, name, *box in objects:
         left, top, right, bottom = (round(value * scale) for value in box)
         cv2.rectangle(small, (left, top), (right, bottom), colour, 2)
         cv2.putText(small, printable(name), (left, max(12, top - 4)), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1)
-    return base64.b64encode(cv2.imencode(".jpg", small)[1].tobytes()).decode()
+    return f"data:image/jpeg;base64,{base64.b64encode(cv2.imencode('.jpg', small)[1].tobytes()).decode()}"

@@ -33,7 +33,8 @@ def test(
     """Run clips as tests; add one; accept what is seen now."""
     from edge.config.load import load_config
 
-    loaded = _with_model(load_config(config), model)
+    read = load_config(config)
+    loaded = read if model is None else read.with_model_for_frames(model)
     place = folder or (loaded.tests.folder if loaded.tests else None)
     if place is None:
         raise UsageError(f"{config}: has no [tests] folder; set it, or give --folder")
@@ -110,11 +111,3 @@ def _accept(config: Config, folder: Path, names: Sequence[str]) -> None:
     refuse_empty(chosen, folder)
     for path in accept(folder, chosen, config):
         out.print(f"{path.name} expects what is seen now")
-
-
-def _with_model(config: Config, model: Path | None) -> Config:
-    if model is None:
-        return config
-    other = {"path": model, "manifest": None}
-    models = tuple(one.model_copy(update=other) if config.has_frames(one) else one for one in config.models)
-    return config.model_copy(update={"models": models})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,7 +42,9 @@ def what_if(
     found = {name: _tried(loaded, reader, name, span) for name in names}
     warn(reader)
     if as_json:
-        print_json({name: _as_json(one) for name, one in found.items()})
+        from edge.trackstore.compare import difference_as_dict
+
+        print_json({name: difference_as_dict(one) for name, one in found.items()})
     for name, one in {} if as_json else found.items():
         _show(name, one, show, loaded.events.snapshots if loaded.events is not None else None)
     if save is not None:
@@ -58,22 +59,6 @@ def _tried(loaded: Config, reader: Reader, name: str, span: tuple[int | None, in
         raise UsageError(f"--stream {name}: the file has: {', '.join(one.name for one in loaded.streams)}")
     with err.status(f"{name}: reading its tracks"):
         return tried(reader, settings, span)
-
-
-def _as_json(one: Difference) -> Mapping[str, Any]:
-    from edge.trackstore.compare import as_dict
-
-    parts = sorted({*one.then, *one.now})
-    counts = [
-        {"part": part, "kind": kind, "then": one.then[part, kind], "now": one.now[part, kind]} for part, kind in parts
-    ]
-    return {
-        "same": one.same,
-        "counts": counts,
-        "gone": [as_dict(event) for event in one.gone],
-        "new": [as_dict(event) for event in one.new],
-        "moved": [{"then": as_dict(then), "now": as_dict(now)} for then, now in one.moved],
-    }
 
 
 def _show(name: str, one: Difference, most: int, pictures: Path | None) -> None:

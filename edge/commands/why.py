@@ -21,26 +21,23 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Say why there was no event at a time, or why there was one."""
-    from edge.diagnose.why import Question, also
+    from edge.diagnose.why import Question, answer_as_dict, others
     from edge.diagnose.why import why as answer_of
-    from edge.trackstore.compare import as_dict
     from edge.trackstore.times import wall_ns
 
     reader = open_store(store or DEFAULT_STORE)
     kind, part = _kind_and_part(event)
     asked = Question(name, wall_ns(at), within, part, kind)
     answer = answer_of(reader, asked)
-    others, span = also(reader, answer, asked), "day" if answer.tracker is None else "hour"
+    found = others(reader, answer, asked)
     warn(reader)
     if as_json:
-        facts = {"cause": answer.cause, "sentence": answer.sentence, "setting": answer.setting, "value": answer.value}
-        events = [as_dict(one) for one in answer.events]
-        print_json({**facts, "also": others, "also_within": span, "facts": dict(answer.facts), "events": events})
+        print_json(answer_as_dict(answer, found))
         return
     out.print(answer.sentence)
     if answer.changed is not None:
-        when = "On that day" if span == "day" else "In the hour around it"
-        out.print(f"{when} it would have let {others} more of these events through.")
+        when = "On that day" if answer.tracker is None else "In the hour around it"
+        out.print(f"{when} it would have let {len(found)} more of these events through.")
 
 
 def _kind_and_part(event: str) -> tuple[str, str]:

@@ -28,7 +28,8 @@ class ServerSettings(Section):
         tls_cert_file, tls_key_file: PEM files; with them the server speaks HTTPS only.
         max_peers: the most WebRTC viewers at once; 0: pictures as JPEG only. Needs the extra ``webrtc``.
         can_reload, can_swap: whether the API may make the daemon read its file again, or change a model.
-        can_edit: whether lines, zones and masks drawn on the page, and cameras added there, may be saved in the file.
+        can_edit: whether what is drawn on the page, the score, and cameras added there may be saved in the file.
+        can_add_tests: whether recordings may be made clip tests from the page.
     """
 
     enabled: bool = False
@@ -43,6 +44,7 @@ class ServerSettings(Section):
     can_reload: bool = False
     can_swap: bool = False
     can_edit: bool = False
+    can_add_tests: bool = False
 
     @model_validator(mode="after")
     def _is_whole(self) -> ServerSettings:
@@ -50,8 +52,11 @@ class ServerSettings(Section):
             raise ValueError("tls_cert_file and tls_key_file are expected together")
         if self.view_token_file is not None and self.token_file is None:
             raise ValueError("view_token_file is set, so token_file is expected too: else everybody could operate")
-        if (self.can_reload or self.can_swap or self.can_edit) and self.token_file is None:
-            raise ValueError("can_reload, can_swap and can_edit need a token_file: nobody may operate without a token")
+        can_do = self.can_reload or self.can_swap or self.can_edit or self.can_add_tests
+        if can_do and self.token_file is None:
+            raise ValueError(
+                "can_reload, can_swap, can_edit and can_add_tests need a token_file: nobody may operate without a token"
+            )
         if self.allow_anyone and self.token_file is not None:
             raise ValueError("allow_anyone = true and a token_file contradict each other; leave one of them out")
         if self.enabled and self.token_file is None and not (self.allow_anyone or is_loopback(self.host)):
@@ -105,11 +110,17 @@ class ClipTestSettings(Section):
         timeout_s: how long all of them may take.
         on_start: what a start does with another version, model or configuration that loses something: ``refuse``, or
             only ``tell`` it.
+        rehearse: whether recordings of the last hours are run through what runs and what shall take over, and what
+            follows where something is lost.
+        rehearse_hours, rehearse_s: how far back, and how long it may look.
     """
 
     folder: Path
     timeout_s: float = Field(default=600, gt=0, le=86_400)
     on_start: Literal["refuse", "tell"] = "refuse"
+    rehearse: Literal["off", "tell", "refuse"] = "off"
+    rehearse_hours: float = Field(default=24, gt=0, le=24 * 365)
+    rehearse_s: float = Field(default=120, gt=0, le=86_400)
 
 
 class WatchLogSettings(Section):

@@ -66,11 +66,13 @@ class Drawn(Section):
 
     Attributes:
         masks: polygons in shares of the camera's own picture.
+        score: the least of a detection; None: the model's own; where it is not named, it stays.
     """
 
     lines: tuple[DrawnShape, ...] = Field(default=(), max_length=MAX_SHAPES)
     zones: tuple[DrawnShape, ...] = Field(default=(), max_length=MAX_SHAPES)
     masks: tuple[Mask, ...] = Field(default=(), max_length=MAX_SHAPES)
+    score: Share | None = None
 
     @model_validator(mode="after")
     def _is_one_for_one(self) -> Drawn:
@@ -96,14 +98,15 @@ def parse_drawn(value: Any) -> Drawn:
 
 
 def drawn_in(text: str, stream: str) -> dict[str, Any]:
-    """The ``lines``, ``zones`` and ``masks`` of a stream as they stand in the file, with all of their keys.
+    """``lines``, ``zones``, ``masks`` and ``score`` of a stream as they stand in the file, with all of their keys.
 
     Raises:
         ConfigError: the text is no TOML, or has no such stream.
     """
     table = _stream(tomllib.loads(text), stream)
     analytics = table.get("analytics", {})
-    return {**{kind: analytics.get(kind, []) for kind in KINDS}, "masks": table.get("masks", [])}
+    kinds = {kind: analytics.get(kind, []) for kind in KINDS}
+    return {**kinds, "masks": table.get("masks", []), "score": table.get("score")}
 
 
 def with_drawn(text: str, stream: str, drawn: Drawn) -> str:
@@ -146,6 +149,8 @@ def _draw(stream: MutableMapping[str, Any], drawn: Drawn, table: Callable[[], An
     masks = [[[round(x, 4), round(y, 4)] for x, y in mask] for mask in drawn.masks]
     if stream.get("masks", []) != masks:
         _set(stream, "masks", masks)
+    if "score" in drawn.model_fields_set and stream.get("score") != drawn.score:
+        _set(stream, "score", [] if drawn.score is None else drawn.score)
     is_new = "analytics" not in stream
     analytics = table() if is_new else stream["analytics"]
     for kind, shapes in (("lines", drawn.lines), ("zones", drawn.zones)):

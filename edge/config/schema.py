@@ -238,8 +238,15 @@ class Config(Section):
 
     def with_model_file(self, name: str, path: Path) -> Config:
         """The same with another file for the model of this name; its manifest is then that of the file."""
+        return self._with_file({name}, path)
+
+    def with_model_for_frames(self, path: Path) -> Config:
+        """The same with another file for every model that frames go to."""
+        return self._with_file({model.name for model in self.models if self.has_frames(model)}, path)
+
+    def _with_file(self, names: set[str], path: Path) -> Config:
         other = {"path": path, "manifest": None}
-        models = tuple(model.model_copy(update=other) if model.name == name else model for model in self.models)
+        models = tuple(model.model_copy(update=other) if model.name in names else model for model in self.models)
         return self.model_copy(update={"models": models})
 
     def with_stream(self, stream: StreamSettings) -> Config:

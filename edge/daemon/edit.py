@@ -19,7 +19,7 @@ from edge.errors import ConfigError, EdgeError, SinkError
 from edge.files import write_atomic
 
 if TYPE_CHECKING:
-    from edge.config.schema import Config
+    from edge.config.schema import Config, StreamSettings
     from edge.daemon.run import Run
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,17 @@ class ConfigEditor:
                 if written is not None:
                     written.unlink(missing_ok=True)
                 raise
+
+    def drafted(self, stream: str, drawn: Any) -> StreamSettings:
+        """The stream's settings as they would be with this drawn on it; nothing is written.
+
+        Raises:
+            ConfigError: it would not work, and why.
+        """
+        text = with_drawn(self._read(), stream, parse_drawn(drawn))
+        config = parse_text(text, self._path.name)
+        self._refuse_unfit(config)
+        return next(one for one in config.streams if one.name == stream)
 
     def versions(self) -> list[dict[str, str]]:
         """The versions before the last changes, newest first: ``id`` and ``saved_at``, in UTC."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.daemon.questions import Questions
 from edge.daemon.state import keep_good, keep_swapped
 from edge.errors import ConfigError, EdgeError, UsageError
 from edge.pipeline.swap.report import Phase, SwapReport
@@ -38,6 +39,9 @@ class _Job:
 class Operations:
     """Takes orders from any thread; ``run`` carries them out one after the other.
 
+    Attributes:
+        questions: about the past, which wait for no order.
+
     Args:
         pipeline: that runs.
         reloader: None where the configuration came from arguments.
@@ -59,6 +63,7 @@ class Operations:
         self._config_path = config_path
         self._folder = folder
         self._safe_reason = safe_reason
+        self.questions = Questions(pipeline, self.editor)
         self._jobs: queue.Queue[_Job] = queue.Queue(MAX_WAITING)
         self._lock = threading.Lock()
         self._phases: dict[str, Phase | str] = {}
@@ -80,6 +85,7 @@ class Operations:
                 pass
             if worker.failure is not None:
                 job.on_failure(f"{worker.failure}; the log says more")
+        self.questions.stop()
 
     def order_reload(self) -> None:
         """Read the file anew soon.

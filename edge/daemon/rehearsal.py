@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,30 +17,71 @@ from edge.errors import ClipTestError
 from edge.files import load_object, sha256_of, write_atomic
 
 if TYPE_CHECKING:
+    from edge.config.daemon import ClipTestSettings
     from edge.config.schema import Config
 
 log = logging.getLogger(__name__)
 PASSED = "tests-passed.json"
 PAGE = "tests.html"
+RECORDINGS_PAGE = "rehearsal.html"
 START_GRACE_S = 60
 
 
-def rehearse(config: Config, folder: Path | None, mapped: Mapping[str, Any] | None = None) -> None:
-    """Run the clip tests with what shall take over, in a process of their own; nothing where there are none.
+def rehearse(
+    config: Config, folder: Path | None, mapped: Mapping[str, Any] | None = None, before: Config | None = None
+) -> None:
+    """Run the clip tests with what shall take over, and the last recordings, each in a process of its own.
 
     Args:
-        config: what shall run.
-        folder: of the state: what passed is noted there, and the page with what differs.
+        config: what shall run; nothing is run without its ``tests``.
+        folder: of the state: what passed is noted there, and the pages with what differs.
         mapped: see ``edge.cliptests.run.look``.
+        before: what runs; None at a start, where the recordings are left alone.
 
     Raises:
         ClipTestError: something expected is lost.
     """
+    if config.tests is None:
+        return
+    _run_tests(config, config.tests, folder, mapped)
+    if before is not None and config.tests.rehearse != "off":
+        _run_recordings(config, config.tests, folder, mapped, before)
+
+
+def _run_recordings(
+    config: Config, settings: ClipTestSettings, folder: Path | None, mapped: Mapping[str, Any] | None, before: Config
+) -> None:
+    from edge.cliptests.child import rehearse_apart
+
+    page = None if folder is None else folder / RECORDINGS_PAGE
+    since_ns = time.time_ns() - round(settings.rehearse_hours * 3600e9)
+    try:
+        verdicts = rehearse_apart(
+            before, config, since_ns=since_ns, for_s=settings.rehearse_s, mapped=mapped, html=page
+        )
+        failed = [one for one in verdicts if one.differences]
+        if failed:
+            seen = "" if page is None else f"; {page} shows it"
+            first = failed[0]
+            raise ClipTestError(
+                f"{len(failed)} of {len(verdicts)} recordings are seen otherwise than now: {first.name}: "
+                f"{first.differences[0].text}{seen}"
+            )
+    except ClipTestError as error:
+        if settings.rehearse == "refuse":
+            raise ClipTestError(f'{error}; if that is meant: tests.rehearse = "tell"') from None
+        log.warning("rehearsal: %s", error)
+    else:
+        log.info("rehearsal: nothing is lost in %d recordings", len(verdicts))
+
+
+def _run_tests(
+    config: Config, settings: ClipTestSettings, folder: Path | None, mapped: Mapping[str, Any] | None
+) -> None:
     from edge.cliptests.case import cases_in
     from edge.cliptests.child import run_apart
 
-    settings = config.tests
-    if settings is None or not any(cases_in(settings.folder)):
+    if not any(cases_in(settings.folder)):
         return
     page = None if folder is None else folder / PAGE
     verdicts = run_apart(config, settings.folder, settings.timeout_s, mapped=mapped, html=page)

@@ -223,7 +223,7 @@ class _Daemon:
         self.board: LiveBoard | None = live_page(self.config)
         is_single = not check_workers(self.config)
         self.pipeline: Run = (Pipeline if is_single else WorkerPool)(self.config, self.board)
-        self.pipeline.rehearse = lambda config, mapped: rehearse(config, folder, mapped)
+        self.pipeline.rehearse = lambda config, mapped: rehearse(config, folder, mapped, self.pipeline.config)
         path = origin.path
         reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
         self.operations = Operations(self.pipeline, reloader, path, folder, origin.safe_reason)

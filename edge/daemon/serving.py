@@ -136,7 +136,7 @@ def _operable(settings: ServerSettings, operations: Operations) -> Operable:
 
     editor = operations.editor() if settings.can_edit else None
     adder = None if editor is None else CameraAdder(editor)
-    return Operable(operations, settings.can_reload, settings.can_swap, editor, adder)
+    return Operable(operations, settings.can_reload, settings.can_swap, editor, adder, operations.questions)
 
 
 def _rtsp(config: Config, access: Access, feeds: Feeds, pipeline: Run) -> RtspServer:

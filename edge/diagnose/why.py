@@ -8,7 +8,7 @@ through is the cause, and what it would have let through besides on that day is 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -113,13 +113,15 @@ def why(reader: Reader, asked: Question) -> Answer:
     return _nothing(scene)
 
 
-def also(reader: Reader, answer: Answer, asked: Question) -> int:
-    """How many other events the answer's setting would have let through on that day, or in the hour around it.
+def others(reader: Reader, answer: Answer, asked: Question) -> list[Found]:
+    """The other events that the answer's setting would have let through on that day, or in the hour around it.
 
     The hour where the stored candidates must be followed again: a day of them would take minutes.
     """
+    from edge.trackstore.compare import compare
+
     if answer.changed is None:
-        return 0
+        return []
     day_ns = 86_400 * NS_PER_S
     start_ns = asked.at_ns // day_ns * day_ns
     half_ns = 1800 * NS_PER_S
@@ -130,10 +132,27 @@ def also(reader: Reader, answer: Answer, asked: Question) -> int:
     )
     if answer.tracker is not None:
         blocks = retracked(blocks, answer.tracker)
-    then = Counter(part_and_kind(one) for one in reported(reader.blocks(asked.stream, *span, with_candidates=False)))
-    now = Counter(part_and_kind(one) for one in evaluate(blocks, answer.changed.analytics))
-    wanted = {key for one in answer.events for key in [part_and_kind(one)]}
-    return max(0, sum(max(0, now[key] - then[key]) for key in wanted) - len(answer.events))
+    then = reported(reader.blocks(asked.stream, *span, with_candidates=False))
+    found = compare(then, evaluate(blocks, answer.changed.analytics))
+    wanted = {part_and_kind(one) for one in answer.events}
+    known = {one.key for one in answer.events}
+    return [one for one in found.new if part_and_kind(one) in wanted and one.key not in known]
+
+
+def answer_as_dict(answer: Answer, found: Sequence[Found]) -> dict[str, Any]:
+    """The answer for programs; ``found``: what ``others`` gave."""
+    from edge.trackstore.compare import as_dict
+
+    return {
+        "cause": answer.cause,
+        "sentence": answer.sentence,
+        "setting": answer.setting,
+        "value": answer.value,
+        "also": len(found),
+        "also_within": "day" if answer.tracker is None else "hour",
+        "facts": dict(answer.facts),
+        "events": [as_dict(one) for one in answer.events],
+    }
 
 
 def part_and_kind(one: Found) -> tuple[str, str]:

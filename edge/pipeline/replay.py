@@ -121,9 +121,7 @@ def replay(folder: Path, write: Callable[[bytes], object], model: Path | None = 
     captured = load_capture(folder)
     config = captured.config
     if model is not None:
-        other = {"path": model, "manifest": None}
-        models = tuple(item.model_copy(update=other) if config.has_frames(item) else item for item in config.models)
-        config = config.model_copy(update={"models": models})
+        config = config.with_model_for_frames(model)
     else:
         _refuse_other_models(captured)
     with Rerun(config, config.streams) as rerun:

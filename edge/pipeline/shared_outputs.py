@@ -169,6 +169,11 @@ class SharedOutputs:
 
         return Archive(recordings or shelves, history, None if events is None else events.snapshots)
 
+    def flush_tracks(self, timeout_s: float) -> None:
+        """Have tracks that wait written, for a question about what has just happened."""
+        if self.tracks is not None:
+            self.tracks.flush(timeout_s)
+
     def stop(self, deadline_s: float) -> bool:
         """Write and deliver what waits, after the last output has ended; False if a part did not end in time.
 

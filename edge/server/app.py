@@ -37,6 +37,7 @@ from edge.server.push import (
     parse_seen,
     result_parts,
 )
+from edge.server.questions import QuestionRoutes
 from edge.server.recordings import Answer, Archive, RecordingRoutes
 from edge.server.webrtc_routes import WebRtcRoutes
 
@@ -133,6 +134,10 @@ class _Routes:
             cameras = CameraRoutes(self._operate.adder)
             answers |= {"/api/cameras": cameras.cameras, "/api/cameras/look": cameras.look}
             methods |= {"/api/cameras": ["GET", "POST"], "/api/cameras/look": ["POST"]}
+            if self._operate.questions is not None:
+                asked = QuestionRoutes(self._operate.questions)
+                answers |= {"/api/questions": asked.questions, "/api/questions/{id}": asked.question}
+                methods |= {"/api/questions": ["GET", "POST"], "/api/questions/{id}": ["GET", "PUT", "DELETE"]}
         if self._facts.peers is not None:
             webrtc = WebRtcRoutes(self._facts.peers, self._known)
             answers |= {"/stream/{name}/whep": webrtc.whep, "/stream/{name}/whep/{viewer}": webrtc.leave}
@@ -182,6 +187,7 @@ class _Routes:
             "webrtc": self._facts.peers is not None,
             "revision": self._board.revision,
             "can_edit": self._operate is not None and self._operate.editor is not None,
+            "can_ask": {} if self._operate is None or not self._operate.questions else self._operate.questions.can(),
         }
         return JsonAnswer({"streams": cards, "colours": colours, **facts})
 

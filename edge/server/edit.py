@@ -40,7 +40,7 @@ class EditRoutes:
         self._known = known
 
     async def drawn(self, request: Request) -> Response:
-        """GET: lines, zones and masks of a stream in the file; PUT the same with its "version" saves them."""
+        """GET: lines, zones, masks and score of a stream in the file; PUT the same with its "version" saves them."""
         editor = self._allowed(request)
         name = self._known(request.path_params["name"])
         if request.method != "PUT":
@@ -69,7 +69,7 @@ class EditRoutes:
 
 
 async def done(act: Callable[[], Any]) -> Any:
-    """Its answer, waited for in another thread; what it refuses is answered by 409."""
+    """What it gives, in a thread of its own. Raises: HTTPException: 409 with the sentence of an ``EdgeError``."""
     try:
         return await run_in_threadpool(act)
     except EdgeError as error:

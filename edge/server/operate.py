@@ -18,6 +18,7 @@ from edge.server.request_body import read_small
 if TYPE_CHECKING:
     from edge.server.cameras import Adder
     from edge.server.edit import Editor
+    from edge.server.questions import Questioner
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_CLASSES = 1000
@@ -42,6 +43,7 @@ class Operable:
     Attributes:
         editor: changes the file, where that is allowed.
         adder: adds cameras to it, where that is allowed.
+        questions: answers questions about the past.
     """
 
     orders: Orders
@@ -49,6 +51,7 @@ class Operable:
     can_swap: bool = False
     editor: Editor | None = None
     adder: Adder | None = None
+    questions: Questioner | None = None
 
 
 class OperateRoutes:
@@ -58,6 +61,7 @@ class OperateRoutes:
         self._operable = operable
         self.editor = operable.editor
         self.adder = operable.adder
+        self.questions = operable.questions
 
     async def models(self, request: Request) -> Response:
         """The models that run, and how their last swap went."""
@@ -88,7 +92,8 @@ def refuse_unless(request: Request, is_allowed: bool, key: str) -> None:
     if request.scope.get("edge.role") != "operate":
         raise HTTPException(403, "this needs the operate token, as Authorization: Bearer …")
     if not is_allowed:
-        raise HTTPException(403, f"this is switched off; {key} = true in the configuration allows it")
+        needed = key if " = " in key else f"{key} = true"
+        raise HTTPException(403, f"this is switched off; {needed} in the configuration allows it")
 
 
 def _order(act: Any) -> None:

@@ -141,6 +141,21 @@ def as_dict(one: Found) -> Mapping[str, Any]:
     }
 
 
+def difference_as_dict(one: Difference) -> dict[str, Any]:
+    """All of a difference for programs: ``same``, ``counts`` then and now, ``gone``, ``new`` and ``moved`` events."""
+    counts = [
+        {"part": part, "kind": kind, "then": one.then[part, kind], "now": one.now[part, kind]}
+        for part, kind in sorted({*one.then, *one.now})
+    ]
+    return {
+        "same": one.same,
+        "counts": counts,
+        "gone": [as_dict(event) for event in one.gone],
+        "new": [as_dict(event) for event in one.new],
+        "moved": [{"then": as_dict(then), "now": as_dict(now)} for then, now in one.moved],
+    }
+
+
 def id_of(one: Found) -> str:
     """The event's id outside of the pipeline, see ``EnvelopeMaker.id_of``."""
     place = Place(one.epoch, one.seq, 0, None)

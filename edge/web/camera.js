@@ -6,6 +6,7 @@ import { Picture } from "./picture.js";
 import { sparkline, stageBar } from "./plots.js";
 import { recordingsAddress } from "./recordings.js";
 import { Video, canVideo } from "./webrtc.js";
+import { WhatIfPanel, WhyPanel } from "./why.js";
 
 const TABLE_MS = 250;
 const MAX_EVENTS_SHOWN = 60;
@@ -30,8 +31,10 @@ export class CameraView {
     this.heat = el("img", { class: "heat", alt: "Where objects spent their time", hidden: true });
     this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.heat, this.veil, this.badge);
     this.draw = new DrawTool(stream, this.frame, store.canEdit);
+    this.whatIf = store.canAsk["what-if"] ? new WhatIfPanel(stream, this.draw) : null;
+    this.why = store.canAsk.why ? new WhyPanel(stream) : null;
     this.node = el("section", { class: "camera" },
-      el("div", { class: "camera-main" }, this.title(), this.frame, this.draw.node, this.health()),
+      el("div", { class: "camera-main" }, this.title(), this.frame, this.draw.node, this.whatIf?.node, this.why?.node, this.health()),
       el("div", { class: "camera-side" }, this.counting(), this.tracking(), this.happening(), this.modelCard()));
     store.watch([stream.name]);
     source.watch([stream.name], 0);
@@ -216,7 +219,8 @@ export class CameraView {
     return el("li", {},
       el("time", { datetime: event.captured, class: "muted", text: event.captured ? clock(event.captured) : "" }),
       el("strong", {}, words(event.kind), event.captured ? el("a", {
-        class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: " ▸ recording" }) : null),
+        class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: " ▸ recording" }) : null,
+      this.why && event.captured ? el("button", { class: "event-link is-button", type: "button", text: " ▸ why", onclick: () => this.why.askOf(event) }) : null),
       el("span", { class: "muted", text: (event.track_id === null ? "" : `track ${event.track_id} · `) + details }));
   }
 
@@ -238,6 +242,8 @@ export class CameraView {
   close() {
     this.store.removeEventListener("stats", this.onStats);
     this.draw.close();
+    this.why?.close();
+    this.whatIf?.close();
     clearInterval(this.heatTimer);
     this.isClosed = true;
     this.video?.close();

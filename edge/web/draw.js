@@ -88,19 +88,21 @@ export class DrawTool {
       points: camera.map((point) => inPicture(point, info)).map(([x, y]) => [x * width, y * height]),
     }));
     this.version = answer.version;
+    this.score ??= answer.score;
     this.shapes = [...drawn("line", answer.lines), ...drawn("zone", answer.zones), ...masks, ...fresh];
     if (this.editButton) this.editButton.hidden = true;
     this.changed(fresh.length > 0);
     return true;
   }
 
-  async save() {
+  /** What would be saved, or null; the words say why. */
+  async body() {
     // what is not in view would be taken out of the file
-    if (this.version === null && !(await this.load())) return;
+    if (this.version === null && !(await this.load())) return null;
     const crossed = this.shapes.find(({ kind, points }) => kind === "mask" && crossesItself(points));
     if (crossed) {
       say(this.hint, `The edges of ${crossed.name} cross: move its corners, a part would stay uncovered.`);
-      return;
+      return null;
     }
     const { width, height, info } = this.stream;
     const shares = (points) => points.map(([x, y]) => [x / width, y / height]);
@@ -108,16 +110,30 @@ export class DrawTool {
       { name, ...(was && was !== name ? { was } : {}), points_share: shares(points), classes: classes || [], schedules: schedules || [] }));
     const masks = this.shapes.filter(({ kind }) => kind === "mask")
       .map(({ camera, points }) => camera || shares(points).map((point) => inCamera(point, info)));
-    const saved = await this.editor.save({ version: this.version, lines: tables("line"), zones: tables("zone"), masks });
-    if (saved === null) return;
+    return { version: this.version, lines: tables("line"), zones: tables("zone"), masks, ...(this.score === undefined ? {} : { score: this.score }) };
+  }
+
+  /** Whether it was saved. */
+  async save() {
+    const body = await this.body();
+    const saved = body && await this.editor.save(body);
+    if (saved === null) return false;
     this.version = saved.version;
     for (const shape of this.shapes) shape.was = shape.kind === "mask" ? true : shape.name;
     this.changed(false);
     say(this.hint, "Saved. It counts from now on.");
+    return true;
+  }
+
+  /** The least score of a detection, beside what is drawn; null: the model's own. */
+  setScore(score) {
+    this.score = score;
+    this.keep();
   }
 
   async discard() {
     this.shapes = [];
+    this.score = undefined;
     this.changed(false);
     if (this.version === null) return;
     this.version = null;

@@ -47,7 +47,7 @@ export class Editor {
     say(this.words, "");
     const token = sessionStorage.getItem(TOKEN);
     try {
-      const answer = await fetch(address, { cache: "no-store", ...options, headers: token ? { Authorization: `Bearer ${token}` } : {} });
+      const answer = await fetch(address, { cache: "no-store", ...options, headers: { "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) } });
       if (answer.ok) return await answer.json();
       if (answer.status === 401 || answer.status === 403) {
         sessionStorage.removeItem(TOKEN);

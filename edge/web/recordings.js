@@ -2,6 +2,7 @@
 
 import { BoxLayer } from "./boxes.js";
 import { dayAfter, dayOf, endOf, hourOf, lengthOf, midnight, twoDigits } from "./days.js";
+import { TestMaker } from "./why.js";
 import { clock, decoded, el, number, say, svg, words } from "./dom.js";
 
 const REFRESH_MS = 15000;
@@ -77,9 +78,10 @@ export class RecordingsView {
     this.video.addEventListener("timeupdate", () => this.mark());
     this.facts = el("p", { class: "muted small" });
     this.save = el("a", { class: "button", text: "Save", hidden: true });
+    this.maker = this.store.canAsk.test ? new TestMaker() : null;
     return el("div", { class: "player-box" },
       el("div", { class: "frame frame-large" }, this.video, this.boxes.node, this.note),
-      el("div", { class: "player-foot" }, this.facts, this.save));
+      el("div", { class: "player-foot" }, this.facts, this.save, this.maker?.button), this.maker?.node);
   }
 
   timeline() {
@@ -223,6 +225,7 @@ export class RecordingsView {
     this.save.hidden = false;
     this.save.href = `${file.url}?download=1`;
     for (const row of this.rows.querySelectorAll(".file-row")) row.setAttribute("aria-current", String(row.dataset.url === file.url));
+    this.maker?.show(file, () => this.video.currentTime);
     this.mark();
   }
 
@@ -284,6 +287,7 @@ export class RecordingsView {
 
   close() {
     this.isClosed = true;
+    this.maker?.close();
     clearInterval(this.timer);
     clearTimeout(this.soon);
     this.video.pause();

@@ -91,6 +91,7 @@ export class Store extends EventTarget {
     this.hasPast = false;
     this.hasWebrtc = Boolean(answer.webrtc);
     this.canEdit = Boolean(answer.can_edit);
+    this.canAsk = answer.can_ask || {};
     this.events = [];
     this.connection = "connecting";
   }

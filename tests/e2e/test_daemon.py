@@ -295,9 +295,12 @@ def test_every_route_and_method_needs_a_token(served: Daemon) -> None:
         (VIEW_TOKEN, "PUT", "/api/streams/door/drawn", 403),
         (VIEW_TOKEN, "GET", "/api/config/versions", 403),
         (VIEW_TOKEN, "POST", "/api/config/versions", 403),
+        (VIEW_TOKEN, "GET", "/api/questions", 200),
+        (VIEW_TOKEN, "PUT", "/api/questions/0", 403),
         # it operates, and the configuration does not allow it
         (TOKEN, "PUT", "/api/streams/door/drawn", 403),
         (TOKEN, "POST", "/api/config/versions", 403),
+        (TOKEN, "PUT", "/api/questions/0", 403),
         (TOKEN, "POST", "/api/stats", 405),
         (TOKEN, "GET", "/api/reload", 404),
     ],
@@ -326,7 +329,7 @@ def test_lines_are_saved_over_the_api_and_nonsense_is_one_sentence(tmp_path: Pat
         with running.client() as client:
             route = "/api/streams/door/drawn"
             now = client.get(route).json()
-            assert now == {"version": now["version"], "lines": [], "zones": [], "masks": []}
+            assert now == {"version": now["version"], "lines": [], "zones": [], "masks": [], "score": None}
             dice = random.Random(4)
             for body in (b"", b"[]", b"{}", b'{"version": 1}', b"\xff", b'{"version": "x", "lines": 3}', b"[" * 30_000):
                 assert client.put(route, content=body).status_code in (400, 409), body[:20]
@@ -359,6 +362,9 @@ def test_orders_are_off_unless_allowed(tmp_path: Path, model: Path) -> None:
             assert "server.can_reload = true" in client.post("/api/reload").text
             assert client.post("/api/models/model/swap", json={"path": "x"}).status_code == 403
             assert "server.can_edit = true" in client.get("/api/streams/door/drawn").text
+            for ask, key in (("what-if", "server.can_edit = true"), ("test", "server.can_add_tests = true")):
+                assert key in client.post("/api/questions", json={"ask": ask, "stream": "door"}).text
+            assert "[track_store]" in client.post("/api/questions", json={"ask": "why", "stream": "door", "at": 1}).text
         # guesses are counted, and keep nobody out who has the right token
         with httpx.Client(base_url=running.url) as client:
             codes = [client.get("/api/stats", headers={"Authorization": f"Bearer {n}"}).status_code for n in range(12)]

@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -159,9 +160,22 @@ def everything_served(running: Daemon) -> str:
                         texts.append(chunk.decode("latin-1"))
                         if number > 8 or name == "password":
                             break
+        texts += [why(client, name) for name in ("door", "password", "file")]
         texts.append(httpx.get(f"{running.url}/?token={TOKEN}").headers.__repr__())
         texts.append(httpx.get(f"{running.url}/api/stats?token=wrong").text)
     return "\n".join(texts)
+
+
+def why(client: httpx.Client, stream: str) -> str:
+    """What is answered to who asks why nothing was said of a stream."""
+    asked = client.post("/api/questions", json={"ask": "why", "stream": stream, "at": time.time() - 1})
+    assert asked.status_code == 202, asked.text
+    for _ in range(200):
+        answer = client.get(f"/api/questions/{asked.json()['id']}")
+        if answer.json()["state"] in ("done", "failed"):
+            return answer.text
+        time.sleep(0.1)
+    raise AssertionError(answer.text)
 
 
 def everything_described(running: Daemon) -> str:

@@ -449,6 +449,9 @@ class PoolOutputs:
         """What the live page may show of the past: recordings are read from their folders."""
         return self._shared.archive(self._shelves)
 
+    def flush_tracks(self, timeout_s: float) -> None:
+        """Each worker writes its own, at its own time."""
+
     def _shelves(self) -> Mapping[str, Shelf]:
         from edge.recording.index import RecordingIndex
         from edge.server.recordings import Shelf

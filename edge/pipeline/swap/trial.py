@@ -6,25 +6,19 @@ verdict goes out as the last line of standard output.
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.errors import EngineError, ModelError
-from edge.files import parse_json
 from edge.model import Model, open_model
 from edge.models.checks import check_outputs, check_sane
 from edge.pipeline.inference import FAULTS
 from edge.pipeline.swap.agreement import same_outputs
-from edge.threads.python_process import child_environment, python_command
+from edge.threads.python_process import Answer, Asked, serve_request
 
 if TYPE_CHECKING:
     from edge.types import UInt8
@@ -74,48 +68,27 @@ def try_model(path: Path, *, manifest: Path | None, engine: str, threads: int | 
         ModelError: it fails, crashes or takes too long there; the message is its own.
     """
     request = {"path": str(path), "manifest": manifest and str(manifest), "engine": engine, "threads": threads}
-    with subprocess.Popen(
-        python_command("edge.pipeline.swap.trial"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=child_environment(),
-    ) as process:
-        try:
-            text, _ = process.communicate(json.dumps(request), timeout_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise ModelError(f"{path.name}: loading and the golden frames took longer than {timeout_s:g} s") from None
-    verdict = _verdict(text, process.returncode, path.name)
+    answer = Asked("edge.pipeline.swap.trial").answer(request, timeout_s)
+    if answer.is_late:
+        raise ModelError(f"{path.name}: loading and the golden frames took longer than {timeout_s:g} s")
+    verdict = _verdict(answer, path.name)
     if verdict:
         raise ModelError(verdict)
 
 
-def _verdict(text: str, code: int, name: str) -> str:
+def _verdict(answer: Answer, name: str) -> str:
     """Why the model was refused; empty if it was not."""
-    if code < 0:
-        return f"{name}: the trial process was ended by {signal.Signals(-code).name}; the model crashes its engine"
-    lines = text.strip().splitlines()
+    if answer.code < 0:
+        by = signal.Signals(-answer.code).name
+        return f"{name}: the trial process was ended by {by}; the model crashes its engine"
     try:
-        verdict = parse_json(lines[-1])["error"] if lines else None
-    except (ValueError, KeyError, TypeError):
-        verdict = None
-    if verdict is None:
-        return f"{name}: the trial process ended with code {code} and no verdict"
-    return str(verdict)
+        return str(answer.value["error"])
+    except (LookupError, TypeError):
+        return f"{name}: the trial process ended with code {answer.code} and no verdict"
 
 
-def main() -> None:
-    """Serve one request."""
-    # if memory runs out, this process goes and not the daemon
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000", encoding="utf-8")
-    # what libraries print must not be taken for the verdict
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    request = json.load(sys.stdin)
-    print(json.dumps({"error": _refusal(request)}), file=out, flush=True)
+def _served(request: dict[str, str | int | None]) -> dict[str, str]:
+    return {"error": _refusal(request)}
 
 
 def _refusal(request: dict[str, str | int | None]) -> str:
@@ -136,4 +109,4 @@ def _refusal(request: dict[str, str | int | None]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    serve_request(_served)

@@ -114,7 +114,16 @@ def test_what_is_read_is_what_was_written() -> None:
         "lines": [{**LINE, "band_px": 4.0}],
         "zones": [{**ZONE, "loiter_s": 30}],
         "masks": [MASK],
+        "score": None,
     }
+
+
+@pytest.mark.parametrize("text", [TEXT, INLINE])
+def test_a_score_is_set_kept_and_taken_away(text: str) -> None:
+    with_score = edited(text, score=0.4)
+    assert drawn_in(with_score, "door")["score"] == 0.4
+    assert table(edited(with_score, lines=[LINE]))["score"] == 0.4, "what is not named stays"
+    assert "score" not in table(edited(with_score, score=None))
 
 
 def test_the_shipped_file_takes_shapes_and_keeps_its_comments() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from unit.diagnose.films import STREAMING, Fault, Walk, film, real, synthetic
 
-from edge.diagnose.why import Answer, Question, also, why
+from edge.diagnose.why import Answer, Question, others, why
 from edge.trackstore.evaluate import reported
 from edge.trackstore.read import Reader
 from edge.types import Detections
@@ -209,7 +209,7 @@ def test_what_else_a_setting_would_have_let_through_is_counted_over_the_day(made
     reader, asked, answer = answer_of(tmp_path, twice, Fault(line={"classes": ["car"]}))
     assert answer.cause == "class" and answer.setting == "streams.door.analytics.lines.gate.classes"
     assert answer.changed is not None and answer.changed.analytics.lines[0].classes == answer.value == ()
-    assert also(reader, answer, asked) == 1, "the same person came once more on that day"
+    assert len(others(reader, answer, asked)) == 1, "the same person came once more on that day"
 
 
 def test_of_200_events_that_were_said_the_frame_and_the_rule_are_given(made: Walk, tmp_path: Path) -> None:

@@ -1,0 +1,248 @@
+// Questions about the past: why something was said or was not, what other lines would have said, and what a recording
+// would expect as a test. The device answers them in a process of its own, which can be ended from here.
+
+import { Editor } from "./edit.js";
+import { clock, el, number, say, words } from "./dom.js";
+
+const POLL_MS = 400;
+const KINDS = ["line_crossed", "zone_entered", "zone_left", "zone_loitering", "object_stopped", "zone_crowded"];
+const HOURS = [[1, "the last hour"], [24, "the last day"], [168, "the last week"], [744, "all that is kept"]];
+const LONG_S = 120;
+
+const button = (text, onclick, kind = "") => el("button", { class: `button ${kind}`.trim(), type: "button", text, onclick });
+
+/** A time as an input of the browser has it: local, to the second. */
+function localText(date) {
+  return new Date(date.getTime() - date.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
+}
+
+/** Puts questions, shows how far they are, ends them. */
+class Asker {
+  constructor(streamName) {
+    this.streamName = streamName;
+    this.editor = new Editor(streamName);
+    this.progress = el("span", { class: "muted small", role: "status", "aria-live": "polite" });
+    this.end = button("Cancel", () => this.cancel());
+    this.end.hidden = true;
+    this.node = el("div", { class: "asking" }, this.editor.form, this.editor.words, this.progress, this.end);
+  }
+
+  /** The answer, or null; the words say why. A question before it that is not answered yet is ended. */
+  async answer(question) {
+    await this.cancel();
+    say(this.progress, "Looking…");
+    const asked = await this.editor.ask("api/questions", { method: "POST", body: JSON.stringify({ stream: this.streamName, ...question }) });
+    if (asked === null) return this.settle("");
+    this.address = `api/questions/${asked.id}`;
+    const { address } = this;
+    this.end.hidden = false;
+    while (address === this.address) {
+      const state = await this.editor.ask(address);
+      if (state === null || address !== this.address) return this.settle("");
+      if (state.state === "done") {
+        this.settle(`${number(state.seconds, 1)} s`);
+        return state.answer;
+      }
+      if (state.state === "failed" || state.state === "cancelled") {
+        say(this.editor.words, state.error);
+        return this.settle(state.state === "cancelled" ? "Cancelled." : "");
+      }
+      say(this.progress, state.state === "waiting" ? "Waiting for another question…" : `Looking… ${number(state.seconds)} s of ${number(state.limit_s)} s at most`);
+      await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
+    }
+    return null;
+  }
+
+  settle(text) {
+    say(this.progress, text);
+    this.end.hidden = true;
+    return null;
+  }
+
+  async cancel() {
+    if (this.end.hidden || !this.address) return;
+    const { address } = this;
+    this.address = null;
+    this.settle("Cancelled.");
+    await this.editor.ask(address, { method: "DELETE" });
+  }
+
+  save(name) {
+    return this.editor.ask(this.address, { method: "PUT", body: JSON.stringify({ name }) });
+  }
+}
+
+function picture(source, alt) {
+  return source ? el("img", { class: "asked-picture", src: source, alt, loading: "lazy" }) : null;
+}
+
+function told(event) {
+  const { data } = event;
+  return [words(event.kind), data.line || data.zone, data.direction, data.class, event.track_id === null ? "" : `track ${event.track_id}`]
+    .filter(Boolean).join(" · ");
+}
+
+function row(word, event) {
+  const text = told(event);
+  return el("li", { class: `asked-event is-${word}`, "data-word": word }, picture(event.picture, `${text} at ${clock(event.time)}`),
+    el("span", { class: "past-words" }, el("strong", { text: word ? `${word}: ${text}` : text }),
+      el("time", { class: "muted small", datetime: event.time, text: new Date(event.time).toLocaleString([], { hour12: false }) })));
+}
+
+export class WhyPanel {
+  constructor(stream) {
+    this.stream = stream;
+    this.asker = new Asker(stream.name);
+    this.time = el("input", { type: "datetime-local", step: 1, "aria-label": "When", value: localText(new Date(Date.now() - 30000)) });
+    this.kind = el("select", { "aria-label": "Kind of event" }, el("option", { value: "", text: "any event" }),
+      ...KINDS.map((kind) => el("option", { value: kind, text: words(kind) })));
+    this.part = el("select", { "aria-label": "Line or zone", onfocus: () => this.fill() }, el("option", { value: "", text: "any line or zone" }));
+    this.result = el("div", { class: "asked", "aria-live": "polite" });
+    this.node = el("section", { class: "panel why", "aria-label": "Why" },
+      el("div", { class: "draw-bar" }, el("h2", { text: "Why?" }), this.time, this.kind, this.part, button("Ask", () => this.ask(), "primary")),
+      this.asker.node, this.result);
+  }
+
+  /** The lines and zones that there are now. */
+  fill() {
+    const { lines = {}, zones = {} } = this.stream.stats.analytics || {};
+    const names = [...Object.keys(lines), ...Object.keys(zones)];
+    const chosen = this.part.value;
+    this.part.replaceChildren(el("option", { value: "", text: "any line or zone" }),
+      ...names.map((name) => el("option", { value: name, text: name, selected: name === chosen })));
+  }
+
+  /** An event that was said: why. */
+  askOf(event) {
+    this.time.value = localText(new Date(event.captured));
+    this.kind.value = KINDS.includes(event.kind) ? event.kind : "";
+    this.node.scrollIntoView({ block: "center" });
+    return this.ask(Date.parse(event.captured) / 1000);
+  }
+
+  async ask(at = new Date(this.time.value).getTime() / 1000) {
+    if (!(at > 0)) return;
+    this.result.replaceChildren();
+    const answer = await this.asker.answer({ ask: "why", at, kind: this.kind.value, part: this.part.value });
+    if (answer === null) return;
+    const when = answer.also_within === "day" ? "on that day" : "in the hour around it";
+    const others = answer.also ? `It would have let ${answer.also} more of these events through ${when}:` : `It would have let nothing else through ${when}.`;
+    this.result.replaceChildren(
+      el("p", { class: "asked-sentence", text: answer.sentence }),
+      ...(answer.setting && answer.value !== null ? [el("p", {}, el("code", { text: `${answer.setting} = ${JSON.stringify(answer.value)}` }))] : []),
+      ...(answer.picture ? [picture(answer.picture, "The frame, with what was seen in it")] : [el("p", { class: "muted", text: "No frame is kept of this moment." })]),
+      ...(answer.value === null ? [] : [el("p", { class: "muted", text: others })]),
+      el("ol", { class: "asked-events" }, ...answer.others.map((event) => row("", event))),
+      ...answer.problems.map((text) => el("p", { class: "muted small", text })));
+  }
+
+  close() {
+    this.asker.cancel();
+  }
+}
+
+export class WhatIfPanel {
+  /** Args: the stream, and the tool whose drawing is tried. */
+  constructor(stream, draw) {
+    this.draw = draw;
+    this.asker = new Asker(stream.name);
+    this.hours = el("select", { "aria-label": "How far back" }, ...HOURS.map(([hours, text]) => el("option", { value: hours, text, selected: hours === 24 })));
+    this.score = el("input", { type: "number", min: 0, max: 1, step: 0.01, class: "score", "aria-label": "Least score",
+      placeholder: "the model's", onchange: () => draw.setScore(this.score.value === "" ? null : Number(this.score.value)) });
+    this.result = el("div", { class: "asked", "aria-live": "polite" });
+    this.save = button("Save: make it live", () => this.keep(), "primary");
+    this.node = el("section", { class: "panel what-if", "aria-label": "What if" },
+      el("div", { class: "draw-bar" }, el("h2", { text: "What if?" }), el("label", { class: "choice" }, "Score from", this.score),
+        el("span", { text: "over" }), this.hours, button("Try what is drawn", () => this.ask(), "primary")),
+      this.asker.node, this.result);
+  }
+
+  async ask() {
+    this.result.replaceChildren();
+    const body = await this.draw.body();
+    if (body === null) return;
+    if (this.score.value === "" && body.score) this.score.value = body.score;
+    const { version: _, ...drawn } = body;
+    const answer = await this.asker.answer({ ask: "what-if", drawn, hours: Number(this.hours.value) });
+    if (answer !== null) this.show(answer);
+  }
+
+  show(answer) {
+    const { new: fresh, gone, moved, sizes, counts } = answer;
+    const events = [...fresh.map((event) => ["new", event]), ...gone.map((event) => ["gone", event]), ...moved.map(({ now }) => ["moved", now])]
+      .sort((a, b) => (b[1].picture ? 1 : 0) - (a[1].picture ? 1 : 0) || a[1].time.localeCompare(b[1].time));
+    const left = sizes.new + sizes.gone + sizes.moved - events.length;
+    const isSame = !(sizes.new + sizes.gone + sizes.moved);
+    this.result.replaceChildren(
+      el("p", { class: "asked-sentence", text: isSame ? `All ${answer.same} events would be as they were.`
+        : `${answer.same} events would be as they were, ${sizes.new} would be new, ${sizes.gone} gone, ${sizes.moved} told otherwise.` }),
+      el("table", { class: "table" }, el("thead", {}, el("tr", {}, ...["", "Event", "Then", "Now"].map((text, i) => el("th", { scope: "col", class: i > 1 ? "num" : null, text })))),
+        el("tbody", {}, ...counts.map((one) => el("tr", {}, el("td", { text: one.part }), el("td", { text: words(one.kind) }),
+          el("td", { class: "num", text: one.then }), el("td", { class: "num", text: one.now }))))),
+      el("ol", { class: "asked-events" }, ...events.map(([word, event]) => row(word, event))),
+      ...(left > 0 ? [el("p", { class: "muted", text: `… and ${left} more.` })] : []), this.save);
+  }
+
+  async keep() {
+    if (await this.draw.save()) this.save.remove();
+  }
+
+  close() {
+    this.asker.cancel();
+  }
+}
+
+/** Makes a test of the recording that is shown: what would be expected comes first, then it may be saved. */
+export class TestMaker {
+  constructor() {
+    this.button = button("Make this a test", () => this.ask());
+    this.button.hidden = true;
+    this.result = el("div", { class: "asked", "aria-live": "polite" });
+    this.node = el("div", { class: "test-maker" }, this.result);
+  }
+
+  /** Args: a file of the list; gives the second that is shown. */
+  show(file, second) {
+    this.file = file;
+    this.second = second;
+    this.button.hidden = false;
+  }
+
+  async ask() {
+    const { file } = this;
+    this.asker?.cancel();
+    this.asker = new Asker(file.stream);
+    this.node.replaceChildren(this.asker.node, this.result);
+    this.result.replaceChildren();
+    const isPart = file.kind === "segment" || file.seconds > LONG_S;
+    const at = isPart ? { at: Date.parse(file.start) / 1000 + this.second() } : {};
+    const answer = await this.asker.answer({ ask: "test", file: decodeURIComponent(file.url.split("/").pop()), ...at });
+    if (answer !== null) this.offer(answer, file);
+  }
+
+  offer(answer, file) {
+    const name = el("input", { value: `${file.stream}-${answer.name}`.slice(0, 64), maxlength: 64, "aria-label": "Name of the test" });
+    const keep = button("Save the test", async () => {
+      const saved = await this.asker.save(name.value.trim());
+      if (saved !== null) this.result.replaceChildren(el("p", { class: "asked-sentence", text: `Saved as ${saved.name}. Nothing new takes over that loses this.` }));
+    }, "primary");
+    const counts = Object.entries(answer.counts);
+    this.result.replaceChildren(
+      el("p", { class: "asked-sentence", text: `${answer.frames} pictures, ${answer.objects} objects to find again, ${answer.sizes.events} events:` }),
+      counts.length ? el("ul", { class: "asked-counts" }, ...counts.map(([event, count]) => el("li", { text: `${words(event)}: ${count}` })))
+        : el("p", { class: "muted", text: "No event is expected." }),
+      el("ol", { class: "asked-list" }, ...answer.events.map((event) => el("li", { text: words(event.named) }))),
+      el("div", { class: "asked-events" }, ...answer.pictures.map((one) => picture(one.picture, `What is expected at ${number(one.time_s, 1)} s`))),
+      el("div", { class: "draw-bar" }, name, keep, button("Discard", () => this.discard())));
+  }
+
+  discard() {
+    this.asker.end.hidden = false;
+    this.asker.cancel();
+    this.result.replaceChildren();
+  }
+
+  close() {
+    this.asker?.cancel();
+  }
+}
