@@ -18,6 +18,8 @@ ARGS ?=
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,openvino,events,webrtc,kserve,ray,dev]' tensorrt-rtx
 	@# it asks for the OpenCV with windows, which does not load on a headless machine
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'trackeval>=1.1'
+	@# beside the other packages: this torchvision wants the torch with CUDA and does not load without a test's help
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/backbones timm==1.0.31 torchvision==0.28.0
 	@touch $@
 
 demo: .venv/light

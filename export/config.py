@@ -123,6 +123,8 @@ class TransferSettings(_Part):
     Attributes:
         weights: an ONNX file, whose network is trained on then; a checkpoint of ours, a torch state dict or a
             ``.safetensors`` file, matched by name and shape.
+        backbone: ``timm:NAME`` or ``torchvision:NAME``, a network of an installed library without its last layers;
+            ``weights`` is a file for it then, or None for random ones, and the head is always a fresh one.
         head: ``keep`` the rows of known classes of an ONNX file's head where it can be read, or put a ``fresh`` one on.
         activation: exchange SiLU, hard-swish and leaky ReLU of an ONNX file for this one; every kernel is then fitted
             anew to what it used to compute.
@@ -134,6 +136,7 @@ class TransferSettings(_Part):
     """
 
     weights: Path | None = None
+    backbone: str = ""
     head: Literal["keep", "fresh"] = "keep"
     activation: Literal["", "relu", "relu6"] = ""
     original: Path | None = None

@@ -33,7 +33,7 @@ def candidates(devices: Path, names: Path) -> list[tuple[str, str]]:
     found, num_csi = [], 0
     for node in sorted(devices.glob("video[0-9]*"), key=lambda path: int(path.name[5:])):
         try:
-            name = (names / node.name / "name").read_text(errors="replace").strip()
+            name = (names / node.name / "name").read_text(encoding="utf-8", errors="replace").strip()
         except OSError:
             name = ""
         if name.startswith(CSI_NAME):

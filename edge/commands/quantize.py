@@ -55,6 +55,18 @@ def quantize(
     allow_float: Annotated[
         bool, typer.Option("--allow-float", help="Write the file even if most of its compute stayed in float.")
     ] = False,
+    train_data: Annotated[
+        str | None,
+        typer.Option(
+            help="Labelled pictures to learn from where calibration cannot hold the budget: activations are exchanged, "
+            "then the network is fine-tuned with rounding.",
+            show_default=False,
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Of edge train, that MODEL was exported from; for --train-data.")
+    ] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over --train-data.")] = 5,
     images: Annotated[int, typer.Option(min=0, help="Judge by so many pictures, 0 = all.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
     out_path: Annotated[Path | None, typer.Option("--out", help="Default MODEL-int8.onnx.")] = None,
@@ -76,6 +88,8 @@ def quantize(
         raise UsageError(f"--flavour: expected one of {', '.join(FLAVOURS)}, found {flavour!r}")
     if precision not in ("int8", "fp16"):
         raise UsageError(f"--precision: expected int8 or fp16, found {precision!r}")
+    if checkpoint is not None and train_data is None:
+        raise UsageError("--checkpoint is for --train-data: the pictures that it would be fine-tuned on")
     if precision == "fp16":
         seen = _footage(model, footage, None)
         destination = out_path or model.with_name(f"{model.stem}-fp16.onnx")
@@ -98,9 +112,16 @@ def quantize(
     )
     destination = out_path or model.with_name(f"{model.stem}-int8.onnx")
     with _Bars() as bars:
-        result = run(model, table, judged, destination, options, bars, footage=seen)
+        if train_data is None:
+            result = run(model, table, judged, destination, options, bars, footage=seen)
+        else:
+            from export.quantize.rescue import Learning, quantize_or_tune
+
+            learning = Learning(labelled(model, train_data, "skip"), checkpoint, epochs)
+            result = quantize_or_tune(model, table, judged, destination, options, learning, bars, footage=seen)
     if report:
-        _write_report(result, ranges or model.with_suffix(".ranges.json"))
+        own = ranges or model.with_suffix(".ranges.json")
+        _write_report(result, own if result.path == model else result.path.with_suffix(".ranges.json"))
     _show(result, as_json)
 
 

@@ -145,6 +145,7 @@ class Gate:
         dataset: labelled pictures, read again for every model: best a ``Remembered`` one.
         footage: frames of the place where the model will run.
         on_sample: sees the labelled pictures as the float model does.
+        own: manifest of the float model where that of the other forms differs.
 
     Attributes:
         before: the float model's accuracy.
@@ -163,13 +164,14 @@ class Gate:
         footage: FrameSet | None = None,
         threads: int | None = None,
         on_sample: OnSample | None = None,
+        own: Manifest | None = None,
     ) -> None:
         self.manifest = manifest
         self.dataset = dataset
         self._threads = threads
         score = manifest.thresholds.score
         self._reference = Reference(score)
-        with self._opened(path) as model:
+        with self._opened(path, own) as model:
             self.before = self._evaluated(model, self._reference, on_sample)
             if (value := main_value(self.before)) < USELESS:
                 raise DataError(
@@ -211,8 +213,9 @@ class Gate:
         return evaluate(model.predict, self.dataset, classes=self.manifest.classes, on_sample=tell)
 
     @contextmanager
-    def _opened(self, path: Path, *, is_exact: bool = False) -> Iterator[Model]:
-        model = open_model(path, manifest=self.manifest, engine="ort", threads=self._threads, score=EVAL_SCORE)
+    def _opened(self, path: Path, manifest: Manifest | None = None, *, is_exact: bool = False) -> Iterator[Model]:
+        chosen = manifest or self.manifest
+        model = open_model(path, manifest=chosen, engine="ort", threads=self._threads, score=EVAL_SCORE)
         if is_exact:
             model.close()
             model = Model(model.manifest, ExactEngine(path, self._threads), model.head)

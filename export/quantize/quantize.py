@@ -134,6 +134,7 @@ def quantize(
     progress: Progress | None = None,
     *,
     footage: FrameSet | None = None,
+    reference: Path | None = None,
 ) -> QuantizeResult:
     """Quantize a model and write it with its manifest.
 
@@ -143,6 +144,7 @@ def quantize(
         dataset: labelled pictures to judge by; those that were used for calibration are left out.
         out: the ONNX file to write.
         footage: unlabelled frames of the place where the model will run; ``min_agreement`` holds for them.
+        reference: the float model whose accuracy is to be kept; None for the one that is quantized.
 
     Raises:
         ModelError: the model cannot be used.
@@ -152,7 +154,7 @@ def quantize(
     if out.suffix != ".onnx":
         raise UsageError(f"{out}: expected a name that ends in .onnx")
     shots = Shots(), Shots()
-    work = _Work(path, table, dataset, out, options, progress or _Silent(), footage, shots[0])
+    work = _Work(path, table, dataset, out, options, progress or _Silent(), footage, shots[0], reference)
     budget = work.gate.budget(options.max_drop, options.min_agreement)
     methods = work.judge_methods()
     # among equals the one that single odd frames move least
@@ -232,6 +234,7 @@ class _Work:
         progress: Progress,
         footage: FrameSet | None,
         shots: Shots,
+        reference: Path | None,
     ) -> None:
         self.model = _at_opset(load_float_model(path), options, path)
         self.index = GraphIndex(self.model)
@@ -241,10 +244,13 @@ class _Work:
         self.progress = progress
         check_table(table, self.index, self.manifest.input, path.name)
         judged = unseen_part(Remembered(dataset), table)
+        kept, own = (path, None) if reference is None else (reference, find_manifest(reference))
         if options.confidence:
             judged, sealed = Part(judged, 0), Part(judged, 1)
-            self.final_gate = Gate(path, self.manifest, sealed, footage=footage, threads=options.threads)
-        self.gate = Gate(path, self.manifest, judged, footage=footage, threads=options.threads, on_sample=shots)
+            self.final_gate = Gate(kept, self.manifest, sealed, footage=footage, threads=options.threads, own=own)
+        self.gate = Gate(
+            kept, self.manifest, judged, footage=footage, threads=options.threads, on_sample=shots, own=own
+        )
         if not options.confidence:
             self.final_gate = self.gate
         self.loud = loud_tensors(self.index, table) if options.flavour == "fp16" else {}

@@ -25,6 +25,9 @@ from export.data.loader import make_loader
 from export.data.sample import Dataset
 from export.models.blocks import GREY_LEVELS, Conv, RepConv, conv_units, folded
 from export.models.build import Network, build_network
+from export.models.foreign_classifier import ForeignClassifier
+from export.models.foreign_detector import ForeignDetector
+from export.models.plan_layers import ConvStep
 from export.training.checkpoint import Checkpoint, Place, load_checkpoint, save_checkpoint
 from export.training.optim import learning_rate, make_optimizer, set_learning_rate
 from export.training.step import TrainingStep, to_targets
@@ -137,13 +140,19 @@ def insert_fake_quantization(network: Network, model: Path, table: RangeTable, o
         found = scales.get(f"{names[id(unit)]}.conv.weight")
         if found is None:
             continue
-        # the exported network reads bytes, this one reads x / 255
-        scale = found / GREY_LEVELS if place == 0 else found
+        scale = _first_scale(network, found) if place == 0 else found
         unit.forward = partial(_rounded_forward, unit, scale, options.is_unsigned)  # type: ignore[method-assign]
         count += 1
     if count == 0:
         raise DataError(f"{model.name}: none of its layers is a convolution of this checkpoint; export it again")
     return count
+
+
+def _first_scale(network: Network, found: float) -> float:
+    """The scale of what the first convolution reads here; the exported network reads bytes where it can."""
+    if not isinstance(network, ForeignDetector | ForeignClassifier):
+        return found / GREY_LEVELS
+    return found if any(network.form.mean) else found / network.form.std[0]
 
 
 def input_scales(model: Path, table: RangeTable, options: QatOptions) -> dict[str, float]:
@@ -167,6 +176,8 @@ def _rounded_forward(unit: Conv | RepConv, scale: float, is_unsigned: bool, x: T
     weight = torch.fake_quantize_per_channel_affine(weight, peak / INT8_MAX, zeros, 0, -127, 127)
     low, high = (0, 255) if is_unsigned else (-128, 127)
     x = torch.fake_quantize_per_tensor_affine(x, scale, 0, low, high)
+    if isinstance(unit, ConvStep):
+        x = unit.pad(x)
     conv = unit.conv
     y = nn.functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
     activated: Tensor = unit.act(y)

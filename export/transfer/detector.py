@@ -89,8 +89,18 @@ def level_maps(plan: Plan) -> list[str]:
         shared = set(maps).intersection(*(plan.ancestors(name) for name in last))
         if not shared:
             raise ModelError(f"the network has no map at stride {stride}; a detector needs one at 8, 16 and 32")
-        found.append(max(shared, key=maps.index))
+        found.append(_narrow(plan, max(shared, key=maps.index)))
     return found
+
+
+def _narrow(plan: Plan, tensor: str) -> str:
+    """The map before a 1x1 convolution that only widens it for a coarser stage or a classifier's last layer."""
+    maker = next(step for step in plan.steps if step.output == tensor)
+    if maker.op != "conv" or maker.settings["kernel"] != [1, 1]:
+        return tensor
+    readers = plan.readers(tensor)
+    is_last = bool(readers) and all(plan.stride(step.output) != plan.stride(tensor) for step in readers)
+    return maker.inputs[0] if is_last and maker.settings["outputs"] > 2 * maker.settings["inputs"] else tensor
 
 
 def _keep_rows(

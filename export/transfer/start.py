@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
+from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from edge.errors import ConfigError
+from edge.model import find_manifest
 from export.config import TrainSettings
 from export.data.loader import make_loader
 from export.data.sample import Dataset
@@ -19,6 +22,7 @@ from export.transfer.activations import give_statistics, with_activation
 from export.transfer.classifier import read_classifier
 from export.transfer.detector import read_detector
 from export.transfer.equalise import equalise
+from export.transfer.named import named_backbone
 from export.transfer.refit import refit
 
 log = logging.getLogger(__name__)
@@ -34,8 +38,29 @@ def start_from_onnx(config: TrainSettings, dataset: Dataset) -> ForeignDetector 
         ModelError: the file cannot be read.
         ConfigError: the recipe asks for what is not possible with it.
     """
-    path, is_fresh = config.transfer.weights, config.transfer.head == "fresh"
-    assert path is not None
+    assert config.transfer.weights is not None
+    return _started(config, dataset, config.transfer.weights, is_fresh=config.transfer.head == "fresh")
+
+
+def start_from_backbone(config: TrainSettings, dataset: Dataset) -> ForeignDetector | ForeignClassifier:
+    """The network of ``transfer.backbone`` with a head for this data set's classes.
+
+    Raises:
+        ModelError: the weights do not fit, or the network cannot be read.
+        MissingError: the library that has it is not installed.
+        ConfigError: there is no such network, or the recipe asks for what is not possible with it.
+    """
+    wanted, size = config.transfer, (config.data.height, config.data.width)
+    with named_backbone(wanted.backbone, wanted.weights, size, config.run.seed) as path:
+        network = _started(config, dataset, path, is_fresh=True)
+        # the file in between is nobody's
+        network.form = replace(network.form, source=find_manifest(path).provenance.source)
+    return network
+
+
+def _started(
+    config: TrainSettings, dataset: Dataset, path: Path, *, is_fresh: bool
+) -> ForeignDetector | ForeignClassifier:
     network: ForeignDetector | ForeignClassifier
     match config.task:
         case "detect":
@@ -43,8 +68,8 @@ def start_from_onnx(config: TrainSettings, dataset: Dataset) -> ForeignDetector 
         case "classify":
             network, kept = read_classifier(path, dataset.classes, config.model.dropout, fresh_head=is_fresh)
         case "segment":
-            raise ConfigError("transfer.weights: a segmenter cannot start from an ONNX file; give a checkpoint")
-    log.info("%s: %d steps read; rows kept: %s", path, len(network.form.plan.steps), ", ".join(kept) or "none")
+            raise ConfigError("transfer: a segmenter starts from a checkpoint only, from no ONNX file or backbone")
+    log.info("%s: %d steps read; rows kept: %s", path.name, len(network.form.plan.steps), ", ".join(kept) or "none")
     if config.transfer.activation:
         exchange(network, config, dataset)
     give_statistics(network, pictures(config, dataset, STATISTICS_PICTURES))
