@@ -30,8 +30,12 @@ class Messenger(Protocol):
     @property
     def name(self) -> str: ...
 
-    def send(self, message: Message) -> None:
-        """Send it, and wait until it was taken. Raises: SinkError: it was not; try again later."""
+    def send(self, message: Message, stopping: threading.Event) -> None:
+        """Send it, and wait until it was taken.
+
+        Raises:
+            SinkError: it was not, or the wait was to stop; try again later.
+        """
 
 
 @dataclass(slots=True)
@@ -76,7 +80,7 @@ class JoinedDelivery:
                 self._take_new()
                 self._claim_due()
             else:
-                self._send(*found)
+                self._send(*found, stopping)
         except SinkError as error:
             self._pause(error, stopping)
 
@@ -111,10 +115,10 @@ class JoinedDelivery:
             self.outbox.claim(self.messenger.name, str(uuid.uuid5(NAMESPACE, f"{self.messenger.name} {ids[0]}")), ids)
             self.joiner.claimed(ids, now_s)
 
-    def _send(self, message_id: str, events: list[StoredEvent]) -> None:
+    def _send(self, message_id: str, events: list[StoredEvent], stopping: threading.Event) -> None:
         if events:
             try:
-                self.messenger.send(compose(message_id, events))
+                self.messenger.send(compose(message_id, events), stopping)
             except SinkError as error:
                 self._failing_since_s = min(self._failing_since_s, self.clock_s())
                 if self.clock_s() - self._failing_since_s < self.give_up_s:

@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import subprocess
+import threading
+import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 MAX_ANSWER_CHARS = 400
 # of a child that was killed
 KILLED_S = 5.0
+# how often it is asked whether to stop
+LOOK_S = 0.2
 
 
 class NotifyTarget:
@@ -42,15 +46,16 @@ class NotifyTarget:
         self.name = settings.name
         self._settings = settings
 
-    def send(self, message: Message) -> None:
-        """Send it. Raises: SinkError: the service did not take it."""
+    def send(self, message: Message, stopping: threading.Event) -> None:
+        """Send it. Raises: SinkError: the service did not take it, or it was to stop."""
         picture = message.picture if self._settings.picture else None
         self._ask(
             {
                 "title": message.title,
                 "body": message.body,
                 "picture": str(picture) if picture is not None and picture.is_file() else "",
-            }
+            },
+            stopping,
         )
 
     def try_service(self) -> str:
@@ -59,9 +64,9 @@ class NotifyTarget:
         Raises:
             SinkError: it is not.
         """
-        return self._ask({})
+        return self._ask({}, threading.Event())
 
-    def _ask(self, facts: dict[str, str]) -> str:
+    def _ask(self, facts: dict[str, str], stopping: threading.Event) -> str:
         url = self._url()
         service, timeout_s = scheme_of(url), self._settings.timeout_s
         order = json.dumps({"url": url, **facts, "timeout_s": timeout_s})
@@ -76,12 +81,9 @@ class NotifyTarget:
             errors="replace",
             start_new_session=True,
         )
-        try:
-            said, _ = child.communicate(order, timeout_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.communicate(timeout=KILLED_S)
-            raise SinkError(f"{service}: the message was not taken within {timeout_s:g} s") from None
+        said = _answer_of(child, order, timeout_s, stopping)
+        if said is None:
+            raise SinkError(f"{service}: the message was not taken within {timeout_s:g} s")
         if child.returncode != 0:
             raise SinkError(f"{service}: {_words(said) or 'the sender broke off'}")
         return _words(said)
@@ -96,6 +98,20 @@ class NotifyTarget:
             raise SinkError(f"notify.{self.name}.url_file: expected an Apprise address, SERVICE://…, in one line")
         register(url.partition("://")[2])
         return url
+
+
+def _answer_of(child: subprocess.Popen[str], order: str, timeout_s: float, stopping: threading.Event) -> str | None:
+    """What the child says at its end; None, and it is killed, where that takes too long or is to stop."""
+    deadline_s = time.monotonic() + timeout_s
+    asked: str | None = order
+    while time.monotonic() < deadline_s and not stopping.is_set():
+        try:
+            return child.communicate(asked, LOOK_S)[0]
+        except subprocess.TimeoutExpired:
+            asked = None
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate(timeout=KILLED_S)
+    return None
 
 
 def _words(said: str) -> str:

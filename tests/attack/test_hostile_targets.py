@@ -356,13 +356,13 @@ def test_a_hostile_message_service_costs_a_process_for_a_limited_time(behaviour:
 
         def fails() -> None:
             with pytest.raises(SinkError, match="json: "):
-                target.send(Message("m", "title", "words"))
+                target.send(Message("m", "title", "words"), threading.Event())
 
         spent_s, peak = costs(fails)
         assert spent_s < SERVICE_S + SLACK_S
         assert peak < MAX_GROWTH_BYTES
         server.behaviour = answering(lambda connection: connection.sendall(OK))
-        target.send(Message("m", "title", "words"))
+        target.send(Message("m", "title", "words"), threading.Event())
 
 
 # answers of all kinds

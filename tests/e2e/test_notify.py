@@ -11,10 +11,14 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
+import cv2
+import numpy as np
 import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from daemon_process import config_of, daemon, with_tokens
 from message_server import MessageServer
 
 from edge.commands.check_ends import check_ends
@@ -30,6 +34,7 @@ pytestmark = [
 ]
 PICTURE = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 20 + b"\xff\xd9"
 CANARY = "canary-5d1e77"
+MODEL = Path(__file__).parents[2] / "edge" / "models" / "street-nano-int8.onnx"
 
 
 class Mailbox:
@@ -84,14 +89,14 @@ def message(folder: Path, words: str = "door person 7: zone entered yard") -> Me
     return Message("m-1", "door: 2 events", words, folder / "e.jpg")
 
 
-def refused(service: NotifyTarget, sent: Message) -> None:
+def refused(service: NotifyTarget, sent: Message, stopping: threading.Event) -> None:
     with pytest.raises(SinkError):
-        service.send(sent)
+        service.send(sent, stopping)
 
 
 def test_an_e_mail_arrives_with_its_picture(tmp_path: Path, mailbox: Mailbox) -> None:
     url = f"mailto://me:{CANARY}@127.0.0.1:{mailbox.port}/?smtp=127.0.0.1&from=edge@example.com&to=me@example.com"
-    target(tmp_path, url).send(message(tmp_path))
+    target(tmp_path, url).send(message(tmp_path), threading.Event())
     (mail,) = mailbox.got
     assert "door: 2 events" in mail["subject"]
     assert "edge@example.com" in mail["from"]
@@ -106,13 +111,13 @@ def test_an_e_mail_arrives_with_its_picture(tmp_path: Path, mailbox: Mailbox) ->
 def test_a_wrong_login_is_told_without_the_password(tmp_path: Path, mailbox: Mailbox) -> None:
     url = f"mailto://me:{CANARY}-wrong@127.0.0.1:{mailbox.port}/?smtp=127.0.0.1&from=e@example.com&to=me@example.com"
     with pytest.raises(SinkError, match="mailto: the message was not taken") as failed:
-        target(tmp_path, url).send(message(tmp_path))
+        target(tmp_path, url).send(message(tmp_path), threading.Event())
     assert CANARY not in str(failed.value)
     assert not mailbox.got
 
 
 def test_ntfy_gets_title_text_and_picture(tmp_path: Path, server: MessageServer) -> None:
-    target(tmp_path, f"ntfy://{CANARY}@127.0.0.1:{server.port}/yard").send(message(tmp_path))
+    target(tmp_path, f"ntfy://{CANARY}@127.0.0.1:{server.port}/yard").send(message(tmp_path), threading.Event())
     (got,) = server.got
     assert got.headers["authorization"].startswith("Bearer") or got.headers["authorization"].startswith("Basic")
     assert PICTURE in got.body
@@ -125,9 +130,9 @@ def test_a_message_without_picture_is_sent_where_none_is_wanted_or_it_is_gone(
     tmp_path: Path, server: MessageServer
 ) -> None:
     url = f"ntfy://127.0.0.1:{server.port}/yard"
-    target(tmp_path, url, picture=False).send(message(tmp_path))
+    target(tmp_path, url, picture=False).send(message(tmp_path), threading.Event())
     (tmp_path / "e.jpg").unlink()
-    target(tmp_path, url).send(Message("m", "title", "words", tmp_path / "e.jpg"))
+    target(tmp_path, url).send(Message("m", "title", "words", tmp_path / "e.jpg"), threading.Event())
     facts = [json.loads(got.body) for got in server.got]
     assert [(one["topic"], one["title"]) for one in facts] == [("yard", "door: 2 events"), ("yard", "title")]
 
@@ -137,9 +142,9 @@ def test_what_is_not_taken_is_told_and_can_be_sent_again(tmp_path: Path, server:
     server.answers = [status]
     service = target(tmp_path, f"json://u:{CANARY}@127.0.0.1:{server.port}/{CANARY}")
     with pytest.raises(SinkError, match="json: the message was not taken") as failed:
-        service.send(message(tmp_path))
+        service.send(message(tmp_path), threading.Event())
     assert CANARY not in str(failed.value)
-    service.send(message(tmp_path))
+    service.send(message(tmp_path), threading.Event())
     assert len(server.got) == 2
 
 
@@ -154,7 +159,7 @@ def test_what_is_not_taken_is_told_and_can_be_sent_again(tmp_path: Path, server:
 )
 def test_a_wrong_address_is_told_without_what_stands_in_it(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(SinkError, match=expected) as failed:
-        target(tmp_path, text).send(message(tmp_path))
+        target(tmp_path, text).send(message(tmp_path), threading.Event())
     assert f"//{CANARY}" not in str(failed.value)
 
 
@@ -174,10 +179,11 @@ def test_edge_check_tries_a_service_and_sends_nothing(tmp_path: Path, server: Me
 
 
 def test_the_address_is_in_no_process_list(tmp_path: Path) -> None:
-    """The child that sends is looked at while a server keeps it waiting."""
+    """The child that sends is looked at while a server keeps it waiting, and ends when it is to stop."""
+    stopping = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        service = target(tmp_path, f"json://u:{CANARY}@127.0.0.1:{silent.getsockname()[1]}/", timeout_s=3)
-        sending = threading.Thread(target=lambda: refused(service, message(tmp_path)))
+        service = target(tmp_path, f"json://u:{CANARY}@127.0.0.1:{silent.getsockname()[1]}/", timeout_s=60)
+        sending = threading.Thread(target=lambda: refused(service, message(tmp_path), stopping))
         sending.start()
         connection, _ = silent.accept()
         seen = b""
@@ -191,6 +197,39 @@ def test_the_address_is_in_no_process_list(tmp_path: Path) -> None:
                     seen += text
         assert b"notify_child" in seen
         assert CANARY.encode() not in seen
+        stopping.set()
         sending.join(20)
         connection.close()
         assert not sending.is_alive()
+
+
+def test_a_daemon_tells_of_what_its_camera_sees_with_the_masked_picture(tmp_path: Path, server: MessageServer) -> None:
+    (tmp_path / "url").write_text(f"ntfy://127.0.0.1:{server.port}/yard")
+    streams = (
+        '[[streams]]\nname = "door"\nsource = "synthetic://street?seed=3&size=640x360&fps=10&live=1"\n'
+        "masks = [[[0.0, 0.0], [0.4, 0.0], [0.4, 0.9], [0.0, 0.9]]]\n"
+        '[[streams.analytics.zones]]\nname = "whole"\npoints_share = [[0, 0], [1, 0], [1, 1], [0, 1]]\n'
+    )
+    more = (
+        f'state_dir = "{tmp_path}/state"\nstop_timeout_s = 8\n[events]\nsnapshots = "{tmp_path}/shots"\n'
+        f'[[notify]]\nurl_file = "{tmp_path}/url"\njoin_s = 1\ncool_down_s = 3600\n'
+    )
+    config = config_of(MODEL, streams, with_tokens(tmp_path), more)
+    with daemon(tmp_path, config) as running:
+        running.wait_for("READY=1")
+        running.until(lambda: bool(server.got), 60)
+        with running.client() as client:
+
+            def told() -> dict[str, Any]:
+                facts: dict[str, Any] = client.get("/api/stats").json()["events"]["targets"]["notify"]
+                return facts
+
+            running.until(lambda: told().get("messages") == 1, 30)
+            assert told()["error"] == ""
+        assert str(server.port) not in running.text
+    (got,) = server.got
+    assert "zone entered whole" in unquote_plus(got.path + json.dumps(got.headers))
+    picture = cv2.imdecode(np.frombuffer(got.body, np.uint8), cv2.IMREAD_COLOR)
+    assert picture.shape == (360, 640, 3)
+    # the one colour of masks, but for what JPEG smears
+    assert np.ptp(picture[100:250, 10:200]) <= 2

@@ -79,7 +79,7 @@ class Phone:
         self.is_away = False
         self.got: list[Message] = []
 
-    def send(self, message: Message) -> None:
+    def send(self, message: Message, stopping: threading.Event) -> None:
         if self.is_away:
             raise SinkError("away")
         self.got.append(message)
