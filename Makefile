@@ -15,7 +15,7 @@ ARGS ?=
 .venv/full: pyproject.toml .venv/light
 	@echo "installing what training and tests need into .venv (once) …"
 	@$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,openvino,events,webrtc,kserve,ray,dev]' tensorrt-rtx
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[cpu,train,openvino,events,notify,webrtc,kserve,ray,dev]' tensorrt-rtx
 	@# it asks for the OpenCV with windows, which does not load on a headless machine
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'trackeval>=1.1'
 	@# beside the other packages: this torchvision wants the torch with CUDA and does not load without a test's help

@@ -175,7 +175,14 @@ def measure_capacity(config: Config, seconds: float) -> Capacity:
         clips = {size: make_clip(folder, size) for size in {size_of(stream) for stream in config.streams}}
         streams = [_played(stream, clips[size_of(stream)], folder) for stream in config.streams]
         played = config.model_copy(
-            update={"streams": tuple(streams), "events": None, "mqtt": (), "webhooks": (), "state_dir": None}
+            update={
+                "streams": tuple(streams),
+                "events": None,
+                "mqtt": (),
+                "webhooks": (),
+                "notify": (),
+                "state_dir": None,
+            }
         )
         pipeline = Pipeline(played)
         try:
@@ -250,7 +257,7 @@ def _left_out(config: Config) -> tuple[str, ...]:
     kinds = {sink.split(":", 1)[0] for stream in config.streams for sink in stream.sinks}
     found = [f"sink {kind}" for kind in sorted(kinds) if kind not in LOCAL_SINKS]
     found += ["viewers of the live page"] * config.server.enabled
-    return (*found, *(name for name in ("events", "mqtt", "webhooks") if getattr(config, name)))
+    return (*found, *(name for name in ("events", "mqtt", "webhooks", "notify") if getattr(config, name)))
 
 
 def _run(pipeline: Pipeline, seconds: float) -> tuple[float, Usage, dict[str, Any]]:

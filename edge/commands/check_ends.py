@@ -1,4 +1,4 @@
-"""``edge check``'s look at where results go: folders, receivers, brokers, webhooks. Nothing is written there."""
+"""``edge check``'s look at where results go: folders, receivers, brokers, services. Nothing is written there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from edge.errors import EdgeError, SinkError
 
 if TYPE_CHECKING:
-    from edge.config.events import MqttSettings
+    from edge.config.events import MqttSettings, NotifySettings
     from edge.config.schema import Config, StreamSettings
 
 Row = dict[str, str]
@@ -38,6 +38,8 @@ def check_ends(config: Config) -> Iterator[Row]:
         from edge.addresses.uris import without_keys
 
         yield tried("webhook", hook.name, without_keys(hook.url), partial(_reachable, hook.url))
+    for notify in config.notify:
+        yield tried("message", notify.name, str(notify.url_file), partial(_service, notify))
     if config.server.enabled:
         yield tried("page", "server", f"{config.server.host}:{config.server.port}", lambda: _page(config))
 
@@ -63,7 +65,7 @@ def _kept_rows(config: Config) -> Iterator[Row]:
         from edge.daemon.watcher import watch_folder
 
         yield tried("watch log", "state_dir", "", lambda: _writable(watch_folder(placed)))
-    if not (config.events or config.mqtt or config.webhooks):
+    if not (config.events or config.mqtt or config.webhooks or config.notify):
         return
     from edge.pipeline.shared_outputs import outbox_path
 
@@ -139,6 +141,12 @@ def _login(broker: MqttSettings) -> str:
     guest = broker.model_copy(update={"client_id": f"edgeloop-check-{os.getpid()}"})
     MqttTarget(guest, tuple, "check").try_login()
     return "lets us in"
+
+
+def _service(notify: NotifySettings) -> str:
+    from edge.sinks.notify import NotifyTarget
+
+    return NotifyTarget(notify).try_service()
 
 
 def _page(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""What a user may write in TOML about events: the outbox, MQTT and webhooks."""
+"""What a user may write in TOML about events: the outbox, MQTT, webhooks and messages to people."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from edge.config.analytics import ScheduleSettings
 from edge.config.section import Section
 
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
@@ -77,3 +78,42 @@ class WebhookSettings(Section):
     timeout_s: float = Field(default=10, gt=0, le=300)
     backoff_base_s: float = Field(default=0.5, ge=0.05, le=60)
     backoff_cap_s: float = Field(default=60, ge=0.05, le=3600)
+
+
+class NotifySettings(Section):
+    """A service that tells a person what happened, through Apprise: several events are one message.
+
+    Attributes:
+        url_file: a file with the service's Apprise address, in which its keys stand; read anew for every message.
+        streams, kinds, classes: which events are told; empty: all. An event without an object has no class to ask for.
+        neighbours: streams that see the same place: what happens there is told together.
+        join_s: how long a message waits, after its first event, for others of the same place.
+        cool_down_s: from one message about a place to the next; what happens meanwhile is told then.
+        quiet: when nothing is sent; what happens meanwhile is told at its end, in one message for each place.
+        picture: whether the picture of the first event is attached, where there is one.
+        timeout_s: for a whole message.
+        give_up_h: a message that nobody took for so long is given up.
+    """
+
+    name: TargetName = "notify"
+    url_file: Path
+    streams: tuple[TargetName, ...] = ()
+    kinds: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
+    neighbours: tuple[tuple[TargetName, ...], ...] = ()
+    join_s: float = Field(default=5, ge=0, le=300)
+    cool_down_s: float = Field(default=60, ge=0, le=86_400)
+    quiet: tuple[ScheduleSettings, ...] = ()
+    picture: bool = True
+    timeout_s: float = Field(default=30, gt=0, le=300)
+    give_up_h: float = Field(default=24, gt=0, le=8760)
+    backoff_base_s: float = Field(default=1, ge=0.05, le=60)
+    backoff_cap_s: float = Field(default=120, ge=0.05, le=3600)
+
+    @model_validator(mode="after")
+    def _is_in_one_place(self) -> NotifySettings:
+        streams = [stream for place in self.neighbours for stream in place]
+        twins = sorted({stream for stream in streams if streams.count(stream) > 1})
+        if twins:
+            raise ValueError(f"neighbours: stream {twins[0]!r} is in two places; expected it in one")
+        return self

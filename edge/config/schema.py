@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -21,7 +22,7 @@ from edge.config.daemon import (
     SwapSettings,
     WatchLogSettings,
 )
-from edge.config.events import EventSettings, MqttSettings, WebhookSettings
+from edge.config.events import EventSettings, MqttSettings, NotifySettings, WebhookSettings
 from edge.config.parts import part_name, refuse_unknown
 from edge.config.picture import HealthSettings, Mask, MotionGateSettings, Region, Side, TileCount
 from edge.config.recording import RecordSettings, TrackStoreSettings
@@ -179,6 +180,7 @@ class Config(Section):
     tests: ClipTestSettings | None = None
     mqtt: tuple[MqttSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
+    notify: tuple[NotifySettings, ...] = ()
     track_store: TrackStoreSettings | None = None
     state_dir: Path | None = None
     encoder: Literal["auto", "x264", "openh264", "hardware"] = "auto"
@@ -216,7 +218,9 @@ class Config(Section):
         models = [model.name for model in self.models]
         _refuse_twins("models", models)
         _refuse_twins("streams", [stream.name for stream in self.streams])
-        _refuse_twins("event targets", [*(broker.name for broker in self.mqtt), *(hook.name for hook in self.webhooks)])
+        _refuse_twins("event targets", self.target_names)
+        for notify in self.notify:
+            _refuse_unknown_streams(notify, {stream.name for stream in self.streams})
         for one in self.models:
             _refuse_unfit_fallback(one, self.models)
         for stream in self.streams:
@@ -231,6 +235,12 @@ class Config(Section):
             for model in {stream.model, second, stream.track.appearance_model} - {None, *models}:
                 raise ValueError(f"stream {stream.name!r} asks for model {model!r}; known: {', '.join(models)}")
         return self
+
+    @property
+    def target_names(self) -> list[str]:
+        """Of everything that events are delivered to."""
+        broker_names = [broker.name for broker in self.mqtt]
+        return broker_names + [hook.name for hook in self.webhooks] + [notify.name for notify in self.notify]
 
     def model_of(self, stream: StreamSettings) -> ModelSettings:
         """The model of a stream: the one that it names, else the first."""
@@ -279,6 +289,14 @@ def _refuse_twins(table: str, names: Sequence[str]) -> None:
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
         raise ValueError(f"two {table} are called {twins[0]!r}; names must differ")
+
+
+def _refuse_unknown_streams(notify: NotifySettings, known: AbstractSet[str]) -> None:
+    named = {*notify.streams, *(stream for place in notify.neighbours for stream in place)}
+    if named - known:
+        raise ValueError(
+            f"notify {notify.name!r}: no stream is called {min(named - known)!r}; known: {', '.join(sorted(known))}"
+        )
 
 
 def _refuse_unfit_record_source(stream: StreamSettings) -> None:

@@ -14,7 +14,7 @@ from edge.errors import ConfigError
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
 
-SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file")
+SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file", "url_file")
 # of a stream, all of the same camera
 ADDRESSES = ("source", "record_source")
 # 128 bits, if they are random letters and digits: nothing slows down the guesses of many machines

@@ -29,6 +29,7 @@ NEEDS_RESTART = (
     "workers",
     "mqtt",
     "webhooks",
+    "notify",
     "events",
     "track_store",
     "log",

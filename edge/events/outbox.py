@@ -32,6 +32,9 @@ AGE_EVERY_NS = 60_000_000_000
 STEP_NS = 60_000_000_000
 # without targets, everything counts as delivered
 _LEAST_CURSOR = f"(SELECT ifnull(min(cursor), {MAX_NUMBER}) FROM targets)"
+# beyond the cursor, what a target has already (empty message), or will get as part of a message
+_SETTLED = "EXISTS (SELECT 1 FROM claims WHERE target = name AND claims.number = events.number AND message = '')"
+_CLAIMED = "EXISTS (SELECT 1 FROM claims WHERE target = ?1 AND claims.number = events.number)"
 _COLUMNS = "id, time_ns, stream, kind, body"
 # whatever a damaged file holds, what comes out of it is text
 _EVENT = "number, CAST(id AS TEXT), CAST(stream AS TEXT), CAST(kind AS TEXT), CAST(body AS TEXT)"
@@ -45,6 +48,7 @@ class Outbox:
 
     Attributes:
         num_lost: events that had to make room before some target had acknowledged them.
+        generation: grows when events may have other numbers than before: another file, or the memory, has them.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Outbox:
         self._waiting: dict[str, int] = {}
         self._counts: Mapping[str, int] = {}
         self.num_lost = 0
+        self.generation = 0
         self._store = Store(path, limits.max_bytes)
         self._begin()
 
@@ -127,6 +132,68 @@ class Outbox:
                 self._database.execute("UPDATE targets SET cursor = max(cursor, ?) WHERE name = ?", (number, target))
             self._note(0, {target: -num_done})
 
+    def unclaimed(self, target: str, after: int, limit: int, timeout_s: float = 0.0) -> list[StoredEvent]:
+        """The oldest events after a number that a target neither acknowledged nor claimed; waits for the first one.
+
+        Raises:
+            SinkError: the file cannot be read.
+        """
+        query = (
+            f"SELECT {_EVENT} FROM events WHERE number > max(?2, (SELECT cursor FROM targets WHERE name = ?1)) "
+            f"AND NOT {_CLAIMED} ORDER BY number LIMIT ?3"
+        )
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._rows(query, (target, after, 1))), timeout_s)
+            return [StoredEvent(*row) for row in self._rows(query, (target, after, limit))]
+
+    def claim(self, target: str, message: str, ids: Sequence[str]) -> None:
+        """These events are one message of a target from now on, whatever happens; an empty name: it has them.
+
+        Raises:
+            SinkError: this could not be written.
+        """
+        with self._lock, self._in_words(": a message was not kept"):
+            with self._database:
+                self._database.executemany(
+                    "INSERT OR IGNORE INTO claims SELECT ?, number, ? FROM events WHERE id = ?",
+                    [(target, message, event_id) for event_id in ids],
+                )
+            if not message:
+                self._advance(target)
+
+    def claimed(self, target: str) -> tuple[str, list[StoredEvent]] | None:
+        """The oldest message of a target that it has not acknowledged, and those of its events that are still kept.
+
+        Raises:
+            SinkError: the file cannot be read.
+        """
+        with self._lock:
+            rows = self._rows(
+                "SELECT CAST(message AS TEXT) FROM claims WHERE target = ? AND message != '' ORDER BY number LIMIT 1",
+                (target,),
+            )
+            if not rows:
+                return None
+            events = self._rows(
+                f"SELECT {_EVENT} FROM events WHERE number IN "
+                "(SELECT number FROM claims WHERE target = ? AND message = ?) ORDER BY number",
+                (target, rows[0][0]),
+            )
+        return rows[0][0], [StoredEvent(*row) for row in events]
+
+    def settle(self, target: str, message: str) -> None:
+        """A target has this message.
+
+        Raises:
+            SinkError: this could not be written; the message will be delivered again.
+        """
+        with self._lock, self._in_words(": a cursor was not kept"):
+            with self._database:
+                self._database.execute(
+                    "UPDATE claims SET message = '' WHERE target = ? AND message = ?", (target, message)
+                )
+            self._advance(target)
+
     def recent(self, limit: int, stream: str | None = None) -> list[StoredEvent]:
         """The newest events, newest first, delivered ones included."""
         with self._lock:
@@ -165,6 +232,21 @@ class Outbox:
                 log.error("events.outbox: %d events were in memory only and are lost (%s)", num_waiting, self.error)
             self._store.close()
             self._counts = {"lost": self.num_lost}
+
+    def _advance(self, target: str) -> None:
+        """Move a cursor over the events that its target has, and count anew what it lacks."""
+        with self._database:
+            self._database.execute(
+                "UPDATE targets SET cursor = max(cursor, ifnull((SELECT min(number) - 1 FROM events "
+                f"WHERE number > cursor AND NOT {_SETTLED}), (SELECT max(seq) FROM sqlite_sequence))) WHERE name = ?",
+                (target,),
+            )
+            self._database.execute(
+                "DELETE FROM claims WHERE target = ?1 AND number <= (SELECT cursor FROM targets WHERE name = ?1)",
+                (target,),
+            )
+        num_waiting = self._waiting_up_to(MAX_NUMBER).get(target, 0)
+        self._note(0, {target: num_waiting - self._waiting.get(target, 0)})
 
     @property
     def error(self) -> str:
@@ -217,6 +299,7 @@ class Outbox:
             last = self._database.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence").fetchone()[0]
             known = ",".join("?" * len(self._targets))
             self._database.execute(f"DELETE FROM targets WHERE name NOT IN ({known})", self._targets)
+            self._database.execute(f"DELETE FROM claims WHERE target NOT IN ({known})", self._targets)
             self._database.execute(
                 "UPDATE targets SET cursor = CASE typeof(cursor) WHEN 'integer' THEN min(cursor, ?) ELSE 0 END", (last,)
             )
@@ -224,6 +307,7 @@ class Outbox:
                 "INSERT OR IGNORE INTO targets VALUES (?, ?)", [(name, last) for name in self._targets]
             )
         self._first_number = last
+        self.generation += 1
 
     def _is_pending(self, target: str) -> bool:
         return bool(
@@ -240,7 +324,7 @@ class Outbox:
 
     def _waiting_up_to(self, number: int | None) -> dict[str, int]:
         """Per target, the events up to this number that it has not acknowledged."""
-        waiting = "(SELECT count(*) FROM events WHERE number > cursor AND number <= ?)"
+        waiting = f"(SELECT count(*) FROM events WHERE number > cursor AND number <= ? AND NOT {_SETTLED})"
         return dict(self._database.execute(f"SELECT name, {waiting} FROM targets ORDER BY name", (number,)).fetchall())
 
     def _note(self, more_kept: int, more_waiting: Mapping[str, int]) -> None:

@@ -32,6 +32,9 @@ CREATE TABLE IF NOT EXISTS events (
     body TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS targets (name TEXT PRIMARY KEY, cursor INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS claims (
+    target TEXT NOT NULL, number INTEGER NOT NULL, message TEXT NOT NULL, PRIMARY KEY (target, number)
+) WITHOUT ROWID;
 """
 
 
@@ -144,6 +147,7 @@ def _check_header(path: Path) -> None:
 def _check(database: sqlite3.Connection) -> None:
     """Look at pages, columns and numbers. Raises: sqlite3.DatabaseError: they are damaged."""
     database.execute("SELECT number, id, time_ns, stream, kind, body, name, cursor FROM events, targets LIMIT 1")
+    database.execute("SELECT target, number, message FROM claims LIMIT 1")
     highest = database.execute(
         "SELECT max((SELECT ifnull(max(seq), 0) FROM sqlite_sequence), (SELECT ifnull(max(number), 0) FROM events))"
     ).fetchone()[0]

@@ -7,12 +7,16 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from edge.analytics.schedule import Schedule
 from edge.config.events import EventSettings
 from edge.errors import ConfigError, SinkError
 from edge.events.delivery import DeliveryWorker, Target
+from edge.events.joined_delivery import JoinedDelivery
+from edge.events.joining import Joiner
 from edge.events.outbox import Outbox
 from edge.events.schema import EnvelopeMaker, ModelFacts
 from edge.events.snapshots import Snapshots
@@ -24,6 +28,7 @@ from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
 
 if TYPE_CHECKING:
+    from edge.config.events import NotifySettings
     from edge.config.schema import Config
     from edge.interfaces import Sink
     from edge.pipeline.stream import Stream
@@ -79,13 +84,13 @@ class SharedOutputs:
         self.snapshots: Snapshots | None = None
         self._settings = config.events
         self.recordings: dict[str, RecordSink] = {}
-        self._deliveries: dict[str, DeliveryWorker] = {}
+        self._deliveries: dict[str, DeliveryWorker | JoinedDelivery] = {}
         self._writers: list[Worker] = []
         self._workers: list[Worker] = []
         self._keeping: Worker | None = None
         self.tracks = _track_store(config)
         self._run = str(uuid.uuid4())
-        if not (config.events or config.mqtt or config.webhooks):
+        if not (config.events or config.mqtt or config.webhooks or config.notify):
             return
         settings = config.events or EventSettings()
         if elsewhere is not None:
@@ -94,12 +99,14 @@ class SharedOutputs:
             return
         deliveries = _deliveries(config, streams, standings)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
-        self.outbox = Outbox(outbox_path(config), [target.name for target, _ in deliveries], limits)
+        self.outbox = Outbox(outbox_path(config), config.target_names, limits)
         pictures = settings.snapshots
         self.snapshots = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
         self.writer = EventWriter(self.outbox, self.snapshots, EnvelopeMaker(run=self._run))
         for target, backoff in deliveries:
             self._deliveries[target.name] = DeliveryWorker(self.outbox, target, backoff, DRAIN_S)
+        for notify in config.notify:
+            self._deliveries[notify.name] = joined_delivery(notify, self.outbox)
 
     def start(self) -> None:
         """Begin to write and deliver events, and to keep tracks."""
@@ -277,6 +284,26 @@ def outbox_path(config: Config) -> Path:
     if config.state_dir is None:
         raise ConfigError("events.outbox: there is no place for events; set it, or state_dir")
     return config.state_dir / "events.db"
+
+
+def joined_delivery(settings: NotifySettings, outbox: Outbox) -> JoinedDelivery:
+    """Messages to a person.
+
+    Raises:
+        ConfigError: a time zone of its quiet hours is not known.
+        MissingError: Apprise is not installed.
+    """
+    from edge.sinks.notify import NotifyTarget
+
+    quiet = Schedule(settings.quiet, f"notify.{settings.name}.quiet")
+    return JoinedDelivery(
+        outbox,
+        NotifyTarget(settings),
+        Joiner(settings),
+        is_quiet=lambda: bool(settings.quiet) and quiet.is_on(datetime.now(timezone.utc)),
+        backoff=Backoff(base_s=settings.backoff_base_s, cap_s=settings.backoff_cap_s),
+        give_up_s=settings.give_up_h * 3600,
+    )
 
 
 def _deliveries(

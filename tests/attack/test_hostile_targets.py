@@ -18,13 +18,15 @@ from typing import Any
 import pytest
 
 from edge.commands.api_client import ApiClient
-from edge.config.events import MqttSettings, WebhookSettings
+from edge.config.events import MqttSettings, NotifySettings, WebhookSettings
 from edge.errors import EdgeError, SinkError
 from edge.events.delivery import DeliveryWorker
+from edge.events.message import Message
 from edge.events.outbox import Outbox
 from edge.events.schema import Envelope
 from edge.events.stored import StoredEvent
 from edge.sinks.mqtt import MqttTarget
+from edge.sinks.notify import NotifyTarget
 from edge.sinks.webhook import WebhookTarget
 from edge.sinks.whip_http import ask
 from edge.threads.backoff import Backoff
@@ -329,6 +331,38 @@ def test_whip_and_the_commands_give_such_a_server_up_too(behaviour: Behaviour, m
         with pytest.raises(EdgeError, match="cannot be asked"):
             ApiClient(url).get("/api/stats")
         assert time.monotonic() - began_s < 2 * (TIMEOUT_S + SLACK_S)
+
+
+# services that people get messages from
+
+SERVICE_S = 3.0
+ELSEWHERE: dict[str, Behaviour] = {
+    "a body without end": answering(
+        lambda connection: (connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n"), forever(connection, b"x" * 65536))[1]
+    ),
+    "a redirect to another port": answering(
+        lambda connection: connection.sendall(
+            b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.2:9/x\r\ncontent-length: 0\r\n\r\n"
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("behaviour", (SITES | ELSEWHERE).values(), ids=(SITES | ELSEWHERE).keys())
+def test_a_hostile_message_service_costs_a_process_for_a_limited_time(behaviour: Behaviour, tmp_path: Path) -> None:
+    with serving(behaviour) as server:
+        (tmp_path / "url").write_text(f"json://127.0.0.1:{server.port}/")
+        target = NotifyTarget(NotifySettings(url_file=tmp_path / "url", timeout_s=SERVICE_S))
+
+        def fails() -> None:
+            with pytest.raises(SinkError, match="json: "):
+                target.send(Message("m", "title", "words"), threading.Event())
+
+        spent_s, peak = costs(fails)
+        assert spent_s < SERVICE_S + SLACK_S
+        assert peak < MAX_GROWTH_BYTES
+        server.behaviour = answering(lambda connection: connection.sendall(OK))
+        target.send(Message("m", "title", "words"), threading.Event())
 
 
 # answers of all kinds

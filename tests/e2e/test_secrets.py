@@ -137,7 +137,9 @@ def targets_of(folder: Path, port: int) -> str:
     """Where events go: a broker and a webhook that refuse everything."""
     secret = quote(CANARY, safe="")
     (folder / "signing-secret").write_text(CANARY)
+    (folder / "notify-url").write_text(f"json://u:{secret}@127.0.0.1:{port}/{secret}?+X-Key={secret}")
     return (
+        f'[[notify]]\nurl_file = "{folder}/notify-url"\njoin_s = 0\ncool_down_s = 0\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\nusername = "edge"\npassword_file = "{folder}/camera-password"\n'
         f'[[webhooks]]\nurl = "http://u:{secret}@127.0.0.1:{port}/hook/{secret}?token={secret}"\n'
         f'secret_file = "{folder}/signing-secret"\n'
