@@ -59,7 +59,7 @@ class OrtEngine:
         threads: int | None = None,
         max_batch: int | None = None,
         device: int = 0,
-        extra: Mapping[str, Sequence[float]] | None = None,
+        extra: Mapping[str, Sequence[float] | Sequence[Sequence[float]]] | None = None,
     ) -> None:
         """Load the model.
 
