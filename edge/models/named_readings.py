@@ -165,7 +165,7 @@ def _faces(evidence: Evidence) -> list[Reading]:
     if not what:
         return []
     raise ManifestError(
-        f"{evidence.name}: its outputs {shapes_text(evidence.outputs)} are {what}'s, boxes that still lie on anchors; "
+        f"{evidence.name}: its outputs {shapes_text(evidence.outputs)} are {what}'s, whose boxes still lie on anchors; "
         "no head reads them: export it with its decoding and NMS in the graph, or as a YOLOv8 or YOLO11 face model"
     )
 

@@ -26,7 +26,7 @@ from edge.models.preprocess import Preprocessor
 from edge.types import Array, Classification, Detections, Float32, Letterbox, Prediction, Segmentation, UInt8
 
 # a change of what is checked makes old proofs worthless
-VERSION = 1
+VERSION = 2
 STREET = Path(__file__).with_name("probe-street.jpg")
 LEAST_SCORE = 0.01
 TOLERANCE = 2e-3
@@ -163,6 +163,8 @@ def _doubt_of_raw(manifest: Manifest, head: Head, outputs: Mapping[str, Array]) 
         return f"its output {_shapes({'of': main})} is no row of numbers"
     if manifest.head == "embedding" and prod(main.shape[1:]) < LEAST_EMBEDDING:
         return f"{prod(main.shape[1:])} numbers are too few for an embedding"
+    if manifest.head == "fastestdet" and main.ndim == 4 and float(main[:, 1:5].min()) >= 0:
+        return "no box number is below zero, as half of FastestDet's are"
     counted = _num_classes(manifest, outputs)
     if counted is not None and counted != len(manifest.classes):
         return f"the manifest names {len(manifest.classes)} classes, the output has room for {counted}"
