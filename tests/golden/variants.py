@@ -139,8 +139,7 @@ def unread(path: Path, *, kind: str) -> Path:
         case "sigmoids":
             return net.save(path, {"output": net.op("Sigmoid", net.conv(4, 6))})
         case "simcc":
-            rows = net.rows(net.conv(32, 17), 17)
-            turned = net.op("Transpose", rows, perm=[0, 2, 1])
+            turned = net.op("Transpose", net.rows(net.conv(32, 17), 17), perm=[0, 2, 1])
             return net.save(path, {"simcc_x": turned, "simcc_y": net.op("Identity", turned)})
         case "yunet":
             parts = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}

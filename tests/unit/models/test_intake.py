@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from golden.families import FAMILIES, SIDE
+from golden.families import FAMILIES, SIDE, Net
 from golden.pictures import picture
 from golden.replay import write_replay
 from onnx import TensorProto, helper, numpy_helper
@@ -356,3 +356,20 @@ def test_an_operator_that_only_a_plugin_knows_is_named(tmp_path: Path) -> None:
         prove_file(
             tmp_path / "m.onnx", [propose_manifest(tmp_path / "m.onnx").manifest], ["--head triple"], is_certain=True
         )
+
+
+def test_boxes_of_an_older_rtdetr_of_ultralytics_are_shares(tmp_path: Path) -> None:
+    net = Net(31)
+    rows = net.rows(net.op("Sigmoid", net.conv(8, 7)), 7)
+    facts = {"task": "detect", "head": "RTDETRDecoder", "imgsz": "[64, 64]", "names": "{0: 'a', 1: 'b', 2: 'c'}"}
+    net.save(tmp_path / "m.onnx", {"output0": rows}, metadata=facts)
+    model = open_model(tmp_path / "m.onnx", engine="ort", score=0.3)
+    image = picture(SIDE, SIDE)
+    raw = next(iter(model.engine.infer(model.preprocessor.images([image])[0]).values()))[0].copy()
+    (found,) = model.predict([image])
+    assert isinstance(found, Detections)
+    kept = raw[raw[:, 4:].max(1) >= 0.3]
+    expected = np.concatenate([kept[:, :2] - kept[:, 2:4] / 2, kept[:, :2] + kept[:, 2:4] / 2], 1).clip(0, 1) * SIDE
+    assert len(found) == len(expected) > 0
+    order, right = np.lexsort(found.xyxy.T.round(2)), np.lexsort(expected.T.round(2))
+    assert found.xyxy[order] == pytest.approx(expected[right], abs=2e-3)
