@@ -32,7 +32,7 @@ class OpenVinoEngine:
         kind: str = "openvino",
         threads: int | None = None,
         max_batch: int | None = None,
-        extra: Mapping[str, Sequence[float]] | None = None,
+        extra: Mapping[str, Sequence[float] | Sequence[Sequence[float]]] | None = None,
     ) -> None:
         """Load the model; the other arguments are those of ``edge.engines.ort.OrtEngine``.
 

@@ -59,7 +59,7 @@ class OrtEngine:
         threads: int | None = None,
         max_batch: int | None = None,
         device: int = 0,
-        extra: Mapping[str, Sequence[float]] | None = None,
+        extra: Mapping[str, Sequence[float] | Sequence[Sequence[float]]] | None = None,
     ) -> None:
         """Load the model.
 
@@ -149,8 +149,11 @@ def _load(path: Path, kind: str, threads: int, device: int, max_batch: int | Non
         # without the flag a GPU that fails while it runs is replaced by the CPU, unasked
         session = ort.InferenceSession(str(path), session_options(threads), providers=providers, enable_fallback=0)
     except RUN_FAILURES as error:
+        is_plugin = "not a registered function/op" in str(error)
+        hint = "it has operators of another runtime, such as a plugin's NMS: export it without them"
         raise ModelError(
-            f"{path.name}: ONNX Runtime cannot load it ({first_line(error)}); is it an ONNX model?"
+            f"{path.name}: ONNX Runtime cannot load it ({first_line(error)}); "
+            f"{hint if is_plugin else 'is it an ONNX model?'}"
         ) from None
     check_came_up(session, kind, path.name)
     return session

@@ -19,19 +19,24 @@ ROW = "x1 y1 x2 y2 score class"
 
 
 class TripleHead:
-    """Reads ``boxes (N, K, 4)``, ``scores (N, K)`` and ``labels (N, K)``, and the number of true ones where given."""
+    """Reads ``boxes (N, K, 4)``, ``scores (N, K)`` and ``labels (N, K)``, and the number of true ones where given.
+
+    Scores may stand beside the boxes instead: (N, K, 5), as MMDetection's do.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._columns = manifest.reading.columns or "x1 y1 x2 y2"
         self._unit = manifest.reading.unit or "pixels"
         self._count = manifest.reading.names.get("count")
+        place = self._columns.split()
+        self._score = place.index("score") if "score" in place else None
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
         found: list[Prediction] = []
         boxes, scores, labels = self._batched(outputs)
         for row, box in enumerate(letterboxes):
-            score = scores[row].astype(np.float32)
+            score = scores[row].astype(np.float32, copy=False)
             # a mask, not indices: rows of another number than the scores are an error
             kept = score >= self._manifest.thresholds.track_score
             kept[self._num_true(outputs, row) :] = False
@@ -49,7 +54,9 @@ class TripleHead:
         return self._batched(outputs)[2]
 
     def _batched(self, outputs: Mapping[str, Array]) -> list[Array]:
-        found = [output_of(outputs, self._manifest, role) for role in ("boxes", "scores", "labels")]
+        boxes, labels = (output_of(outputs, self._manifest, role) for role in ("boxes", "labels"))
+        scores = output_of(outputs, self._manifest, "scores") if self._score is None else boxes[..., self._score]
+        found = [boxes, scores, labels]
         # torchvision's have no batch
         return [value[None] for value in found] if found[0].ndim == 2 else found
 

@@ -67,10 +67,10 @@ class EmbeddingHead:
     """A vector (N, E), brought to length 1 so that the product of two is their cosine similarity."""
 
     def __init__(self, manifest: Manifest) -> None:
-        self._name = manifest.name
+        self._manifest = manifest
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
-        raw = next(iter(outputs.values()))
+        raw = output_of(outputs, self._manifest)
         rows = raw.reshape(len(raw), -1)[: len(letterboxes)].astype(np.float32)
         length = np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
         return [Embedding(vector) for vector in rows / length]

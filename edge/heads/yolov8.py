@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge.heads.candidates import best_class, corners, detections, output_of
+from edge.heads.candidates import best_class, boxes_of, corners, detections, output_of
 from edge.models.manifest import Manifest
 from edge.types import Array, Float32, Letterbox, Prediction
 
@@ -34,7 +34,8 @@ class Yolov8Head:
         classes = 4 + len(self._manifest.classes)
         # rows after the classes are mask coefficients or key points
         anchor, class_id, score = best_class(raw[4:classes].T, self._manifest.thresholds.track_score)
-        found = corners(raw[:4].T[anchor].astype(np.float32))
+        unit = self._manifest.reading.unit or "pixels"
+        found = boxes_of(raw[:4].T[anchor], "cx cy w h", self._manifest, unit)
         return detections(found, score, class_id, box, self._manifest)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from edge.errors import ManifestError
 from edge.files import parse_json
-from edge.models.manifest import Interpolation
+from edge.models.manifest import Activation, Interpolation
 
 # PIL.Image.Resampling
 _RESAMPLE: dict[int, Interpolation] = {2: "antialias", 3: "antialias-cubic"}
@@ -78,6 +78,14 @@ def read_ultralytics(metadata: Mapping[str, Any], where: str) -> Exported | None
         ) from None
 
 
+def read_names(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Class names under ``names``, as YOLOv5 and others write them; none where there are none, or not readable."""
+    names = _literal(metadata.get("names"))
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
+        return tuple(str(names[number]) for number in range(len(names)))
+    return tuple(str(name) for name in names) if isinstance(names, list | tuple) else ()
+
+
 def _point_names(names: Any, points: Any) -> tuple[str, ...]:
     """Of a class → names table those of the first class, if they are as many as there are points."""
     first = next(iter(names.values()), None) if isinstance(names, dict) else names
@@ -117,12 +125,21 @@ def _literal(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """What the JSON files beside a model say. Attributes: which, names, kind of network, changes of the input."""
+    """What the JSON files beside a model say.
+
+    Attributes:
+        source: which.
+        names: of the classes.
+        model_type: kind of network.
+        input: changes of the input.
+        activation: of a classifier that says it.
+    """
 
     source: str = ""
     names: tuple[str, ...] = ()
     model_type: str = ""
     input: dict[str, Any] = field(default_factory=dict)
+    activation: Activation | None = None
 
 
 def read_companion(model: Path) -> Companion:
@@ -148,7 +165,8 @@ def _json(path: Path) -> dict[str, Any]:
 def _hugging_face(config: dict[str, Any], processor: dict[str, Any]) -> Companion:
     labels = config.get("id2label")
     names = tuple(str(labels[key]) for key in sorted(labels, key=int)) if isinstance(labels, dict) else ()
-    changes: dict[str, Any] = {"colour": "rgb"} if processor else {}
+    colour = "bgr" if processor.get("do_flip_channel_order") else "rgb"
+    changes: dict[str, Any] = {"colour": colour} if processor else {}
     unit = 1 / float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
     mean, std = processor.get("image_mean"), processor.get("image_std")
     if processor and not processor.get("do_normalize", True):
@@ -159,7 +177,8 @@ def _hugging_face(config: dict[str, Any], processor: dict[str, Any]) -> Companio
         changes["interpolation"] = _RESAMPLE.get(int(processor.get("resample") or 2), "antialias")
         changes |= _hugging_face_resize(processor)
     where = "config.json and preprocessor_config.json" if processor else "config.json"
-    return Companion(where, names, str(config.get("model_type", "")), changes)
+    is_multi = config.get("problem_type") == "multi_label_classification"
+    return Companion(where, names, str(config.get("model_type", "")), changes, "sigmoid" if is_multi else None)
 
 
 def _hugging_face_resize(processor: dict[str, Any]) -> dict[str, Any]:

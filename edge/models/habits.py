@@ -25,6 +25,7 @@ HABITS: dict[str, dict[str, Any]] = {
     # mean and std of COCO in its own code, in BGR
     "centernet": {"colour": "bgr", "mean": (104.02, 113.99, 119.87), "std": (73.66, 69.89, 70.92), "pad": 0},
     "detr": {**_UNIT, **_PILLOW},
+    "detr-imagenet": {**_IMAGENET, **_PILLOW},
     "detr-softmax": {**_IMAGENET, **_PILLOW},
     "rf-detr": {**_IMAGENET, "resize": "stretch"},
     "ultralytics-detr": {**_UNIT, "resize": "stretch"},
@@ -32,6 +33,15 @@ HABITS: dict[str, dict[str, Any]] = {
     "yolonas": {"colour": "bgr", "std": (255.0,) * 3, "pad": 114},
     # PP-YOLOE+; the first PP-YOLOE wants ImageNet's mean and std
     "ppyoloe": {**_UNIT, "resize": "stretch", "interpolation": "cubic"},
+    # RTMDet's; other models of MMDetection want RGB, and another mean and std
+    "mmdetection": {
+        "colour": "bgr",
+        "mean": IMAGENET_MEAN[::-1],
+        "std": IMAGENET_STD[::-1],
+        "anchor": "top-left",
+        "pad": 114,
+    },
+    "listed": {**_UNIT, "pad": 114},
     "torchvision": {**_UNIT, "resize": "stretch"},
     "tensorflow": {"colour": "rgb", "resize": "stretch"},
     "semantic": {**_IMAGENET, "resize": "stretch"},
@@ -43,7 +53,10 @@ HABITS: dict[str, dict[str, Any]] = {
     "embedding": {**_IMAGENET, "resize": "stretch"},
 }
 # families whose models differ among themselves in what they were trained with
-VARIED = ("classify", "embedding", "semantic", "ssd", "ppyoloe", "torchvision", "tensorflow", "detr-softmax")
+VARIED = (
+    *("classify", "embedding", "semantic", "ssd", "ppyoloe", "torchvision", "tensorflow", "detr-softmax", "detr"),
+    *("mmdetection", "listed"),
+)
 THRESHOLDS: dict[str, Thresholds] = {
     "yolox": Thresholds(score=0.3, iou=0.45),
     "nanodet": Thresholds(score=0.35, iou=0.6),

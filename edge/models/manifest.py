@@ -52,8 +52,10 @@ HeadName = Literal[
 MASK_HEADS: tuple[HeadName, ...] = ("yolov8-seg", "end2end-seg")
 Activation = Literal["none", "sigmoid", "softmax"]
 Interpolation = Literal["bilinear", "cubic", "antialias", "antialias-cubic"]
-# what a second input wants: width and height of the model's input, height and width, or factors of 1
-ExtraInput = Literal["width-height", "height-width", "ones"]
+# what a second input wants: width and height of the model's input, height and width, factors of 1, or 1 for each pixel
+ExtraInput = Literal["width-height", "height-width", "ones", "mask"]
+# what an input beside the picture is given for one frame: numbers, or rows of them
+ExtraRow = tuple[float, ...] | tuple[tuple[float, ...], ...]
 COLUMNS = ("x1", "y1", "x2", "y2", "cx", "cy", "w", "h", "score", "class", "batch")
 Precision = Literal["fp32", "fp16", "int8"]
 # a model may come from anywhere, and its names reach terminals, logs and the page
@@ -259,13 +261,14 @@ class Manifest(Section):
         """How the outputs are read."""
         return self.output or OutputSpec()
 
-    def extra_rows(self) -> dict[str, tuple[float, ...]]:
+    def extra_rows(self) -> dict[str, ExtraRow]:
         """What each input beside the picture is given, for one frame."""
         size = float(self.input.width), float(self.input.height)
-        rows: dict[ExtraInput, tuple[float, ...]] = {
+        rows: dict[ExtraInput, ExtraRow] = {
             "width-height": size,
             "height-width": size[::-1],
             "ones": (1.0, 1.0),
+            "mask": ((1.0,) * self.input.width,) * self.input.height,
         }
         return {name: rows[want] for name, want in (self.extra_inputs or {}).items()}
 

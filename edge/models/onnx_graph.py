@@ -199,9 +199,12 @@ def _end(name: str, makers: dict[str, Any], shapes: dict[str, tuple[int | None, 
 
 def _computing(name: str, makers: dict[str, Any]) -> Any | None:
     node = makers.get(name)
-    while node is not None and node.op_type in MOVING:
+    # a damaged file may go in a circle
+    for _ in range(MAX_STEPS_BACK):
+        if node is None or node.op_type not in MOVING or not node.input:
+            return node
         node = makers.get(node.input[0])
-    return node
+    return None
 
 
 def _part(name: str, axis: int, makers: dict[str, Any], shapes: dict[str, tuple[int | None, ...]]) -> Part:

@@ -26,10 +26,11 @@ from edge.models.preprocess import Preprocessor
 from edge.types import Array, Classification, Detections, Float32, Letterbox, Prediction, Segmentation, UInt8
 
 # a change of what is checked makes old proofs worthless
-VERSION = 1
+VERSION = 2
 STREET = Path(__file__).with_name("probe-street.jpg")
 LEAST_SCORE = 0.01
 TOLERANCE = 2e-3
+UNCOUNTED = "the file does not say how many classes it has; name them: edge inspect MODEL --classes FILE --write"
 LEAST_EMBEDDING = 8
 # what an untrained network may do whose exporter says what it is: sides of any length and sign
 LOOSE_REACH_PIXELS, LOOSE_INSIDE_OUT = 100_000, 0.95
@@ -109,10 +110,10 @@ def prove(
         return readings[true[0]]
     if not true:
         reasons = [f"head {one.head!r}: {doubt}" for one, doubt in zip(readings, doubts, strict=True)]
-        raise ManifestError(
-            f"{where}: its outputs are not what they were taken for ({'; '.join(dict.fromkeys(reasons))}); run: edge "
-            f"inspect {where}"
-        )
+        told = "; ".join(dict.fromkeys(reasons))
+        # some say themselves what helps
+        helps = "" if "edge inspect" in told else f"; run: edge inspect {where}"
+        raise ManifestError(f"{where}: its outputs are not what they were taken for ({told}){helps}")
     choices = " or ".join(dict.fromkeys(flags[number] for number in true))
     raise ManifestError(
         f"{where}: its outputs can be read in {len(true)} ways and nothing tells which is right; run: edge inspect "
@@ -162,6 +163,8 @@ def _doubt_of_raw(manifest: Manifest, head: Head, outputs: Mapping[str, Array]) 
         return f"its output {_shapes({'of': main})} is no row of numbers"
     if manifest.head == "embedding" and prod(main.shape[1:]) < LEAST_EMBEDDING:
         return f"{prod(main.shape[1:])} numbers are too few for an embedding"
+    if manifest.head == "fastestdet" and main.ndim == 4 and float(main[:, 1:5].min()) >= 0:
+        return "no box number is below zero, as half of FastestDet's are"
     counted = _num_classes(manifest, outputs)
     if counted is not None and counted != len(manifest.classes):
         return f"the manifest names {len(manifest.classes)} classes, the output has room for {counted}"
@@ -175,6 +178,8 @@ def _doubt_of_raw(manifest: Manifest, head: Head, outputs: Mapping[str, Array]) 
 
 
 def _doubt_of_scores(scores: Float32, manifest: Manifest) -> str | None:
+    if not manifest.classes and manifest.head in ("triple", "end2end"):
+        return UNCOUNTED
     if not scores.size:
         return "there is no score" if not manifest.classes else None
     least, most = float(scores.min()), float(scores.max())
@@ -199,8 +204,6 @@ def _doubt_of_labels(labels: Array, scores: Float32, manifest: Manifest) -> str 
     if float(np.abs(real - np.rint(real)).max()) > TOLERANCE:
         return f"class numbers like {float(real[np.abs(real - np.rint(real)).argmax()]):.3g}, expected whole ones"
     first = manifest.reading.first_class
-    if not manifest.classes:
-        return "the file does not say how many classes it has; name them: edge inspect MODEL --classes FILE"
     if real.min() < first or real.max() >= first + len(manifest.classes):
         last = first + len(manifest.classes) - 1
         return f"classes from {int(real.min())} to {int(real.max())}, expected {first} to {last}"
@@ -253,7 +256,7 @@ def _doubt_of_boxes(boxes: Float32, manifest: Manifest, *, is_certain: bool) -> 
     if inside_out > (LOOSE_INSIDE_OUT if is_certain else STRICT_INSIDE_OUT):
         return f"{inside_out:.0%} of the boxes are inside out"
     if float(np.abs(real).max()) < 2:
-        return "boxes are shares of the picture, not pixels"
+        return "boxes are shares of the picture, not pixels; if this is right: edge inspect MODEL --unit share --write"
     return None
 
 

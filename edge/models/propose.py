@@ -15,7 +15,8 @@ from edge.files import parse_json
 from edge.interfaces import TensorInfo
 from edge.models.card import apply_card
 from edge.models.class_names import check_count, numbered
-from edge.models.exporter import Companion, read_companion, read_ultralytics
+from edge.models.evidence import Evidence, InDoubtError, Reading, shape_text, shapes_text, strides_of
+from edge.models.exporter import Companion, read_companion, read_names, read_ultralytics
 from edge.models.habits import HABITS, THRESHOLDS, VARIED
 from edge.models.manifest import (
     ONNX_KEY,
@@ -32,7 +33,7 @@ from edge.models.manifest import (
 )
 from edge.models.onnx_graph import GraphFacts, read_graph
 from edge.models.openvino_ir import read_ir
-from edge.models.readings import Evidence, Reading, possible_readings, shape_text, strides_of
+from edge.models.readings import possible_readings
 
 _TASKS: dict[HeadName, Task] = {"semantic": "segment", "classify": "classify", "embedding": "embed"}
 NMS_FREE = ("detr", "edgenet", "end2end", "end2end-seg", "end2end-pose", "end2end-obb", "triple", "centernet")
@@ -130,7 +131,7 @@ def propose_manifest(path: Path, *, head: str | None = None, choices: Choices | 
         tuple(manifests[1:]),
         tuple(reading.flags or f"--head {reading.head}" for reading in readings),
         assumed,
-        readings[0].is_certain,
+        readings[0].may_look_odd,
     )
 
 
@@ -147,10 +148,14 @@ def check_against_graph(path: Path, manifest: Manifest) -> bool:
     if graph is None or ONNX_KEY in graph.metadata:
         return True
     choices = Choices(size=(manifest.input.width, manifest.input.height))
-    likeliest = possible_readings(_source(path, graph, choices).evidence)[:1]
+    try:
+        likeliest = possible_readings(_source(path, graph, choices).evidence)[:1]
+    except InDoubtError:
+        # whoever wrote the manifest knows
+        return False
     for reading in likeliest:
         _check_head(path, manifest.head, reading)
-    return any(reading.is_certain for reading in likeliest)
+    return any(reading.may_look_odd for reading in likeliest)
 
 
 def _check_head(path: Path, head: str, reading: Reading) -> None:
@@ -201,21 +206,48 @@ def _source(path: Path, graph: GraphFacts, choices: Choices) -> _Source:
 
 def _readings(source: _Source) -> list[Reading]:
     choices = source.choices
-    found = possible_readings(source.evidence)
+    try:
+        found = possible_readings(source.evidence)
+    except InDoubtError:
+        if choices.head is None:
+            raise
+        found = []
     if choices.head is not None:
         found = [_chosen(source, cast("HeadName", choices.head), found)]
     if not found:
-        shapes = ", ".join(f"{tensor.name} {shape_text(tensor)}" for tensor in source.graph.outputs)
-        raise ManifestError(
-            f"{source.path.name}: cannot tell the head from its outputs ({shapes}): no family that is known has such; "
-            f"run: edge inspect {source.path} --head NAME, with one of {', '.join(get_args(HeadName))}"
-        )
+        raise ManifestError(_unknown(source))
     return [_with_choices(reading, choices) for reading in found]
+
+
+def _unknown(source: _Source) -> str:
+    """Why a file of no known family is refused, and the heads that its outputs are of a form for."""
+    outputs = source.graph.outputs
+    ranks = sorted(len(tensor.shape) for tensor in outputs)
+    heads = _HEADS_OF_RANKS.get(tuple(ranks), ())
+    hint = f"if one of {', '.join(heads)} does all the same" if heads else "if you know of one that does"
+    return (
+        f"{source.path.name}: cannot tell the head from its outputs ({shapes_text(outputs)}): no family that is known "
+        f"has such, and no head reads them as they are; {hint}, run: edge inspect {source.path} --head NAME"
+    )
+
+
+_ROW_HEADS: tuple[HeadName, ...] = ("yolov8", "yolov5", "yolox", "nanodet", "nanodetplus", "end2end")
+# axes of the outputs → heads that read as many outputs of such a form
+_HEADS_OF_RANKS: dict[tuple[int, ...], tuple[HeadName, ...]] = {
+    (2,): ("classify", "embedding", "end2end"),
+    (3,): (*_ROW_HEADS, "semantic"),
+    (4,): ("semantic", "fastestdet", "classify"),
+    (3, 3): ("detr", "ssd", "yolonas"),
+    (3, 4): ("yolov8-seg", "end2end-seg"),
+    (2, 2, 3): ("triple",),
+}
 
 
 def _chosen(source: _Source, head: HeadName, found: Sequence[Reading]) -> Reading:
     """The reading of the head that a person asks for."""
     known = [reading for reading in found if reading.head == head]
+    columns = source.choices.columns
+    known = [reading for reading in known if (reading.output or OutputSpec()).columns == columns] or known
     activation = source.choices.activation
     if activation is not None:
         # of two readings of one head the activation is what tells them apart
@@ -277,6 +309,8 @@ def _inputs(graph: GraphFacts, path: Path) -> tuple[TensorInfo, dict[str, ExtraI
 
 def _extra(tensor: TensorInfo) -> ExtraInput | None:
     name = tensor.name.lower()
+    if "mask" in name and len(tensor.shape) == 3:
+        return "mask"
     if len(tensor.shape) != 2 or tensor.shape[1] not in (2, None):
         return None
     if "scale" in name:
@@ -354,9 +388,12 @@ def _names(source: _Source, reading: Reading) -> tuple[tuple[str, ...], str]:
     if reading.head == "embedding":
         return (), "an embedding has none"
     exported, companion = source.evidence.exported, source.evidence.companion
+    written = exported.names if exported else read_names(source.graph.metadata)
+    if reading.head == "semantic" and len(written) == 1:
+        written = ("background", *written)
     for names, whence in (
         (source.choices.classes, source.choices.classes_from),
-        (exported.names if exported else None, "the file's metadata"),
+        (written, "the file's metadata"),
         (companion.names, companion.source),
     ):
         if names:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from golden.families import FAMILIES
 from golden.pictures import picture
+from golden.variants import ALL as FAMILIES
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.errors import EdgeError

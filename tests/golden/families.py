@@ -198,7 +198,7 @@ def yolov5(path: Path, *, strides: tuple[int, ...] = (8, 16, 32), side: int = SI
     return net.save(path, {"output": net.op("Concat", *scales, axis=1)})
 
 
-def _dfl_boxes(net: Net, strides: Sequence[int], *, form: str) -> str:
+def dfl_boxes(net: Net, strides: Sequence[int], *, form: str) -> str:
     """(1, A, 4) decoded boxes, ``xyxy`` or ``xywh``, in pixels."""
     boxes = []
     for stride in strides:
@@ -212,14 +212,14 @@ def _dfl_boxes(net: Net, strides: Sequence[int], *, form: str) -> str:
     return net.op("Concat", *boxes, axis=1)
 
 
-def _class_scores(net: Net, strides: Sequence[int], *, bias: float = -0.5) -> str:
+def class_scores(net: Net, strides: Sequence[int], *, bias: float = -0.5) -> str:
     rows = [net.rows(net.conv(stride, CLASSES, bias=bias), CLASSES) for stride in strides]
     return net.op("Sigmoid", net.op("Concat", *rows, axis=1))
 
 
 def yolov8(path: Path, *, extra: int = 0, is_turned: bool = False, kind: str = "Mul", masks: bool = False) -> Path:
     net = Net(4)
-    parts = [_dfl_boxes(net, (8, 16, 32), form="xywh"), _class_scores(net, (8, 16, 32))]
+    parts = [dfl_boxes(net, (8, 16, 32), form="xywh"), class_scores(net, (8, 16, 32))]
     if extra:
         rows = net.op("Concat", *(net.rows(net.conv(stride, extra), extra) for stride in (8, 16, 32)), axis=1)
         parts.append(net.op(kind, rows, net.const(20.0)))
@@ -280,7 +280,7 @@ def read_nanodet(strides: Sequence[int], middle: float, *, is_split: bool = Fals
 def pairs(path: Path, *, kind: str) -> Path:
     net = Net(6)
     strides = (8, 16, 32)
-    boxes, scores = _dfl_boxes(net, strides, form="xyxy"), _class_scores(net, strides)
+    boxes, scores = dfl_boxes(net, strides, form="xyxy"), class_scores(net, strides)
     if kind == "ppyoloe":
         scores = net.op("Transpose", scores, perm=[0, 2, 1])
         return net.save(path, {"tmp_16": boxes, "concat_14.tmp_0": scores})
@@ -340,9 +340,9 @@ def read_transformer(names: tuple[str, str], kind: str) -> Decode:
 # --- objects listed in the graph
 
 
-def _listed(net: Net, *, count: int = 10) -> tuple[str, str, str]:
+def listed_objects(net: Net, *, count: int = 10) -> tuple[str, str, str]:
     """Boxes (1, K, 4) x1 y1 x2 y2, scores (1, K), labels (1, K) int64 of the best anchors."""
-    boxes, scores = _dfl_boxes(net, (8, 16, 32), form="xyxy"), _class_scores(net, (8, 16, 32))
+    boxes, scores = dfl_boxes(net, (8, 16, 32), form="xyxy"), class_scores(net, (8, 16, 32))
     flat = net.op("Reshape", scores, net.const([1, -1], np.int64))
     best, index = net.op("TopK", flat, net.const([count], np.int64), outputs=2, axis=1)
     num = net.const(CLASSES, np.int64)
@@ -354,7 +354,7 @@ def _listed(net: Net, *, count: int = 10) -> tuple[str, str, str]:
 def listed(path: Path, *, kind: str) -> Path:
     uint8 = kind == "tensorflow"
     net = Net(8, dtype=TensorProto.UINT8 if uint8 else TensorProto.FLOAT, layout="nhwc" if uint8 else "nchw")
-    boxes, scores, labels = _listed(net)
+    boxes, scores, labels = listed_objects(net)
     number = net.op("Cast", labels, to=TensorProto.FLOAT)
     column = net.const([2], np.int64)
     match kind:
@@ -406,9 +406,9 @@ def read_listed(names: tuple[str, str, str], *, first: int = 0, kind: str = "") 
 
 
 def with_nms(path: Path, *, kind: str) -> Path:
-    """ONNX's own NMS: YOLOv7's rows (batch, box, class, score), or PaddleDetection's (class, score, box), a count."""
+    """ONNX's own NMS: rows of YOLOv7 (batch, box, class, score), of YOLO-NAS, or of PaddleDetection, with a count."""
     net = Net(9)
-    boxes, scores = _dfl_boxes(net, (8, 16, 32), form="xyxy"), _class_scores(net, (8, 16, 32))
+    boxes, scores = dfl_boxes(net, (8, 16, 32), form="xyxy"), class_scores(net, (8, 16, 32))
     turned = net.op("Transpose", scores, perm=[0, 2, 1])
     limits = net.const([20], np.int64), net.const([0.5]), net.const([0.3])
     picked = net.op("NonMaxSuppression", boxes, turned, *limits)
@@ -421,6 +421,8 @@ def with_nms(path: Path, *, kind: str) -> Path:
     score = net.op("GatherND", turned, picked)
     score = net.op("Unsqueeze", score, net.const([1], np.int64))
     batch, label = net.op("Cast", batch, to=TensorProto.FLOAT), net.op("Cast", label, to=TensorProto.FLOAT)
+    if kind == "nas-flat":
+        return net.save(path, {"graph2_flat_predictions": net.op("Concat", batch, box, score, label, axis=1)})
     if kind == "yolov7":
         return net.save(path, {"output": net.op("Concat", batch, box, label, score, axis=1)})
     net.inputs.append(helper.make_tensor_value_info("scale_factor", TensorProto.FLOAT, [1, 2]))

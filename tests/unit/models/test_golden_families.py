@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from golden.families import FAMILIES, SIDE, Family, Found, sigmoid, softmax
+from golden.families import SIDE, Family, Found, sigmoid, softmax
 from golden.pictures import picture
+from golden.variants import ALL as FAMILIES
+from golden.variants import IN_DOUBT
 
 from edge.boxes import iou
 from edge.errors import EdgeError
@@ -43,6 +45,7 @@ def raw_outputs(path: Path, model: Model) -> dict[str, Array]:
         value.name: np.array([[SIDE, SIDE]], np.int64) if "int" in value.type else np.ones((1, 2), np.float32)
         for value in session.get_inputs()[1:]
     }
+    extra = {name: np.ones((1, SIDE, SIDE), np.int64) if "mask" in name else value for name, value in extra.items()}
     names = [value.name for value in session.get_outputs()]
     values = session.run(None, {session.get_inputs()[0].name: tensor[:1], **extra})
     return dict(zip(names, values, strict=True))
@@ -95,13 +98,16 @@ def test_whole_pictures_are_read_as_they_are_meant(name: str, tmp_path: Path) ->
     match found:
         case Classification():
             values = raw.reshape(-1)
-            expected = {"logits": softmax, "one-logit": sigmoid, "cell": softmax}.get(name.removeprefix("classify-"))
+            expected = {"logits": softmax, "one-logit": sigmoid, "cell": softmax, "multi-label": sigmoid}.get(
+                name.removeprefix("classify-")
+            )
             assert found.score == pytest.approx(expected(values) if expected else values, abs=1e-6)
         case Segmentation():
             expected_map = {
                 "segment": lambda: raw.argmax(0),
                 "segment-nhwc": lambda: raw.argmax(-1),
                 "segment-binary": lambda: raw[0] > 0.5,
+                "segment-supervised": lambda: raw[0] > 0.5,
                 "segment-aux": lambda: raw.argmax(0),
             }.get(name, lambda: raw.reshape(16, 16))()
             assert (found.class_map == expected_map).all()
@@ -127,7 +133,7 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(name: str, tmp_path: Pat
 def test_no_file_is_accepted_under_a_wrong_head(name: str, tmp_path: Path) -> None:
     family, path = FAMILIES[name], written(name, tmp_path)
     # in doubt either of these may be meant
-    right = {"detr-in-doubt": {"detr"}, "vector-in-doubt": {"classify", "embedding"}}.get(name, {family.head})
+    right = IN_DOUBT.get(name, {family.head})
     if name.startswith("torchvision"):
         right = {"triple"}
     if name in ("yolov8-seg", "yolov8-pose"):

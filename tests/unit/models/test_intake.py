@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from golden.families import FAMILIES, SIDE
+from golden.families import FAMILIES, SIDE, Net
 from golden.pictures import picture
 from golden.replay import write_replay
 from onnx import TensorProto, helper, numpy_helper
@@ -330,3 +330,46 @@ def test_names_of_key_points_come_from_the_file() -> None:
     for unfit in ("{0: ['nose']}", "{}", "nonsense"):
         found = read_ultralytics({**facts, "kpt_names": unfit}, "m")
         assert found is not None and found.kpt_names == ()
+
+
+def test_a_graph_that_goes_in_a_circle_ends_in_one_sentence(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Identity", ["b"], ["a"]), helper.make_node("Identity", ["a"], ["b"])]
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 8, 8])
+    out = helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 5])
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [image], [out])), str(tmp_path / "m.onnx"))
+    with pytest.raises(EdgeError, match=r"m\.onnx"):
+        open_model(tmp_path / "m.onnx", engine="ort")
+
+
+def test_an_operator_that_only_a_plugin_knows_is_named(tmp_path: Path) -> None:
+    names = ["num_dets", "det_boxes", "det_scores", "det_classes"]
+    node = helper.make_node("EfficientNMS_TRT", ["images"], names, domain="TRT")
+    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 8, 8])
+    outs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 9, 4] if "box" in name else [1, 9]) for name in names
+    ]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("TRT", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", [image], outs), opset_imports=opsets)
+    model.ir_version = 8
+    onnx.save(model, str(tmp_path / "m.onnx"))
+    with pytest.raises(EdgeError, match=r"EfficientNMS_TRT.*a plugin's NMS: export it without them"):
+        prove_file(
+            tmp_path / "m.onnx", [propose_manifest(tmp_path / "m.onnx").manifest], ["--head triple"], is_certain=True
+        )
+
+
+def test_boxes_of_an_older_rtdetr_of_ultralytics_are_shares(tmp_path: Path) -> None:
+    net = Net(31)
+    rows = net.rows(net.op("Sigmoid", net.conv(8, 7)), 7)
+    facts = {"task": "detect", "head": "RTDETRDecoder", "imgsz": "[64, 64]", "names": "{0: 'a', 1: 'b', 2: 'c'}"}
+    net.save(tmp_path / "m.onnx", {"output0": rows}, metadata=facts)
+    model = open_model(tmp_path / "m.onnx", engine="ort", score=0.3)
+    image = picture(SIDE, SIDE)
+    raw = next(iter(model.engine.infer(model.preprocessor.images([image])[0]).values()))[0].copy()
+    (found,) = model.predict([image])
+    assert isinstance(found, Detections)
+    kept = raw[raw[:, 4:].max(1) >= 0.3]
+    expected = np.concatenate([kept[:, :2] - kept[:, 2:4] / 2, kept[:, :2] + kept[:, 2:4] / 2], 1).clip(0, 1) * SIDE
+    assert len(found) == len(expected) > 0
+    order, right = np.lexsort(found.xyxy.T.round(2)), np.lexsort(expected.T.round(2))
+    assert found.xyxy[order] == pytest.approx(expected[right], abs=2e-3)

@@ -53,7 +53,7 @@ def write_model(
         ({"seg": (1, 19, 40, 40)}, "semantic", 19),
         ({"prob": (1, 1000)}, "classify", 1000),
         ({"feat": (1, 512)}, "embedding", 0),
-        ({"boxes": (1, 100, 4), "scores": (1, 100), "labels": (1, 100)}, "edgenet", 0),
+        ({"boxes": (1, 100, 4), "scores": (1, 100), "labels": (1, 100)}, "triple", 0),
     ],
 )
 def test_the_head_is_told_from_the_outputs(

@@ -1,0 +1,238 @@
+"""What exporters make of the families: other lists of objects, outputs beside the main one, and what no head reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper
+
+from golden.families import (
+    CLASSES,
+    FAMILIES,
+    HF,
+    NAMED,
+    SIDE,
+    Array,
+    Family,
+    Found,
+    Net,
+    class_scores,
+    dfl_boxes,
+    listed_objects,
+    read_decoded,
+    read_listed,
+    read_rows,
+    read_transformer,
+    transformer,
+    with_nms,
+    yolov5,
+)
+
+STRIDES = (8, 16, 32)
+
+
+def lists(path: Path, *, kind: str) -> Path:
+    """Objects that the graph lists, as MMDetection, torchvision, YOLO-NAS and EfficientDet write them."""
+    is_byte = kind == "efficientdet"
+    net = Net(21, dtype=TensorProto.UINT8 if is_byte else TensorProto.FLOAT, layout="nhwc" if is_byte else "nchw")
+    boxes, scores, labels = listed_objects(net)
+    column = net.const([2], np.int64)
+    tall = net.op("Unsqueeze", scores, column)
+    number = net.op("Unsqueeze", net.op("Cast", labels, to=TensorProto.FLOAT), column)
+    match kind:
+        case "mmdetection" | "rtmo":
+            dets = net.op("Concat", boxes, tall, axis=2)
+            points = net.op("Reshape", net.op("Expand", tall, net.const([1, 10, 51], np.int64)),
+                            net.const([1, 10, 17, 3], np.int64))  # fmt: skip
+            return net.save(
+                path, {"dets": dets, **({"labels": labels} if kind == "mmdetection" else {"keypoints": points})}
+            )
+        case "nas-batch":
+            many = net.op("ReduceSum", net.op("Cast", net.op("Greater", scores, net.const(0.3)), to=TensorProto.INT64),
+                          net.const([1], np.int64), keepdims=1)  # fmt: skip
+            return net.save(path, {"num_predictions": many, "pred_boxes": boxes, "pred_scores": scores,
+                                   "pred_classes": labels})  # fmt: skip
+        case "efficientdet":
+            x1, y1, x2, y2 = net.op("Split", boxes, outputs=4, axis=2)
+            first = net.op("Add", number, net.const(1.0))
+            zero = net.op("Mul", tall, net.const(0.0))
+            return net.save(path, {"detections": net.op("Concat", zero, y1, x1, y2, x2, tall, first, axis=2)})
+    zero = net.const([0], np.int64)
+    flat = [net.op("Squeeze", value, zero) for value in (boxes, net.op("Add", labels, net.const(1, np.int64)), scores)]
+    if kind == "anonymous":
+        return net.save(path, dict(zip(("1834", "1790", "1791"), flat, strict=True)))
+    masks = net.op(
+        "Reshape", net.op("Expand", flat[2], net.const([1, 10], np.int64)), net.const([10, 1, 1, 1], np.int64)
+    )
+    masks = net.op("Expand", masks, net.const([10, 1, SIDE, SIDE], np.int64))
+    return net.save(path, {**dict(zip(("boxes", "labels", "scores"), flat, strict=True)), "masks": masks})
+
+
+def read_dets(outputs: Mapping[str, Array]) -> Found:
+    return [(*map(float, row), int(label)) for row, label in zip(outputs["dets"][0], outputs["labels"][0], strict=True)]
+
+
+def read_efficientdet(outputs: Mapping[str, Array]) -> Found:
+    return [
+        (float(x1), float(y1), float(x2), float(y2), float(score), round(float(label)) - 1)
+        for _, y1, x1, y2, x2, score, label in outputs["detections"][0]
+    ]
+
+
+def deepstream(path: Path) -> Path:
+    """DeepStream-Yolo's rows: corners, best score, its class; all anchors."""
+    net = Net(22)
+    boxes, scores = dfl_boxes(net, STRIDES, form="xyxy"), class_scores(net, STRIDES)
+    best = net.op("ReduceMax", scores, axes=[2], keepdims=1)
+    label = net.op("Cast", net.op("ArgMax", scores, axis=2, keepdims=1), to=TensorProto.FLOAT)
+    return net.save(path, {"output": net.op("Concat", boxes, best, label, axis=2)})
+
+
+def read_deepstream(outputs: Mapping[str, Array]) -> Found:
+    return [(*map(float, row[:5]), round(float(row[5]))) for row in outputs["output"][0]]
+
+
+def beside_maps(path: Path) -> Path:
+    """YOLOv5 of its own repository before 6.2: the decoded rows, the maps they are of, and ``names`` in the file."""
+    yolov5(path)
+    import onnx
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    for stride in STRIDES:
+        cells = SIDE // stride
+        name = f"map_{stride}"
+        shape = [1, 3, cells, cells, 5 + CLASSES]
+        graph.initializer.append(helper.make_tensor(f"{name}_shape", TensorProto.INT64, [5], shape))
+        graph.node.append(
+            helper.make_node("Expand", ["zero_cell", f"{name}_shape"], [name]),
+        )
+        graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+    graph.initializer.append(helper.make_tensor("zero_cell", TensorProto.FLOAT, [1], [0.0]))
+    names = {number: f"part {number}" for number in range(CLASSES)}
+    for key, text in (("stride", "32"), ("names", str(names))):
+        entry = model.metadata_props.add()
+        entry.key, entry.value = key, text
+    onnx.save(model, str(path))
+    return path
+
+
+def unread(path: Path, *, kind: str) -> Path:
+    """What no head reads, or what may be something else than it looks like."""
+    net = Net(23)
+    match kind:
+        case "raw-heads":
+            maps = {f"output{stride}": net.conv(stride, 3 * (5 + CLASSES)) for stride in STRIDES}
+            return net.save(path, maps)
+        case "grid":
+            return net.save(path, {"grid": net.conv(32, 5 * (5 + CLASSES))})
+        case "features":
+            return net.save(path, {"features": net.op("Relu", net.conv(8, 12))})
+        case "heatmaps":
+            return net.save(path, {"heatmaps": net.conv(4, 17)})
+        case "picture":
+            return net.save(path, {"output": net.conv(1, 3)})
+        case "sigmoids":
+            return net.save(path, {"output": net.op("Sigmoid", net.conv(4, 6))})
+        case "simcc":
+            turned = net.op("Transpose", net.rows(net.conv(32, 17), 17), perm=[0, 2, 1])
+            return net.save(path, {"simcc_x": turned, "simcc_y": net.op("Identity", turned)})
+        case "yunet":
+            parts = {"cls": 1, "obj": 1, "bbox": 4, "kps": 10}
+            return net.save(
+                path, {f"{name}_{s}": net.rows(net.conv(s, w), w) for name, w in parts.items() for s in STRIDES}
+            )
+        case "retinaface":
+            rows = {w: net.op("Concat", *(net.rows(net.conv(s, w), w) for s in STRIDES), axis=1) for w in (4, 2, 10)}
+            return net.save(path, {"loc": rows[4], "conf": net.op("Softmax", rows[2], axis=-1), "landms": rows[10]})
+    rows = {w: net.op("Concat", *(net.rows(net.conv(s, w), w) for s in STRIDES), axis=1) for w in (4, 1 + CLASSES)}
+    return net.save(path, {"boxes": rows[4], "scores": net.op("Softmax", rows[1 + CLASSES], axis=-1)})
+
+
+def supervised(path: Path) -> Path:
+    """U2-Net: the map that counts, and those of its depths."""
+    net = Net(24)
+    maps = [net.op("Sigmoid", net.conv(4, 1)) for _ in range(4)]
+    return net.save(path, {f"d{number}": inner for number, inner in enumerate(maps)})
+
+
+def multi_label(path: Path) -> Path:
+    net = Net(25)
+    flat = net.op("Flatten", net.conv(32, 8), axis=1)
+    return net.save(path, {"logits": net.op("MatMul", flat, net.const(net.rng.normal(0, 1, (32, CLASSES))))})
+
+
+def masked(path: Path) -> Path:
+    """DETR as optimum exports it: a second input that says which pixels are the picture."""
+    import onnx
+
+    transformer(path, queries=100, width=92, names=HF)
+    model = onnx.load(str(path))
+    graph = model.graph
+    graph.input.append(helper.make_tensor_value_info("pixel_mask", TensorProto.INT64, ["batch", SIDE, SIDE]))
+    logits = next(node for node in graph.node if node.output[0] == "logits")
+    inner, logits.input[0] = logits.input[0], "scaled_logits"
+    extra = [
+        helper.make_node("Cast", ["pixel_mask"], ["mask_floats"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["mask_floats"], ["mask_mean"], keepdims=0),
+        helper.make_node("Mul", [inner, "mask_mean"], ["scaled_logits"]),
+    ]
+    place = list(graph.node).index(logits)
+    for number, node in enumerate(extra):
+        graph.node.insert(place + number, node)
+    onnx.save(model, str(path))
+    return path
+
+
+LISTED_NAMES = ("boxes", "scores", "labels")
+VARIANTS: dict[str, Family] = {
+    "mmdetection": Family(partial(lists, kind="mmdetection"), "triple", read_dets, False, choices=NAMED),
+    "torchvision-anonymous": Family(
+        partial(lists, kind="anonymous"), "triple", read_listed(("1834", "1791", "1790"), first=1), False, choices=NAMED
+    ),
+    "torchvision-masks": Family(
+        partial(lists, kind="masks"), "triple", read_listed(LISTED_NAMES, first=1), False, choices=NAMED
+    ),
+    "yolonas-batch": Family(
+        partial(lists, kind="nas-batch"),
+        "triple",
+        read_listed(("pred_boxes", "pred_scores", "pred_classes")),
+        False,
+    ),
+    "yolonas-flat": Family(
+        partial(with_nms, kind="nas-flat"), "end2end", read_rows("batch x1 y1 x2 y2 score class"), False
+    ),
+    "efficientdet": Family(partial(lists, kind="efficientdet"), "end2end", read_efficientdet, False),
+    "deepstream": Family(deepstream, "end2end", read_deepstream),
+    "yolov5-maps": Family(beside_maps, "yolov5", read_decoded),
+    "detr-pixel-mask": Family(masked, "detr", read_transformer(HF, "softmax"), False),
+    "classify-multi-label": Family(
+        multi_label,
+        "classify",
+        beside={"config.json": json.dumps({"model_type": "vit", "problem_type": "multi_label_classification"})},
+    ),
+    "segment-supervised": Family(supervised, "semantic"),
+    "rtmo": Family(partial(lists, kind="rtmo"), None, refusal="no head reads them"),
+    "raw-heads": Family(partial(unread, kind="raw-heads"), None, refusal="feature maps before its anchors"),
+    "raw-grid": Family(partial(unread, kind="grid"), None, refusal="raw output of a detector"),
+    "raw-ssd": Family(partial(unread, kind="ssd"), None, refusal="inside out"),
+    "features": Family(partial(unread, kind="features"), None, refusal="may be a feature map"),
+    "heat-maps": Family(partial(unread, kind="heatmaps"), None, refusal="key points of one person"),
+    "picture-to-picture": Family(partial(unread, kind="picture"), None, refusal="another picture"),
+    "segment-sigmoids": Family(partial(unread, kind="sigmoids"), None, refusal="of none or of several"),
+    "simcc": Family(partial(unread, kind="simcc"), None, refusal="SimCC"),
+    "yunet": Family(partial(unread, kind="yunet"), None, refusal="YuNet's"),
+    "retinaface": Family(partial(unread, kind="retinaface"), None, refusal="RetinaFace's"),
+}
+# in doubt a person may say what the file is
+IN_DOUBT = {
+    "detr-in-doubt": {"detr"},
+    "vector-in-doubt": {"classify", "embedding"},
+    "depth": set(),
+    **{name: {"semantic"} for name in ("raw-grid", "features", "picture-to-picture", "segment-sigmoids")},
+}
+ALL = FAMILIES | VARIANTS
