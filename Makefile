@@ -20,6 +20,8 @@ ARGS ?=
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'trackeval>=1.1'
 	@# beside the other packages: this torchvision wants the torch with CUDA and does not load without a test's help
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --upgrade --target .venv/backbones timm==1.0.31 torchvision==0.28.0
+	@# axe-core for the tests of the page; the browser that it asks for is not needed
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'axe-playwright-python>=0.1.8'
 	@touch $@
 
 demo: .venv/light

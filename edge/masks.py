@@ -23,6 +23,8 @@ Float32: TypeAlias = NDArray[np.float32]
 Place = tuple[int, int, int, int]
 # what the corners of a map may be off by before it is resampled exactly, which takes ten times as long
 MOST_OFF_PX = 0.05
+# of an object's larger side: so far from its edge an outline may run
+MOST_BEND_SHARE = 0.004
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,20 @@ def mask_of(masks: Masks, row: int) -> tuple[UInt8, Place]:
     maps = masks.prototypes[int(masks.source[row])]
     cells, left, top = _mixed(maps, masks.coefficients[row], place)
     return _magnified(cells, (left, top), maps, place), place
+
+
+def outlines_of(masks: Masks, row: int) -> list[list[int]]:
+    """The outlines of one object's mask: each ``x, y, x, y…`` in frame pixels; what lies inside two is a hole."""
+    # not above: whoever imports a type would wait for it
+    import cv2
+
+    mask, (left, top, _, _) = mask_of(masks, row)
+    if not mask.size:
+        return []
+    found, _ = cv2.findContours(mask, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(left, top))
+    within = max(MOST_BEND_SHARE * max(mask.shape), 0.5)
+    simple = [cv2.approxPolyDP(outline, within, True).reshape(-1) for outline in found]
+    return [[int(value) for value in outline] for outline in simple if len(outline) >= 6]
 
 
 def whole_masks(masks: Masks) -> Bool:

@@ -11,7 +11,7 @@ from math import isfinite
 
 import numpy as np
 
-from edge.masks import Masks, encode_rle, mask_of
+from edge.masks import Masks, encode_rle, mask_of, outlines_of
 from edge.metrics.clock import WallClock
 from edge.types import Classification, Detections, Event, Float32, Int32, Int64, Label, Result, Segmentation, Tracks
 
@@ -29,6 +29,7 @@ class ResultEncoder:
         score: detections that belong to no track are listed from this score on.
         clock: for ``captured`` and ``age_ms``.
         has_masks: whether the masks of objects are written, which takes time; key points and corners always are.
+        has_outlines: whether the outlines of their masks are: for who draws them.
     """
 
     def __init__(
@@ -38,9 +39,11 @@ class ResultEncoder:
         score: float = DEFAULT_SCORE,
         clock: WallClock | None = None,
         has_masks: bool = True,
+        has_outlines: bool = False,
     ) -> None:
         self._score = score
         self._has_masks = has_masks
+        self._has_outlines = has_outlines
         self._clock = clock or WallClock()
         self._classes = [json.dumps(name) for name in classes]
 
@@ -115,6 +118,8 @@ class ResultEncoder:
                 known[number] += f',"corners":{_points_json(corners[number], "[%.1f,%.1f]")}'
             if self._has_masks and detections.masks is not None and row >= 0:
                 known[number] += f',"mask":{_mask_json(detections.masks, row)}'
+            if self._has_outlines and detections.masks is not None and row >= 0:
+                known[number] += f',"outlines":{json.dumps(outlines_of(detections.masks, row), separators=(",", ":"))}'
 
     def _rows(
         self, ids: Sequence[int | str], known: Sequence[str], class_id: Int32, score: Float32, xyxy: Float32

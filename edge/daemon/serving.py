@@ -16,6 +16,7 @@ from edge.addresses.secrets import read_secret
 from edge.addresses.uris import masked
 from edge.daemon.credentials import MIN_TOKEN_CHARS
 from edge.errors import ConfigError
+from edge.models.keypoints import limbs_of
 from edge.server.access import Access
 
 if TYPE_CHECKING:
@@ -200,6 +201,9 @@ def _card(stream: StreamSettings, manifest: Manifest) -> dict[str, object]:
             "classes": list(manifest.classes[:100]),
             "accuracy": manifest.accuracy,
         },
+        # pairs of key points that the page joins
+        "limbs": limbs_of(manifest.keypoint_names),
+        "is_file": stream.is_lossless,
     }
 
 

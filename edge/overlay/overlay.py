@@ -169,10 +169,7 @@ class Overlay:
         self._limbs = limbs
         self._trails = _Trails()
         self._plate = lru_cache(maxsize=NUM_PLATES)(_plate)
-        self._class_colours = np.array([self._colour(i) for i in range(256)], np.uint8)
-        named = chain(classes, [""] * 256)
-        hidden = [name.lower() in BACKGROUND_NAMES for name, _ in zip(named, range(256), strict=False)]
-        self._class_opacity = np.where(hidden, 0, MASK_OPACITY).astype(np.float32)
+        self._class_colours, self._class_opacity = class_tints(classes, theme)
 
     def draw(self, result: Result, state: StreamState) -> UInt8:
         """The annotated (H, W, 3) uint8 BGR picture: a new array that the caller may keep."""
@@ -317,6 +314,14 @@ class Overlay:
         counts = np.bincount(class_map.ravel(), minlength=1)
         order = [int(i) for i in np.argsort(-counts, kind="stable")[:6] if counts[i] and self._class_opacity[i]]
         return [(f"{self._name(i)}   {100 * counts[i] / class_map.size:.0f} %", self._colour(i)) for i in order]
+
+
+def class_tints(classes: Sequence[str], theme: Theme) -> tuple[UInt8, Float32]:
+    """(256, 3) uint8 BGR and (256,) float32 opacity in [0, 1] by class id; backgrounds are not tinted."""
+    colours = np.array([theme.colours[number % len(theme.colours)] for number in range(256)], np.uint8)
+    named = chain(classes, [""] * 256)
+    hidden = [name.lower() in BACKGROUND_NAMES for name, _ in zip(named, range(256), strict=False)]
+    return colours, np.where(hidden, 0, MASK_OPACITY).astype(np.float32)
 
 
 def _labelled(thing: _Object, labels: Mapping[int, Sequence[Label]]) -> _Object:

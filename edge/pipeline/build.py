@@ -302,5 +302,6 @@ def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
     if shared.board is not None:
         from edge.sinks.live import LiveSink
 
-        yield LiveSink(shared.board, stream.name, stream.manifest.classes, score=score)
+        follow = stream.analysis
+        yield LiveSink(shared.board, stream.name, stream.manifest.classes, score=score, shapes=lambda: follow.shapes)
     yield from shared.outputs.sinks(stream)

@@ -50,6 +50,7 @@ SNAPSHOT_TIMEOUT_S = 2.0
 STATS_KEPT_S = 0.5
 # one picture in 100 s
 MIN_FPS, MAX_FPS = 0.01, 240.0
+MAX_WIDTH = 99_999
 
 
 @dataclass(slots=True)
@@ -196,10 +197,11 @@ class _Routes:
         return Response(self._facts.text(), media_type=JSON)
 
     async def feed(self, request: Request) -> Response:
-        """Pictures, results, events and statistics of many streams over one connection, for the page."""
+        """Pictures, results, events and statistics of many streams over one connection; ?plain=WIDTH draws nothing."""
         query = request.query_params
         has_pictures = query.get("pictures", "1") != "0"
-        wanted = Wanted(self._names(request), _max_fps(request), parse_seen(query.get("seen", "")), has_pictures)
+        seen, width = parse_seen(query.get("seen", "")), _width(request)
+        wanted = Wanted(self._names(request), _max_fps(request), seen, has_pictures, width)
         return PushResponse(lambda: feed_parts(self._hub, wanted, self._facts.text), "application/octet-stream")
 
     async def results(self, request: Request) -> Response:
@@ -257,3 +259,12 @@ def _max_fps(request: Request) -> float:
     if fps != 0 and not MIN_FPS <= fps <= MAX_FPS:
         raise HTTPException(400, f"fps: expected 0 (all) or a number from {MIN_FPS:g} to {MAX_FPS:.0f}, found {text!r}")
     return fps
+
+
+def _width(request: Request) -> int:
+    text = request.query_params.get("plain", "0")
+    if not (text.isdecimal() and len(text) <= len(str(MAX_WIDTH)) and int(text) <= MAX_WIDTH):
+        raise HTTPException(
+            400, f"plain: expected the width of a place on screen, 0 to {MAX_WIDTH}, found {text[:40]!r}"
+        )
+    return int(text)

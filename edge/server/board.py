@@ -1,8 +1,9 @@
 """The board between the output workers, which publish results, and the server, which shows them.
 
 Every viewer has one slot: it takes the newest picture whenever it is ready, what it missed is counted, and nobody waits
-for it. A picture is drawn and encoded once however many look, and not at all while nobody does. Video is made
-elsewhere: ``listen_pictures`` gives the pictures as they are.
+for it. A picture is drawn and encoded once however many look, and not at all while nobody does. The page draws for
+itself: it takes plain pictures, made at the width that it shows them in, and lines with all that is to be drawn. Video
+is made elsewhere: ``listen_pictures`` gives the pictures as they are.
 Shape letters: H W frame pixels.
 """
 
@@ -14,28 +15,41 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
+from edge.server.published import DRAWN, JPEG_QUALITY, NEVER_NS, NOBODY, Demand, Made, Plain, make, width_step
 
-from edge.errors import SinkError
-from edge.types import UInt8
+if TYPE_CHECKING:
+    from edge.pictures.planes import Planes
+    from edge.types import UInt8
 
-JPEG_QUALITY = 80
 MAX_EVENTS = 200
 # fits the integers of JavaScript with room to count
 NUMBER_BITS = 48
-# a time that does not come
-NEVER_NS = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One published frame: its number on the board (from 1), the JSONL line, and the JPEG if it was drawn."""
+    """One published frame.
+
+    Attributes:
+        number: on the board, from 1.
+        result: the JSONL line.
+        jpegs: its pictures by width, see ``Made``.
+        marks: the line for who draws for itself; empty where nobody does.
+        time_ns: when it was shown, monotonic: the time that its picture has in a video.
+    """
 
     number: int
     result: bytes
-    jpeg: bytes | None = None
+    jpegs: Mapping[int, bytes] = field(default_factory=dict)
+    marks: bytes = b""
+    time_ns: int = 0
+
+    @property
+    def jpeg(self) -> bytes | None:
+        """The annotated picture, if it was drawn."""
+        return self.jpegs.get(DRAWN)
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +61,7 @@ class Viewer:
         has_pictures: whether pictures are wanted beside the results.
         is_video: whether the pictures go to ``listen_pictures`` instead of being taken as JPEG.
         period_ns: least time between two frames, 0 for every frame.
+        width: 0 for annotated pictures; who draws for itself gets plain ones, at about this width in pixels.
         num_taken, num_missed: frames since the viewer came.
     """
 
@@ -54,23 +69,11 @@ class Viewer:
     has_pictures: bool
     period_ns: int
     is_video: bool = False
+    width: int = DRAWN
     num_taken: int = 0
     num_missed: int = 0
     last_number: int = 0
     next_ns: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What the viewers of a stream want: how many there are, when the next JPEG is due (monotonic), whether video."""
-
-    num_viewers: int = 0
-    next_jpeg_ns: int = NEVER_NS
-    wants_video: bool = False
-
-    def is_due(self, now_ns: int) -> bool:
-        """Whether some viewer would take a JPEG now."""
-        return now_ns >= self.next_jpeg_ns
 
 
 @dataclass(slots=True)
@@ -80,7 +83,7 @@ class _Channel:
     info: Mapping[str, Any]
     viewers: set[Viewer] = field(default_factory=set)
     latest: Shown | None = None
-    picture: Shown | None = None
+    pictures: dict[int, Shown] = field(default_factory=dict)
     events: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
     num_published: int = 0
     num_encoded: int = 0
@@ -105,7 +108,7 @@ class LiveBoard:
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
         self._on_change: Callable[[str], None] | None = None
-        self._on_picture: Callable[[str, UInt8, int], None] | None = None
+        self._on_picture: Callable[[str, UInt8 | Planes, int], None] | None = None
         self._on_demand: Callable[[str, Demand], None] | None = None
         self._removed: frozenset[str] = frozenset()
         # not the time: without a battery clock a device may begin every run at the same one
@@ -146,11 +149,11 @@ class LiveBoard:
         """Call this with the stream's name, from the publishing thread, after every frame that somebody watches."""
         self._on_change = on_change
 
-    def listen_pictures(self, on_picture: Callable[[str, UInt8, int], None] | None) -> None:
+    def listen_pictures(self, on_picture: Callable[[str, UInt8 | Planes, int], None] | None) -> None:
         """Call this from the publishing thread with the pictures of streams that a video viewer watches.
 
-        It gets the stream's name, the annotated (H, W, 3) uint8 BGR picture, which it may keep and not change, and the
-        monotonic time in ns; it must not wait.
+        It gets the stream's name, the picture, which it may keep and not change, and the monotonic time in ns; it must
+        not wait. The annotated picture is (H, W, 3) uint8 BGR, the plain one has the planes of its decoder.
         """
         self._on_picture = on_picture
 
@@ -165,8 +168,7 @@ class LiveBoard:
 
     def wants_picture(self, stream: str) -> bool:
         """Whether some viewer would take a picture now."""
-        demand = self.demand(stream)
-        return demand.wants_video or demand.is_due(self._clock_ns())
+        return self.demand(stream).wants_picture(self._clock_ns())
 
     def publish(
         self,
@@ -174,6 +176,7 @@ class LiveBoard:
         result_json: bytes,
         picture: Callable[[], UInt8] | None = None,
         events: Sequence[bytes] = (),
+        plain: Plain | None = None,
     ) -> None:
         """Show one frame.
 
@@ -182,35 +185,29 @@ class LiveBoard:
             result_json: its JSONL line.
             picture: gives the annotated (H, W, 3) uint8 BGR picture; not called while nobody wants it.
             events: what happened in this frame, one JSON object each.
+            plain: for viewers that draw for themselves; without it they get the annotated picture.
 
         Raises:
             SinkError: the picture cannot be encoded as JPEG.
         """
-        demand = self.demand(stream)
-        is_due = demand.is_due(self._clock_ns())
-        image = picture() if picture is not None and (is_due or demand.wants_video) else None
-        jpeg = self._encode(image) if image is not None and is_due else None
-        self.show(stream, result_json, jpeg, image if demand.wants_video else None, events)
+        made = make(self.demand(stream), self._clock_ns(), picture, plain, self._quality)
+        self.show(stream, result_json, made, events)
 
-    def show(
-        self, stream: str, result_json: bytes, jpeg: bytes | None, image: UInt8 | None, events: Sequence[bytes] = ()
-    ) -> None:
-        """Show one frame whose picture was made elsewhere; see ``publish``.
-
-        Args:
-            stream, result_json, events: as there.
-            jpeg: the annotated picture, None where nobody wants it.
-            image: the same as (H, W, 3) uint8 BGR for video viewers, None where there are none.
-        """
-        if image is not None and self._on_picture is not None:
-            self._on_picture(stream, image, self._clock_ns())
+    def show(self, stream: str, result_json: bytes, made: Made, events: Sequence[bytes] = ()) -> None:
+        """Show one frame whose pictures were made elsewhere; see ``publish``."""
+        now_ns = self._clock_ns()
+        if self._on_picture is not None:
+            for video in (made.video, made.plain_video):
+                if video is not None:
+                    self._on_picture(stream, video, now_ns)
         with self._lock:
             channel = self._channels[stream]
             channel.num_published += 1
-            channel.latest = Shown(channel.num_published, result_json, jpeg)
-            if jpeg is not None:
-                channel.num_encoded += 1
-                channel.picture = channel.latest
+            shown = Shown(channel.num_published, result_json, made.jpegs, made.marks, now_ns)
+            channel.latest = shown
+            if made.jpegs:
+                channel.num_encoded += made.num_encoded
+                channel.pictures |= dict.fromkeys(made.jpegs, shown)
             self._add_events(channel, events)
             is_watched = bool(channel.viewers)
         if is_watched and self._on_change is not None:
@@ -224,9 +221,15 @@ class LiveBoard:
         if is_watched and self._on_change is not None:
             self._on_change(stream)
 
-    def watch(self, stream: str, *, has_pictures: bool, max_fps: float = 0.0, is_video: bool = False) -> Viewer:
-        """Begin to watch a stream; ``max_fps`` 0 takes every frame. What was published before is not taken."""
-        viewer = Viewer(stream, has_pictures, int(1e9 / max_fps) if max_fps > 0 else 0, is_video)
+    def watch(
+        self, stream: str, *, has_pictures: bool, max_fps: float = 0.0, is_video: bool = False, width: int = DRAWN
+    ) -> Viewer:
+        """Begin to watch a stream; ``max_fps`` 0 takes every frame. What was published before is not taken.
+
+        ``width`` is that of the place in which the viewer shows plain pictures and draws for itself.
+        """
+        period_ns = int(1e9 / max_fps) if max_fps > 0 else 0
+        viewer = Viewer(stream, has_pictures, period_ns, is_video, width_step(width))
         with self._lock:
             channel = self._channels[stream]
             viewer.last_number = channel.num_published
@@ -249,7 +252,7 @@ class LiveBoard:
         now_ns = self._clock_ns()
         with self._lock:
             channel = self._channels[viewer.stream]
-            shown = channel.picture if viewer.has_pictures else channel.latest
+            shown = channel.pictures.get(viewer.width) if viewer.has_pictures else channel.latest
             if shown is None or shown.number <= viewer.last_number or now_ns < viewer.next_ns:
                 return None
             if not viewer.period_ns:
@@ -264,8 +267,14 @@ class LiveBoard:
             return shown
 
     def last_picture(self, stream: str) -> Shown | None:
-        """The picture that was drawn last, however old."""
-        return self._channels[stream].picture
+        """The annotated picture that was drawn last, however old."""
+        return self._channels[stream].pictures.get(DRAWN)
+
+    def last_seen(self, stream: str) -> tuple[Shown, int] | None:
+        """The newest frame that has a picture of any kind, and the width of its largest; a plain one comes first."""
+        with self._lock:
+            newest = max(self._channels[stream].pictures.values(), key=lambda shown: shown.number, default=None)
+        return None if newest is None else (newest, max(newest.jpegs))
 
     def events_after(self, stream: str, number: int) -> list[tuple[int, bytes]]:
         """The events that came after this number, each with its own; all that are kept for a number of another run."""
@@ -299,13 +308,13 @@ class LiveBoard:
 
     @staticmethod
     def _demand_of(channel: _Channel) -> Demand:
-        viewers = [viewer for viewer in channel.viewers if viewer.has_pictures]
-        dues = (viewer.next_ns for viewer in viewers if not viewer.is_video)
-        return Demand(len(channel.viewers), min(dues, default=NEVER_NS), any(viewer.is_video for viewer in viewers))
-
-    def _encode(self, image: UInt8) -> bytes:
-        is_encoded, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self._quality])
-        if not is_encoded:
-            raise SinkError(f"live page: a picture of shape {image.shape} could not be encoded as JPEG")
-        jpeg: bytes = data.tobytes()
-        return jpeg
+        if not channel.viewers:
+            return NOBODY
+        due = dict[int, int]()
+        for viewer in channel.viewers:
+            if viewer.has_pictures and not viewer.is_video:
+                due[viewer.width] = min(due.get(viewer.width, NEVER_NS), viewer.next_ns)
+        videos = {viewer.width != DRAWN for viewer in channel.viewers if viewer.is_video}
+        plain = {width: next_ns for width, next_ns in due.items() if width != DRAWN}
+        draws_all = any(viewer.width != DRAWN and not viewer.has_pictures for viewer in channel.viewers)
+        return Demand(len(channel.viewers), due.get(DRAWN, NEVER_NS), False in videos, True in videos, draws_all, plain)

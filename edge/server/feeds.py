@@ -1,4 +1,4 @@
-"""The annotated pictures of the streams as H.264: each is encoded once, for WebRTC and RTSP, while somebody looks."""
+"""The pictures of the streams as H.264, annotated and plain: each is encoded once, while somebody looks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+from edge.pictures.planes import Planes
 from edge.server.board import LiveBoard, Viewer
+from edge.server.published import DRAWN, WIDTHS
 from edge.types import UInt8
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ class Subscription:
     """Somebody who gets the packets of one stream; given back with ``Feeds.leave``."""
 
     stream: str
+    is_plain: bool
     deliver: Callable[[Packet], None]
     on_end: Callable[[], None]
     viewer: Viewer | None
@@ -35,6 +38,11 @@ class _Channel:
     takers: tuple[Subscription, ...] = field(default=())
 
 
+def watch_video(board: LiveBoard, stream: str, is_plain: bool) -> Viewer:
+    """A viewer whose pictures are encoded as video: as they are, or annotated."""
+    return board.watch(stream, has_pictures=True, is_video=True, width=WIDTHS[-1] if is_plain else DRAWN)
+
+
 class Feeds:
     """Thread-safe.
 
@@ -45,7 +53,7 @@ class Feeds:
     def __init__(self, board: LiveBoard) -> None:
         self._board = board
         self._lock = threading.Lock()
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[tuple[str, bool], _Channel] = {}
         board.listen_pictures(self._take)
 
     def join(
@@ -56,6 +64,7 @@ class Feeds:
         on_end: Callable[[], None] = lambda: None,
         *,
         is_viewer: bool = True,
+        is_plain: bool = False,
     ) -> Subscription:
         """Get the packets of a stream, the first soon a key picture; the first who joins starts its encoder.
 
@@ -65,13 +74,15 @@ class Feeds:
             deliver: takes each packet, in the encoder's thread; must not wait.
             on_end: told, in the encoder's thread, when the encoder has failed.
             is_viewer: whether this makes one viewer of the board; else the caller's viewers are there themselves.
+            is_plain: for who draws for themselves.
         """
-        viewer = self._board.watch(stream, has_pictures=True, is_video=True) if is_viewer else None
-        subscription = Subscription(stream, deliver, on_end, viewer)
+        viewer = watch_video(self._board, stream, is_plain) if is_viewer else None
+        subscription = Subscription(stream, is_plain, deliver, on_end, viewer)
+        key = stream, is_plain
         with self._lock:
-            channel = self._channels.get(stream)
+            channel = self._channels.get(key)
             if channel is None:
-                channel = self._channels[stream] = _Channel(self._new_feed(stream, encoder))
+                channel = self._channels[key] = _Channel(self._new_feed(key, encoder))
             channel.takers = (*channel.takers, subscription)
             subscription.feed = channel.feed
         channel.feed.ask_key()
@@ -82,18 +93,18 @@ class Feeds:
         if subscription.viewer is not None:
             self._board.leave(subscription.viewer)
         with self._lock:
-            channel = self._channels.get(subscription.stream)
+            channel = self._channels.get((subscription.stream, subscription.is_plain))
             if channel is None or channel.feed is not subscription.feed:
                 return
             channel.takers = tuple(one for one in channel.takers if one is not subscription)
             if channel.takers:
                 return
-            del self._channels[subscription.stream]
+            del self._channels[subscription.stream, subscription.is_plain]
         channel.feed.stop()
 
-    def ask_key(self, stream: str) -> None:
+    def ask_key(self, stream: str, *, is_plain: bool = False) -> None:
         """Make a picture of this stream soon that can be decoded without those before it."""
-        channel = self._channels.get(stream)
+        channel = self._channels.get((stream, is_plain))
         if channel is not None:
             channel.feed.ask_key()
 
@@ -107,35 +118,35 @@ class Feeds:
         for channel in channels:
             channel.feed.join(1.0)
 
-    def _new_feed(self, stream: str, encoder: str) -> VideoFeed:
+    def _new_feed(self, key: tuple[str, bool], encoder: str) -> VideoFeed:
         # PyAV takes a tenth of a second: the page starts without it
         from edge.video.feed import VideoFeed
 
-        fps = self._board.info(stream).get("fps") or 0.0
-        deliver = partial(self._deliver, stream)
-        feed = VideoFeed(f"video {stream}", encoder, fps=fps, deliver=deliver, on_end=lambda: self._ended(stream, feed))
+        fps = self._board.info(key[0]).get("fps") or 0.0
+        deliver = partial(self._deliver, key)
+        feed = VideoFeed(f"video {key[0]}", encoder, fps=fps, deliver=deliver, on_end=lambda: self._ended(key, feed))
         return feed
 
-    def _take(self, stream: str, image: UInt8, time_ns: int) -> None:
-        """A picture of the board; called in the publishing thread."""
-        channel = self._channels.get(stream)
+    def _take(self, stream: str, picture: UInt8 | Planes, time_ns: int) -> None:
+        """A picture of the board, a plain one as planes; called in the publishing thread."""
+        channel = self._channels.get((stream, isinstance(picture, Planes)))
         if channel is not None:
-            channel.feed.put(image, time_ns)
+            channel.feed.put(picture, time_ns)
 
-    def _takers(self, stream: str) -> Sequence[Subscription]:
-        channel = self._channels.get(stream)
+    def _takers(self, key: tuple[str, bool]) -> Sequence[Subscription]:
+        channel = self._channels.get(key)
         return () if channel is None else channel.takers
 
-    def _deliver(self, stream: str, packet: Packet) -> None:
-        for taker in self._takers(stream):
+    def _deliver(self, key: tuple[str, bool], packet: Packet) -> None:
+        for taker in self._takers(key):
             taker.deliver(packet)
 
-    def _ended(self, stream: str, feed: VideoFeed) -> None:
+    def _ended(self, key: tuple[str, bool], feed: VideoFeed) -> None:
         """An encoder has ended: by itself where somebody still had it, and the next who joins gets another."""
         with self._lock:
-            channel = self._channels.get(stream)
+            channel = self._channels.get(key)
             if channel is None or channel.feed is not feed:
                 return
-            del self._channels[stream]
+            del self._channels[key]
         for taker in channel.takers:
             taker.on_end()

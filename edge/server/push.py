@@ -2,6 +2,8 @@
 
 The feed is a sequence of messages: two big-endian uint32, the lengths of a JSON text and of a JPEG, then both. A
 message about a frame has the JSONL line and its picture; the others have only a JSON text with ``stats`` or ``events``.
+A page that draws for itself gets plain pictures, and lines with ``shapes``, ``outlines`` and ``tint`` (see
+``edge.overlay.marks``) and ``ticks``, the time of the frame in video: 1/90000 s from any beginning.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 
 from edge.server.board import LiveBoard, Shown, Viewer
+from edge.server.published import DRAWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 BOUNDARY = "edgeloopframe"
 STATS_PERIOD_S = 1.0
+# the clock of H.264 over RTP (RFC 6184)
+TICKS_PER_S = 90_000
+NS_PER_S = 1_000_000_000
 # of the largest integer that JavaScript keeps exactly
 MAX_DIGITS = 16
 # a client that takes nothing for this long has gone, whatever its socket says
@@ -51,11 +57,11 @@ class Hub:
 
     @contextmanager
     def subscribe(
-        self, streams: list[str], *, has_pictures: bool, max_fps: float = 0.0
+        self, streams: list[str], *, has_pictures: bool, max_fps: float = 0.0, width: int = DRAWN
     ) -> Iterator[tuple[list[Viewer], asyncio.Event]]:
         """Watch streams: one viewer each, and the event that is set when one of them has something new."""
         wake = asyncio.Event()
-        viewers = [self.board.watch(name, has_pictures=has_pictures, max_fps=max_fps) for name in streams]
+        viewers = [self.board.watch(name, has_pictures=has_pictures, max_fps=max_fps, width=width) for name in streams]
         for name in streams:
             self._waiting.setdefault(name, set()).add(wake)
         try:
@@ -136,13 +142,15 @@ async def mjpeg_parts(hub: Hub, stream: str, max_fps: float) -> AsyncIterator[by
 class Wanted:
     """What a page asks of the feed: streams, frames per second of each (0: all), the last event it has per stream.
 
-    ``has_pictures`` False leaves the pictures out, for who has them over WebRTC.
+    ``has_pictures`` False leaves the pictures out, for who has them over WebRTC. ``width`` is that of the places in
+    which the page shows plain pictures and draws for itself; 0: annotated ones.
     """
 
     streams: list[str]
     max_fps: float = 0.0
     seen: dict[str, int] = field(default_factory=dict)
     has_pictures: bool = True
+    width: int = DRAWN
 
 
 async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) -> AsyncIterator[bytes]:
@@ -150,11 +158,12 @@ async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) 
     loop = asyncio.get_running_loop()
     next_stats_s = loop.time()
     seen = dict(wanted.seen)
-    last = map(hub.board.last_picture, wanted.streams if wanted.has_pictures else ())
-    for shown in [shown for shown in last if shown is not None]:
-        # of a stream that has ended or is offline there will be no other
-        yield message(shown.result, shown.jpeg or b"")
-    with hub.subscribe(wanted.streams, has_pictures=wanted.has_pictures, max_fps=wanted.max_fps) as (viewers, wake):
+    # of a stream that has ended or is offline there will be no other
+    for part in [_last_message(hub.board, name, wanted) for name in wanted.streams if wanted.has_pictures]:
+        yield part
+    with hub.subscribe(
+        wanted.streams, has_pictures=wanted.has_pictures, max_fps=wanted.max_fps, width=wanted.width
+    ) as (viewers, wake):
         while not hub.is_closing:
             if loop.time() >= next_stats_s:
                 next_stats_s = loop.time() + STATS_PERIOD_S
@@ -162,11 +171,29 @@ async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) 
             events = list(_new_events(hub.board, list(hub.board.streams), seen))
             if events:
                 yield message(b'{"events":[' + b",".join(events) + b"]}", b"")
-            frames = [shown for shown in map(hub.board.take, viewers) if shown is not None]
-            for shown in frames:
-                yield message(shown.result, (shown.jpeg if wanted.has_pictures else None) or b"")
+            taken = [(viewer, hub.board.take(viewer)) for viewer in viewers]
+            frames = [(viewer.width, shown) for viewer, shown in taken if shown is not None]
+            for width, shown in frames:
+                yield _frame_message(shown, width, wanted.has_pictures)
             if not frames:
                 await _wait(wake, viewers, next_stats_s - loop.time())
+
+
+def _frame_message(shown: Shown, width: int, has_picture: bool) -> bytes:
+    """A frame for who shows it at this width; annotated, or with what is to be drawn over it."""
+    text = shown.result
+    if width != DRAWN and shown.marks:
+        text = b'%s,"ticks":%d}' % (shown.marks[:-1], shown.time_ns * TICKS_PER_S // NS_PER_S)
+    return message(text, (shown.jpegs.get(width) if has_picture else None) or b"")
+
+
+def _last_message(board: LiveBoard, stream: str, wanted: Wanted) -> bytes:
+    """The newest frame of a stream that there is a picture of, empty without any."""
+    if wanted.width == DRAWN:
+        shown = board.last_picture(stream)
+        return b"" if shown is None else _frame_message(shown, DRAWN, True)
+    seen = board.last_seen(stream)
+    return b"" if seen is None else _frame_message(*seen, True)
 
 
 async def result_parts(hub: Hub, stream: str) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from edge.errors import MissingError, SinkError, UsageError
 from edge.metrics.counters import Counters
 from edge.packages.installed import add_extra
 from edge.server.board import LiveBoard, Viewer
-from edge.server.feeds import Feeds, Subscription
+from edge.server.feeds import Feeds, Subscription, watch_video
 
 if TYPE_CHECKING:
     from edge.video.encoder import Packet
@@ -36,6 +36,7 @@ CHECK_S = 2.0
 class _Peer:
     id: str
     stream: str
+    is_plain: bool = False
     track: PacketTrack | None = None
     connection: Any = None
     viewer: Viewer | None = None
@@ -73,7 +74,7 @@ class Peers:
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._peers: dict[str, _Peer] = {}
-        self._channels: dict[str, _Channel] = {}
+        self._channels: dict[tuple[str, bool], _Channel] = {}
         self._encoder_name = ""
         self._is_closing = False
         self._ending: set[asyncio.Task[None]] = set()
@@ -83,13 +84,14 @@ class Peers:
         """``peers`` now, and the counters."""
         return {"peers": len(self._peers), **self.counters.snapshot()}
 
-    async def answer(self, stream: str, sdp: str, asked_from: str) -> tuple[str, str]:
+    async def answer(self, stream: str, sdp: str, asked_from: str, *, is_plain: bool = False) -> tuple[str, str]:
         """Take a viewer's offer.
 
         Args:
             stream: a stream of the board.
             sdp: its offer, with all its candidates.
             asked_from: the address that it came from.
+            is_plain: whether it draws for itself.
 
         Returns:
             The viewer's id and the SDP answer.
@@ -103,7 +105,7 @@ class Peers:
             self.counters.add("refused")
             raise SinkError(f"there are {self._max_peers} WebRTC viewers already (server.max_peers)")
         # taken before the first pause, so that many offers at once cannot pass the limit together
-        peer = _Peer(secrets.token_urlsafe(16), stream)
+        peer = _Peer(secrets.token_urlsafe(16), stream, is_plain)
         self._peers[peer.id] = peer
         try:
             # the first time this loads aiortc and tries encoders, which may take seconds
@@ -145,7 +147,7 @@ class Peers:
         offer = checked_offer(sdp, asked_from)
 
         def ask_key() -> None:
-            self._feeds.ask_key(peer.stream)
+            self._feeds.ask_key(peer.stream, is_plain=peer.is_plain)
 
         peer.track = PacketTrack(ask_key)
         peer.connection = connection_with(peer.track, ask_key)
@@ -170,12 +172,13 @@ class Peers:
     def _join(self, peer: _Peer) -> None:
         """Watch the stream; the first viewer starts its encoder."""
         self.counters.add("connected")
-        if peer.stream not in self._channels:
-            self._channels[peer.stream] = channel = _Channel()
-            channel.subscription = self._subscribe(peer.stream, channel)
-        self._channels[peer.stream].peers.add(peer)
-        self._feeds.ask_key(peer.stream)
-        peer.viewer = self._board.watch(peer.stream, has_pictures=True, is_video=True)
+        key = peer.stream, peer.is_plain
+        if key not in self._channels:
+            self._channels[key] = channel = _Channel()
+            channel.subscription = self._subscribe(peer.stream, peer.is_plain, channel)
+        self._channels[key].peers.add(peer)
+        self._feeds.ask_key(peer.stream, is_plain=peer.is_plain)
+        peer.viewer = watch_video(self._board, peer.stream, peer.is_plain)
         peer.watch = self._loop.create_task(self._watch(peer))
 
     async def _watch(self, peer: _Peer) -> None:
@@ -188,7 +191,7 @@ class Peers:
         self.counters.add("vanished")
         self._end_soon(peer)
 
-    def _subscribe(self, stream: str, channel: _Channel) -> Subscription:
+    def _subscribe(self, stream: str, is_plain: bool, channel: _Channel) -> Subscription:
         def call(act: Any, *arguments: Any) -> None:
             # the loop may close between this packet and the end of the server
             with suppress(RuntimeError):
@@ -200,6 +203,7 @@ class Peers:
             deliver=lambda packet: call(self._deliver, channel, packet),
             on_end=lambda: call(self._encoder_ended, channel),
             is_viewer=False,
+            is_plain=is_plain,
         )
 
     def _deliver(self, channel: _Channel, packet: Packet) -> None:
@@ -233,11 +237,11 @@ class Peers:
             peer.watch.cancel()
         if peer.viewer is not None:
             self._board.leave(peer.viewer)
-        channel = self._channels.get(peer.stream)
+        channel = self._channels.get((peer.stream, peer.is_plain))
         if channel is not None:
             channel.peers.discard(peer)
             if not channel.peers:
-                del self._channels[peer.stream]
+                del self._channels[peer.stream, peer.is_plain]
                 if channel.subscription is not None:
                     self._feeds.leave(channel.subscription)
         if peer.track is not None:

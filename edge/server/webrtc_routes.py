@@ -37,15 +37,16 @@ class WebRtcRoutes:
         self._known = known
 
     async def whep(self, request: Request) -> Response:
-        """POST an SDP offer (WHEP) to see a stream over WebRTC as H.264."""
+        """POST an SDP offer (WHEP) to see a stream over WebRTC as H.264; ?plain=1 draws nothing into it."""
         name = self._known(request.path_params["name"])
         # a browser asks first before it sends this type to another site, and is refused
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != SDP:
             raise HTTPException(415, f"expected content-type: {SDP}")
         asked_from = request.client.host if request.client else ""
+        is_plain = request.query_params.get("plain", "0") != "0"
         offer = await _offer(request)
         try:
-            peer_id, answer = await self._peers.answer(name, offer, asked_from)
+            peer_id, answer = await self._peers.answer(name, offer, asked_from, is_plain=is_plain)
         except UsageError as error:
             raise HTTPException(400, str(error)) from None
         except MissingError as error:

@@ -14,6 +14,8 @@ import av
 import cv2
 
 from edge.errors import MissingError, SinkError
+from edge.pictures.frames import FULL, LIMITED, NUMBERS, frame_of
+from edge.pictures.planes import BT601, Colour, Planes
 from edge.types import UInt8
 from edge.video.allowed import HARDWARE, SOFTWARE, allowed_encoders
 
@@ -28,6 +30,8 @@ OPTIONS = {
 # what every browser and phone decodes; the others have no such option, or know nothing better
 BASELINE = {"libx264": {"profile": "baseline"}, "h264_nvenc": {"profile": "baseline"}}
 QUALITY = {"libx264": {"crf": "23"}, "h264_nvenc": {"cq": "25", "rc": "vbr"}}
+# how the numbers of FFmpeg's matrices are named for primaries and transfer too (ITU-T H.273)
+AS_CODED = {1: 1, 5: 6, 9: 9}
 MAX_TRIED_PX = (256, 256)
 
 
@@ -70,6 +74,7 @@ class VideoEncoder:
         has_global_header: SPS and PPS once, for MP4 and FLV; else before every key picture.
         max_kbps: where the quality is constant, never more than this over half a second; None: no limit.
         is_baseline: H.264 baseline, as WebRTC asks for, where the encoder offers a choice.
+        colour: of planes; None for BGR pictures.
 
     Raises:
         SinkError: the encoder does not open.
@@ -87,8 +92,10 @@ class VideoEncoder:
         has_global_header: bool = True,
         max_kbps: int | None = None,
         is_baseline: bool = False,
+        colour: Colour | None = None,
     ) -> None:
         self.size = (height, width)
+        self._colour = colour
         self._key_ticks = round(key_every_s * TICKS_PER_S)
         self._next_key = 0
         context = av.CodecContext.create(encoder, "w")
@@ -104,8 +111,9 @@ class VideoEncoder:
         if has_global_header:
             context.flags |= av.codec.context.Flags.global_header
         # OpenCV converts by BT.601 with limited range; unsaid, players assume BT.709 for large pictures
-        context.colorspace = context.color_primaries = context.color_trc = 6
-        context.color_range = 1
+        said = colour or BT601
+        context.colorspace = context.color_primaries = context.color_trc = AS_CODED[NUMBERS[said.matrix]]
+        context.color_range = FULL if said.is_full else LIMITED
         context.options = OPTIONS.get(encoder, {}) | (QUALITY.get(encoder, {}) if bitrate_kbps is None else {})
         if is_baseline:
             context.options |= BASELINE.get(encoder, {})
@@ -118,13 +126,21 @@ class VideoEncoder:
         self._context: Any = context
         self._header = bytes(context.extradata or b"")
 
-    def encode(self, image: UInt8, pts: int) -> list[Packet]:
-        """The packets of (H, W, 3) uint8 BGR; ``pts`` in ticks, growing.
+    def takes(self, planes: Planes) -> bool:
+        """Whether a picture has the size and colour that this was opened for."""
+        return planes.size == self.size[::-1] and self._colour == (None if planes.is_bgr else planes.form.colour)
+
+    def encode(self, picture: UInt8 | Planes, pts: int) -> list[Packet]:
+        """The packets of (H, W, 3) uint8 BGR, or of planes; ``pts`` in ticks, growing.
 
         Raises:
             SinkError: the encoder failed.
         """
-        frame = av.VideoFrame.from_ndarray(planar(image), format="yuv420p")
+        planes = Planes.of(picture)
+        if planes.is_bgr:
+            frame = av.VideoFrame.from_ndarray(planar(planes.bgr), format="yuv420p")
+        else:
+            frame = frame_of(planes.even())
         frame.pts = pts
         frame.time_base = TIME_BASE
         if pts >= self._next_key:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from edge.metrics.counters import Counters
+from edge.pictures.planes import Planes
 from edge.threads.drop_queue import DropQueue
 from edge.threads.worker import Worker
 from edge.types import UInt8
@@ -53,7 +54,7 @@ class VideoFeed:
         self.counters: Counters[str] = Counters()
         self._is_key_wanted = threading.Event()
         self._last_key_s = -MIN_KEY_GAP_S
-        self._pictures: DropQueue[tuple[UInt8, int]] = DropQueue(
+        self._pictures: DropQueue[tuple[Planes, int]] = DropQueue(
             1, is_lossless=False, on_drop=lambda _: self.counters.add("dropped")
         )
         self._worker = Worker(name, self._run, lambda _: on_end())
@@ -63,9 +64,12 @@ class VideoFeed:
     def failure(self) -> BaseException | None:
         return self._worker.failure
 
-    def put(self, image: UInt8, time_ns: int) -> None:
-        """Encode this next, unless a newer one comes before. Args: (H, W, 3) uint8 BGR, its monotonic time in ns."""
-        self._pictures.put((image, time_ns))
+    def put(self, picture: UInt8 | Planes, time_ns: int) -> None:
+        """Encode this next, unless a newer one comes before.
+
+        Args: (H, W, 3) uint8 BGR or planes, which stay as they are; their monotonic time in ns.
+        """
+        self._pictures.put((Planes.of(picture), time_ns))
 
     def ask_key(self) -> None:
         """Make a picture soon that can be decoded without those before it. Any thread may ask."""
@@ -86,14 +90,14 @@ class VideoFeed:
             taken = self._pictures.get(IDLE_S)
             if taken is None:
                 continue
-            image, time_ns = taken
+            planes, time_ns = taken
             begin_ns = begin_ns or time_ns
-            if encoder is None or encoder.size != image.shape[:2]:
-                encoder = self._new_encoder(image)
+            if encoder is None or not encoder.takes(planes):
+                encoder = self._new_encoder(planes)
             elif self._is_key_due():
                 encoder.ask_key()
             last_pts = max(round((time_ns - begin_ns) * TICKS_PER_S / NS_PER_S), last_pts + 1)
-            for packet in encoder.encode(image, last_pts):
+            for packet in encoder.encode(planes, last_pts):
                 if packet.is_key:
                     self._last_key_s = time.monotonic()
                 self._deliver(packet)
@@ -105,8 +109,8 @@ class VideoFeed:
         self._is_key_wanted.clear()
         return True
 
-    def _new_encoder(self, image: UInt8) -> VideoEncoder:
-        height, width = image.shape[:2]
+    def _new_encoder(self, planes: Planes) -> VideoEncoder:
+        width, height = planes.size
         self._is_key_wanted.clear()
         return VideoEncoder(
             self._encoder_name,
@@ -117,4 +121,5 @@ class VideoFeed:
             has_global_header=False,
             max_kbps=round(min(max(KBPS_PER_PX * width * height, LEAST_KBPS), MOST_KBPS)),
             is_baseline=True,
+            colour=None if planes.is_bgr else planes.form.colour,
         )

@@ -7,6 +7,7 @@ import { Feed, Polling } from "./feed.js";
 import { GridView } from "./grid.js";
 import { RecordingsView } from "./recordings.js";
 import { Store } from "./store.js";
+import { t } from "./words.js";
 
 const TICK_MS = 500;
 const main = document.getElementById("main");
@@ -61,8 +62,10 @@ class App {
       ? new CameraView(this.store, this.source, stream, this.isFallback)
       : new GridView(this.store, this.source, this.isFallback);
     main.replaceChildren(this.view.node);
-    const place = isAdding ? "Add a camera" : isPast ? "Recordings" : stream ? name : "";
-    crumbs.replaceChildren(...(place ? [el("a", { href: "#/", text: "All cameras" }), el("span", { text: place })] : []));
+    main.classList.toggle("is-grid", this.view instanceof GridView);
+    this.view.arrange?.();
+    const place = isAdding ? t("page.add") : isPast ? t("page.recordings") : stream ? name : "";
+    crumbs.replaceChildren(...(place ? [el("a", { href: "#/", text: t("page.all") }), el("span", { text: place })] : []));
     document.title = place ? `${place} · Edgeloop` : "Edgeloop";
     window.scrollTo(0, 0);
     this.tick();
@@ -73,9 +76,10 @@ class App {
     document.getElementById("to-add").hidden = !this.store.canEdit || location.hash === "#/add";
     document.getElementById("to-recordings").hidden = !this.store.hasPast || location.hash.startsWith("#/recordings");
     const streams = [...this.store.streams.values()];
-    const live = streams.filter((stream) => stream.state === "live").length;
-    const state = { lost: "Reconnecting", connecting: "Connecting", paused: "Paused" }[this.store.connection];
-    say(summary, state || `${live} of ${streams.length} live`);
+    const live = streams.filter((stream) => stream.isMoving).length;
+    const isLive = !streams.some((stream) => stream.info.is_file);
+    const state = this.store.connection === "open" ? "" : t(`connection.${this.store.connection}`);
+    say(summary, state || t(isLive ? "summary.live" : "summary.playing", { count: live, all: streams.length }));
     summary.dataset.state = state ? "lost" : live === streams.length ? "live" : "some";
   }
 }
@@ -103,7 +107,7 @@ async function load() {
       if (answer.ok) return await answer.json();
     } catch (error) {
       main.replaceChildren(el("p", { class: "notice", role: "alert", text: error instanceof TypeError
-        ? "The device does not answer. Trying again…" : error.message }));
+        ? t("page.silent") : error.message }));
     }
     await new Promise((resolve) => { setTimeout(resolve, wait); });
   }

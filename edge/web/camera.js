@@ -2,19 +2,28 @@
 
 import { clock, el, number, say, seconds, words } from "./dom.js";
 import { DrawTool } from "./draw.js";
+import { screenWidth } from "./feed.js";
 import { Picture } from "./picture.js";
 import { sparkline, stageBar } from "./plots.js";
 import { recordingsAddress } from "./recordings.js";
+import { VideoSync } from "./sync.js";
 import { Video, canVideo } from "./webrtc.js";
 import { WhatIfPanel, WhyPanel } from "./why.js";
+import { t } from "./words.js";
 
 const TABLE_MS = 250;
 const MAX_EVENTS_SHOWN = 60;
 const MAX_TRACKS_SHOWN = 60;
 const HEAT_MS = 5000;
+const SETTLE_MS = 300;
+// what was found in an older picture is not drawn over a newer one for longer
+const LONGEST_MARKS_MS = 500;
+
+let numPanels = 0;
 
 function panel(title, ...children) {
-  const id = `panel-${title.toLowerCase().replaceAll(" ", "-")}`;
+  numPanels += 1;
+  const id = `panel-${numPanels}`;
   return el("section", { class: "panel", "aria-labelledby": id }, el("h2", { id, text: title }), ...children);
 }
 
@@ -28,8 +37,8 @@ export class CameraView {
     this.picture = new Picture(stream, isFallback);
     this.badge = el("span", { class: "badge" });
     this.veil = el("p", { class: "veil" });
-    this.heat = el("img", { class: "heat", alt: "Where objects spent their time", hidden: true });
-    this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.heat, this.veil, this.badge);
+    this.heat = el("img", { class: "heat", alt: t("camera.heat.alt"), hidden: true });
+    this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.picture.marks.node, this.heat, this.veil, this.badge);
     this.draw = new DrawTool(stream, this.frame, store.canEdit);
     this.whatIf = store.canAsk["what-if"] ? new WhatIfPanel(stream, this.draw) : null;
     this.why = store.canAsk.why ? new WhyPanel(stream) : null;
@@ -37,7 +46,12 @@ export class CameraView {
       el("div", { class: "camera-main" }, this.title(), this.frame, this.draw.node, this.whatIf?.node, this.why?.node, this.health()),
       el("div", { class: "camera-side" }, this.counting(), this.tracking(), this.happening(), this.modelCard()));
     store.watch([stream.name]);
-    source.watch([stream.name], 0);
+    this.hasPictures = true;
+    this.observer = new ResizeObserver(() => {
+      clearTimeout(this.resized);
+      this.resized = setTimeout(() => this.watch(), this.resized ? SETTLE_MS : 0);
+    });
+    this.observer.observe(this.frame);
     if (store.hasWebrtc && !isFallback && canVideo()) this.tryVideo();
     this.onStats = () => this.stats();
     store.addEventListener("stats", this.onStats);
@@ -45,19 +59,42 @@ export class CameraView {
     this.events();
   }
 
+  watch() {
+    if (!this.isClosed) this.source.watch([this.stream.name], 0, this.hasPictures, screenWidth(this.frame));
+  }
+
   /** JPEG pictures are shown until the video plays, and again when it does not. */
   tryVideo() {
     this.video = new Video(this.stream);
+    this.sync = new VideoSync();
+    this.video.addEventListener("picture", ({ detail }) => {
+      this.shownTime = detail;
+      this.markVideo();
+    });
     this.picture.node.after(this.video.node);
     const show = (isVideo) => {
       // a video that is not laid out is not played either
       this.video.node.classList.toggle("is-waiting", !isVideo);
       this.picture.node.hidden = isVideo;
       this.frame.dataset.picture = isVideo ? "webrtc" : "jpeg";
-      if (!this.isClosed) this.source.watch([this.stream.name], 0, !isVideo);
+      this.hasPictures = !isVideo;
+      if (!isVideo) this.sync.forget();
+      this.watch();
     };
     this.video.addEventListener("playing", () => show(true));
     this.video.addEventListener("lost", () => show(false));
+  }
+
+  /** Draw what was found in the picture that the video shows, as soon as both are there. */
+  markVideo() {
+    const result = this.sync.resultOf(this.shownTime);
+    const now = performance.now();
+    if (result !== null) {
+      this.picture.marks.show(result === undefined ? this.stream.result : result);
+      this.markedMs = now;
+    } else if (now - this.markedMs > LONGEST_MARKS_MS) {
+      this.picture.marks.show(null);
+    }
   }
 
   title() {
@@ -66,9 +103,9 @@ export class CameraView {
     return el("div", { class: "camera-title" },
       el("h1", { text: this.stream.name }), this.facts,
       el("div", { class: "buttons" },
-        el("a", { class: "button", href: `snapshot/${name}.jpg`, target: "_blank", rel: "noopener", text: "Snapshot" }),
+        el("a", { class: "button", href: `snapshot/${name}.jpg`, target: "_blank", rel: "noopener", text: t("camera.snapshot") }),
         ...(this.stream.info.heatmap ? [this.heatButton()] : []),
-        el("button", { class: "button", type: "button", text: "Full screen", onclick: () => this.frame.requestFullscreen?.() })));
+        el("button", { class: "button", type: "button", text: t("camera.full"), onclick: () => this.frame.requestFullscreen?.() })));
   }
 
   /** Lays over the picture where objects spent their time, drawn again every few seconds. */
@@ -82,42 +119,44 @@ export class CameraView {
       draw();
       this.heatTimer = setInterval(draw, HEAT_MS);
     };
-    const button = el("button", { class: "button", type: "button", "aria-pressed": "false", text: "Heat map", onclick: toggle });
+    const button = el("button", { class: "button", type: "button", "aria-pressed": "false", text: t("camera.heat"), onclick: toggle });
     return button;
   }
 
   health() {
-    this.fps = sparkline("Frame rate", "fps", { digits: 1, kind: "a" });
-    this.age = sparkline("Picture age", "ms", { digits: 0, kind: "b" });
-    this.load = sparkline("Objects", "", { digits: 0, kind: "c" });
+    this.fps = sparkline(t("camera.rate"), t("unit.fps"), { digits: 1, kind: "a" });
+    this.age = sparkline(t("camera.age"), t("unit.ms"), { digits: 0, kind: "b" });
+    this.load = sparkline(t("camera.objects"), "", { digits: 0, kind: "c" });
     this.stages = stageBar();
     this.numbers = el("dl", { class: "numbers" });
     return el("div", { class: "panels" },
-      panel("Health", el("div", { class: "plots" }, this.fps.node, this.age.node, this.load.node), this.numbers),
-      panel("Stage times", this.stages.node));
+      panel(t("camera.health"), el("div", { class: "plots" }, this.fps.node, this.age.node, this.load.node), this.numbers),
+      panel(t("stages.title"), this.stages.node));
   }
 
   counting() {
     this.counts = el("div", { class: "counts" });
     this.shapeCounts = el("div", { class: "counts" });
-    return panel("In view", this.counts, this.shapeCounts);
+    // in place of what an older picture showed
+    this.still = el("p", { class: "muted still" });
+    return panel(t("camera.view"), this.still, this.counts, this.shapeCounts);
   }
 
   tracking() {
     this.rows = el("tbody");
-    this.noTracks = el("p", { class: "muted", text: "No object in view." });
+    this.noTracks = el("p", { class: "muted", text: t("camera.tracks.none") });
     this.table = el("table", { class: "table" },
       el("thead", {}, el("tr", {},
-        ...["Id", "Class", "Score", "Centre", "Size", "Seen"].map((text, i) =>
-          el("th", { scope: "col", class: i < 2 ? null : "num", text })))),
+        ...["id", "class", "score", "centre", "size", "seen"].map((key, i) =>
+          el("th", { scope: "col", class: i < 2 ? null : "num", text: t(`camera.track.${key}`) })))),
       this.rows);
-    return panel("Tracks", el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Tracks" }, this.table), this.noTracks);
+    return panel(t("camera.tracks"), el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": t("camera.tracks") }, this.table), this.noTracks);
   }
 
   happening() {
-    this.list = el("ol", { class: "events", role: "log", "aria-live": "polite", "aria-label": "Events, newest first" });
-    this.noEvents = el("p", { class: "muted", text: "Nothing has happened yet. Lines and zones raise events." });
-    return panel("Events", el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Events" }, this.list), this.noEvents);
+    this.list = el("ol", { class: "events" });
+    this.noEvents = el("p", { class: "muted", text: t("camera.events.none") });
+    return panel(t("camera.events"), el("div", { class: "scroll", tabindex: 0, role: "log", "aria-live": "polite", "aria-label": t("camera.events.order") }, this.list), this.noEvents);
   }
 
   modelCard() {
@@ -131,12 +170,14 @@ export class CameraView {
     };
     for (const [key, value] of Object.entries(model)) add(key, value);
     add("source", this.stream.info.source);
-    return panel("Model and source", el("dl", { class: "card-list" }, ...rows));
+    return panel(t("camera.model"), el("dl", { class: "card-list" }, ...rows));
   }
 
   message({ json, jpeg }) {
     if (json.stream !== this.stream.name) return;
-    if (jpeg) this.picture.show(jpeg);
+    if (jpeg) this.picture.show(jpeg, json);
+    this.sync?.take(json);
+    if (this.video?.isPlaying && this.picture.marks.result?.ticks !== json.ticks) this.markVideo();
     const now = performance.now();
     if (now - this.tableMs < TABLE_MS) return;
     this.tableMs = now;
@@ -181,7 +222,7 @@ export class CameraView {
       return el("div", { class: "bar-row" },
         el("span", { text: name }), el("span", { class: "bar", "aria-hidden": "true" }, fill), el("strong", { text }));
     }));
-    if (!values.length) this.counts.replaceChildren(el("p", { class: "muted", text: "Nothing in view." }));
+    if (!values.length) this.counts.replaceChildren(el("p", { class: "muted", text: t("camera.view.none") }));
   }
 
   stats() {
@@ -190,14 +231,17 @@ export class CameraView {
     this.age.update(history.age);
     this.load.update(history.objects);
     this.stages.update(stats.stages);
-    const facts = { "age p99": `${number(stats.age_p99_ms)} ms`, "fps in": number(stats.fps_in, 1), viewers: live.viewers };
+    const facts = {
+      [t("camera.late")]: t("picture.age", { ms: number(stats.age_p99_ms) }),
+      [t("camera.fps_in")]: number(stats.fps_in, 1), [t("camera.viewers")]: live.viewers,
+    };
     const counts = Object.fromEntries(Object.entries(stats.counts || {}).map(([key, value]) => [words(key), value]));
     this.numbers.replaceChildren(...Object.entries({ ...facts, ...counts })
       .filter(([, value]) => value !== undefined)
       .map(([key, value]) => el("div", {}, el("dt", { text: key }), el("dd", { text: value }))));
     const shapes = [
-      ...Object.entries(stats.analytics?.lines || {}).map(([name, c]) => [name, `in ${c.in} · out ${c.out}`]),
-      ...Object.entries(stats.analytics?.zones || {}).map(([name, c]) => [name, `${c.occupancy} inside`])];
+      ...Object.entries(stats.analytics?.lines || {}).map(([name, c]) => [name, t("camera.line", c)]),
+      ...Object.entries(stats.analytics?.zones || {}).map(([name, c]) => [name, t("camera.zone", { count: c.occupancy })])];
     this.list.classList.toggle("has-past", this.store.hasPast);
     this.shapeCounts.replaceChildren(...shapes.map(([name, text]) =>
       el("div", { class: "bar-row" }, el("span", { text: name }), el("span"), el("strong", { text }))));
@@ -219,8 +263,8 @@ export class CameraView {
     return el("li", {},
       el("time", { datetime: event.captured, class: "muted", text: event.captured ? clock(event.captured) : "" }),
       el("strong", {}, words(event.kind), event.captured ? el("a", {
-        class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: " ▸ recording" }) : null,
-      this.why && event.captured ? el("button", { class: "event-link is-button", type: "button", text: " ▸ why", onclick: () => this.why.askOf(event) }) : null),
+        class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: ` ▸ ${t("camera.recording")}` }) : null,
+      this.why && event.captured ? el("button", { class: "event-link is-button", type: "button", text: ` ▸ ${t("camera.why")}`, onclick: () => this.why.askOf(event) }) : null),
       el("span", { class: "muted", text: (event.track_id === null ? "" : `track ${event.track_id} · `) + details }));
   }
 
@@ -231,11 +275,12 @@ export class CameraView {
     this.node.dataset.state = state;
     this.frame.dataset.state = state;
     this.badge.className = `badge state-${state}`;
-    say(this.badge, isLost ? "Reconnecting" : stream.stateWords.split(":")[0]);
-    say(this.veil, state === "live" ? "" : isLost ? "Connection lost, trying again" : stream.stateWords);
-    const age = Number.isFinite(stream.age) ? ` · ${number(stream.age)} ms old` : "";
-    const rate = state === "live" ? ` · ${number(stream.fps, 1)} fps${age}` : "";
-    say(this.facts, `${stream.width} × ${stream.height}${rate}`);
+    say(this.badge, isLost ? t("connection.lost") : stream.stateWord);
+    say(this.veil, isLost ? t("connection.again") : stream.isMoving ? "" : stream.stateWords);
+    this.node.classList.toggle("is-still", isLost || !stream.isMoving);
+    say(this.still, isLost ? t("connection.again") : stream.isMoving ? "" : stream.stateWords);
+    const key = !stream.isMoving || isLost ? "camera.size" : Number.isFinite(stream.age) ? "camera.facts.age" : "camera.facts";
+    say(this.facts, t(key, { width: stream.width, height: stream.height, fps: number(stream.fps, 1), ms: number(stream.age) }));
     this.draw.fit();
   }
 
@@ -246,6 +291,8 @@ export class CameraView {
     this.whatIf?.close();
     clearInterval(this.heatTimer);
     this.isClosed = true;
+    this.observer.disconnect();
+    clearTimeout(this.resized);
     this.video?.close();
     this.picture.close();
   }

@@ -4,11 +4,12 @@
 import { el, say, svg } from "./dom.js";
 import { Editor } from "./edit.js";
 import { crossesItself, inCamera, inPicture, masksToml } from "./mask.js";
+import { t } from "./words.js";
 
 const KINDS = {
-  zone: { table: "zones", least: 3, words: "Zone" },
-  line: { table: "lines", least: 2, words: "Line" },
-  mask: { table: "masks", least: 3, words: "Privacy mask" },
+  zone: { table: "zones", least: 3 },
+  line: { table: "lines", least: 2 },
+  mask: { table: "masks", least: 3 },
 };
 const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 const CLOSE_PX = 14;
@@ -26,7 +27,7 @@ export class DrawTool {
     this.version = null;
     this.kind = null;
     this.points = [];
-    this.layer = svg("svg", { class: "draw-layer", role: "group", "aria-label": "Corners of lines, zones and masks" });
+    this.layer = svg("svg", { class: "draw-layer", role: "group", "aria-label": t("draw.corners") });
     frame.append(this.layer);
     this.layer.addEventListener("pointerdown", (event) => this.down(event));
     this.layer.addEventListener("pointermove", (event) => this.move(event));
@@ -41,22 +42,22 @@ export class DrawTool {
   }
 
   controls() {
-    this.buttons = Object.entries(KINDS).map(([kind, { words }]) => el("button", {
-      class: "button", type: "button", "aria-pressed": "false", "data-kind": kind, text: words,
+    this.buttons = Object.keys(KINDS).map((kind) => el("button", {
+      class: "button", type: "button", "aria-pressed": "false", "data-kind": kind, text: t(`draw.${kind}`),
       onclick: () => this.start(this.kind === kind ? null : kind),
     }));
     this.hint = el("p", { class: "muted small", role: "status", "aria-live": "polite" });
     this.list = el("ul", { class: "shape-list" });
-    this.text = el("textarea", { class: "toml", rows: 8, spellcheck: "false", readonly: true, "aria-label": "Text for the configuration file" });
-    this.copyButton = el("button", { class: "button primary", type: "button", text: "Copy", onclick: () => this.copy() });
-    this.saveButton = el("button", { class: "button primary", type: "button", text: "Save", hidden: true, onclick: () => this.save() });
-    this.dropButton = el("button", { class: "button", type: "button", text: "Discard changes", hidden: true, onclick: () => this.discard() });
+    this.text = el("textarea", { class: "toml", rows: 8, spellcheck: "false", readonly: true, "aria-label": t("draw.text") });
+    this.copyButton = el("button", { class: "button primary", type: "button", text: t("draw.copy"), onclick: () => this.copy() });
+    this.saveButton = el("button", { class: "button primary", type: "button", text: t("draw.save"), hidden: true, onclick: () => this.save() });
+    this.dropButton = el("button", { class: "button", type: "button", text: t("draw.discard"), hidden: true, onclick: () => this.discard() });
     this.copying = el("div", { hidden: this.editor !== null }, this.text, this.copyButton);
     this.result = el("div", { class: "draw-result", hidden: true }, this.list, this.copying);
-    this.editButton = this.editor && el("button", { class: "button", type: "button", text: "Edit what is there", onclick: () => this.load() });
-    return el("section", { class: "panel draw", "aria-label": "Draw lines and zones" },
-      el("div", { class: "draw-bar" }, el("h2", { text: "Draw" }), this.editButton, ...this.buttons,
-        el("button", { class: "button", type: "button", text: "Undo", onclick: () => this.undo() }), this.saveButton, this.dropButton),
+    this.editButton = this.editor && el("button", { class: "button", type: "button", text: t("draw.edit"), onclick: () => this.load() });
+    return el("section", { class: "panel draw", "aria-label": t("draw.tools") },
+      el("div", { class: "draw-bar" }, el("h2", { text: t("draw.title") }), this.editButton, ...this.buttons,
+        el("button", { class: "button", type: "button", text: t("draw.undo"), onclick: () => this.undo() }), this.saveButton, this.dropButton),
       this.hint, this.result, this.editor?.node);
   }
 
@@ -101,7 +102,7 @@ export class DrawTool {
     if (this.version === null && !(await this.load())) return null;
     const crossed = this.shapes.find(({ kind, points }) => kind === "mask" && crossesItself(points));
     if (crossed) {
-      say(this.hint, `The edges of ${crossed.name} cross: move its corners, a part would stay uncovered.`);
+      say(this.hint, t("draw.crossed", { name: crossed.name }));
       return null;
     }
     const { width, height, info } = this.stream;
@@ -121,7 +122,7 @@ export class DrawTool {
     this.version = saved.version;
     for (const shape of this.shapes) shape.was = shape.kind === "mask" ? true : shape.name;
     this.changed(false);
-    say(this.hint, "Saved. It counts from now on.");
+    say(this.hint, t("draw.saved"));
     return true;
   }
 
@@ -167,7 +168,7 @@ export class DrawTool {
     }
     if (this.editButton && this.version !== null) this.editButton.hidden = true;
     this.changed();
-    say(this.hint, this.editor ? "Drawn here before, not saved yet." : "Drawn here before.");
+    say(this.hint, t(this.editor ? "draw.unsaved" : "draw.before"));
   }
 
   // the mouse and the keyboard
@@ -179,8 +180,8 @@ export class DrawTool {
     this.layer.classList.toggle("is-drawing", kind !== null);
     for (const button of this.buttons) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
     say(this.hint, kind === null ? "" : kind === "line"
-      ? "Click where the line begins and where it ends. What crosses it from left to right, seen from the beginning, counts as in."
-      : "Click the corners; click the first one again, double-click or press Enter to close. Escape leaves.");
+      ? t("draw.how.line")
+      : t("draw.how"));
     this.render();
   }
 
@@ -303,14 +304,13 @@ export class DrawTool {
   }
 
   row(shape, index) {
-    const words = KINDS[shape.kind].words.toLowerCase();
     const button = (text, onclick) => el("button", { class: "button", type: "button", text, "aria-label": `${text} ${shape.name}`, onclick });
     const more = shape.kind === "mask" || !this.editor ? [] : [this.classes(shape), this.schedule(shape)];
     return el("li", {},
-      el("input", { value: shape.name, "aria-label": `Name of ${words} ${index + 1}`, maxlength: 64,
+      el("input", { value: shape.name, "aria-label": t(`draw.name.${shape.kind}`, { number: index + 1 }), maxlength: 64,
         oninput: (event) => { shape.name = event.target.value; this.text.value = this.toml(); this.keep(); } }),
-      ...(shape.kind === "line" ? [button("Turn round", () => { shape.points.reverse(); this.changed(); })] : []),
-      button("Remove", () => { this.shapes.splice(index, 1); this.changed(); }),
+      ...(shape.kind === "line" ? [button(t("draw.turn"), () => { shape.points.reverse(); this.changed(); })] : []),
+      button(t("draw.remove"), () => { this.shapes.splice(index, 1); this.changed(); }),
       ...more);
   }
 
@@ -324,7 +324,7 @@ export class DrawTool {
   classes(shape) {
     const names = this.stream.model.classes || [];
     const summary = el("summary", {});
-    const tell = () => say(summary, shape.classes.length ? shape.classes.join(", ") : "All classes");
+    const tell = () => say(summary, shape.classes.length ? shape.classes.join(", ") : t("draw.classes.all"));
     const boxes = names.map((name) => el("label", { class: "choice" },
       el("input", { type: "checkbox", checked: shape.classes.includes(name), onchange: (event) => {
         shape.classes = names.filter((one) => (one === name ? event.target.checked : shape.classes.includes(one)));
@@ -342,8 +342,8 @@ export class DrawTool {
     const tell = () => {
       const [one] = shape.schedules;
       const times = one ? `${one.start_at || "00:00"}–${one.end_at || "00:00"}` : "";
-      say(summary, shape.schedules.length > 1 ? `${shape.schedules.length} times, set in the file` : one
-        ? `${(one.days || DAYS).length === 7 ? "Every day" : one.days.join(", ")} ${times}` : "Always");
+      say(summary, shape.schedules.length > 1 ? t("draw.times.file", { count: shape.schedules.length }) : one
+        ? `${(one.days || DAYS).length === 7 ? t("draw.every_day") : one.days.map((day) => t(`day.${day}`)).join(", ")} ${times}` : t("draw.always"));
     };
     tell();
     if (shape.schedules.length > 1) return el("details", { class: "choices" }, summary);
@@ -359,8 +359,8 @@ export class DrawTool {
       el("input", { type: "checkbox", checked: value.days.includes(day), onchange: (event) => {
         value.days = DAYS.filter((one) => (one === day ? event.target.checked : value.days.includes(one)));
         take();
-      } }), day));
-    const times = ["start_at", "end_at"].map((key) => el("label", { class: "choice" }, key === "start_at" ? "from" : "to",
+      } }), t(`day.${day}`)));
+    const times = ["start_at", "end_at"].map((key) => el("label", { class: "choice" }, key === "start_at" ? t("draw.from") : t("draw.to"),
       el("input", { type: "time", value: value[key], onchange: (event) => { value[key] = event.target.value || "00:00"; take(); } })));
     return el("details", { class: "choices" }, summary, ...days, ...times);
   }
@@ -371,7 +371,7 @@ export class DrawTool {
     if (kind === "line" && points.length === 2) parts.push(this.arrow(points));
     for (const [i, [cx, cy]] of points.entries()) {
       parts.push(svg("circle", { cx, cy, r: 6 * this.pixel, class: "handle", "data-shape": index, "data-point": i,
-        ...(open ? {} : { tabindex: 0, role: "button", "aria-label": `Corner ${i + 1} of ${name}; the arrow keys move it` }) }));
+        ...(open ? {} : { tabindex: 0, role: "button", "aria-label": t("draw.corner", { number: i + 1, name }) }) }));
     }
     return parts;
   }
@@ -409,8 +409,8 @@ export class DrawTool {
       this.text.select();
       document.execCommand("copy");
     }
-    say(this.copyButton, "Copied");
-    setTimeout(() => say(this.copyButton, "Copy"), 1500);
+    say(this.copyButton, t("draw.copied"));
+    setTimeout(() => say(this.copyButton, t("draw.copy")), 1500);
   }
 
   close() {

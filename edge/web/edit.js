@@ -2,19 +2,20 @@
 // cookie only looks, so the token is asked for once and kept as long as the tab is open.
 
 import { el, say } from "./dom.js";
+import { t } from "./words.js";
 
 const TOKEN = "operate-token";
 
 export class Editor {
   constructor(streamName) {
     this.address = `api/streams/${encodeURIComponent(streamName)}/drawn`;
-    this.input = el("input", { type: "password", autocomplete: "current-password", "aria-label": "Operate token" });
+    this.input = el("input", { type: "password", autocomplete: "current-password", "aria-label": t("token.name") });
     this.form = el("form", { class: "token-form", hidden: true, onsubmit: (event) => this.take(event) },
-      el("label", { text: "Operate token" }, this.input), el("button", { class: "button primary", text: "Go on" }));
+      el("label", { text: t("token.name") }, this.input), el("button", { class: "button primary", text: t("token.go") }));
     this.words = el("p", { class: "edit-words", role: "alert" });
     this.list = el("ul", { class: "version-list" });
     this.past = el("details", { class: "choices", ontoggle: () => this.past.open && this.showVersions() },
-      el("summary", { text: "Earlier versions of the file" }), this.list);
+      el("summary", { text: t("versions.title") }), this.list);
     this.node = el("div", { class: "edit" }, this.form, this.words, this.past);
   }
 
@@ -31,10 +32,10 @@ export class Editor {
     const answer = await this.ask("api/config/versions");
     if (answer === null) return;
     this.list.replaceChildren(...answer.versions.map(({ id, saved_at: at }) => el("li", {},
-      el("time", { datetime: at, text: `before ${new Date(at).toLocaleString()}` }),
-      el("button", { class: "button", type: "button", text: "Restore", "aria-label": `Restore what was before ${new Date(at).toLocaleString()}`,
+      el("time", { datetime: at, text: t("versions.before", { time: new Date(at).toLocaleString() }) }),
+      el("button", { class: "button", type: "button", text: t("versions.restore"), "aria-label": t("versions.restore.what", { time: new Date(at).toLocaleString() }),
         onclick: () => this.restore(id) }))));
-    if (!answer.versions.length) this.list.replaceChildren(el("li", { class: "muted", text: "Nothing was changed from here yet." }));
+    if (!answer.versions.length) this.list.replaceChildren(el("li", { class: "muted", text: t("versions.none") }));
   }
 
   async restore(id) {
@@ -51,12 +52,12 @@ export class Editor {
       if (answer.ok) return await answer.json();
       if (answer.status === 401 || answer.status === 403) {
         sessionStorage.removeItem(TOKEN);
-        say(this.words, token ? "This token may not change anything." : "");
+        say(this.words, token ? t("token.refused") : "");
         return (await this.askToken()) ? this.ask(address, options) : null;
       }
       say(this.words, (await answer.text()).trim());
     } catch {
-      say(this.words, "The device does not answer. What was drawn is kept here; try again.");
+      say(this.words, t("token.silent"));
     }
     return null;
   }

@@ -5,6 +5,16 @@ const SILENCE_MS = 5000;
 const FIRST_RETRY_MS = 300;
 const LAST_RETRY_MS = 5000;
 const FAILURES_BEFORE_FALLBACK = 4;
+const WIDTHS = [320, 480, 640, 960, 1280, 1920];
+
+/**
+ * How many pixels of the screen a picture in this place has, in steps: another one means another connection, and the
+ * device knows a few widths only.
+ */
+export function screenWidth(node) {
+  const pixels = node.clientWidth * (window.devicePixelRatio || 1);
+  return WIDTHS.find((width) => pixels <= width) || WIDTHS.at(-1);
+}
 
 /** The messages in a byte stream: {json, jpeg}. Format: two big-endian uint32 lengths, JSON, JPEG. */
 async function* messages(reader, onBytes) {
@@ -44,6 +54,7 @@ export class Feed extends EventTarget {
     this.streams = [];
     this.fps = 0;
     this.hasPictures = true;
+    this.width = 0;
     this.retryMs = FIRST_RETRY_MS;
     this.failures = 0;
     this.wasOpen = false;
@@ -52,10 +63,14 @@ export class Feed extends EventTarget {
     document.addEventListener("visibilitychange", () => this.restart());
   }
 
-  /** Watch these streams, at most this many frames per second each (0: all); results alone without pictures. */
-  watch(streams, fps, hasPictures = true) {
-    const isSame = String(streams) === String(this.streams) && fps === this.fps && hasPictures === this.hasPictures;
+  /**
+   * Watch these streams, at most this many frames per second each (0: all), shown at this width in pixels of the screen;
+   * results alone without pictures.
+   */
+  watch(streams, fps, hasPictures = true, width = 0) {
+    const isSame = String(streams) === String(this.streams) && fps === this.fps && hasPictures === this.hasPictures && width === this.width;
     if (isSame && this.controller) return;
+    this.width = width;
     this.streams = [...streams];
     this.fps = fps;
     this.hasPictures = hasPictures;
@@ -92,7 +107,7 @@ export class Feed extends EventTarget {
       arm();
       const seen = Object.entries(this.numEvents).map(([name, n]) => `${name}=${n}`).join(",");
       const pictures = this.hasPictures ? 1 : 0;
-      const query = new URLSearchParams({ streams: this.streams.join(","), fps: this.fps, seen, pictures });
+      const query = new URLSearchParams({ streams: this.streams.join(","), fps: this.fps, seen, pictures, plain: this.width });
       const answer = await fetch(`api/feed?${query}`, { signal: controller.signal, cache: "no-store" });
       if (!answer.ok || !answer.body) throw new Error(`the server answered ${answer.status}`);
       for await (const message of messages(answer.body.getReader(), arm)) {

@@ -1,6 +1,8 @@
-// The live picture of one stream: a canvas that shows the newest JPEG.
+// The live picture of one stream: a canvas that shows the newest JPEG, and what was found in that picture over it.
 
 import { el } from "./dom.js";
+import { MarksLayer } from "./marks.js";
+import { t } from "./words.js";
 
 const RETRY_MS = 1500;
 const TIMEOUT_MS = 6000;
@@ -16,27 +18,30 @@ export class Picture {
     this.pending = null;
     this.isBusy = false;
     this.isClosed = false;
-    const label = `Live picture of ${stream.name}`;
+    const label = t("picture.of", { name: stream.name });
     this.node = el("canvas", { class: "picture", role: "img", "aria-label": label, "data-stream": stream.name });
     this.context = this.node.getContext("bitmaprenderer");
+    this.marks = new MarksLayer(stream);
     if (isFallback) this.poll(pauseMs);
   }
 
-  /** Show a JPEG; while one is being decoded only the newest waits. */
-  async show(jpeg) {
-    this.pending = jpeg;
+  /** Show a JPEG and draw its result; while one is being decoded only the newest waits. */
+  async show(jpeg, result = null) {
+    this.pending = { jpeg, result };
     if (this.isBusy) return;
     this.isBusy = true;
     try {
       while (this.pending) {
-        const data = this.pending;
+        const next = this.pending;
         this.pending = null;
-        const bitmap = await createImageBitmap(new Blob([data], { type: "image/jpeg" }));
+        const bitmap = await createImageBitmap(new Blob([next.jpeg], { type: "image/jpeg" }));
         if (this.node.width !== bitmap.width || this.node.height !== bitmap.height) {
           this.node.width = bitmap.width;
           this.node.height = bitmap.height;
         }
         this.context.transferFromImageBitmap(bitmap);
+        // in the same step, so that both are on screen together
+        this.marks.show(next.result);
         this.numShown += 1;
         this.node.dataset.shown = this.numShown;
       }
@@ -67,5 +72,6 @@ export class Picture {
 
   close() {
     this.isClosed = true;
+    this.marks.close();
   }
 }

@@ -2,6 +2,7 @@
 
 import { el, number, svg, words } from "./dom.js";
 import { HISTORY } from "./store.js";
+import { t } from "./words.js";
 
 const WIDTH = 240;
 
@@ -37,8 +38,8 @@ export function sparkline(label, unit, { height = 44, digits = 0, kind = "a" } =
     line.setAttribute("d", path);
     area.setAttribute("d", values.includes(null) ? "" : `${path}L${last} ${height}L${first} ${height}Z`);
     value.textContent = `${number(values.at(-1) ?? NaN, digits)} ${unit}`;
-    range.textContent = `min ${number(Math.min(...known), digits)} · max ${number(Math.max(...known), digits)}`;
-    picture.setAttribute("aria-label", `${label}: now ${value.textContent}, ${range.textContent}`);
+    range.textContent = t("plot.range", { least: number(Math.min(...known), digits), most: number(Math.max(...known), digits) });
+    picture.setAttribute("aria-label", t("plot.now", { label, value: value.textContent, range: range.textContent }));
   }
   return { node, update };
 }
@@ -48,19 +49,19 @@ export function stageBar() {
   const bar = el("div", { class: "stage-bar", role: "img" });
   const rows = el("tbody");
   const head = el("thead", {}, el("tr", {},
-    el("th", { scope: "col", text: "Stage" }),
-    el("th", { scope: "col", class: "num", text: "median ms" }),
-    el("th", { scope: "col", class: "num", text: "p99 ms" })));
+    el("th", { scope: "col", text: t("stages.stage") }),
+    el("th", { scope: "col", class: "num", text: t("stages.median") }),
+    el("th", { scope: "col", class: "num", text: t("stages.p99") })));
   const node = el("div", {}, bar, el("table", { class: "table" }, head, rows));
   function update(stages) {
     const all = Object.entries(stages || {}).filter(([, times]) => Number.isFinite(times.median_ms));
     const total = all.reduce((sum, [, times]) => sum + times.median_ms, 0) || 1;
     bar.replaceChildren(...all.map(([name, times], i) => {
-      const part = el("span", { class: `stage-${i % 8}`, title: `${name} ${number(times.median_ms, 2)} ms` });
+      const part = el("span", { class: `stage-${i % 8}`, title: t("stages.part", { name: words(name), ms: number(times.median_ms, 2) }) });
       part.style.flexGrow = times.median_ms / total;
       return part;
     }));
-    bar.setAttribute("aria-label", all.map(([name, t]) => `${words(name)} ${number(t.median_ms, 1)} ms`).join(", "));
+    bar.setAttribute("aria-label", all.map(([name, times]) => t("stages.part", { name: words(name), ms: number(times.median_ms, 1) })).join(", "));
     rows.replaceChildren(...all.map(([name, times], i) => el("tr", {},
       el("th", { scope: "row" }, el("i", { class: `dot stage-${i % 8}`, "aria-hidden": "true" }), words(name)),
       el("td", { class: "num", text: number(times.median_ms, 2) }),

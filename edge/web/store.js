@@ -1,5 +1,7 @@
 // What the page knows of every stream: facts, state, newest result, a minute or two of history, events.
 
+import { t } from "./words.js";
+
 export const HISTORY = 120;
 const STALE_MS = 3000;
 const MAX_EVENTS = 300;
@@ -31,29 +33,36 @@ class Stream {
   get age() { return this.stats.age_median_ms ?? this.result?.age_ms; }
   get objects() { return this.result?.objects || []; }
 
-  /** live, stale, connecting, frozen, offline or ended. Pictures that should come and do not are never "live". */
+  /** live, file (recorded before), stale, connecting, frozen, offline or ended. Pictures that should come and do not are never "live". */
   get state() {
     const told = STATES[this.stats.state] || this.stats.state || "live";
-    if (told !== "live" || this.watchedMs === null) return told;
-    return performance.now() - Math.max(this.lastFrameMs, this.watchedMs) > STALE_MS ? "stale" : "live";
+    const now = told === "live" && this.info.is_file ? "file" : told;
+    if (told !== "live" || this.watchedMs === null) return now;
+    return performance.now() - Math.max(this.lastFrameMs, this.watchedMs) > STALE_MS ? "stale" : now;
   }
+
+  /** Whether pictures come as they should. */
+  get isMoving() { return ["live", "file"].includes(this.state); }
 
   get stateWords() {
     const since = this.lastFrameMs ? Math.round((performance.now() - this.lastFrameMs) / 1000) : null;
     const reason = this.stats.reason || "";
-    switch (this.state) {
-      case "live": return "Live";
-      case "stale": return since === null ? "No picture yet" : `No picture for ${since} s`;
-      case "connecting": return "Connecting";
-      case "frozen": return "Frozen";
-      case "ended": return "Ended";
-      default: return reason ? `Offline: ${reason}` : "Offline";
-    }
+    const { state } = this;
+    if (state === "offline" && reason) return t("state.offline.why", { reason });
+    if (state === "stale" && since === null) return t("state.nothing");
+    return t(`state.${state}`, { seconds: since });
+  }
+
+  /** The same in a word or two. */
+  get stateWord() {
+    return this.state === "offline" ? t("state.offline") : this.stateWords;
   }
 
   colourOf(className) {
-    const index = (this.model.classes || []).indexOf(className);
-    return this.colours[(index < 0 ? 13 : index) % this.colours.length];
+    const known = (this.model.classes || []).indexOf(className);
+    // what has no name is called by its number
+    const index = known < 0 ? Number(className.match(/^class (\d+)$/)?.[1] ?? 13) : known;
+    return this.colours[index % this.colours.length];
   }
 
   /** Class name → how many are in the newest frame, most frequent first. */

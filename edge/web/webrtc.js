@@ -1,6 +1,7 @@
 // The live picture of one stream over WebRTC (WHEP): a video that stands in the canvas' place while its pictures come.
 
 import { el } from "./dom.js";
+import { t } from "./words.js";
 
 const GATHER_MS = 5000;
 const ANSWER_MS = 8000;
@@ -37,7 +38,10 @@ async function offerOf(connection) {
 }
 
 export class Video extends EventTarget {
-  /** Fires "playing" when pictures come and "lost" when they do not any more; tries again until it is closed. */
+  /**
+   * Fires "playing" when pictures come, "picture" with the time on the wire of each that is shown, and "lost" when they do
+   * not come any more; tries again until it is closed.
+   */
   constructor(stream) {
     super();
     this.stream = stream;
@@ -47,7 +51,7 @@ export class Video extends EventTarget {
     this.retryMs = FIRST_RETRY_MS;
     this.node = el("video", {
       class: "picture is-waiting", playsinline: true, autoplay: true, disablepictureinpicture: true,
-      "aria-label": `Live picture of ${stream.name}`, "data-stream": stream.name,
+      "aria-label": t("picture.of", { name: stream.name }), "data-stream": stream.name,
     });
     // browsers start a video by themselves only without sound
     this.node.muted = true;
@@ -85,9 +89,10 @@ export class Video extends EventTarget {
     if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
     this.node.srcObject = new MediaStream([receiver.track]);
     const url = `stream/${encodeURIComponent(this.stream.name)}/whep`;
+    // plain: what was found is drawn here
     const body = await offerOf(connection);
     if (this.connection !== connection) throw new Error("hung up before the call");
-    const answer = await fetch(url, {
+    const answer = await fetch(`${url}?plain=1`, {
       method: "POST", headers: { "content-type": "application/sdp" }, body,
       cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS),
     });
@@ -104,12 +109,13 @@ export class Video extends EventTarget {
   async watch() {
     const { connection } = this;
     let seenMs = performance.now();
-    const onFrame = () => {
+    const onFrame = (now, { rtpTimestamp }) => {
       if (this.connection !== connection) return;
       seenMs = performance.now();
       this.numShown += 1;
       this.node.dataset.shown = this.numShown;
       this.setPlaying(true);
+      this.dispatchEvent(new CustomEvent("picture", { detail: rtpTimestamp }));
       this.node.requestVideoFrameCallback(onFrame);
     };
     this.node.requestVideoFrameCallback(onFrame);

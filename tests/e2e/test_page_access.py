@@ -72,3 +72,40 @@ def test_a_new_event_is_the_only_one_that_a_screen_reader_reads(browser: Any) ->
         wait_until(lambda: shown()[0].startswith("track 69 "))
         assert [int(line.split()[1]) for line in shown()] == list(range(69, 9, -1))
         assert browser.execute_script("return window.added") == 30
+
+
+# all that is read or heard on the page and is not in the language that was chosen
+FOREIGN = """
+const found = new Set(), walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const known = new Set(["Edgeloop", ...arguments[0]]);
+const look = (text) => {
+  if (/[A-Za-z]{2}/.test(text) && !text.includes("⟦") && !known.has(text.trim())) found.add(text);
+};
+const own = ".table tbody, .card-list, .events li, .counts, .numbers dt, noscript, .seen";
+while (walker.nextNode()) if (!walker.currentNode.parentElement.closest(own)) look(walker.currentNode.data);
+for (const e of document.querySelectorAll("[aria-label]")) if (!e.closest(own)) look(e.getAttribute("aria-label"));
+return [...found];
+"""
+SPEAK = """
+const done = arguments[0];
+import("/words.js").then(({LANGUAGES, use}) => {
+  LANGUAGES.xx = Object.fromEntries(Object.entries(LANGUAGES.en).map(([key, text]) => [key, `⟦${text}⟧`]));
+  use("xx-XX", "en");
+  window.edgeloop.route();
+  done();
+});
+"""
+
+
+@pytest.mark.parametrize("route", ["#/", "#/camera/door"])
+def test_another_language_is_spoken_everywhere(browser: Any, route: str) -> None:
+    with show("door", "yard") as running, running.play():
+        running.cameras[1].state = "backing_off"
+        browser.get(f"{running.url}/{route}")
+        wait_for_number(browser, 0)
+        browser.execute_async_script(SPEAK)
+        wait_until(lambda: text_of(browser, ".badge") == "⟦Live⟧")
+        # what is said every half second comes a little later
+        wait_until(lambda: not any("Live" in text for text in browser.execute_script(FOREIGN, ["door", "yard"])))
+        assert browser.execute_script(FOREIGN, ["door", "yard"]) == []
+        assert browser.execute_script("return document.documentElement.lang") == "xx"

@@ -35,14 +35,21 @@ const width = picture.videoWidth || picture.width, height = picture.videoHeight 
 const canvas = new OffscreenCanvas(width, height);
 const context = canvas.getContext("2d");
 context.drawImage(picture, 0, 0);
-const data = context.getImageData(0, 0, width, height).data;
+let data = context.getImageData(0, 0, width, height).data;
 let number = 0;
 for (let bit = 0; bit < arguments[1]; bit++) {
   const x = bit * arguments[2] + arguments[2] / 2, y = height - arguments[2] / 2;
   number = number * 2 + (data[4 * (y * width + x)] > 127 ? 1 : 0);
 }
+// what the page has drawn lies over the picture, which is shown whole in the middle of its place
+const marks = document.querySelector('.marks' + name);
+const scale = Math.min(marks.width / width, marks.height / height) || 1;
+const seq = marks.dataset.seq === "" ? null : Number(marks.dataset.seq);
+context.drawImage(marks, (marks.width - width * scale) / 2, (marks.height - height * scale) / 2, width * scale,
+  height * scale, 0, 0, width, height);
+data = context.getImageData(0, 0, width, height).data;
 const at = (arguments[3] || []).map(([x, y]) => Array.from(data.slice(4 * (y * width + x), 4 * (y * width + x) + 3)));
-return {number, at, width, height};
+return {number, seq, at, width, height};
 """
 
 
@@ -66,7 +73,7 @@ def browser(chromium: Any) -> Iterator[Any]:
     chromium.get("about:blank")
     faults = [entry["message"] for entry in chromium.get_log("browser") if entry["level"] == "SEVERE"]
     # a server that is away or about to close is part of some tests; a script that fails never is
-    closing = "/whep - Failed to load resource: the server responded with a status of 503"
+    closing = "/whep?plain=1 - Failed to load resource: the server responded with a status of 503"
     # the documented answer of a device that keeps no recordings, which the page says in words
     nothing_kept = r"/api/(recordings|history)\?\S* - Failed to load resource: .* status of 404"
     # the documented answers to who may not change the file, or draws or adds what cannot work, said in words as well
@@ -158,6 +165,142 @@ def test_boxes_are_where_the_json_says(browser: Any) -> None:
                 assert np.abs(np.array(found) - 70).max() > 40
 
 
+STEPS = """
+const done = arguments[0], name = '[data-stream="door"]', found = [];
+const look = () => {
+  const picture = document.querySelector(".picture" + name + ":not([hidden]):not(.is-waiting)");
+  const marks = document.querySelector(".marks" + name);
+  const width = picture.videoWidth || picture.width, height = picture.videoHeight || picture.height;
+  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const data = context.getImageData(0, height - Math.round(SQUARE * width / WIDE / 2), width, 1).data;
+  let number = 0;
+  for (let bit = 0; bit < BITS; bit++)
+    number = number * 2 + (data[4 * Math.round((bit + 0.5) * SQUARE * width / WIDE)] > 127 ? 1 : 0);
+  found.push([number, Number(marks.dataset.seq)]);
+  if (found.length === 60) done(found); else next();
+};
+const video = document.querySelector("video.picture:not(.is-waiting)");
+// after the page's own: what it draws then is on screen with the picture
+const next = () => video ? video.requestVideoFrameCallback(look) : requestAnimationFrame(look);
+next();
+""".replace("SQUARE", str(SQUARE_PX)).replace("BITS", str(NUMBER_BITS))
+
+
+def test_what_is_drawn_belongs_to_the_picture_on_screen(browser: Any) -> None:
+    with show("door") as running, running.play():
+        browser.get(f"{running.url}/?picture=jpeg#/camera/door")
+        wait_for_number(browser, 5)
+        steps = browser.execute_async_script(STEPS.replace("WIDE", "640"))
+    assert len({number for number, _ in steps}) > 5
+    assert [number for number, _ in steps] == [seq for _, seq in steps]
+    # nothing was drawn into the pictures
+    assert running.cameras[0].num_drawn == 0
+
+
+@pytest.mark.parametrize(("ratio", "width"), [(1, 1280), (2, 700), (3, 420)])
+def test_what_is_drawn_has_the_pixels_of_the_screen(browser: Any, ratio: int, width: int) -> None:
+    metrics = {"width": width, "height": 800, "deviceScaleFactor": ratio, "mobile": False}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        with show("door") as running, running.play():
+            browser.get(f"{running.url}/?picture=jpeg#/camera/door")
+            wait_for_number(browser, 5)
+            size = browser.execute_script(
+                "const {clientWidth, width, clientHeight, height} = document.querySelector('.marks');"
+                "return [clientWidth, width, clientHeight, height]"
+            )
+            assert size[1] == size[0] * ratio and size[3] == size[2] * ratio
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_small_card_asks_for_a_small_picture_and_a_large_one_for_a_large(browser: Any) -> None:
+    names = [f"camera-{number}" for number in range(16)]
+    with show(*names, size=(1920, 1080)) as running, running.play(fps=4):
+        browser.get(running.url)
+        small = wait_for_number_of_any_size(browser, names[0])
+        browser.get(f"{running.url}/?picture=jpeg#/camera/{names[0]}")
+        wait_until(lambda: (wait_for_number_of_any_size(browser, names[0])["width"]) > 2 * small["width"])
+        assert small["width"] <= 320
+
+
+def wait_for_number_of_any_size(browser: Any, name: str) -> Any:
+    wait_until(lambda: picture(browser, name) is not None)
+    return picture(browser, name)
+
+
+LABELS = """
+const done = arguments[0];
+import("/labels.js").then(({placed}) => {
+  let seed = 7;
+  const random = () => (seed = (seed * 16807) % 2147483647) / 2147483647;
+  const faults = [], counts = [];
+  for (const bounds of [{width: 300, height: 170}, {width: 900, height: 500}, {width: 1900, height: 1060}])
+    for (let round = 0; round < 60; round++) {
+      const things = Array.from({length: 1 + Math.floor(random() * 60)}, () => {
+        const x1 = random() * bounds.width, y1 = random() * bounds.height;
+        const sizes = [{width: 110, height: 18}, {width: 74, height: 18}, {width: 26, height: 18}];
+        return {box: {x1, y1, x2: x1 + 4 + random() * 120, y2: y1 + 4 + random() * 200}, sizes};
+      });
+      const places = placed(things, bounds);
+      const again = placed(things.map((thing, i) => ({...thing, last: places[i]})), bounds);
+      if (JSON.stringify(again) !== JSON.stringify(places)) faults.push("moved without a reason");
+      const all = places.filter((place) => place);
+      counts.push(all.length / things.length);
+      all.forEach((a, i) => {
+        const isInside = a.x >= 0 && a.y >= 0 && a.x + a.width <= bounds.width && a.y + a.height <= bounds.height;
+        if (!isInside) faults.push("outside");
+        for (const b of all.slice(i + 1))
+          if (a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height)
+            faults.push("one over another");
+      });
+    }
+  done({faults: [...new Set(faults)], mean: counts.reduce((a, b) => a + b) / counts.length});
+});
+"""
+
+
+def test_labels_lie_beside_one_another_inside_the_picture_and_stay_where_they_were(browser: Any) -> None:
+    with show("door") as running:
+        browser.get(running.url)
+        told = browser.execute_async_script(LABELS)
+    assert told["faults"] == []
+    # sixty people in 300 pixels do not all have room
+    assert told["mean"] > 0.8
+
+
+ARRANGED = """
+const done = arguments[0];
+import("/grid.js").then(({arranged}) => done([[1440, 844], [1920, 1024], [1280, 664]].flatMap(([width, height]) =>
+  Array.from({length: 16}, (_, i) => ({count: i + 1, width, height, ...arranged(i + 1, width, height)})))));
+"""
+
+
+def test_one_to_sixteen_cameras_fill_the_window_and_none_is_below_its_edge(browser: Any) -> None:
+    with show("door") as running:
+        browser.get(running.url)
+        found = browser.execute_async_script(ARRANGED)
+    for one in found:
+        rows = -(-one["count"] // one["columns"])
+        wide = one["columns"] * one["card"] + 12 * (one["columns"] - 1)
+        high = rows * (one["card"] * 9 / 16 + 40) + 12 * (rows - 1)
+        assert wide <= one["width"] and high <= one["height"] + 1, one
+        # larger cards would not fit in either direction
+        assert wide + one["columns"] + 1 > one["width"] or high + rows > one["height"] - 1, one
+
+
+def test_a_file_is_not_called_live(browser: Any) -> None:
+    with show("door") as running:
+        running.board.add_stream("door", {**running.board.info("door"), "is_file": True})
+        with running.play():
+            browser.get(running.url)
+            wait_for_number(browser, 0)
+            wait_until(lambda: text_of(browser, ".badge") == "File")
+            assert text_of(browser, ".summary") == "1 of 1 playing"
+            assert "live" not in text_of(browser, "body").lower()
+
+
 def test_the_camera_page_shows_tracks_counts_events_and_the_model(browser: Any) -> None:
     with show("door") as running, running.play():
         browser.get(f"{running.url}/#/camera/door")
@@ -247,6 +390,21 @@ def test_the_state_of_a_camera_is_told_honestly(browser: Any, state: str, words:
         wait_until(lambda: text_of(browser, ".badge") == words)
 
 
+@pytest.mark.parametrize("route", ["", "#/camera/door"])
+def test_an_offline_camera_says_so_everywhere_and_shows_nothing_as_if_it_were_there(browser: Any, route: str) -> None:
+    with show("door") as running, running.play():
+        browser.get(f"{running.url}/{route}")
+        wait_for_number(browser, 0)
+        wait_until(lambda: "1 person" in text_of(browser, ".seen") or "person" in text_of(browser, ".counts"))
+        running.cameras[0].state = "backing_off"
+        wait_until(lambda: text_of(browser, ".badge") == "Offline")
+        assert text_of(browser, ".veil") == "Offline"
+        assert text_of(browser, ".summary") == "0 of 1 live"
+        assert "Offline" in text_of(browser, ".seen") + text_of(browser, ".still")
+        said = text_of(browser, "main")
+        assert "person" not in said.replace("person, car", "") and "fps\n" not in text_of(browser, ".facts")
+
+
 def test_a_camera_that_sends_nothing_is_not_called_live(browser: Any) -> None:
     with show("door") as running:
         with running.play():
@@ -272,14 +430,13 @@ def test_sixteen_cameras_all_move(browser: Any) -> None:
     with show(*names) as running, running.play(fps=8):
         browser.get(running.url)
         wait_until(lambda: browser.find_elements("css selector", ".grid"))
-        browser.execute_script("document.querySelector('.grid').style.gridTemplateColumns = 'repeat(8, 1fr)'")
         first = {name: wait_for_number(browser, 0, name)["number"] for name in names}
         for name in names:
             wait_for_number(browser, first[name], name)
 
 
 def test_only_cameras_on_screen_are_drawn(browser: Any) -> None:
-    names = [f"camera-{number}" for number in range(16)]
+    names = [f"camera-{number}" for number in range(40)]
     with show(*names) as running, running.play(fps=8):
         browser.get(running.url)
         wait_for_number(browser, 0, names[0])

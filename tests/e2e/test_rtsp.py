@@ -250,7 +250,7 @@ def test_one_encode_serves_many_and_stuck_clients_cost_nobody_anything(opened: S
         reading = [pool.submit(_received, opened, 6.0) for _ in range(15)]
         wait_for(lambda: opened.server.stats().get("clients", 0) == 20, 20, "all of them play")
         time.sleep(3)
-        feed = opened.feeds._channels["door"].feed
+        feed = opened.feeds._channels["door", False].feed
         encoded, began_s = feed.counters["encoded"], time.monotonic()
         time.sleep(2)
         rate = (feed.counters["encoded"] - encoded) / (time.monotonic() - began_s)

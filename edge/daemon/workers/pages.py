@@ -13,14 +13,16 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edge.config.workers import NUM_PLACES
 from edge.daemon.workers.link import Link, LinkClosedError
 from edge.errors import SinkError
-from edge.server.board import Demand, LiveBoard
+from edge.pictures.planes import Colour, PlaneForm, Planes
+from edge.server.board import LiveBoard
+from edge.server.published import NEVER_NS, WIDTHS, Demand, Made, Plain, make
 
 if TYPE_CHECKING:
     from edge.daemon.workers.link import Message
@@ -29,8 +31,9 @@ if TYPE_CHECKING:
 MAX_STREAMS = 1024
 # a picture of 4096x2304 with its line; only what is written takes memory
 PLACE_BYTES = 30_000_000
-# viewers, next JPEG, video
-NUM_FACTS = 4
+# viewers, next annotated JPEG, video, plain video, draws all; then when the next plain JPEG of each width is due
+NUM_FLAGS = 5
+NUM_FACTS = NUM_FLAGS + len(WIDTHS)
 HEAD_BYTES = 8 * (NUM_PLACES + NUM_FACTS * MAX_STREAMS)
 START = -(-HEAD_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
 
@@ -69,12 +72,15 @@ class PageMemory:
 
     def put_demand(self, index: int, demand: Demand) -> None:
         """Say what viewers of a stream want."""
-        self.demands[index] = (demand.num_viewers, demand.next_jpeg_ns, demand.wants_video, 0)
+        flags = (demand.wants_video, demand.wants_plain_video, demand.draws_all)
+        plain = (demand.plain_ns.get(width, NEVER_NS) for width in WIDTHS)
+        self.demands[index] = (demand.num_viewers, demand.next_jpeg_ns, *flags, *plain)
 
     def demand(self, index: int) -> Demand:
         """What viewers of a stream want now."""
-        viewers, next_ns, video, _ = self.demands[index].tolist()
-        return Demand(viewers, next_ns, bool(video))
+        viewers, next_ns, video, plain_video, draws_all, *times = self.demands[index].tolist()
+        plain = {width: time_ns for width, time_ns in zip(WIDTHS, times, strict=True) if time_ns != NEVER_NS}
+        return Demand(viewers, next_ns, bool(video), bool(plain_video), bool(draws_all), plain)
 
     def close(self) -> None:
         """Let go of the file; the mapping goes with the last array over it."""
@@ -126,9 +132,8 @@ class WorkerBoard(LiveBoard):
         """Where the demand for a stream stands; before the stream begins."""
         self._indices[stream] = index
 
-    def wants_picture(self, stream: str) -> bool:
-        demand = self._demand(stream)
-        return demand.wants_video or demand.is_due(self._clock_ns())
+    def demand(self, stream: str) -> Demand:
+        return self._places.memory.demand(self._indices[stream])
 
     def publish(
         self,
@@ -136,8 +141,9 @@ class WorkerBoard(LiveBoard):
         result_json: bytes,
         picture: Callable[[], UInt8] | None = None,
         events: Sequence[bytes] = (),
+        plain: Plain | None = None,
     ) -> None:
-        demand = self._demand(stream)
+        demand = self.demand(stream)
         told = [event.decode() for event in events]
         if not demand.num_viewers:
             self._show(stream, told, {})
@@ -148,7 +154,7 @@ class WorkerBoard(LiveBoard):
             self._show(stream, told, {})
             return
         try:
-            facts = self._fill(number, demand, result_json, picture)
+            facts = self._fill(number, result_json, make(demand, self._clock_ns(), picture, plain))
         except SinkError:
             self._places.give_back(number)
             raise
@@ -156,30 +162,31 @@ class WorkerBoard(LiveBoard):
             self._places.give_back(number)
             self.num_missed += 1
 
-    def _demand(self, stream: str) -> Demand:
-        return self._places.memory.demand(self._indices[stream])
-
-    def _fill(
-        self, number: int, demand: Demand, result_json: bytes, picture: Callable[[], UInt8] | None
-    ) -> dict[str, object]:
-        """Write into a place what is wanted; what lies there.
-
-        Raises:
-            SinkError: the picture cannot be encoded as JPEG.
-        """
-        is_due = picture is not None and demand.is_due(self._clock_ns())
-        image = picture() if picture is not None and (is_due or demand.wants_video) else None
-        jpeg = self._encode(image) if image is not None and is_due else b""
-        shape: tuple[int, ...] = image.shape if image is not None and demand.wants_video else ()
+    def _fill(self, number: int, result_json: bytes, made: Made) -> dict[str, object]:
+        """Write into a place what was made; what lies there. Video that has no room there is left out."""
         place = self._places.memory.place(number)
-        start = len(result_json) + len(jpeg)
-        if shape and start + int(np.prod(shape)) > len(place):
-            shape = ()
-        place[: len(result_json)] = result_json
-        place[len(result_json) : start] = jpeg
-        if shape and image is not None:
-            np.frombuffer(place, np.uint8, image.size, start)[:] = image.reshape(-1)
-        return {"place": number, "result": len(result_json), "jpeg": len(jpeg), "shape": list(shape)}
+        facts: dict[str, object] = {"place": number, "num_encoded": made.num_encoded}
+        at = 0
+        for name, data in (("result", result_json), ("marks", made.marks)):
+            place[at : at + len(data)] = data
+            facts[name], at = len(data), at + len(data)
+        # places of about one size share a picture, which lies there once
+        lies_at = dict[int, tuple[int, int]]()
+        for jpeg in made.jpegs.values():
+            if id(jpeg) not in lies_at:
+                place[at : at + len(jpeg)] = jpeg
+                lies_at[id(jpeg)], at = (at, len(jpeg)), at + len(jpeg)
+        facts["jpegs"] = [[width, *lies_at[id(jpeg)]] for width, jpeg in made.jpegs.items()]
+        for name, planes in (
+            ("video", None if made.video is None else Planes.of(made.video)),
+            ("plain", made.plain_video),
+        ):
+            if planes is not None and at + planes.form.num_bytes <= len(place):
+                form, end = planes.form, at + planes.form.num_bytes
+                form.over(np.frombuffer(place, np.uint8, form.num_bytes, at)).take(planes)
+                colour = [form.colour.matrix, form.colour.is_full]
+                facts[name], at = [at, form.format, form.width, form.height, *colour], end
+        return facts
 
     def _show(self, stream: str, events: list[str], facts: dict[str, object]) -> bool:
         if not (events or facts):
@@ -204,12 +211,21 @@ class ShownPage:
         if "place" not in message:
             self.board.tell(stream, events)
             return
-        number, start = message["place"], message["result"] + message["jpeg"]
-        place = self.memory.place(number)
-        result, jpeg = bytes(place[: message["result"]]), bytes(place[message["result"] : start])
-        image: UInt8 | None = None
-        if message["shape"]:
-            size = int(np.prod(message["shape"]))
-            image = np.frombuffer(place, np.uint8, size, start).reshape(message["shape"]).copy()
-        self.memory.free[number] = 0
-        self.board.show(stream, result, jpeg or None, image, events)
+        place = self.memory.place(message["place"])
+        ends = message["result"], message["result"] + message["marks"]
+        result, marks = bytes(place[: ends[0]]), bytes(place[ends[0] : ends[1]])
+        copies = {at: bytes(place[at : at + size]) for _, at, size in message["jpegs"]}
+        jpegs = {width: copies[at] for width, at, _ in message["jpegs"]}
+        video, plain = (_copied(place, message.get(name)) for name in ("video", "plain"))
+        self.memory.free[message["place"]] = 0
+        made = Made(jpegs, marks, None if video is None else video.bgr, plain, message["num_encoded"])
+        self.board.show(stream, result, made, events)
+
+
+def _copied(place: memoryview, facts: list[Any] | None) -> Planes | None:
+    """The picture that lies in a place, in memory of its own."""
+    if facts is None:
+        return None
+    at, kind, width, height, matrix, is_full = facts
+    form = PlaneForm(kind, width, height, Colour(matrix, is_full))
+    return form.over(np.frombuffer(place, np.uint8, form.num_bytes, at).copy())

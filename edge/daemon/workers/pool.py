@@ -28,7 +28,7 @@ from edge.daemon.workers.process import ChildWorker
 from edge.daemon.workers.seat import Seat, WorkerStream, settings_of
 from edge.errors import ConfigError, EdgeError, look_up
 from edge.pipeline.shared_outputs import SharedOutputs
-from edge.server.board import Demand
+from edge.server.published import Demand
 from edge.sinks.home_assistant import Standing
 from edge.threads.finish import finish
 from edge.threads.worker import Worker

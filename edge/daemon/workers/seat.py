@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge.config.workers import WorkerSettings
     from edge.daemon.workers.link import Message
     from edge.models.manifest import Manifest
-    from edge.server.board import Demand
+    from edge.server.published import Demand
 
 log = logging.getLogger(__name__)
 POLL_S = 0.05

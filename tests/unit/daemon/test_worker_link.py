@@ -7,8 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.config.workers import NUM_PLACES
 from edge.daemon.workers.events import MAX_CHARS, EventsElsewhere, EventTaker
@@ -16,7 +19,9 @@ from edge.daemon.workers.link import Link, LinkClosedError, Message
 from edge.daemon.workers.pages import PageMemory, PlaceTaker, ShownPage, WorkerBoard
 from edge.errors import ConfigError, SinkError
 from edge.events.schema import Envelope
-from edge.server.board import NEVER_NS, Demand, LiveBoard
+from edge.pictures.planes import Colour, PlaneForm
+from edge.server.board import LiveBoard
+from edge.server.published import NEVER_NS, WIDTHS, Demand, Plain
 
 
 class Pair:
@@ -161,6 +166,10 @@ class Page:
 
         pair.act = show
 
+    @staticmethod
+    def fail() -> Any:
+        raise AssertionError("nobody wants it drawn")
+
     def publish(self, level: int, events: tuple[bytes, ...] = ()) -> None:
         self.shown.clear()
         self.worker.publish("door", b'{"seq":%d}' % level, lambda: np.full((36, 64, 3), level, np.uint8), events)
@@ -197,7 +206,7 @@ def test_a_viewer_with_a_rate_gets_pictures_at_that_rate(pair: Pair) -> None:
     assert page.board.take(next(iter(page.board._channels["door"].viewers))) is not None
     page.publish(2)
     assert page.shown.wait(5)
-    assert "jpeg" in pair.got[-1] and not pair.got[-1]["jpeg"]
+    assert pair.got[-1]["jpegs"] == []
 
 
 def test_video_gets_the_picture_as_it_is(pair: Pair) -> None:
@@ -208,6 +217,42 @@ def test_video_gets_the_picture_as_it_is(pair: Pair) -> None:
     page.publish(7)
     assert page.shown.wait(5)
     assert pictures[0].shape == (36, 64, 3) and (pictures[0] == 7).all()
+
+
+def test_who_draws_for_itself_gets_plain_pictures_and_video_from_a_worker_too(pair: Pair) -> None:
+    page = Page(pair)
+    pictures: list[Any] = []
+    page.board.listen_pictures(lambda _, picture, __: pictures.append(picture))
+    viewers = [page.board.watch("door", has_pictures=True, width=width) for width in (320, 640)]
+    page.board.watch("door", has_pictures=True, is_video=True, width=1)
+    form = PlaneForm("i420", 1280, 720, Colour("bt709"))
+    planes = form.over(np.full(form.num_bytes, 99, np.uint8))
+    page.worker.publish("door", b"{}", page.fail, plain=Plain(planes, lambda: b'{"shapes":[]}'))
+    assert page.shown.wait(5)
+    for viewer, size in zip(viewers, ((180, 320), (360, 640)), strict=True):
+        shown = page.board.take(viewer)
+        assert shown is not None and shown.marks == b'{"shapes":[]}'
+        image = cv2.imdecode(np.frombuffer(shown.jpegs[viewer.width], np.uint8), cv2.IMREAD_COLOR)
+        assert image is not None and image.shape[:2] == size
+    assert pictures[0].form == form and all((array == 99).all() for array in pictures[0].arrays)
+    assert not page.memory.free.any()
+
+
+@given(
+    plain=st.dictionaries(st.sampled_from(WIDTHS), st.integers(0, NEVER_NS - 1)),
+    flags=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    numbers=st.tuples(st.integers(0, 1000), st.integers(0, NEVER_NS)),
+)
+def test_what_viewers_want_comes_through_the_memory_as_it_is(
+    plain: dict[int, int], flags: tuple[bool, bool, bool], numbers: tuple[int, int]
+) -> None:
+    memory = PageMemory()
+    try:
+        demand = Demand(*numbers, *flags, plain)
+        memory.put_demand(3, demand)
+        assert memory.demand(3) == demand
+    finally:
+        memory.close()
 
 
 def test_events_reach_the_page_without_a_viewer(pair: Pair) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 
+import cv2
 import numpy as np
 import pytest
 
+from edge.pictures.planes import PlaneForm, Planes
 from edge.server.board import LiveBoard
+from edge.server.published import DRAWN, WIDTHS, Plain, divisor_for, width_step
 from edge.server.push import format_seen, parse_seen
 from edge.types import UInt8
 
@@ -21,9 +24,9 @@ class Camera:
         self.num_drawn += 1
         return np.full((16, 16, 3), 90, np.uint8)
 
-    def publish(self, times: int = 1) -> None:
+    def publish(self, times: int = 1, plain: Plain | None = None) -> None:
         for _ in range(times):
-            self.board.publish("door", b"{}", self.picture)
+            self.board.publish("door", b"{}", self.picture, plain=plain)
 
 
 @pytest.fixture
@@ -186,3 +189,102 @@ def test_viewers_may_come_and_go_while_pictures_are_published(board: LiveBoard) 
     assert not faults
     assert board.counts()["door"]["viewers"] == 0
     assert board.counts()["door"]["encoded"] == camera.num_drawn
+
+
+# who draws for itself
+
+GREY = PlaneForm("i420", 1280, 720)
+
+
+def plain(marks: str = '{"shapes":[]}') -> Plain:
+    planes = GREY.over(np.full(GREY.num_bytes, 128, np.uint8))
+    return Plain(planes, marks.encode)
+
+
+def size_of(jpeg: bytes | None) -> tuple[int, int]:
+    assert jpeg is not None
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return image.shape[1], image.shape[0]
+
+
+def test_who_draws_for_itself_gets_the_plain_picture_at_its_width_and_what_is_to_be_drawn(board: LiveBoard) -> None:
+    camera = Camera(board)
+    viewer = board.watch("door", has_pictures=True, width=600)
+    camera.publish(plain=plain())
+    shown = board.take(viewer)
+    assert shown is not None and camera.num_drawn == 0 and shown.jpeg is None
+    assert size_of(shown.jpegs[viewer.width]) == (640, 360)
+    assert (shown.result, shown.marks) == (b"{}", b'{"shapes":[]}')
+
+
+def test_viewers_of_one_width_share_one_picture_and_all_widths_together_are_bounded(board: LiveBoard) -> None:
+    camera = Camera(board)
+    viewers = [board.watch("door", has_pictures=True, width=width) for width in range(1, 4000, 10)]
+    camera.publish(plain=plain())
+    shown = [board.take(viewer) for viewer in viewers]
+    assert {width for one in shown if one for width in one.jpegs} == set(WIDTHS)
+    # 480 and 640 are one picture, and all from 960 on
+    assert board.counts()["door"]["encoded"] == 3
+    assert camera.num_drawn == 0
+
+
+def test_annotated_and_plain_pictures_go_to_whom_they_are_for(board: LiveBoard) -> None:
+    camera = Camera(board)
+    drawn, own = board.watch("door", has_pictures=True), board.watch("door", has_pictures=True, width=320)
+    camera.publish(plain=plain())
+    first, second = board.take(drawn), board.take(own)
+    assert first is not None and second is not None and camera.num_drawn == 1
+    assert size_of(first.jpeg) == (16, 16) and size_of(second.jpegs[320]) == (320, 180)
+
+
+def test_marks_are_made_only_for_who_draws(board: LiveBoard) -> None:
+    def marks() -> bytes:
+        made.append(1)
+        return b"{}"
+
+    made: list[int] = []
+    board.watch("door", has_pictures=True)
+    board.watch("door", has_pictures=False)
+    board.publish("door", b"{}", lambda: np.zeros((8, 8, 3), np.uint8), plain=Plain(plain().planes, marks))
+    assert not made
+    # over a video: every result, and no picture of its own
+    board.watch("door", has_pictures=False, width=1280)
+    board.publish("door", b"{}", lambda: np.zeros((8, 8, 3), np.uint8), plain=Plain(plain().planes, marks))
+    assert made == [1]
+
+
+def test_a_plain_video_gets_the_planes_and_nothing_is_drawn(board: LiveBoard) -> None:
+    taken: list[UInt8 | Planes] = []
+    board.listen_pictures(lambda stream, picture, time_ns: taken.append(picture))
+    camera, given = Camera(board), plain()
+    board.watch("door", has_pictures=True, is_video=True, width=1)
+    camera.publish(plain=given)
+    assert taken == [given.planes] and camera.num_drawn == 0
+
+
+def test_without_a_plain_picture_the_annotated_one_is_shown(board: LiveBoard) -> None:
+    camera = Camera(board)
+    viewer = board.watch("door", has_pictures=True, width=600)
+    camera.publish()
+    shown = board.take(viewer)
+    assert shown is not None and shown.marks == b"" and size_of(shown.jpegs[viewer.width]) == (16, 16)
+
+
+def test_the_newest_picture_is_there_for_who_comes_later_whatever_it_shows(board: LiveBoard) -> None:
+    camera = Camera(board)
+    assert board.last_seen("door") is None
+    board.leave(viewer := board.watch("door", has_pictures=True))
+    board.watch("door", has_pictures=True, width=320)
+    camera.publish(plain=plain())
+    assert viewer.width == DRAWN and board.last_picture("door") is None
+    seen = board.last_seen("door")
+    assert seen is not None and (seen[0].number, seen[1]) == (1, 320)
+
+
+@pytest.mark.parametrize(
+    ("asked", "picture", "divisor"),
+    [(320, 1280, 4), (600, 1280, 2), (640, 1920, 3), (700, 1920, 2), (1280, 1280, 1), (5000, 1280, 1), (1, 64, 1)],
+)
+def test_a_picture_is_made_smaller_by_whole_numbers_and_fills_its_place(asked: int, picture: int, divisor: int) -> None:
+    assert divisor_for(width_step(asked), picture) == divisor

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError, SinkError, UsageError
+from edge.pictures.planes import Planes
 from edge.server.board import LiveBoard
 from edge.server.webrtc import Peers
 from edge.sinks.whip_http import location_of
@@ -253,7 +254,7 @@ def test_the_stream_is_baseline_with_its_parameters_before_every_key_picture(enc
 def test_a_video_viewer_gets_pictures_and_no_jpeg_is_made() -> None:
     board = LiveBoard()
     board.add_stream("door", {})
-    taken: list[tuple[str, UInt8]] = []
+    taken: list[tuple[str, UInt8 | Planes]] = []
     board.listen_pictures(lambda stream, image, time_ns: taken.append((stream, image)))
     image = np.zeros((8, 8, 3), np.uint8)
     assert not board.wants_picture("door")

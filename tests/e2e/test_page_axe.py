@@ -1,0 +1,87 @@
+"""Every view of the page, light and dark, on a screen and on a phone, holds all rules of axe-core."""
+
+# the browser and the recordings are fixtures of other files
+# ruff: noqa: F811
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from e2e.live_show import Show, show, wait_until
+from e2e.test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
+from e2e.test_recordings_page import archive, served, shelf, snapshots  # noqa: F401
+
+from edge.types import Event
+
+pytestmark = pytest.mark.real_server
+PLACE = importlib.util.find_spec("axe_playwright_python")
+needs_axe = pytest.mark.skipif(PLACE is None, reason="needs axe; run: pip install --no-deps axe-playwright-python")
+RUN = """
+const done = arguments[0];
+axe.run(document, {resultTypes: ["violations"]}).then(({violations, passes}) => done({
+  num_passes: passes.length,
+  faults: violations.map(({id, help, nodes}) => [id, help, nodes.map(({html}) => html.slice(0, 200))]),
+}));
+"""
+LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (390, 1440)]
+
+
+def check(browser: Any, address: str, ready: str, scheme: str, width: int) -> None:
+    """Load this address in that look, wait for text in the page, and ask axe."""
+    assert PLACE is not None and PLACE.submodule_search_locations
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        browser.get(address)
+        wait_until(lambda: ready in text_of(browser, "body"))
+        browser.execute_script((Path(PLACE.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8"))
+        found = browser.execute_async_script(RUN)
+        assert found["num_passes"] > 5
+        assert found["faults"] == [], json.dumps(found["faults"], indent=1)
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def happen(running: Show) -> None:
+    running.cameras[0].publish(Event("line_crossed", "door", 1, 3, {"line": "kerb", "direction": "in"}))
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_grid(browser: Any, scheme: str, width: int) -> None:
+    with show("door", "yard", "gate") as running, running.play():
+        running.cameras[1].state = "backing_off"
+        check(browser, running.url, "Offline", scheme, width)
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_a_camera(browser: Any, scheme: str, width: int) -> None:
+    with show("door") as running, running.play():
+        happen(running)
+        check(browser, f"{running.url}/#/camera/door", "kerb", scheme, width)
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_recordings(browser: Any, archive: Any, scheme: str, width: int) -> None:
+    server, url, _ = served(archive)
+    try:
+        check(browser, f"{url}/#/recordings", "crossed", scheme, width)
+    finally:
+        server.stop()
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_page_that_asks_for_the_token(browser: Any, scheme: str, width: int) -> None:
+    with show("door", token="canary-token") as running:
+        check(browser, running.url, "Token", scheme, width)
+        check(browser, f"{running.url}/?token=wrong-token", "Token", scheme, width)

@@ -1,0 +1,63 @@
+"""The words of the page stand in one file: every key is there and used, and no other file has words of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+WEB = Path(__file__).parents[3] / "edge" / "web"
+# they have words of their own still
+OWN = {"add.js", "mask.js", "recordings.js", "why.js"}
+SCRIPTS = sorted(path for path in WEB.glob("*.js") if path.name not in {"words.js", *OWN})
+# what a person reads: an element's text, the names of things, what is said
+SAID = re.compile(r"(?:\btext: |\"aria-label\": |\balt: |\btitle: |\bsay\([^,]+, |\bpanel\()(?:\"([^\"]*)\"|`([^`]*)`)")
+
+
+def language(name: str = "en") -> dict[str, str]:
+    source = (WEB / "words.js").read_text(encoding="utf-8")
+    table = re.search(rf"^const {name} = \{{$(.*?)^\}};$", source, re.MULTILINE | re.DOTALL)
+    assert table is not None
+    return dict(re.findall(r"^  \"([\w.]+)\": \"(.*)\",$", table[1], re.MULTILINE))
+
+
+def languages() -> list[str]:
+    listed = re.search(r"export const LANGUAGES = \{ (.*) \};", (WEB / "words.js").read_text(encoding="utf-8"))
+    assert listed is not None
+    return listed[1].split(", ")
+
+
+def used() -> tuple[set[str], set[str]]:
+    """Whole keys, and the beginnings of those that end in something known only when the page runs."""
+    text = "\n".join(
+        path.read_text(encoding="utf-8") for path in [*WEB.glob("*.js"), WEB / "index.html"] if path.name != "words.js"
+    )
+    groups = "|".join(sorted({key.partition(".")[0] for key in language()}))
+    # t("state.live"), t(isLost ? "state.a" : "state.b"), data-word="state.live"
+    keys = set(re.findall(rf"\"((?:{groups})\.[\w.]+)\"", text))
+    return keys, set(re.findall(r"\bt\(`([\w.]+)\$\{", text))
+
+
+def test_every_key_that_is_used_is_there_and_every_one_that_is_there_is_used() -> None:
+    there, (keys, beginnings) = set(language()), used()
+    assert keys - there == set()
+    assert [one for one in beginnings if not any(key.startswith(one) for key in there)] == []
+    assert {key for key in there - keys if not key.startswith(tuple(beginnings))} == set()
+
+
+@pytest.mark.parametrize("name", languages())
+def test_a_language_has_all_words_and_fills_the_same_in(name: str) -> None:
+    def braces(text: str) -> list[str]:
+        return sorted(re.findall(r"\{\w+\}", text))
+
+    assert {key: braces(text) for key, text in language(name).items()} == {
+        key: braces(text) for key, text in language().items()
+    }
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_a_file_has_no_words_of_its_own(path: Path) -> None:
+    found = [one or other for one, other in SAID.findall(path.read_text(encoding="utf-8"))]
+    own = [text for text in found if re.search(r"[A-Za-z]{2}", re.sub(r"\$\{[^}]*\}", "", text))]
+    assert own == []
