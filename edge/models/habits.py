@@ -31,6 +31,8 @@ HABITS: dict[str, dict[str, Any]] = {
     "ultralytics-detr": {**_UNIT, "resize": "stretch"},
     "ssd": {"colour": "rgb", "mean": (127.0,) * 3, "std": (128.0,) * 3, "resize": "stretch"},
     "yolonas": {"colour": "bgr", "std": (255.0,) * 3, "pad": 114},
+    # its code reads pictures as RGB and divides by nothing
+    "damoyolo": {"colour": "rgb", "resize": "stretch"},
     # PP-YOLOE+; the first PP-YOLOE wants ImageNet's mean and std
     "ppyoloe": {**_UNIT, "resize": "stretch", "interpolation": "cubic"},
     # RTMDet's; other models of MMDetection want RGB, and another mean and std
@@ -55,7 +57,7 @@ HABITS: dict[str, dict[str, Any]] = {
 # families whose models differ among themselves in what they were trained with
 VARIED = (
     *("classify", "embedding", "semantic", "ssd", "ppyoloe", "torchvision", "tensorflow", "detr-softmax", "detr"),
-    *("mmdetection", "listed"),
+    *("mmdetection", "listed", "damoyolo"),
 )
 THRESHOLDS: dict[str, Thresholds] = {
     "yolox": Thresholds(score=0.3, iou=0.45),

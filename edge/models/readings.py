@@ -185,7 +185,10 @@ def _pairs(evidence: Evidence) -> list[Reading]:
     if len(tensors) != 2 or len(evidence.outputs) != 2:
         return []
     boxes = next((tensor for tensor in tensors if tensor.shape[-1] == 4 and "box" in tensor.name.lower()), None)
-    boxes = boxes or next((tensor for tensor in tensors if tensor.shape[-1] == 4), None)
+    four = [tensor for tensor in tensors if tensor.shape[-1] == 4]
+    # with four classes both are four wide: scores end in a sigmoid or softmax, and boxes in neither
+    ended = [tensor for tensor in four if evidence.graph.ends[tensor.name].operator not in ("Sigmoid", "Softmax")]
+    boxes = boxes or next(iter(ended or four), None)
     if boxes is None:
         return []
     values = next(tensor for tensor in tensors if tensor is not boxes)
@@ -202,8 +205,10 @@ def _pairs(evidence: Evidence) -> list[Reading]:
 def _ssd_or_yolonas(evidence: Evidence, boxes: TensorInfo, values: TensorInfo, width: int | None) -> list[Reading]:
     spec = OutputSpec(names={"boxes": boxes.name, "scores": values.name})
     end = evidence.graph.ends[values.name].operator
+    # DAMO-YOLO gives the scores first, YOLO-NAS the boxes
+    family = "yolonas" if evidence.outputs[0] is boxes else "damoyolo"
     plain = Reading(
-        "yolonas", "boxes beside one sigmoid score per class", width, "yolonas", spec, end == "Sigmoid",
+        "yolonas", "boxes beside one sigmoid score per class", width, family, spec, end == "Sigmoid",
         flags="--head yolonas",
     )  # fmt: skip
     behind = Reading(

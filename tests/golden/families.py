@@ -286,6 +286,8 @@ def pairs(path: Path, *, kind: str) -> Path:
         return net.save(path, {"tmp_16": boxes, "concat_14.tmp_0": scores})
     if kind == "yolonas":
         return net.save(path, {"graph2_pred_boxes": boxes, "graph2_pred_scores": scores})
+    if kind == "damoyolo":
+        return net.save(path, {"output": scores, "952": boxes})
     shares = net.op("Mul", boxes, net.const(1 / SIDE))
     logits = net.op("Concat", *(net.rows(net.conv(stride, 1 + CLASSES), 1 + CLASSES) for stride in strides), axis=1)
     return net.save(path, {"scores": net.op("Softmax", logits, axis=-1), "boxes": shares})
@@ -294,7 +296,7 @@ def pairs(path: Path, *, kind: str) -> Path:
 def read_pairs(kind: str) -> Decode:
     def read(outputs: Mapping[str, Array]) -> Found:
         first, second = (value[0] for value in outputs.values())
-        boxes, values = (second, first) if kind == "ssd" else (first, second)
+        boxes, values = (second, first) if kind in ("ssd", "damoyolo") else (first, second)
         scores = values.T if kind == "ppyoloe" else values[:, 1:] if kind == "ssd" else values
         scale = SIDE if kind == "ssd" else 1
         return [
@@ -571,6 +573,7 @@ FAMILIES: dict[str, Family] = {
         _partial(nanodet, strides=P6, is_split=True, names="plain"), "picodet", read_nanodet(P6, 0.5, is_split=True)
     ),
     "yolonas": Family(_partial(pairs, kind="yolonas"), "yolonas", read_pairs("yolonas")),
+    "damoyolo": Family(_partial(pairs, kind="damoyolo"), "yolonas", read_pairs("damoyolo")),
     "ppyoloe": Family(_partial(pairs, kind="ppyoloe"), "yolonas", read_pairs("ppyoloe")),
     "ssd": Family(_partial(pairs, kind="ssd"), "ssd", read_pairs("ssd")),
     "rtdetr-hf": Family(
