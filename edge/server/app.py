@@ -40,6 +40,7 @@ from edge.server.push import (
 from edge.server.questions import QuestionRoutes
 from edge.server.recordings import Answer, Archive, RecordingRoutes
 from edge.server.review import SEEN, ReviewRoutes
+from edge.server.spans import SpanRoutes
 from edge.server.webrtc_routes import WebRtcRoutes
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ def build_app(
     hub: Hub, facts: Facts, access: Access, operable: Operable | None = None, archive: Archive | None = None
 ) -> Guard:
     """The ASGI application. Starlette alone: FastAPI would add a third of a second to every start."""
-    recorded = {} if archive is None else {**RecordingRoutes(archive).answers(), **ReviewRoutes(archive).answers()}
+    recorded: dict[str, Answer] = {}
+    if archive is not None:
+        recorded |= RecordingRoutes(archive).answers()
+        recorded |= ReviewRoutes(archive).answers() | SpanRoutes(archive).answers()
     routes = _Routes(hub, facts, None if operable is None else OperateRoutes(operable), recorded).table()
     return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), access)
 

@@ -203,8 +203,8 @@ def _summary(shelf: Shelf) -> dict[str, Any]:
     return {
         "files": len(entries),
         "bytes": sum(entry.num_bytes for entry in entries),
-        "first": None if first is None else _iso(first),
-        "last": None if last is None else _iso(last),
+        "first": None if first is None else iso_of(first),
+        "last": None if last is None else iso_of(last),
     }
 
 
@@ -219,8 +219,8 @@ def _listed(stream: str, entry: Recorded) -> dict[str, Any]:
         "file": entry.file,
         "url": f"recordings/{stream}/{entry.file}",
         "kind": entry.kind,
-        "start": _iso(entry.start_ns),
-        "end": _iso(entry.end_ns),
+        "start": iso_of(entry.start_ns),
+        "end": iso_of(entry.end_ns),
         "seconds": round((entry.end_ns - entry.start_ns) / NS_PER_S, 3),
         "bytes": entry.num_bytes,
         "frames": entry.num_frames,
@@ -232,9 +232,10 @@ def _listed(stream: str, entry: Recorded) -> dict[str, Any]:
 
 def _events(entry: Recorded) -> Iterator[dict[str, Any]]:
     for time_ns, kind in entry.events:
-        yield {"kind": kind, "time": _iso(time_ns), "at_s": round((time_ns - entry.start_ns) / NS_PER_S, 3)}
+        yield {"kind": kind, "time": iso_of(time_ns), "at_s": round((time_ns - entry.start_ns) / NS_PER_S, 3)}
 
 
-def _iso(wall_ns: int) -> str:
+def iso_of(wall_ns: int) -> str:
+    """UTC with milliseconds."""
     when = datetime.fromtimestamp(wall_ns // 1_000_000 / 1e3, timezone.utc)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

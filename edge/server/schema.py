@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+_FLAG: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": 1}
+_SPAN: Mapping[str, Mapping[str, Any]] = {"from": {"type": "number"}, "to": {"type": "number"}}
 _FILTERS: Mapping[str, Mapping[str, Any]] = {
     **{name: {"type": "string"} for name in ("streams", "kinds", "classes", "zones", "lines", "labels")},
     "from": {"type": "number"},
@@ -32,6 +34,9 @@ QUERY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "before": {"type": "string", "pattern": r"^\d{1,19}-\d{1,19}$"},
     },
     "/api/review/density": {**_FILTERS, "buckets": {"type": "integer", "minimum": 1, "maximum": 2000}},
+    "/api/export/{name}": _SPAN,
+    "/export/{name}.mp4": {**_SPAN, "download": _FLAG},
+    "/lapse/{name}.mp4": {**_SPAN, "download": _FLAG, "seconds": {"type": "number", "minimum": 1, "maximum": 300}},
     "/recordings/{name}/{file}": {"download": {"type": "integer", "minimum": 0, "maximum": 1}},
 }
 _SHAPES = {"type": "array", "maxItems": 100, "items": {"type": "object", "required": ["name", "points_share"]}}
