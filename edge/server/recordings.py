@@ -100,6 +100,7 @@ class RecordingRoutes:
                     for _, name, entry in found[:MAX_LISTED]
                 ],
                 "left_out": max(0, len(found) - MAX_LISTED),
+                "review": self._archive.index is not None,
             },
         )
 

@@ -11,12 +11,13 @@ import av
 import cv2
 import numpy as np
 import pytest
+from unit.recording.test_sound_recorder import OPUS, lengths, record
 
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError
 from edge.metrics.clock import WallClock
 from edge.recording import strip as strips
-from edge.recording.index import Recorded
+from edge.recording.index import Recorded, described
 from edge.recording.seek import layout_of
 from edge.recording.span import joined, lapse, planned
 from edge.recording.strip import Strips, strip_of
@@ -146,6 +147,24 @@ def test_files_with_other_parameter_sets_are_joined_and_play(tmp_path: Path, mon
     assert len(heads) > 1
     plan = planned(folder, entries, at(0), at(9))
     assert [number for _, number in pictures(b"".join(joined(plan)))] == list(range(90))
+
+
+def test_sound_goes_on_over_the_files_beside_its_pictures(tmp_path: Path) -> None:
+    first, second = (record(tmp_path / name, OPUS) for name in ("one", "two"))
+    entries = []
+    for number, path in enumerate((first, second)):
+        entry = described(path)
+        assert entry is not None
+        entries.append(replace(entry, start_ns=at(4 * number), end_ns=at(4 * number + 3.96)))
+    (first.parent / "later.mp4").write_bytes(second.read_bytes())
+    entries[1] = replace(entries[1], file="later.mp4")
+    data = b"".join(joined(planned(first.parent, entries, at(1.5), at(7))))
+    path = tmp_path / "out.mp4"
+    path.write_bytes(data)
+    found = lengths(path)
+    # a key picture a second
+    assert 5.4 <= found["video"] <= 6.6
+    assert abs(found["audio"] - found["video"]) < 0.25
 
 
 def test_pictures_of_another_size_are_refused_in_words(tmp_path: Path) -> None:
