@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,18 +48,6 @@ class Layout:
         earlier = [number for number, fragment in enumerate(self.fragments) if fragment.start_s <= seconds]
         return earlier[-1] if earlier else 0
 
-    def open_one(self, number: int) -> Any:
-        """A container of PyAV with one fragment; its times are the file's.
-
-        Raises:
-            OSError, av.error.FFmpegError: it cannot be read.
-        """
-        fragment = self.fragments[number]
-        with self.path.open("rb") as file:
-            file.seek(fragment.offset)
-            data = file.read(min(fragment.num_bytes, MAX_FRAGMENT_BYTES))
-        return av.open(io.BytesIO(self.head + data), format="mp4")
-
     @contextmanager
     def opened_at(self, number: int) -> Iterator[Any]:
         """A container of PyAV that reads from this fragment on; times are the file's.
@@ -73,18 +61,49 @@ class Layout:
             with av.open(_Joined(self.head, file) if self.fragments else file, format="mp4") as container:
                 yield container
 
+    @contextmanager
+    def keys_of(self, numbers: Sequence[int]) -> Iterator[tuple[Any, Iterator[Any]]]:
+        """A container that reads these fragments only, and the packets of the key pictures with which they begin.
+
+        Raises:
+            OSError, av.error.FFmpegError: they cannot be read.
+        """
+        with self.path.open("rb") as file:
+            parts = _Fragments(self.head, file, [self.fragments[number] for number in numbers])
+            with av.open(parts, format="mp4") as container:
+                packets = container.demux(container.streams.video[0])
+                yield container, (packet for packet in packets if packet.is_keyframe and packet.size)
+
 
 class _Joined:
     """What PyAV reads from: some bytes, then the rest of a file. It cannot be sought in."""
 
     def __init__(self, head: bytes, file: IO[bytes]) -> None:
-        self._head, self._file = head, file
+        self._ready, self._file = head, file
 
     def read(self, size: int) -> bytes:
-        if self._head:
-            data, self._head = self._head[:size], self._head[size:]
-            return data
+        if not self._ready:
+            self._ready = self._next(size)
+        data, self._ready = self._ready[:size], self._ready[size:]
+        return data
+
+    def _next(self, size: int) -> bytes:
         return self._file.read(size)
+
+
+class _Fragments(_Joined):
+    """The same with some fragments of a file, one in memory at a time."""
+
+    def __init__(self, head: bytes, file: IO[bytes], fragments: Sequence[Fragment]) -> None:
+        super().__init__(head, file)
+        self._fragments = iter(fragments)
+
+    def _next(self, size: int) -> bytes:
+        fragment = next(self._fragments, None)
+        if fragment is None:
+            return b""
+        self._file.seek(fragment.offset)
+        return self._file.read(min(fragment.num_bytes, MAX_FRAGMENT_BYTES))
 
 
 def layout_of(path: Path) -> Layout:

@@ -127,12 +127,15 @@ def lapse(plan: Plan, seconds: float) -> Iterator[bytes]:
         shown_s, next_s = 0.0, 0.0
         for part, layout in writer.readable():
             first_s, last_s = (part.start_ns - part.file_ns) / NS_PER_S, (part.end_ns - part.file_ns) / NS_PER_S
+            chosen = []
             for number, fragment in enumerate(layout.fragments):
                 at_s = shown_s + fragment.start_s - first_s
-                if fragment.start_s < last_s and at_s >= next_s - 1e-6 and fragment.start_s >= first_s:
-                    yield from writer.add_key(part, layout, number)
+                if first_s <= fragment.start_s < last_s and at_s >= next_s - 1e-6:
+                    chosen.append(number)
                     next_s = max(next_s + step_s, at_s)
             shown_s += last_s - first_s
+            if chosen:
+                yield from writer.add_keys(part, layout, chosen)
         yield from writer.finish()
 
 
@@ -202,18 +205,16 @@ class _Writer:
         except (av.error.FFmpegError, OSError) as error:
             raise SinkError(f"export: {part.path} cannot be read ({error.strerror})") from None
 
-    def add_key(self, part: Part, layout: Layout, number: int) -> Iterator[bytes]:
-        """The first picture of a fragment, if it is a key picture, as the next one."""
+    def add_keys(self, part: Part, layout: Layout, numbers: Sequence[int]) -> Iterator[bytes]:
+        """The key pictures with which these fragments begin, as the next ones."""
         try:
-            with layout.open_one(number) as source:
-                key = next((packet for packet in source.demux(source.streams.video[0]) if packet.size), None)
-                if key is None or not key.is_keyframe:
-                    return
+            with layout.keys_of(numbers) as (source, keys):
                 self._begin(source)
-                self._mux(key, self._next, self._next, TICKS_PER_S // LAPSE_FPS)
+                for key in keys:
+                    self._mux(key, self._next, self._next, TICKS_PER_S // LAPSE_FPS)
+                    yield from self._chunks.take(CHUNK_BYTES)
         except (av.error.FFmpegError, OSError) as error:
             raise SinkError(f"export: {part.path} cannot be read ({error.strerror})") from None
-        yield from self._chunks.take(CHUNK_BYTES)
 
     def _begin(self, source: Any) -> None:
         """Take the form of the pictures, or see that another file has the same."""

@@ -5,8 +5,10 @@ Shape letters: H W pixels of one small picture, R C rows and columns of the stri
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,12 +69,10 @@ def strip_of(path: Path, max_tiles: int = MAX_TILES) -> Strip:
     """At most so many key pictures, evenly spaced; see ``Strips``."""
     try:
         layout = layout_of(path)
-        count = len(layout.fragments)
-        chosen = sorted({count * tile // min(count, max_tiles) for tile in range(min(count, max_tiles))})
-        found = [(layout.fragments[number].start_s, _tile(layout, number)) for number in chosen]
+        count = min(len(layout.fragments), max_tiles)
+        tiles = _tiles(layout, [len(layout.fragments) * tile // count for tile in range(count)])
     except (av.error.FFmpegError, OSError) as error:
         raise SinkError(f"{path.name}: no strip can be made ({error.strerror})") from None
-    tiles = [(at_s, tile) for at_s, tile in found if tile is not None]
     if not tiles:
         raise SinkError(f"{path.name}: there is no key picture for a strip")
     height, width = tiles[0][1].shape[:2]
@@ -85,17 +85,16 @@ def strip_of(path: Path, max_tiles: int = MAX_TILES) -> Strip:
     return Strip(jpeg.tobytes(), tuple(round(at_s, 3) for at_s, _ in tiles), (width, height))
 
 
-def _tile(layout: Layout, number: int) -> UInt8 | None:
-    """(H, W, 3) uint8 BGR of the key picture with which a fragment begins; None where it begins with another."""
-    with layout.open_one(number) as container:
+def _tiles(layout: Layout, numbers: Sequence[int]) -> list[tuple[float, UInt8]]:
+    """Time in the file and (H, W, 3) uint8 BGR of the key pictures with which these fragments begin."""
+    if not numbers:
+        return []
+    found = []
+    with layout.keys_of(numbers) as (container, keys):
         stream: Any = container.streams.video[0]
         stream.thread_type = "NONE"
-        packet = next((one for one in container.demux(stream) if one.size), None)
-        if packet is None or not packet.is_keyframe:
-            return None
-        frames = [*stream.decode(packet), *stream.decode(None)]
-        if not frames:
-            return None
-        height = max(2, round(TILE_WIDTH * frames[0].height / frames[0].width))
-        tile: UInt8 = frames[0].to_ndarray(format="bgr24", width=TILE_WIDTH, height=height)
-        return tile
+        for packet in itertools.chain(keys, (None,)):
+            for frame in stream.decode(packet):
+                height = max(2, round(TILE_WIDTH * frame.height / frame.width))
+                found.append((float(frame.time), frame.to_ndarray(format="bgr24", width=TILE_WIDTH, height=height)))
+    return found

@@ -149,11 +149,10 @@ class RecordingRoutes:
 
 def linked(archive: Archive, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The events with addresses of this server instead of paths."""
-    shelves = archive.shelves()
-    files = {
-        name: {entry.file for entry in shelves[name].entries}
-        for name in {event.get("stream", "") for event in events} & set(shelves)
-    }
+    named = {str(event.get("stream", "")) for event in events if (event.get("links") or {}).get("clip")}
+    # shelves of other processes are read from disk
+    shelves = archive.shelves() if named else {}
+    files = {name: {entry.file for entry in shelves[name].entries} for name in named & set(shelves)}
     return [{**event, "links": _addresses(archive, event, files)} for event in events]
 
 
