@@ -16,7 +16,12 @@ import numpy as np
 import pytest
 from e2e.live_show import wait_until
 from e2e.test_recordings_page import TOKEN, VIEW, served, shelf  # noqa: F401
+from tiny_models import tiny_model
 
+from edge.cli import run_command
+from edge.recording.index import RecordingIndex
+from edge.recording.span import joined, planned
+from edge.recording.strip import strip_of
 from edge.server.recordings import Archive, Shelf
 from edge.server.spans import MAX_AT_ONCE
 
@@ -174,3 +179,27 @@ def test_odd_questions_break_nothing(url: str, shelf: Shelf) -> None:  # noqa: F
     start = time.monotonic()
     assert httpx.get(f"{url}/healthz").status_code == 200
     assert time.monotonic() - start < 5
+
+
+def test_what_is_made_of_a_recording_has_its_masks(tmp_path: Path) -> None:
+    path = tmp_path / "edge.toml"
+    path.write_text(
+        f'[model]\npath = "{tiny_model(tmp_path / "tiny.onnx")}"\n'
+        '[[streams]]\nname = "door"\nsource = "synthetic://street?seed=3&size=320x180&frames=40"\n'
+        "masks = [[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]]\n"
+        f'[streams.record]\nfolder = "{tmp_path}/rec"\ncontent = "plain"\nreserve_mb = 0\n'
+    )
+    assert run_command(["--quiet", "run", str(path)]) == 0
+    index = RecordingIndex(tmp_path / "rec" / "door")
+    index.load()
+    (entry,) = index.entries
+    folder = tmp_path / "rec" / "door"
+    strip = strip_of(folder / entry.file)
+    tile = cv2.imdecode(np.frombuffer(strip.jpeg, np.uint8), cv2.IMREAD_COLOR)[: strip.size[1], : strip.size[0]]
+    exported = b"".join(joined(planned(folder, index.entries, entry.start_ns, entry.end_ns)))
+    with av.open(io.BytesIO(exported)) as container:
+        pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    for picture in (tile, *pictures):
+        middle = picture.shape[1] // 2
+        # one colour where the mask is, a street beside it
+        assert float(picture[:, : middle - 8].std()) < 4 < float(picture[:, middle + 8 :].std())
