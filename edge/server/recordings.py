@@ -111,7 +111,8 @@ class RecordingRoutes:
         return await run_in_threadpool(self._history, limit, stream)
 
     def _history(self, limit: int, stream: str | None) -> Response:
-        return JsonAnswer(linked(self._archive, [json.loads(body) for body in self._archive.history(limit, stream)]))
+        events = [json.loads(body) for body in self._archive.history(limit, stream)]
+        return JsonAnswer(linked(self._archive, events, self._archive.shelves()))
 
     async def file(self, request: Request) -> Response:
         """A recorded file as MP4, whole or in ranges, or what was found in it (.vtt); ?download=1 saves it."""
@@ -147,12 +148,10 @@ class RecordingRoutes:
         return names
 
 
-def linked(archive: Archive, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def linked(archive: Archive, events: Sequence[dict[str, Any]], shelves: Mapping[str, Shelf]) -> list[dict[str, Any]]:
     """The events with addresses of this server instead of paths."""
-    named = {str(event.get("stream", "")) for event in events if (event.get("links") or {}).get("clip")}
-    # shelves of other processes are read from disk
-    shelves = archive.shelves() if named else {}
-    files = {name: {entry.file for entry in shelves[name].entries} for name in named & set(shelves)}
+    named = {str(event.get("stream", "")) for event in events} & set(shelves)
+    files = {name: {entry.file for entry in shelves[name].entries} for name in named}
     return [{**event, "links": _addresses(archive, event, files)} for event in events]
 
 

@@ -52,8 +52,11 @@ class ReviewRoutes:
 
     def _page(self, index: EventIndex, wanted: Wanted, before: tuple[int, int] | None, limit: int) -> dict[str, Any]:
         page = index.page(wanted, before, limit)
+        # shelves of other processes are read from disk, so only where a clip is to be found there
+        has_clips = any(event["links"].get("clip") for event in page.events)
+        shelves = self._archive.shelves() if has_clips else {}
         return {
-            "events": linked(self._archive, page.events),
+            "events": linked(self._archive, page.events, shelves),
             "before": None if page.after is None else "-".join(str(part) for part in page.after),
             "found": page.found,
             "unseen": page.unseen,

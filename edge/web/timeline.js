@@ -113,7 +113,8 @@ export class TimeLine {
   }
 
   key(event) {
-    const at = this.needle ?? this.at ?? (this.from + this.to) / 2;
+    // what lies outside of the window would move away when it zooms
+    const at = [this.needle, this.at].find((one) => one !== null && one >= this.from && one <= this.to) ?? (this.from + this.to) / 2;
     const step = (this.to - this.from) * STEP_SHARE;
     const acts = {
       ArrowLeft: () => this.hover(this.within(at - step)), ArrowRight: () => this.hover(this.within(at + step)),

@@ -195,7 +195,9 @@ def test_what_is_made_of_a_recording_has_its_masks(tmp_path: Path) -> None:
     (entry,) = index.entries
     folder = tmp_path / "rec" / "door"
     strip = strip_of(folder / entry.file)
-    tile = cv2.imdecode(np.frombuffer(strip.jpeg, np.uint8), cv2.IMREAD_COLOR)[: strip.size[1], : strip.size[0]]
+    decoded = cv2.imdecode(np.frombuffer(strip.jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    tile = decoded[: strip.size[1], : strip.size[0]]
     exported = b"".join(joined(planned(folder, index.entries, entry.start_ns, entry.end_ns)))
     with av.open(io.BytesIO(exported)) as container:
         pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
