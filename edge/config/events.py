@@ -23,6 +23,8 @@ class EventSettings(Section):
         max_age_days: older events go, delivered or not.
         snapshots: a folder for a JPEG of the annotated picture of every event; None: no pictures.
         max_snapshots_mb: the most that these pictures may take; the oldest go first.
+        review_days, review_events: how long, and how many, events can be found again on the page; they lie in
+            ``events.review.db`` beside the outbox and take 400 bytes each, and 33 bytes of memory.
     """
 
     outbox: Path | None = None
@@ -30,6 +32,8 @@ class EventSettings(Section):
     max_age_days: float = Field(default=14, gt=0, le=3650)
     snapshots: Path | None = None
     max_snapshots_mb: float = Field(default=256, ge=1, le=1_000_000)
+    review_days: float = Field(default=30, gt=0, le=3650)
+    review_events: int = Field(default=1_000_000, ge=1_000, le=10_000_000)
 
 
 class MqttSettings(Section):

@@ -15,12 +15,14 @@ from edge.analytics.schedule import Schedule
 from edge.config.events import EventSettings
 from edge.errors import ConfigError, SinkError
 from edge.events.delivery import DeliveryWorker, Target
+from edge.events.index import EventIndex
 from edge.events.joined_delivery import JoinedDelivery
 from edge.events.joining import Joiner
 from edge.events.outbox import Outbox
+from edge.events.outbox_file import MAX_NUMBER
 from edge.events.schema import EnvelopeMaker, ModelFacts
 from edge.events.snapshots import Snapshots
-from edge.events.stored import OutboxLimits
+from edge.events.stored import OutboxLimits, StoredEvent
 from edge.events.writer import EventWriter, KeepsEvents, KeepsPictures
 from edge.result_json import ResultEncoder
 from edge.sinks.events import EventSink
@@ -54,6 +56,7 @@ class SharedOutputs:
     Attributes:
         writer: takes events; None where nobody wants them.
         outbox: keeps them; None where nobody wants them, or another process keeps them.
+        index: finds them again; None where this process keeps none.
         snapshots: keeps their pictures; used by the writer alone.
         recordings: the record sink of each recorded stream.
         tracks: keeps what the streams see; None where nobody wants that.
@@ -81,6 +84,7 @@ class SharedOutputs:
         """
         self.writer: EventWriter | None = None
         self.outbox: Outbox | None = None
+        self.index: EventIndex | None = None
         self.snapshots: Snapshots | None = None
         self._settings = config.events
         self.recordings: dict[str, RecordSink] = {}
@@ -99,7 +103,11 @@ class SharedOutputs:
             return
         deliveries = _deliveries(config, streams, standings)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
-        self.outbox = Outbox(outbox_path(config), config.target_names, limits)
+        path = outbox_path(config)
+        index_path = path.with_name(f"{path.stem}.review.db")
+        self.index = EventIndex(index_path, settings.review_events, settings.review_days, self._kept)
+        deliveries = [*deliveries, (self.index, Backoff())]
+        self.outbox = Outbox(path, [*config.target_names, self.index.name], limits)
         pictures = settings.snapshots
         self.snapshots = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
         self.writer = EventWriter(self.outbox, self.snapshots, EnvelopeMaker(run=self._run))
@@ -131,6 +139,10 @@ class SharedOutputs:
         from edge.pipeline.stream_log import facts_of
 
         return self.tracks.log_of(stream.name, facts_of(stream, self._run, lambda: self._faults(stream.name)))
+
+    def _kept(self) -> list[StoredEvent]:
+        """What the outbox has, oldest first."""
+        return [] if self.outbox is None else self.outbox.recent(MAX_NUMBER)[::-1]
 
     def _faults(self, stream: str) -> dict[str, str]:
         """What keeps the events and recordings of a stream from being written or delivered, and why."""
@@ -174,7 +186,7 @@ class SharedOutputs:
         def shelves() -> dict[str, Shelf]:
             return {name: Shelf(sink.folder, sink.entries()) for name, sink in self.recordings.items()}
 
-        return Archive(recordings or shelves, history, None if events is None else events.snapshots)
+        return Archive(recordings or shelves, history, None if events is None else events.snapshots, self.index)
 
     def flush_tracks(self, timeout_s: float) -> None:
         """Have tracks that wait written, for a question about what has just happened."""

@@ -39,6 +39,8 @@ from edge.server.push import (
 )
 from edge.server.questions import QuestionRoutes
 from edge.server.recordings import Answer, Archive, RecordingRoutes
+from edge.server.review import SEEN, ReviewRoutes
+from edge.server.spans import SpanRoutes
 from edge.server.webrtc_routes import WebRtcRoutes
 
 if TYPE_CHECKING:
@@ -90,7 +92,10 @@ def build_app(
     hub: Hub, facts: Facts, access: Access, operable: Operable | None = None, archive: Archive | None = None
 ) -> Guard:
     """The ASGI application. Starlette alone: FastAPI would add a third of a second to every start."""
-    recorded = {} if archive is None else RecordingRoutes(archive).answers()
+    recorded: dict[str, Answer] = {}
+    if archive is not None:
+        recorded |= RecordingRoutes(archive).answers()
+        recorded |= ReviewRoutes(archive).answers() | SpanRoutes(archive).answers()
     routes = _Routes(hub, facts, None if operable is None else OperateRoutes(operable), recorded).table()
     return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), access)
 
@@ -123,12 +128,12 @@ class _Routes:
             "/metrics": self.metrics,
         }
         answers |= self._recorded
-        methods: dict[str, list[str]] = {}
+        methods: dict[str, list[str]] = {SEEN: ["POST"]}
         if self._operate is not None:
             answers["/api/models"] = self._operate.models
             answers["/api/models/{name}/swap"] = self._operate.swap
             answers["/api/reload"] = self._operate.reload
-            methods = {"/api/models/{name}/swap": ["GET", "POST"], "/api/reload": ["POST"]}
+            methods |= {"/api/models/{name}/swap": ["GET", "POST"], "/api/reload": ["POST"]}
             edit = EditRoutes(self._operate.editor, self._known)
             answers |= {"/api/streams/{name}/drawn": edit.drawn, "/api/config/versions": edit.versions}
             methods |= {"/api/streams/{name}/drawn": ["GET", "PUT"], "/api/config/versions": ["GET", "POST"]}

@@ -22,6 +22,7 @@ from edge.recording.boxes import SUFFIX as NOTES
 from edge.server.json_answer import JsonAnswer
 
 if TYPE_CHECKING:
+    from edge.events.index import EventIndex
     from edge.recording.index import Recorded
 
 MAX_LISTED = 2000
@@ -49,11 +50,13 @@ class Archive:
         shelves: stream → its recordings now; any thread may ask.
         history: (limit, stream or None) → the newest events as JSON bodies, newest first.
         snapshots: folder of the events' pictures, None where none are kept.
+        index: finds events again, None where none are kept.
     """
 
     shelves: Callable[[], Mapping[str, Shelf]]
     history: Callable[[int, str | None], Sequence[str]] = lambda limit, stream: ()
     snapshots: Path | None = None
+    index: EventIndex | None = None
 
 
 class RecordingRoutes:
@@ -81,7 +84,7 @@ class RecordingRoutes:
     def _recordings(self, request: Request) -> Response:
         shelves = self._archive.shelves()
         names = self._names(request, shelves)
-        start_s, end_s = _seconds(request, "from", 0.0), _seconds(request, "to", 1e11)
+        start_s, end_s = number_of(request.query_params, "from", 0.0), number_of(request.query_params, "to", 1e11)
         found = [
             (entry.start_ns, name, entry)
             for name in names
@@ -97,23 +100,19 @@ class RecordingRoutes:
                     for _, name, entry in found[:MAX_LISTED]
                 ],
                 "left_out": max(0, len(found) - MAX_LISTED),
+                "review": self._archive.index is not None,
             },
         )
 
     async def history(self, request: Request) -> Response:
         """The newest events with their snapshots and clips; ?streams=door chooses one, ?limit= how many."""
         stream = request.query_params.get("streams") or None
-        limit = int(min(MAX_EVENTS, max(1.0, _seconds(request, "limit", 100.0))))
+        limit = int(min(MAX_EVENTS, max(1.0, number_of(request.query_params, "limit", 100.0))))
         return await run_in_threadpool(self._history, limit, stream)
 
     def _history(self, limit: int, stream: str | None) -> Response:
         events = [json.loads(body) for body in self._archive.history(limit, stream)]
-        shelves = self._archive.shelves()
-        files = {
-            name: {entry.file for entry in shelves[name].entries}
-            for name in {event.get("stream", "") for event in events} & set(shelves)
-        }
-        return JsonAnswer([self._linked(event, files) for event in events])
+        return JsonAnswer(linked(self._archive, events, self._archive.shelves()))
 
     async def file(self, request: Request) -> Response:
         """A recorded file as MP4, whole or in ranges, or what was found in it (.vtt); ?download=1 saves it."""
@@ -148,16 +147,24 @@ class RecordingRoutes:
             raise HTTPException(404, f"nothing is recorded of {unknown[0]!r}; recorded: {known}")
         return names
 
-    def _linked(self, event: dict[str, Any], files: Mapping[str, Set[str]]) -> dict[str, Any]:
-        """The event with addresses of this server instead of paths; ``files`` are those of each stream."""
-        links, addresses = event.get("links") or {}, {}
-        snapshot = Path(links.get("snapshot", "")).name
-        if self._archive.snapshots is not None and SNAPSHOT.fullmatch(snapshot):
-            addresses["snapshot"] = f"snapshots/{snapshot}"
-        clip = Path(links.get("clip", "")).name
-        if clip in files.get(event.get("stream", ""), ()):
-            addresses["clip"] = f"recordings/{event['stream']}/{clip}"
-        return {**event, "links": addresses}
+
+def linked(archive: Archive, events: Sequence[dict[str, Any]], shelves: Mapping[str, Shelf]) -> list[dict[str, Any]]:
+    """The events with addresses of this server instead of paths."""
+    named = {str(event.get("stream", "")) for event in events} & set(shelves)
+    files = {name: {entry.file for entry in shelves[name].entries} for name in named}
+    return [{**event, "links": _addresses(archive, event, files)} for event in events]
+
+
+def _addresses(archive: Archive, event: Mapping[str, Any], files: Mapping[str, Set[str]]) -> dict[str, str]:
+    """Of what is there; ``files`` are those of each stream."""
+    links, addresses = event.get("links") or {}, {}
+    snapshot = Path(links.get("snapshot", "")).name
+    if archive.snapshots is not None and SNAPSHOT.fullmatch(snapshot):
+        addresses["snapshot"] = f"snapshots/{snapshot}"
+    clip = Path(links.get("clip", "")).name
+    if clip in files.get(event.get("stream", ""), ()):
+        addresses["clip"] = f"recordings/{event['stream']}/{clip}"
+    return addresses
 
 
 async def _given(path: Path, media_type: str, name: str, kind: str) -> Response:
@@ -177,8 +184,9 @@ def _facts(path: Path) -> Any:
         return None
 
 
-def _seconds(request: Request, key: str, default: float) -> float:
-    text = request.query_params.get(key, "")
+def number_of(query: Mapping[str, str], key: str, default: float) -> float:
+    """A number of the query, from 0 on. Raises: HTTPException: it is none."""
+    text = query.get(key, "")
     try:
         value = float(text) if text else default
     except ValueError:
@@ -194,8 +202,8 @@ def _summary(shelf: Shelf) -> dict[str, Any]:
     return {
         "files": len(entries),
         "bytes": sum(entry.num_bytes for entry in entries),
-        "first": None if first is None else _iso(first),
-        "last": None if last is None else _iso(last),
+        "first": None if first is None else iso_of(first),
+        "last": None if last is None else iso_of(last),
     }
 
 
@@ -210,8 +218,8 @@ def _listed(stream: str, entry: Recorded) -> dict[str, Any]:
         "file": entry.file,
         "url": f"recordings/{stream}/{entry.file}",
         "kind": entry.kind,
-        "start": _iso(entry.start_ns),
-        "end": _iso(entry.end_ns),
+        "start": iso_of(entry.start_ns),
+        "end": iso_of(entry.end_ns),
         "seconds": round((entry.end_ns - entry.start_ns) / NS_PER_S, 3),
         "bytes": entry.num_bytes,
         "frames": entry.num_frames,
@@ -223,9 +231,10 @@ def _listed(stream: str, entry: Recorded) -> dict[str, Any]:
 
 def _events(entry: Recorded) -> Iterator[dict[str, Any]]:
     for time_ns, kind in entry.events:
-        yield {"kind": kind, "time": _iso(time_ns), "at_s": round((time_ns - entry.start_ns) / NS_PER_S, 3)}
+        yield {"kind": kind, "time": iso_of(time_ns), "at_s": round((time_ns - entry.start_ns) / NS_PER_S, 3)}
 
 
-def _iso(wall_ns: int) -> str:
+def iso_of(wall_ns: int) -> str:
+    """UTC with milliseconds."""
     when = datetime.fromtimestamp(wall_ns // 1_000_000 / 1e3, timezone.utc)
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")

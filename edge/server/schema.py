@@ -7,6 +7,14 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+_FLAG: Mapping[str, Any] = {"type": "integer", "minimum": 0, "maximum": 1}
+_SPAN: Mapping[str, Mapping[str, Any]] = {"from": {"type": "number"}, "to": {"type": "number"}}
+_FILTERS: Mapping[str, Mapping[str, Any]] = {
+    **{name: {"type": "string"} for name in ("streams", "kinds", "classes", "zones", "lines", "labels")},
+    "from": {"type": "number"},
+    "to": {"type": "number"},
+    "seen": {"type": "integer", "minimum": 0, "maximum": 1},
+}
 QUERY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "/stream/{name}.mjpeg": {"fps": {"type": "number", "minimum": 0, "maximum": 240}},
     "/api/feed": {
@@ -20,6 +28,15 @@ QUERY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "/api/events": {"streams": {"type": "string"}},
     "/api/recordings": {"streams": {"type": "string"}, "from": {"type": "number"}, "to": {"type": "number"}},
     "/api/history": {"streams": {"type": "string"}, "limit": {"type": "integer", "minimum": 1, "maximum": 500}},
+    "/api/review": {
+        **_FILTERS,
+        "limit": {"type": "integer", "minimum": 1, "maximum": 200},
+        "before": {"type": "string", "pattern": r"^\d{1,19}-\d{1,19}$"},
+    },
+    "/api/review/density": {**_FILTERS, "buckets": {"type": "integer", "minimum": 1, "maximum": 2000}},
+    "/api/export/{name}": _SPAN,
+    "/export/{name}.mp4": {**_SPAN, "download": _FLAG},
+    "/lapse/{name}.mp4": {**_SPAN, "download": _FLAG, "seconds": {"type": "number", "minimum": 1, "maximum": 300}},
     "/recordings/{name}/{file}": {"download": {"type": "integer", "minimum": 0, "maximum": 1}},
 }
 _SHAPES = {"type": "array", "maxItems": 100, "items": {"type": "object", "required": ["name", "points_share"]}}
@@ -53,6 +70,15 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
         },
     },
     "/api/questions/{id}": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+    "/api/review/seen": {
+        "type": "object",
+        "required": ["seen"],
+        "properties": {
+            "seen": {"type": "boolean"},
+            "ids": {"type": "array", "maxItems": 200, "items": {"type": "string"}},
+            "query": {"type": "string", "maxLength": 4096},
+        },
+    },
     "/api/config/versions": {"type": "object", "required": ["restore"], "properties": {"restore": {"type": "string"}}},
     "/api/models/{name}/swap": {
         "type": "object",

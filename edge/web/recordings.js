@@ -1,14 +1,19 @@
 // The view of what was recorded: a day's files of one camera on a line of time, the player, and the events beside it.
 
 import { BoxLayer } from "./boxes.js";
-import { dayAfter, dayOf, endOf, hourOf, lengthOf, midnight, twoDigits } from "./days.js";
+import { dayAfter, dayOf, endOf, midnight, twoDigits } from "./days.js";
+import { clock, decoded, el, number, say, words } from "./dom.js";
+import { ReviewList } from "./review.js";
+import { TimeLine } from "./timeline.js";
 import { TestMaker } from "./why.js";
-import { clock, decoded, el, number, say, svg, words } from "./dom.js";
 
 const REFRESH_MS = 15000;
 const MAX_EVENTS = 100;
 // an event is shown from a little before it
 const LEAD_S = 3;
+// of a window; the device draws each as a column
+const BUCKETS = 240;
+const MAX_EXPORT_S = 86400;
 
 function size(bytes) {
   return bytes < 1e6 ? `${number(bytes / 1e3)} kB` : bytes < 1e9 ? `${number(bytes / 1e6, 1)} MB` : `${number(bytes / 1e9, 1)} GB`;
@@ -48,8 +53,9 @@ export class RecordingsView {
     this.files = [];
     this.shown = null;
     this.node = el("section", { class: "recordings", "aria-label": "Recordings" },
-      el("div", { class: "recordings-main" }, this.chooser(), this.player(), this.timeline(), this.fileList()),
+      el("div", { class: "recordings-main" }, this.chooser(), this.player(), this.timelinePanel(), this.fileList()),
       el("div", { class: "recordings-side" }, this.eventList()));
+    this.line.show(midnight(this.day), endOf(this.day));
     store.watch([]);
     // events and statistics go on; no picture is asked for
     source.watch([...store.streams.keys()].slice(0, 1), 1, false);
@@ -84,14 +90,21 @@ export class RecordingsView {
       el("div", { class: "player-foot" }, this.facts, this.save, this.maker?.button), this.maker?.node);
   }
 
-  timeline() {
-    this.line = svg("svg", { class: "timeline", viewBox: "0 0 1440 40", preserveAspectRatio: "none", role: "img" });
-    this.line.addEventListener("click", (event) => {
-      const box = this.line.getBoundingClientRect();
-      this.showAt(midnight(this.day) + ((event.clientX - box.left) / box.width) * lengthOf(this.day));
-    });
-    this.hours = el("div", { class: "hours", "aria-hidden": "true" });
-    return el("div", { class: "panel" }, this.line, this.hours);
+  timelinePanel() {
+    this.line = new TimeLine((at) => this.showAt(at), (from, to) => this.look(from, to));
+    const link = (text) => el("a", { class: "button", text, "aria-disabled": "true" });
+    [this.span, this.lapse] = [link("Save this span"), link("Time lapse")];
+    this.spanFacts = el("span", { class: "muted small", role: "status" });
+    return el("div", { class: "panel" }, this.line.node, el("div", { class: "span-foot" }, this.spanFacts, this.lapse, this.span));
+  }
+
+  /** The time line rests on another window. */
+  look(from, to) {
+    const day = dayOf(new Date(((from + to) / 2) * 1000));
+    if (day !== this.day) [this.day, this.isDayChosen] = [day, true];
+    this.date.value = this.day;
+    this.review.setWindow(from, to);
+    this.refresh();
   }
 
   fileList() {
@@ -102,54 +115,95 @@ export class RecordingsView {
   }
 
   eventList() {
+    this.review = new ReviewList((event) => this.showEvent(event), () => this.redraw());
+    // a device that keeps no index of its events has the newest ones alone
     this.happened = el("ol", { class: "past" });
     this.noEvents = el("p", { class: "muted", text: "No event is kept." });
-    return el("section", { class: "panel", "aria-label": "Events" }, el("h2", { text: "Events" }), this.happened, this.noEvents);
+    this.newest = el("section", { class: "panel", "aria-label": "Newest events", hidden: true },
+      el("h2", { text: "Events" }), this.happened, this.noEvents);
+    return el("div", {}, this.review.node, this.newest);
   }
 
   choose(stream, day) {
     this.stream = stream;
     this.day = day;
     this.isDayChosen = true;
+    this.date.value = day;
     history.replaceState(null, "", recordingsAddress(stream));
+    this.review.stream = stream;
+    this.line.show(midnight(day), endOf(day));
     this.refresh();
   }
 
-  /** Ask for the files of the day and the newest events; what has not changed is left alone. */
+  /** Ask for the files of the window and the events; what has not changed is left alone. */
   async refresh() {
     try {
-      const from = midnight(this.day);
-      const answer = await ask("api/recordings", { streams: this.stream, from, to: endOf(this.day) });
+      const { from, to } = this.line;
+      const answer = await ask("api/recordings", { streams: this.stream, from, to });
       if (this.isClosed) return;
-      if (!answer || !Object.keys(answer.streams).length) return this.nothing(Boolean(answer));
+      if (!answer || !Object.keys(answer.streams).length) return await this.nothing(answer);
       if (!this.stream) return this.begin(answer.streams);
-      await this.happenings();
-      const key = JSON.stringify([this.stream, this.day, answer.recordings.map((file) => file.url)]);
+      await this.happenings(answer.review);
+      // another window may have been asked for meanwhile
+      if (this.isClosed || from !== this.line.from || to !== this.line.to) return;
+      const key = JSON.stringify([this.stream, from, to, answer.recordings.map((file) => file.url)]);
       if (key === this.key) return;
       this.key = key;
       this.files = answer.recordings.reverse();
       this.showStreams(answer.streams);
       this.showFiles(answer.left_out);
-      this.drawLine();
+      this.line.draw(this.files, null);
+      this.offerSpan();
       this.settle();
     } catch (error) {
       say(this.note, error instanceof TypeError ? "The device does not answer. Trying again…" : error.message);
     }
   }
 
+  /** Other filters, or events that were seen: the columns of the time line follow. */
+  async redraw() {
+    if (!this.hasReview) return;
+    const query = this.review.query();
+    query.set("from", this.line.from);
+    query.set("to", this.line.to);
+    query.set("buckets", BUCKETS);
+    const counts = await ask("api/review/density", query);
+    if (counts && !this.isClosed) this.line.draw(this.files, counts);
+  }
+
+  /** What can be saved of the window, and about how much that is. */
+  async offerSpan() {
+    const [from, to] = [this.line.from, Math.min(this.line.to, Date.now() / 1000)];
+    const query = new URLSearchParams({ from, to });
+    const path = encodeURIComponent(this.stream);
+    const plan = this.files.length ? await ask(`api/export/${path}`, query).catch(() => null) : null;
+    if (this.isClosed || from !== this.line.from) return;
+    const offer = (node, isOffered, address) => {
+      node.setAttribute("aria-disabled", String(!isOffered));
+      if (isOffered) node.href = address;
+      else node.removeAttribute("href");
+    };
+    offer(this.span, plan && to - from <= MAX_EXPORT_S, `export/${path}.mp4?${query}&download=1`);
+    offer(this.lapse, plan, `lapse/${path}.mp4?${query}&download=1`);
+    const gaps = plan?.gaps.length ? `, ${plan.gaps.length} ${plan.gaps.length === 1 ? "gap" : "gaps"}` : "";
+    say(this.spanFacts, plan ? `${length(plan.seconds)} recorded, about ${size(plan.bytes)}${gaps}` : "");
+  }
+
   /** No camera was asked for: take the one with the newest recording, and its day. */
   begin(streams) {
     const newest = Object.entries(streams).sort((a, b) => (b[1].last || "").localeCompare(a[1].last || ""))[0];
     this.stream = newest[0];
+    this.review.stream = this.stream;
     if (!this.isDayChosen && newest[1].last) this.day = dayOf(new Date(newest[1].last));
+    this.line.show(midnight(this.day), endOf(this.day));
     return this.refresh();
   }
 
-  nothing() {
+  nothing(answer) {
     this.node.dataset.empty = "";
     say(this.note, "Nothing is recorded. A [streams.record] table in the configuration begins it.");
     this.empty.textContent = "";
-    return this.happenings();
+    return this.happenings(answer?.review);
   }
 
   showStreams(streams) {
@@ -168,33 +222,8 @@ export class RecordingsView {
         el("span", { class: "file-events muted", text: kinds }),
         el("span", { class: "num muted", text: `${length(file.seconds)} · ${size(file.bytes)}` })));
     }));
-    const words_ = this.files.length ? "" : "Nothing was recorded on this day.";
-    say(this.empty, leftOut ? `${leftOut} older files of this day are not listed.` : words_);
-  }
-
-  /** Where a moment lies on the line of the day. */
-  x(seconds) {
-    return ((seconds - midnight(this.day)) / lengthOf(this.day)) * 1440;
-  }
-
-  /** The local time at each quarter of the day, which is no round one when the clocks change. */
-  drawHours() {
-    const text = (share) => hourOf(new Date((midnight(this.day) + share * lengthOf(this.day)) * 1000));
-    this.hours.replaceChildren(...[...[0, 0.25, 0.5, 0.75].map(text), "24:00"].map((hour) => el("span", { text: hour })));
-  }
-
-  drawLine() {
-    this.drawHours();
-    const bars = this.files.map((file) => {
-      const left = Math.max(0, this.x(secondsOf(file.start)));
-      return svg("rect", { class: `bar-${file.kind}`, x: left, y: 8, height: 24, width: Math.max(1.5, this.x(secondsOf(file.end)) - left) });
-    });
-    const ticks = this.files.flatMap((file) => file.events.map((event) =>
-      svg("rect", { class: "bar-event", x: this.x(secondsOf(event.time)) - 1, y: 2, width: 2, height: 36 })));
-    this.cursor = svg("rect", { class: "bar-cursor", x: -10, y: 0, width: 3, height: 40 });
-    this.line.replaceChildren(...bars, ...ticks, this.cursor);
-    const seconds = this.files.reduce((sum, file) => sum + file.seconds, 0);
-    this.line.setAttribute("aria-label", `${this.files.length} recordings on ${this.day}, ${length(seconds)} in all`);
+    const words_ = this.files.length ? "" : "Nothing was recorded in the time shown.";
+    say(this.empty, leftOut ? `${leftOut} older files of this time are not listed.` : words_);
   }
 
   /** What the address asks for, else the newest file, not begun. */
@@ -241,12 +270,17 @@ export class RecordingsView {
   }
 
   mark() {
-    if (!this.shown || !this.cursor) return;
-    const at = secondsOf(this.shown.start) + this.video.currentTime;
-    this.cursor.setAttribute("x", this.x(at) - 1.5);
+    if (this.shown) this.line.mark(secondsOf(this.shown.start) + this.video.currentTime);
   }
 
-  async happenings() {
+  async happenings(hasReview) {
+    this.hasReview = Boolean(hasReview);
+    [this.review.node.hidden, this.newest.hidden] = [!hasReview, Boolean(hasReview)];
+    if (hasReview) {
+      this.review.stream = this.stream;
+      await Promise.all([this.review.refresh(), this.redraw()]);
+      return;
+    }
     const events = await ask("api/history", { streams: this.stream, limit: MAX_EVENTS });
     const key = JSON.stringify((events || []).map((event) => [event.id, event.links]));
     if (this.isClosed || key === this.eventsKey) return;
@@ -264,15 +298,15 @@ export class RecordingsView {
 
   async showEvent(event) {
     const at = secondsOf(event.time);
-    const day = dayOf(new Date(at * 1000));
     const clip = this.files.find((file) => file.url === event.links.clip);
+    this.node.scrollIntoView({ block: "start" });
     if (clip) this.play(clip, Math.max(0, at - secondsOf(clip.start) - LEAD_S));
-    else if (day === this.day) this.showAt(at - LEAD_S);
+    else if (event.stream === this.stream && at - LEAD_S >= this.line.from && at < this.line.to) this.showAt(at - LEAD_S);
     else {
       this.at = at - LEAD_S;
-      this.choose(this.stream, day);
+      this.key = null;
+      this.choose(event.stream, dayOf(new Date(at * 1000)));
     }
-    this.node.scrollIntoView({ block: "start" });
   }
 
   message() {}
@@ -290,6 +324,7 @@ export class RecordingsView {
     this.maker?.close();
     clearInterval(this.timer);
     clearTimeout(this.soon);
+    this.line.close();
     this.video.pause();
     this.video.removeAttribute("src");
     this.video.load();

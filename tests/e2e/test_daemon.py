@@ -446,7 +446,9 @@ def fuzzed_request(dice: random.Random, known: dict[str, list[str]]) -> tuple[st
     method = dice.choice(["GET", "GET", "GET", "POST", "POST", "PUT", "HEAD", "OPTIONS", "DELETE"])
     bodies: list[Any] = [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 20_000, b"1" * 70_000]
     bodies += [json.dumps({"path": dice.choice(odd), "classes": dice.choice([{}, [], {"a": 1}, {"a": "b"}])}).encode()]
-    options: dict[str, Any] = {"params": {dice.choice(["fps", "streams", "seen", "x", "token"]): dice.choice(odd)}}
+    options: dict[str, Any] = {
+        "params": {dice.choice(["fps", "streams", "seen", "before", "from", "zones", "x", "token"]): dice.choice(odd)}
+    }
     # a token that is wrong too often would end the test
     options["params"].pop("token", None)
     if method in ("POST", "PUT"):
