@@ -9,7 +9,7 @@ import pytest
 
 WEB = Path(__file__).parents[3] / "edge" / "web"
 # they have words of their own still
-OWN = {"add.js", "mask.js", "recordings.js", "why.js"}
+OWN = {"add.js", "mask.js", "recordings.js", "review.js", "timeline.js", "why.js"}
 SCRIPTS = sorted(path for path in WEB.glob("*.js") if path.name not in {"words.js", *OWN})
 # what a person reads: an element's text, the names of things, what is said
 SAID = re.compile(r"(?:\btext: |\"aria-label\": |\balt: |\btitle: |\bsay\([^,]+, |\bpanel\()(?:\"([^\"]*)\"|`([^`]*)`)")
