@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import av
 
@@ -130,25 +130,31 @@ class _Output:
         return self._put(data)
 
 
+def boxes_of(file: IO[bytes], length: int) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, offset and size of the outermost boxes of an MP4 file that are whole."""
+    offset = 0
+    while offset + 8 <= length:
+        file.seek(offset)
+        size, kind = struct.unpack(">I4s", file.read(8))
+        if size == 1:
+            size = int.from_bytes(file.read(8), "big")
+        if size < 8 or offset + size > length:
+            return
+        yield kind, offset, size
+        offset += size
+
+
 def whole_length(path: Path) -> tuple[int, int]:
     """Bytes of a fragmented MP4 up to the end of its last whole fragment, and the number of whole fragments.
 
     Raises:
         OSError: the file cannot be read.
     """
-    length = path.stat().st_size
-    offset, whole, num_fragments, last = 0, 0, 0, b""
+    whole, num_fragments, last = 0, 0, b""
     with path.open("rb") as file:
-        while offset + 8 <= length:
-            file.seek(offset)
-            size, kind = struct.unpack(">I4s", file.read(8))
-            if size == 1:
-                size = int.from_bytes(file.read(8), "big")
-            if size < 8 or offset + size > length:
-                break
-            offset += size
+        for kind, offset, size in boxes_of(file, path.stat().st_size):
             if kind == b"mdat" and last == b"moof":
-                whole, num_fragments = offset, num_fragments + 1
+                whole, num_fragments = offset + size, num_fragments + 1
             last = kind
     return whole, num_fragments
 

@@ -7,7 +7,6 @@ which reads a few hundred bytes per fragment. Each begins with a key picture, wh
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import av
+
+from edge.recording.fragments import boxes_of
 
 # of the boxes before the first fragment, and of one fragment's table
 MAX_HEAD_BYTES = 1 << 20
@@ -115,7 +116,7 @@ def layout_of(path: Path) -> Layout:
     fragments: list[Fragment] = []
     head, timescale, track = b"", 0, 0
     with path.open("rb") as file:
-        for kind, offset, size in _boxes(file, path.stat().st_size):
+        for kind, offset, size in boxes_of(file, path.stat().st_size):
             if kind == b"moof":
                 if not fragments:
                     file.seek(0)
@@ -131,23 +132,9 @@ def layout_of(path: Path) -> Layout:
     return Layout(path, head, tuple(fragments))
 
 
-def _boxes(file: IO[bytes], length: int) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, offset and size of the outermost boxes that are whole."""
-    offset = 0
-    while offset + 8 <= length:
-        file.seek(offset)
-        size, kind = struct.unpack(">I4s", file.read(8))
-        if size == 1:
-            size = int.from_bytes(file.read(8), "big")
-        if size < 8 or offset + size > length:
-            return
-        yield kind, offset, size
-        offset += size
-
-
 def _inner(data: bytes, *path: bytes) -> list[bytes]:
     """What the boxes of this path hold."""
-    boxes = _boxes(io.BytesIO(data), len(data))
+    boxes = boxes_of(io.BytesIO(data), len(data))
     found = [data[offset + 8 : offset + size] for kind, offset, size in boxes if kind == path[0]]
     return found if len(path) == 1 else [inner for one in found for inner in _inner(one, *path[1:])]
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from camera_rig import TwoProfiles, free_port
+from camera_rig import free_port
 from daemon_process import COMMAND
-from onvif_device import OnvifDevice, Picture, onvif_device
+from onvif_device import OnvifDevice, two_pictures
 
 from edge.config.load import load_config
 
@@ -22,14 +22,8 @@ PASSWORD = 'canary "p@ss/w#rd" 31'
 
 @pytest.fixture(scope="module")
 def camera() -> Iterator[OnvifDevice]:
-    pictures = TwoProfiles("1280x720x10", "640x360x10", login=f"admin:{PASSWORD}")
-    profiles = [
-        Picture("main", "H264", 1280, 720, 10, f"rtsp://192.0.2.77:{pictures.port}/main"),
-        Picture("sub", "H264", 640, 360, 10, f"rtsp://192.0.2.77:{pictures.port}/sub"),
-    ]
-    with onvif_device(OnvifDevice(profiles, password=PASSWORD)) as device:
+    with two_pictures(PASSWORD) as device:
         yield device
-    pictures.kill()
 
 
 def edge(folder: Path, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:

@@ -15,13 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-from camera_rig import TwoProfiles
 from daemon_process import SCENE, TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
 from e2e.live_show import wait_until
 from e2e.test_page_browser import browser, chromium, text_of  # noqa: F401
 from e2e.test_secrets import process_facts
 from hostile import Hostile
-from onvif_device import OnvifDevice, Picture, onvif_device
+from onvif_device import OnvifDevice, two_pictures
 from tiny_models import tiny_model
 
 from edge.config.load import load_config
@@ -46,14 +45,8 @@ FIELDS = ("Address", "User name", "Password", "Name")
 
 @pytest.fixture(scope="module")
 def camera() -> Iterator[OnvifDevice]:
-    pictures = TwoProfiles("1280x720x10", "640x360x10", login=f"admin:{PASSWORD}")
-    profiles = [
-        Picture("main", "H264", 1280, 720, 10, f"rtsp://192.0.2.77:{pictures.port}/main"),
-        Picture("sub", "H264", 640, 360, 10, f"rtsp://192.0.2.77:{pictures.port}/sub"),
-    ]
-    with onvif_device(OnvifDevice(profiles, password=PASSWORD)) as device:
+    with two_pictures(PASSWORD) as device:
         yield device
-    pictures.kill()
 
 
 @pytest.fixture(scope="module")

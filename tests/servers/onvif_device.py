@@ -22,6 +22,8 @@ from typing import Literal
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from camera_rig import TwoProfiles
+
 SOAP = "http://www.w3.org/2003/05/soap-envelope"
 WSA = "http://schemas.xmlsoap.org/ws/2004/08/addressing"
 WSD = "http://schemas.xmlsoap.org/ws/2005/04/discovery"
@@ -319,6 +321,24 @@ def onvif_device(device: OnvifDevice) -> Iterator[OnvifDevice]:
             for thread in threads:
                 thread.join()
             server.server_close()
+
+
+@contextmanager
+def two_pictures(password: str) -> Iterator[OnvifDevice]:
+    """A device with a large and a small picture that are really there; its user is ``admin``.
+
+    Its addresses name a network that nobody reaches, as those of cameras behind a router do.
+    """
+    pictures = TwoProfiles("1280x720x10", "640x360x10", login=f"admin:{password}")
+    profiles = [
+        Picture("main", "H264", 1280, 720, 10, f"rtsp://192.0.2.77:{pictures.port}/main"),
+        Picture("sub", "H264", 640, 360, 10, f"rtsp://192.0.2.77:{pictures.port}/sub"),
+    ]
+    try:
+        with onvif_device(OnvifDevice(profiles, password=password)) as device:
+            yield device
+    finally:
+        pictures.kill()
 
 
 def _discovered(device: OnvifDevice, hearing: socket.socket, ending: threading.Event) -> None:
