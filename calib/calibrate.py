@@ -60,7 +60,7 @@ def calibrate(
         path: the model.
         manifest: describes its input; frames were chosen for it.
         frames: the calibration frames.
-        out: ``ranges.json``; histograms go beside it.
+        out: ``ranges.json``; histograms go next to it.
         merge: an earlier table of this network whose histograms are added.
         datasets: fingerprints of the data sets that the frames were taken from.
         step: called after every frame and pass.

@@ -195,7 +195,7 @@ def check_input_range(table: RangeTable, index: GraphIndex, spec: InputSpec, mod
 
 
 def save_histograms(observers: dict[str, TensorObserver], roles: dict[str, str], path: Path) -> None:
-    """Store the histograms beside the table, to be merged with those of a later run and drawn in reports."""
+    """Store the histograms next to the table, to be merged with those of a later run and drawn in reports."""
     arrays: dict[str, Float64] = {}
     for name, seen in observers.items():
         head = [seen.exponent, seen.zeros, seen.low, seen.high, seen.low_sum, seen.high_sum, seen.frames]

@@ -159,7 +159,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command and end the process: 0 done, 1 failed, 2 wrong arguments, 3 the machine lacks something."""
     given = sys.argv[1:] if arguments is None else arguments
     if "run" in given:
-        # a daemon that has not read its file yet need not read it anew
+        # a daemon that has not read its file yet need not read it again
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     code = run_command(given)
     if any(thread.daemon for thread in threading.enumerate()):

@@ -72,7 +72,7 @@ class ModelError(EdgeError):
 
 
 class ManifestError(ModelError):
-    """A manifest is wrong, or does not describe the model beside it."""
+    """A manifest is wrong, or does not describe the model next to it."""
 
 
 class EngineError(ModelError):

@@ -65,7 +65,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 in hexadecimal of a file, and of the files beside it that hold the weights of a model."""
+    """The SHA-256 in hexadecimal of a file, and of the files next to it that hold the weights of a model."""
     digest = hashlib.sha256()
     names = [path.with_suffix(".bin").name] if path.suffix == ".xml" else []
     with path.open("rb") as file:

@@ -353,7 +353,7 @@ def open_model(
 
     Args:
         path: ``.onnx`` or ``.engine``.
-        manifest: where the manifest is; None looks beside the model, in its metadata, then proposes one.
+        manifest: where the manifest is; None looks next to the model, in its metadata, then proposes one.
         engine: see ``edge.interfaces.EngineName``; or the engine of an installed package.
         threads: of a CPU engine.
         max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
@@ -439,7 +439,7 @@ def load_model(config: ModelSettings, *, is_ahead: bool = False, is_shared: bool
 
 
 def find_manifest(path: Path, manifest: Path | Manifest | None = None) -> Manifest:
-    """The manifest of a model file: the given one, the one beside it, the one in its metadata, or a proposed one."""
+    """The manifest of a model file: the given one, the one next to it, the one in its metadata, or a proposed one."""
     return _proposal(path, manifest).manifest
 
 

@@ -103,7 +103,7 @@ class ResultEncoder:
         keypoints: Float32 | None,
         corners: Float32 | None,
     ) -> None:
-        """Append to each of the N objects, in place, what it has beside its box.
+        """Append to each of the N objects, in place, what it has next to its box.
 
         Args:
             known: what follows in the object of each.

@@ -127,7 +127,7 @@ class TransferSettings(_Part):
             ``weights`` is a file for it then, or None for random ones, and the head is always a fresh one.
         head: ``keep`` the rows of known classes of an ONNX file's head where it can be read, or put a ``fresh`` one on.
         activation: exchange SiLU, hard-swish and leaky ReLU of an ONNX file for this one; every kernel is then fitted
-            anew to what it used to compute.
+            again to what it used to compute.
         original: the ONNX file whose maps and boxes are imitated while learning; its head must have been kept.
         imitation: weight of that in the loss; labels have the weight 1.
         freeze: name prefixes of layers that do not learn (``backbone``, ``trunk.s2``).

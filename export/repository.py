@@ -1,6 +1,6 @@
 """A Triton model repository from a model file and its manifest: what the server must know, and nothing to guess.
 
-The layout is Triton's: ``DIR/NAME/config.pbtxt`` and ``DIR/NAME/1/model.…``; the manifest lies beside the
+The layout is Triton's: ``DIR/NAME/config.pbtxt`` and ``DIR/NAME/1/model.…``; the manifest lies next to the
 configuration, for those who run the model through ``engine = "kserve"``.
 """
 
@@ -89,7 +89,7 @@ def _backend_of(model: Path) -> str:
 
 
 def _files(model: Path, backend: str) -> list[tuple[Path, str]]:
-    """The model's file under Triton's name, and those with weights beside it under their own."""
+    """The model's file under Triton's name, and those with weights next to it under their own."""
     beside = {model.with_suffix(".bin"): "model.bin"} if model.suffix == ".xml" else {}
     weights = [model.with_name(f"{model.name}.data"), model.with_name(f"{model.stem}.data")]
     beside |= {path: path.name for path in weights if path.is_file()}
@@ -155,7 +155,7 @@ class TritonPythonModel:
     """What Triton calls."""
 
     def initialize(self, args):
-        """Load the model that lies beside this file."""
+        """Load the model that lies next to this file."""
         config = json.loads(args["model_config"])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(config["parameters"]["intra_op_thread_count"]["string_value"])

@@ -52,14 +52,14 @@ class Parity:
 
 
 def export_onnx(checkpoint: Path, out: Path, *, opset: int = 20, many: bool | None = None) -> Manifest:
-    """Write ``out`` and the manifest beside it; see ``export_checked``, which also tells the differences to torch."""
+    """Write ``out`` and the manifest next to it; see ``export_checked``, which also tells the differences to torch."""
     return export_checked(checkpoint, out, opset=opset, many=many)[0]
 
 
 def export_checked(
     checkpoint: Path | Checkpoint, out: Path, *, opset: int = 20, many: bool | None = None, score: float | None = None
 ) -> tuple[Manifest, Parity]:
-    """Write ``out`` and the manifest beside it, and compare the file with torch.
+    """Write ``out`` and the manifest next to it, and compare the file with torch.
 
     The graph takes ``frames`` (N, h, w, 3) uint8 BGR with any N; normalisation is folded into the first convolution,
     batch norms and branches into theirs; decoding and top-K are in the graph, NMS is not. Nodes are named by their

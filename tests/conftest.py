@@ -1,4 +1,4 @@
-"""What all tests share: where the data beside the project is, and the rule that CI may not skip what it must run."""
+"""What all tests share: where the data next to the project is, and the rule that CI may not skip what it must run."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def locale_is_left_alone() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The real data beside the project; skips where it is not there."""
+    """The real data next to the project; skips where it is not there."""
     if not SHARED.is_dir():
         pytest.skip(NO_SHARED)
     return SHARED

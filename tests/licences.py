@@ -1,6 +1,6 @@
 """The licences of everything that Edgeloop's extras install, as its packages state them.
 
-``python tests/licences.py > docs/licences.json`` writes the list anew; ``tests/unit/test_licences.py`` compares.
+``python tests/licences.py > docs/licences.json`` writes the list again; ``tests/unit/test_licences.py`` compares.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ class Session:
         return [card.number for card in self.round().cards if card.number not in given]
 
     def finish(self) -> dict[str, Any]:
-        """The result, kept beside those before. Raises: DataError: cards are unanswered."""
+        """The result, kept next to those before. Raises: DataError: cards are unanswered."""
         missing = self.unanswered()
         if missing:
             raise DataError(f"{len(missing)} pictures are not confirmed yet; run the command again to go on")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from edge.config.analytics import AnalyticsSettings
 
 SCHEMA = 1
-# a step back by more than this is a clock that began anew; by less, a frame out of order
+# a step back by more than this is a clock that began again; by less, a frame out of order
 CLOCK_RESTART_NS = 2_000_000_000
 # what is measured in seconds (lost, loitering, stopped) is looked at ten times a second
 SWEEP_NS = 100_000_000
@@ -256,7 +256,7 @@ class StreamAnalytics:
         return events
 
     def _restart_clock(self, time_ns: int) -> list[Event]:
-        """Forget all times of a clock that has begun anew, and with them the tracks."""
+        """Forget all times of a clock that has started again, and with them the tracks."""
         events = self._lose(np.flatnonzero(~self._table.rows["is_lost"]), time_ns)
         self._table.keep(np.zeros(len(self._table), np.bool_))
         self.zones.forget_crowds()

@@ -48,7 +48,7 @@ class Heatmap:
         """
         width, height = self._size
         scale = min(1.0, MAX_WIDTH_PX / width)
-        # the square root keeps paths visible beside the places where people stand for hours
+        # the square root keeps paths visible next to the places where people stand for hours
         seconds = self.seconds.copy()
         level = np.sqrt(seconds / max(float(seconds.max()), 1e-9))
         rows, columns = (round(cells * self._cell_px * scale) for cells in level.shape)

@@ -135,7 +135,7 @@ class ZoneWatcher:
         return [ZoneChange("zone_crowded", NOBODY_ROW, int(z), {"occupancy": int(self.occupancy[z])}) for z in begun]
 
     def forget_crowds(self) -> None:
-        """Begin timing crowds anew: the clock has jumped back."""
+        """Begin timing crowds again: the clock has jumped back."""
         self._crowd_pending_ns[...] = NEVER
 
     def counts(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def follow(job: Job, folder: Path, clip: Clip, split: Split) -> dict[str, Any]:
         The account.
 
     Raises:
-        DataError: a part is damaged; it is removed, so that the next run finds it anew.
+        DataError: a part is damaged; it is removed, so that the next run finds it again.
         OSError: the disk.
     """
     results = ResultFolder(folder, job)

@@ -26,7 +26,7 @@ OUTPUTS = {"detections": ".parquet", "tracks": ".parquet", "events": ".parquet",
 
 
 class ResultFolder:
-    """Where the results of one job lie. Used by one process at a time, but for ``open_outputs``."""
+    """Where the results of one job lie. Used by one process at a time, except for ``open_outputs``."""
 
     def __init__(self, folder: Path, job: Job) -> None:
         """Open a folder, or make one.

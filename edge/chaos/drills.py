@@ -122,7 +122,7 @@ def _drill(ground: DrillGround, fault: Fault, seconds: float) -> Verdict:
     ground.faulty.set_fault(fault)
     states = _watch(stream, seconds)
     if fault in GOES_ON:
-        # where the camera has to be opened anew, the fault lasts until it had time for that
+        # where the camera has to be opened again, the fault lasts until it had time for that
         _await(lambda: ground.emitted()[-1] > before[-1], RETURN_S - seconds)
     if fault == "frozen":
         _await(lambda: stream.status.state == "frozen", RETURN_S - seconds)

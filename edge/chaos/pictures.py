@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edge.types import UInt8
 
 NUM_PICTURES = 40
-# of a transport stream, before it begins anew; and the time of its first picture
+# of a transport stream, before it starts again; and the time of its first picture
 NUM_PIECES = 300
 FIRST_S = 60.0
 SIZE_PX = (320, 180)
@@ -78,5 +78,5 @@ def _run_of_pieces(fps: float, indices: range, offset_s: float) -> list[bytes]:
             pieces.append(out.getvalue())
             out.seek(0)
             out.truncate()
-    # the encoder is one picture behind: the last one of a run is never sent, as when a camera starts anew
+    # the encoder is one picture behind: the last one of a run is never sent, as when a camera starts again
     return pieces

@@ -47,7 +47,7 @@ def junit(verdicts: Sequence[Verdict]) -> bytes:
 
 
 def page(folder: Path, verdicts: Sequence[Verdict], config: Config) -> str:
-    """The page: each test, what differs, and what was expected beside what is seen now."""
+    """The page: each test, what differs, and what was expected next to what is seen now."""
     parts = [_section(folder / one.name, one, config) for one in verdicts]
     failed = sum(bool(one.differences) for one in verdicts)
     head = f"{failed} of {len(verdicts)} clips differ" if failed else f"{len(verdicts)} clips as expected"

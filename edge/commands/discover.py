@@ -129,7 +129,7 @@ def _write(config: Path, cameras: list[Camera]) -> list[Path]:
     if text is None:
         say_next(config)
     else:
-        err.print(f"next: edge check {config}; a daemon that runs reads it anew by SIGHUP", markup=False)
+        err.print(f"next: edge check {config}; a daemon that runs reads it again by SIGHUP", markup=False)
     return written
 
 

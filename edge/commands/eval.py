@@ -87,7 +87,7 @@ def _measure(model: Path, dataset: Dataset, engine: str, batch: int, pictures: P
 
 
 def _save(model: Path, report: Report) -> None:
-    """Put the main metrics into the manifest beside the model, under its precision."""
+    """Put the main metrics into the manifest next to the model, under its precision."""
     from edge.model import find_manifest
     from edge.models.manifest import write_sidecar
 

@@ -25,7 +25,7 @@ def inspect(
     std: Annotated[str | None, typer.Option(help="Three numbers on 0..255, comma between.")] = None,
     resize: Annotated[str | None, typer.Option(help="letterbox, stretch or crop.")] = None,
     interpolation: Annotated[str | None, typer.Option(help="bilinear, cubic, antialias, antialias-cubic.")] = None,
-    write: Annotated[bool, typer.Option("--write", help="Write the manifest beside the model.")] = False,
+    write: Annotated[bool, typer.Option("--write", help="Write the manifest next to the model.")] = False,
     to: Annotated[Path | None, typer.Option("--out", help="Write the manifest to this file.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -46,7 +46,7 @@ def inspect(
     changes = {"colour": colour, "resize": resize, "interpolation": interpolation}
     readings = [_corrected(reading, changes, mean, std) for reading in (proposal.manifest, *proposal.others)]
     manifest, doubt = _proved(model, [beside] if beside else readings, proposal)
-    origin = "beside the file" if beside else "in the file" if proposal.is_own else "proposed from the graph"
+    origin = "next to the file" if beside else "in the file" if proposal.is_own else "proposed from the graph"
     if proposal.assumed and not any((mean, std, resize)):
         err.print(f"[yellow]warning[/yellow]: {proposal.assumed}")
     if write:

@@ -70,7 +70,7 @@ def quantize(
     images: Annotated[int, typer.Option(min=0, help="Judge by so many pictures, 0 = all.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of ONNX Runtime.")] = 1,
     out_path: Annotated[Path | None, typer.Option("--out", help="Default MODEL-int8.onnx.")] = None,
-    report: Annotated[bool, typer.Option(help="Write NAME.report.html and .json beside the model.")] = True,
+    report: Annotated[bool, typer.Option(help="Write NAME.report.html and .json next to the model.")] = True,
     as_json: AsJson = False,
 ) -> None:
     """Quantize to INT8 (or cast to FP16) within a budget."""

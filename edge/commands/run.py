@@ -30,7 +30,7 @@ def run(
         typer.Option("--source", "-s", help="Camera number, file, folder, rtsp://…, synthetic://street."),
     ] = None,
     model: Annotated[Path | None, typer.Option("--model", "-m", help="ONNX file or TensorRT engine.")] = None,
-    manifest: Annotated[Path | None, typer.Option(help="The model's manifest, if not beside it.")] = None,
+    manifest: Annotated[Path | None, typer.Option(help="The model's manifest, if not next to it.")] = None,
     sink: Annotated[list[str] | None, typer.Option("--sink", help=SINK_HELP)] = None,
     engine: Annotated[
         str, typer.Option(help="auto, ort, ort-cuda, ort-tensorrt, openvino, openvino-bf16, trt, null.")

@@ -25,11 +25,11 @@ def what_if(
     until: Until = None,
     show: Annotated[int, typer.Option(help="So many of the events that differ, per stream.")] = 20,
     save: Annotated[
-        Path | None, typer.Option(help="Make it live: write it there, for the daemon to read anew.")
+        Path | None, typer.Option(help="Make it live: write it there, for the daemon to read again.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Try rules on the tracks of the last days, beside what was said."""
+    """Try rules on the tracks of the last days, next to what was said."""
     from edge.config.load import load_config
     from edge.trackstore.times import span_of
 
@@ -91,7 +91,7 @@ def _line(word: str, found: Any, pictures: Path | None) -> str:
 
 
 def _save(config: Path, place: Path) -> None:
-    """Put the file in the place of the one that runs; the daemon reads it anew when it is told to."""
+    """Put the file in the place of the one that runs; the daemon reads it again when it is told to."""
     from edge.files import write_atomic
 
     if config.resolve() != place.resolve():

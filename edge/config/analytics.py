@@ -37,7 +37,7 @@ def _known_anchor(anchor: str) -> str:
     return anchor
 
 
-# lines and zones may also follow what the model gives beside the box
+# lines and zones may also follow what the model gives next to the box
 Anchor = Annotated[str, Field(max_length=80), AfterValidator(_known_anchor)]
 
 TRACKERS = ("edge", "bytetrack", "ocsort", "sort", "off")

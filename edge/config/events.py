@@ -24,7 +24,7 @@ class EventSettings(Section):
         snapshots: a folder for a JPEG of the annotated picture of every event; None: no pictures.
         max_snapshots_mb: the most that these pictures may take; the oldest go first.
         review_days, review_events: how long, and how many, events can be found again on the page; they lie in
-            ``events.review.db`` beside the outbox and take 400 bytes each, and 33 bytes of memory.
+            ``events.review.db`` next to the outbox and take 400 bytes each, and 33 bytes of memory.
     """
 
     outbox: Path | None = None
@@ -88,7 +88,7 @@ class NotifySettings(Section):
     """A service that tells a person what happened, through Apprise: several events are one message.
 
     Attributes:
-        url_file: a file with the service's Apprise address, in which its keys stand; read anew for every message.
+        url_file: a file with the service's Apprise address, in which its keys stand; read again for every message.
         streams, kinds, classes: which events are told; empty: all. An event without an object has no class to ask for.
         neighbours: streams that see the same place: what happens there is told together.
         join_s: how long a message waits, after its first event, for others of the same place.

@@ -13,7 +13,7 @@ Corner = tuple[Share, Share]
 
 
 class MotionGateSettings(Section):
-    """Pictures in which nothing moves do not go to the model, but for a few per second."""
+    """Pictures in which nothing moves do not go to the model, except for a few per second."""
 
     enabled: bool = False
     floor_fps: float = Field(default=1.0, ge=0.1, le=60)

@@ -309,7 +309,7 @@ def _refuse_unfit_record_source(stream: StreamSettings) -> None:
     if stream.record is None or stream.record.content != "source":
         raise ValueError(f'{start} is recorded as it comes: expected [streams.record] with content = "source"')
     if kind_of(stream.record_source) != "network" or not is_live(stream.source):
-        raise ValueError(f"{start} needs a network address, beside a source that is a camera")
+        raise ValueError(f"{start} needs a network address, next to a source that is a camera")
     if stream.record_open == "needed" and stream.record.mode == "continuous":
         raise ValueError(f'{start}: mode = "continuous" always needs it; use record_open = "always"')
 

@@ -1,4 +1,4 @@
-"""What works beside a pipeline in its process: counts are saved, the watch log is kept, the device is kept cool."""
+"""What works next to a pipeline in its process: counts are saved, the watch log is kept, the device is kept cool."""
 
 from __future__ import annotations
 

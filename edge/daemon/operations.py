@@ -1,4 +1,4 @@
-"""What may be asked of a running daemon: read the file anew, change a model. One job at a time, in its own thread."""
+"""What may be asked of a running daemon: read the file again, change a model. One job at a time, in its own thread."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ class Operations:
         self.questions.stop()
 
     def order_reload(self) -> None:
-        """Read the file anew soon.
+        """Read the file again soon.
 
         Raises:
             EdgeError: there is no file, or too much waits already.
         """
         if self._reloader is None:
-            raise UsageError("this daemon was started from arguments; there is no file to read anew")
+            raise UsageError("this daemon was started from arguments; there is no file to read again")
         self._put(_Job("reload", self._reload, self._reloader.note_failure))
 
     def editor(self) -> ConfigEditor | None:
@@ -182,7 +182,7 @@ class Operations:
             raise ConfigError("expected the name of a file in the folder of the model that runs, without any folder")
         path = running[name].parent / file_name
         if not path.is_file() or path.is_symlink():
-            raise ConfigError(f"{file_name}: no such file beside {running[name].name}; copy it there first")
+            raise ConfigError(f"{file_name}: no such file next to {running[name].name}; copy it there first")
         return path
 
     def _swap(self, name: str, path: Path, classes: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""Clip tests before anything new takes over: a model, a configuration, an engine built anew, another version."""
+"""Clip tests before anything new takes over: a model, a configuration, an engine built again, another version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the configuration anew while the cameras run: apply what can be, say what needs a restart, break nothing."""
+"""Reading the configuration again while the cameras run: apply what can be, say what needs a restart, break nothing."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ class Reloader:
                 watch = partial(self._pipeline.change_analytics, stream)
                 self._try(report, f"stream {stream.name} was given other lines and zones", watch)
             else:
-                self._try(report, f"stream {stream.name} was begun anew", partial(self._restart, stream))
+                self._try(report, f"stream {stream.name} was started again", partial(self._restart, stream))
         for stream in changes.added:
             self._try(report, f"stream {stream.name} was added", partial(self._add, stream))
 

@@ -109,7 +109,7 @@ def run_service(
 
     Args:
         config: what to run.
-        origin: its file, which SIGHUP reads anew.
+        origin: its file, which SIGHUP reads again.
         max_frames: stop after this many emitted frames of all streams together.
         on_address: told the address of the live page once it can be opened.
         on_progress: told now and then how many frames are through, and of how many; None where no end is known.

@@ -61,7 +61,7 @@ def why_answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def what_if_answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What other settings would have said of the stored time, beside what was said, with pictures.
+    """What other settings would have said of the stored time, next to what was said, with pictures.
 
     Args:
         request: ``stream`` (the settings to try), ``store``, ``since_ns``, ``until_ns``, ``snapshots``.

@@ -114,7 +114,7 @@ def _process(stats: Mapping[str, Any]) -> Iterator[Remark]:
     if stuck:
         yield Remark("watchdog", "wrong", str(stuck), "the log says more; systemd restarts the daemon if it lasts")
     for worker in stats.get("workers") or ():
-        facts = f"{len(worker['streams'])} streams, begun anew {worker['restarts']} times"
+        facts = f"{len(worker['streams'])} streams, started again {worker['restarts']} times"
         advice = "the log says more; its streams go on when it is there again, or elsewhere"
         yield Remark(
             f"worker {worker['number']}",

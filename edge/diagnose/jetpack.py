@@ -68,7 +68,7 @@ def judge(release: str, tensorrt: str | None) -> Judgement | None:
         advice = "sudo apt install nvidia-jetpack; make the environment with --system-site-packages"
         return Judgement("missing", f"{shipped}; none is seen from this Python", advice)
     if not _is_of(tensorrt, pair.tensorrt):
-        advice = "pip uninstall tensorrt: it hides the system's own; then build the engines anew: edge build MODEL"
+        advice = "pip uninstall tensorrt: it hides the system's own; then build the engines again: edge build MODEL"
         return Judgement("wrong", f"{shipped}; found {tensorrt}", advice)
     return Judgement(
         "ok", f"{shipped}; found {tensorrt}; engines from {pair.build_from}; not yet run by us on a device"

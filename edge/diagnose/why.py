@@ -89,7 +89,7 @@ def why(reader: Reader, asked: Question) -> Answer:
     """
     half_ns = round(asked.within_s * NS_PER_S)
     span = asked.at_ns - half_ns, asked.at_ns + half_ns
-    # what was said stands beside the moment
+    # what was said stands next to the moment
     near = list(reader.blocks(asked.stream, span[0], span[1] + NS_PER_S, with_candidates=False))
     said = _said(_Scene(asked, near, span))
     if said is not None:
@@ -290,7 +290,7 @@ STATES: Mapping[str, str] = {
 
 
 def _no_frame(scene: _Scene) -> Answer | None:
-    """There was no frame at the moment, or a hole of a second beside it."""
+    """There was no frame at the moment, or a hole of a second next to it."""
     if scene.has_frame:
         return None
     stands = [stand for stand in scene.stands if stand.get("state") in STATES]

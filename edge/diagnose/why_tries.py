@@ -154,7 +154,7 @@ def _shapes(part: LineSettings | ZoneSettings, is_zone: bool, size: tuple[int, i
         cause, told = (
             ("outside", f"stayed outside '{part.name}'")
             if is_zone
-            else ("ends", f"passed beside the ends of '{part.name}'")
+            else ("ends", f"passed next to the ends of '{part.name}'")
         )
         yield (
             cause,

@@ -44,7 +44,7 @@ class AheadEngine:
         self._engine = engine
         # one is read by the engine while the other one is filled
         self._preprocessors = deque(Preprocessor(spec, engine.max_batch) for _ in range(2))
-        # of the batch that is decoded and of two that may have ended meanwhile: no memory is asked for anew
+        # of the batch that is decoded and of two that may have ended meanwhile: no memory is asked for again
         self._kept: deque[dict[str, Array]] = deque(({}, {}, {}))
         self._thread = EngineThread()
         self._thread.submit(lambda: pin(cores)).result()

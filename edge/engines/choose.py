@@ -55,7 +55,7 @@ def open_engine(
         manifest: of the model.
         kind: one of ``edge.interfaces.EngineName``, or the engine of an installed package; ``auto`` runs plans in
             TensorRT, and ONNX files in what a short trial on this machine has found to be fastest, where there is a GPU
-            that ONNX Runtime can use, or OpenVINO is installed beside it.
+            that ONNX Runtime can use, or OpenVINO is installed next to it.
         threads: of a CPU engine, None for its own choice.
         max_batch: largest batch of a model with a dynamic batch; None for the engine's own choice.
         device: number of the GPU of engines that use one, as nvidia-smi counts.

@@ -106,7 +106,7 @@ class Place:
 
 
 class Link:
-    """Used by one thread, but for ``close``."""
+    """Used by one thread, except for ``close``."""
 
     def __init__(
         self, place: Place, settings: RemoteSettings, dtype: str, max_batch: int | None, check: CheckModel
@@ -346,7 +346,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _headers(token_file: Path | None) -> Mapping[str, str]:
-    """Read anew at every connection, as it may have changed."""
+    """Read again at every connection, as it may have changed."""
     token = None if token_file is None else read_secret(token_file, "remote.token_file")
     return {} if token is None else {"authorization": f"Bearer {token}"}
 

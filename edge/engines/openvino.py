@@ -104,7 +104,7 @@ def _info(port: Any, name: str) -> TensorInfo:
 
 
 def _name(port: Any) -> str:
-    """The name that the ONNX file gives; OpenVINO keeps names of inner tensors beside it."""
+    """The name that the ONNX file gives; OpenVINO keeps names of inner tensors next to it."""
     names = port.get_names()
     own = [name for name in OWN_OUTPUTS if name in names]
     chosen: str = own[0] if own else port.get_any_name()

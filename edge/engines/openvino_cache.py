@@ -73,7 +73,7 @@ def load_compiled(
         try:
             return core.import_model(blob, "CPU", dict(hints)), names
         except RuntimeError as error:
-            log.info("%s is compiled anew (%s)", path.name, first_line(error))
+            log.info("%s is compiled again (%s)", path.name, first_line(error))
     compiled = core.compile_model(str(path), "CPU", dict(hints))
     fresh = names_of(compiled)
     _keep(file, compiled, fresh)

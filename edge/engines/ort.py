@@ -69,7 +69,7 @@ class OrtEngine:
             threads: of the CPU provider; None picks one per core, at most four.
             max_batch: largest batch of a model with a dynamic batch; None means 16.
             device: number of the GPU of ``ort-cuda`` and ``ort-tensorrt``.
-            extra: input beside the picture → what it is given for each frame.
+            extra: input next to the picture → what it is given for each frame.
 
         Raises:
             ModelError: no model that ONNX Runtime can load.
@@ -163,7 +163,7 @@ def _wishes(path: Path, device: int, max_batch: int | None) -> Wishes:
     facts = read_graph(path)
     tensors = (*facts.inputs, *facts.outputs)
     has_float16 = "float16" in facts.weight_bytes or any(info.dtype == "float16" for info in tensors)
-    # a size that is dynamic beside the batch cannot be told before
+    # a size that is dynamic next to the batch cannot be told before
     is_known = bool(facts.inputs) and all(
         info.shape and info.shape[0] is None and None not in info.shape[1:] for info in facts.inputs
     )

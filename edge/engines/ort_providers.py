@@ -37,7 +37,7 @@ class Wishes:
         device: number of the GPU.
         is_quantized: whether the graph has Q/DQ nodes.
         has_float16: whether it has weights, inputs or outputs in FP16.
-        shapes: input → its size but for the batch, where the batch is dynamic; empty else.
+        shapes: input → its size except for the batch, where the batch is dynamic; empty else.
         max_batch: largest batch that will come.
     """
 

@@ -53,7 +53,7 @@ def fastest(
     """The name of the engine that runs a model fastest, one frame at a time.
 
     Args:
-        path: the model file; a changed file is measured anew, and so is another version, processor or thread count.
+        path: the model file; a changed file is measured again, and so is another version, processor or thread count.
         names: the engines, the preferred one first.
         versions: of their libraries.
         threads: that they may use, None for their own choice.

@@ -234,7 +234,7 @@ class Outbox:
             self._counts = {"lost": self.num_lost}
 
     def _advance(self, target: str) -> None:
-        """Move a cursor over the events that its target has, and count anew what it lacks."""
+        """Move a cursor over the events that its target has, and count again what it lacks."""
         with self._database:
             self._database.execute(
                 "UPDATE targets SET cursor = max(cursor, ifnull((SELECT min(number) - 1 FROM events "
@@ -331,7 +331,8 @@ class Outbox:
         """Bring the counts up to date after a commit."""
         self._kept += more_kept
         self._waiting = {name: count + more_waiting.get(name, 0) for name, count in self._waiting.items()}
-        waiting = {f"waiting_{name}": count for name, count in self._waiting.items()}
+        # a target of the program's own, whose name begins with a dot, is nobody's to watch
+        waiting = {f"waiting_{name}": count for name, count in self._waiting.items() if not name.startswith(".")}
         # replaced and never changed, so that who reads it needs no lock
         self._counts = {"kept": self._kept, "lost": self.num_lost, **waiting}
 

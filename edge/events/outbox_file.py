@@ -85,7 +85,7 @@ def is_file_full(error: sqlite3.Error) -> bool:
 
 
 def locked(path: Path) -> int:
-    """A lock beside the file that ends with the process: two writers would deliver everything twice.
+    """A lock next to the file that ends with the process: two writers would deliver everything twice.
 
     Raises:
         OSError: the folder cannot be written.

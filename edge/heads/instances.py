@@ -1,6 +1,6 @@
 """Masks, key points and oriented boxes of the YOLOv8 family and its successors, raw or chosen in the graph.
 
-N batch, A anchors, C classes, M candidates of a frame, P prototypes, K key points of D numbers, E numbers beside a box.
+N batch, A anchors, C classes, M candidates of a frame, P prototypes, K key points of D numbers, E more of a box.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Found:
     Attributes:
         box: (M, 4) ``x1 y1 x2 y2``, or ``cx cy w h`` where oriented.
         score, class_id: (M,).
-        more: (M, E) the numbers beside the box.
+        more: (M, E) the numbers next to the box.
     """
 
     box: Float32
@@ -122,7 +122,7 @@ class InstanceHead:
         return nms_per_class(found.box, found.score, found.class_id, limit)
 
     def _placed(self, found: Found, maps: Array | None, box: Letterbox) -> Detections:
-        """The candidates in frame pixels, with what their kind has beside the box."""
+        """The candidates in frame pixels, with what their kind has next to the box."""
         classes = self._manifest.classes
         if self._kind == "obb":
             turned = box.points_to_frame(corners_of(found.box, found.more[:, 0]))

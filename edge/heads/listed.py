@@ -21,7 +21,7 @@ ROW = "x1 y1 x2 y2 score class"
 class TripleHead:
     """Reads ``boxes (N, K, 4)``, ``scores (N, K)`` and ``labels (N, K)``, and the number of true ones where given.
 
-    Scores may stand beside the boxes instead: (N, K, 5), as MMDetection's do.
+    Scores may stand next to the boxes instead: (N, K, 5), as MMDetection's do.
     """
 
     def __init__(self, manifest: Manifest) -> None:

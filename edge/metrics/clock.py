@@ -17,7 +17,7 @@ def measured_offset_ns() -> int:
 class WallClock:
     """Says when something happened in UTC, given ``time.monotonic_ns()``.
 
-    The offset between the two clocks is measured anew every second, and taken over where the wall clock was set: a
+    The offset between the two clocks is measured again every second, and taken over where the wall clock was set: a
     device without a battery clock boots in 1970. What is less than ``STEP_NS`` is the measurement, so times never
     tremble; NTP's slow corrections move both clocks.
 

@@ -1,4 +1,4 @@
-"""Model cards: the free-form JSON that people put beside ONNX files. Only what is understood without doubt is taken."""
+"""Model cards: the free-form JSON people put next to ONNX files. Only what is understood without doubt is taken."""
 
 from __future__ import annotations
 

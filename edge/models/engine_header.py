@@ -30,7 +30,7 @@ def manifest_of_engine(header: Mapping[str, Any], path: Path) -> Manifest:
     exported = read_ultralytics(header, path.name)
     if exported is None or exported.size is None:
         raise ManifestError(
-            f"{path.name}: no engine with a manifest beside it ({path.with_suffix('.json').name}); copy that too, or "
+            f"{path.name}: no engine with a manifest next to it ({path.with_suffix('.json').name}); copy that too, or "
             "run: edge build MODEL.onnx"
         )
     head, reading = _reading(exported, path.name)

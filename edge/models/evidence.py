@@ -56,7 +56,7 @@ class Reading:
     @property
     def may_look_odd(self) -> bool:
         """Whether odd boxes are no sign of a wrong reading, for the file itself says what it is."""
-        # a softmax beside four numbers does not say whether these are boxes or offsets from anchors
+        # a softmax next to four numbers does not say whether these are boxes or offsets from anchors
         return self.is_certain and self.family != "ssd"
 
 

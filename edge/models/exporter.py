@@ -1,4 +1,4 @@
-"""What the exporter wrote about a model: in the file (Ultralytics), or in JSON files beside it (Hugging Face, timm)."""
+"""What its exporter wrote about a model: in the file (Ultralytics), or JSON files next to it (transformers, timm)."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _literal(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """What the JSON files beside a model say.
+    """What the JSON files next to a model say.
 
     Attributes:
         source: which.
@@ -143,7 +143,7 @@ class Companion:
 
 
 def read_companion(model: Path) -> Companion:
-    """Read ``config.json`` and ``preprocessor_config.json`` beside a model, or above it where it lies in ``onnx/``."""
+    """Read ``config.json`` and ``preprocessor_config.json`` next to a model, or above it where it lies in ``onnx/``."""
     folders = [model.parent, *([model.parent.parent] if model.parent.name == "onnx" else [])]
     for folder in folders:
         config, processor = _json(folder / "config.json"), _json(folder / "preprocessor_config.json")

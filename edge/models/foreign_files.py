@@ -48,7 +48,7 @@ def _text(path: Path, head: bytes) -> str | None:
     if text.startswith((b"<!doctype html", b"<html")):
         return "a web page, not the model: the download got the page about the file; download the file itself"
     if text.startswith(b"<?xml") and b"<net" in head:
-        return f"an OpenVINO model; give it as {path.with_suffix('.xml').name}, with its .bin beside it"
+        return f"an OpenVINO model; give it as {path.with_suffix('.xml').name}, with its .bin next to it"
     if head.startswith(b"7767517"):
         return "an ncnn model; export the network that it came from to ONNX"
     return None

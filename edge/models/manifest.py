@@ -1,4 +1,4 @@
-"""What a model file expects, gives and is: the manifest, stored as ``name.json`` beside ``name.onnx``.
+"""What a model file expects, gives and is: the manifest, stored as ``name.json`` next to ``name.onnx``.
 
 The same JSON is in the metadata of ONNX files that we export, under the key ``edgeloop``.
 """
@@ -54,7 +54,7 @@ Activation = Literal["none", "sigmoid", "softmax"]
 Interpolation = Literal["bilinear", "cubic", "antialias", "antialias-cubic"]
 # what a second input wants: width and height of the model's input, height and width, factors of 1, or 1 for each pixel
 ExtraInput = Literal["width-height", "height-width", "ones", "mask"]
-# what an input beside the picture is given for one frame: numbers, or rows of them
+# what an input next to the picture is given for one frame: numbers, or rows of them
 ExtraRow = tuple[float, ...] | tuple[tuple[float, ...], ...]
 COLUMNS = ("x1", "y1", "x2", "y2", "cx", "cy", "w", "h", "score", "class", "batch")
 Precision = Literal["fp32", "fp16", "int8"]
@@ -199,7 +199,7 @@ class Manifest(Section):
         kpt_shape: key points of an object and numbers of each (x y, or x y score), where the model has them.
         keypoints: their names, where they are known; see ``keypoint_names``.
         output: how the outputs are read, None: as the head always does.
-        extra_inputs: name of an input beside the picture → what it is given.
+        extra_inputs: name of an input next to the picture → what it is given.
         decided: what was found out about the file and why, sentence by sentence, by ``edge inspect``.
         proof: of a reading that was tried on pictures; see ``edge.models.probe``.
         accuracy: precision → metric → value, as measured by ``edge eval``.
@@ -245,7 +245,7 @@ class Manifest(Section):
 
     @property
     def anchors(self) -> tuple[str, ...]:
-        """Points of an object, beside those of its box, that lines and zones can follow: key points first, in order."""
+        """Points of an object, besides its box, that lines and zones can follow: key points first, in order."""
         return (*(f"keypoint:{name}" for name in self.keypoint_names), *(["mask-foot"] if self.has_masks else []))
 
     @model_validator(mode="after")
@@ -262,7 +262,7 @@ class Manifest(Section):
         return self.output or OutputSpec()
 
     def extra_rows(self) -> dict[str, ExtraRow]:
-        """What each input beside the picture is given, for one frame."""
+        """What each input next to the picture is given, for one frame."""
         size = float(self.input.width), float(self.input.height)
         rows: dict[ExtraInput, ExtraRow] = {
             "width-height": size,
@@ -320,7 +320,7 @@ def is_manifest(path: Path) -> bool:
 
 
 def read_sidecar(model: Path) -> Manifest | None:
-    """The manifest beside a model file, checked against the file's hash; None where there is none.
+    """The manifest next to a model file, checked against the file's hash; None where there is none.
 
     Raises:
         ManifestError: the manifest is wrong or belongs to another file.
@@ -338,7 +338,7 @@ def read_sidecar(model: Path) -> Manifest | None:
 
 
 def write_sidecar(manifest: Manifest, model: Path) -> Path:
-    """Store the manifest beside its model file, with the file's hash filled in."""
+    """Store the manifest next to its model file, with the file's hash filled in."""
     complete = manifest.model_copy(update={"sha256": sha256_of(model)})
     path = manifest_path(model)
     write_atomic(path, complete.to_json())

@@ -136,7 +136,7 @@ def load_onnx(path: Path, *, has_weights: bool = True) -> Any:
 
 
 def _check_weights(model: Any, path: Path) -> None:
-    """Refuse a file without a graph, or whose weights lie elsewhere than beside it."""
+    """Refuse a file without a graph, or whose weights lie elsewhere than next to it."""
     if not model.graph.node or not model.graph.output:
         raise ModelError(f"{path.name}: not an ONNX model (no nodes in it)")
     for name in external_files(model):
@@ -144,13 +144,13 @@ def _check_weights(model: Any, path: Path) -> None:
             raise ModelError(f"{path.name}: its weights cannot be read (they lie in {name!r:.100}, outside its folder)")
         if not (path.parent / name).is_file():
             raise ModelError(
-                f"{path.name}: its weights are in {name}, which is not beside it; copy both files, or export the model "
+                f"{path.name}: its weights are in {name}, which is not next to it; copy both, or export the model "
                 "into one (torch.onnx.export(…, external_data=False))"
             )
 
 
 def external_files(model: Any) -> tuple[str, ...]:
-    """Names of the files beside an ONNX file that its weights are in."""
+    """Names of the files next to an ONNX file that its weights are in."""
     import onnx
 
     places = {

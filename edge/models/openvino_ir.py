@@ -1,4 +1,4 @@
-"""Facts of an OpenVINO model (``.xml`` with its ``.bin`` beside it), read from the XML alone."""
+"""Facts of an OpenVINO model (``.xml`` with its ``.bin`` next to it), read from the XML alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_ir(path: Path) -> GraphFacts:
         raise ModelError(f"{path.name}: an XML file, but no OpenVINO model (no <net> with layers in it)")
     if not path.with_suffix(".bin").is_file():
         raise ModelError(
-            f"{path.name}: its weights, {path.with_suffix('.bin').name}, are not beside it; copy both files"
+            f"{path.name}: its weights, {path.with_suffix('.bin').name}, are not next to it; copy both files"
         )
     by_id = {layer.get("id", ""): layer for layer in layers}
     into = {edge.get("to-layer", ""): edge for edge in root.findall("./edges/edge")}

@@ -50,7 +50,7 @@ class _Witness(Letterbox):
 
     def to_frame(self, xyxy: Float32) -> Float32:
         self.seen.append(np.array(xyxy, np.float32))
-        # not super(): a dataclass with slots is made anew
+        # not super(): a dataclass with slots is made again
         return Letterbox.to_frame(self, xyxy)
 
 

@@ -91,7 +91,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """A file and what stands beside it."""
+    """A file and what stands next to it."""
 
     path: Path
     graph: GraphFacts
@@ -105,7 +105,7 @@ def propose_manifest(path: Path, *, head: str | None = None, choices: Choices | 
     """Describe a model file.
 
     Args:
-        path: an ONNX file, or an OpenVINO ``.xml``; a model card beside it (``name.json`` that is no manifest) fills in
+        path: an ONNX file, or an OpenVINO ``.xml``; a model card next to it (``name.json``, no manifest) fills in
             what it knows.
         head: the head, where the graph does not tell.
         choices: all that a person decides.
@@ -384,7 +384,7 @@ def _points(shape: tuple[int, int] | None, name: str) -> tuple[int, Literal[2, 3
 
 
 def _names(source: _Source, reading: Reading) -> tuple[tuple[str, ...], str]:
-    """Class names, and where they are from: the person, the file, the files beside it; else numbers."""
+    """Class names, and where they are from: the person, the file, the files next to it; else numbers."""
     if reading.head == "embedding":
         return (), "an embedding has none"
     exported, companion = source.evidence.exported, source.evidence.companion
@@ -426,9 +426,9 @@ def _companion_input(source: _Source, reading: Reading) -> dict[str, Any]:
 
 def _whence(source: _Source, reading: Reading) -> str:
     if source.evidence.companion.input and reading.head in ("classify", "embedding", "semantic", "detr"):
-        return f"as {source.evidence.companion.source} beside the file says"
+        return f"as {source.evidence.companion.source} next to the file says"
     if "preprocess" in source.card:
-        return "as the card beside the file says"
+        return "as the card next to the file says"
     if source.evidence.exported is not None:
         return "as Ultralytics prepares pictures"
     return f"as models of family {reading.family} mostly take it"

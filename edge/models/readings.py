@@ -101,7 +101,7 @@ def _ultralytics(evidence: Evidence, exported: Exported) -> list[Reading]:
 
 
 def _num_beside(evidence: Evidence, exported: Exported) -> int:
-    """Numbers that stand beside the box and the classes of an object."""
+    """Numbers that stand next to the box and the classes of an object."""
     match exported.task:
         case "pose" if exported.kpt_shape:
             return exported.kpt_shape[0] * exported.kpt_shape[1]
@@ -153,7 +153,7 @@ def _maps(evidence: Evidence) -> list[Reading]:
         names={"scores": heat[0].name, "boxes": size.name, "offsets": offset[0].name},
         activation="none" if is_ready else "sigmoid",
     )
-    because = f"a heat map {shape_text(heat[0])} beside sizes and offsets is CenterNet's"
+    because = f"a heat map {shape_text(heat[0])} next to sizes and offsets is CenterNet's"
     return [Reading("centernet", because, heat[0].shape[1], "centernet", reading, needs_nms=False)]
 
 
@@ -208,11 +208,11 @@ def _ssd_or_yolonas(evidence: Evidence, boxes: TensorInfo, values: TensorInfo, w
     # DAMO-YOLO gives the scores first, YOLO-NAS the boxes
     family = "yolonas" if evidence.outputs[0] is boxes else "damoyolo"
     plain = Reading(
-        "yolonas", "boxes beside one sigmoid score per class", width, family, spec, end == "Sigmoid",
+        "yolonas", "boxes and one sigmoid score per class", width, family, spec, end == "Sigmoid",
         flags="--head yolonas",
     )  # fmt: skip
     behind = Reading(
-        "ssd", "boxes beside softmax scores, the first the background", (width or 1) - 1, "ssd", None, end == "Softmax",
+        "ssd", "boxes and softmax scores, the first the background", (width or 1) - 1, "ssd", None, end == "Softmax",
         has_background=True, flags="--head ssd",
     )  # fmt: skip
     if plain.is_certain or behind.is_certain:
@@ -250,14 +250,14 @@ def _masks(evidence: Evidence) -> list[Reading]:
     if (len(main.shape), len(second.shape)) != (3, 4) or second.shape[1] is None:
         return []
     parts = evidence.parts(main, main.shape[1])
-    because = "boxes, classes and mask coefficients beside prototypes"
+    because = "boxes, classes and mask coefficients next to prototypes"
     if len(parts) == 3 and parts[0].width == 4 and parts[2].width == second.shape[1]:
         return [Reading("yolov8-seg", because, parts[1].width, "yolov8")]
     if main.shape[2] == 6 + second.shape[1]:
         return [Reading("end2end-seg", because, None, "yolov8", needs_nms=False)]
     if _has_three_anchors(main, evidence.size) and second.shape[2] is not None:
         num = (main.shape[2] or 0) - 5 - second.shape[1]
-        because = f"three anchors in each cell beside prototypes, as YOLOv5's{NO_MASKS}"
+        because = f"three anchors in each cell next to prototypes, as YOLOv5's{NO_MASKS}"
         return [Reading("yolov5", because, num, "yolov5", OutputSpec(names={"main": main.name}))]
     return []
 
@@ -286,7 +286,7 @@ def _single(evidence: Evidence) -> list[Reading]:
 
 
 def _main_of_several(evidence: Evidence) -> list[Reading]:
-    """A decoded output beside the feature maps that it was made of (YOLOv5, YOLOv7, YOLOv9).
+    """A decoded output next to the feature maps that it was made of (YOLOv5, YOLOv7, YOLOv9).
 
     Raises:
         InDoubtError: there are only the feature maps.

@@ -69,7 +69,7 @@ def add_model(origin: str, sha256: str) -> Path:
     """Copy or fetch a model file into ``added_folder``, only if its bytes are the expected ones.
 
     Args:
-        origin: a file, or an ``https://`` address. The manifest or card beside a file is copied too.
+        origin: a file, or an ``https://`` address. The manifest or card next to a file is copied too.
         sha256: of the model file, 64 hexadecimal digits.
 
     Raises:

@@ -150,7 +150,7 @@ def first_of_alike(evidence: Evidence) -> list[Reading]:
 
 
 def embedding_beside(evidence: Evidence) -> list[Reading]:
-    """A vector whose name says so, beside the features that it was made of (CLIP, DINO)."""
+    """A vector whose name says so, next to the features that it was made of (CLIP, DINO)."""
     found = [
         tensor
         for tensor in evidence.outputs

@@ -1,6 +1,6 @@
 """A TCP or TLS connection whose other end may be silent, slow or endless: every use has a deadline and a byte limit.
 
-A socket's own timeout begins anew with every byte, so a peer that sends one now and then holds it for ever.
+A socket's own timeout starts again with every byte, so a peer that sends one now and then holds it for ever.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class TimedSocket:
     """Used by one thread. Has what ``http.client`` asks of a socket."""
 
     def __init__(self, connected: socket.socket, limits: Limits) -> None:
-        """Args: an open connection, and its limits, which the owner grants anew."""
+        """Args: an open connection, and its limits, which the owner grants again."""
         self._socket = connected
         self._limits = limits
 

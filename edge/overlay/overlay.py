@@ -41,7 +41,7 @@ CALM = ("live", "ended", "file")
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """What the status line says beside the objects.
+    """What the status line says next to the objects.
 
     Attributes:
         state: ``live``, ``connecting``, ``frozen``, ``offline``, ``ended``, or ``file``, which is not told.
@@ -98,7 +98,7 @@ DEFAULT_THEME = Theme()
 
 
 class _Object(NamedTuple):
-    """One thing to draw: its box in whole pixels inside the frame, its class, its colour, and what it has beside.
+    """One thing to draw: its box in whole pixels inside the frame, its class, its colour, and what else it has.
 
     Attributes:
         row: of the detection, -1 where there is none in this frame.
@@ -267,7 +267,7 @@ class Overlay:
         text = thing.name if thing.track_id is None else f"{thing.name} {thing.track_id}"
         name = self._plate(text, text_px, thing.colour, "left" if has_score else "whole")
         score: Plate | None = None
-        # beside its neighbours a narrow box has no room for more than who it is; its colour tells the class
+        # next to its neighbours a narrow box has no room for more than who it is; its colour tells the class
         if has_score and x2 - x1 >= 0.8 * name.width:
             number = f"{min(max(thing.score, 0), 0.99) * 100:.0f}"
             score = self._plate(number, text_px, PANEL, "right")

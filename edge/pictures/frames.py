@@ -22,7 +22,7 @@ NUMBERS: dict[Matrix, int] = {"bt709": 1, "bt601": 5, "bt2020": 9}
 LIMITED, FULL = 1, 2
 # a slice of a picture is not worth a thread of its own; older PyAV has none
 ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 18 else {}
-# each thread's scaler: made anew for every frame, its tables and threads would cost twice the conversion
+# each thread's scaler: made again for every frame, its tables and threads would cost twice the conversion
 _own = threading.local()
 
 

@@ -150,7 +150,7 @@ class Planes:
 
     @property
     def luma(self) -> UInt8:
-        """(H, W) uint8: how bright it is, as the decoder gives it (``form.colour``); of BGR its grey, made anew."""
+        """(H, W) uint8: how bright it is, as the decoder gives it (``form.colour``); of BGR its grey, made again."""
         if not self.is_bgr:
             return self.arrays[0]
         import cv2

@@ -139,7 +139,7 @@ class CaptureWorker:
                     config.hardware_device,
                     sound=self._stream.has_sound,
                 ),
-                # a camera that froze and is opened anew is still frozen until its picture moves
+                # a camera that froze and is opened again is still frozen until its picture moves
                 preparation=replace(self._preparation, ill=tuple(self._open_faults.items())),
                 is_stopping=stopping.is_set,
                 deadlines=self._deadlines,

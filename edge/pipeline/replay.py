@@ -247,7 +247,7 @@ def _record(
     endings: tuple[threading.Event, threading.Event],
     counts: dict[str, int],
 ) -> None:
-    """Record one stream until the time is over; a camera that breaks is opened anew, a file is not."""
+    """Record one stream until the time is over; a camera that breaks is opened again, a file is not."""
     writer = RawWriter(folder / stream.name)
     epoch = 0
 

@@ -1,4 +1,4 @@
-"""What was found in the pictures of a recording whose packets are the camera's own: a WebVTT file beside it.
+"""What was found in the pictures of a recording whose packets are the camera's own: a WebVTT file next to it.
 
 ``NAME.vtt`` of ``NAME.mp4``: one cue per result that found something, around its moment in the file, as JSON with the
 size of the picture that was analysed. A ``<track kind="metadata">`` of a browser reads it.

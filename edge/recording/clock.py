@@ -1,4 +1,4 @@
-"""The wall clock beside the monotonic one: it names files, and ages go by it only while nobody has set it lately."""
+"""The wall clock next to the monotonic one: it names files, and ages go by it only while nobody has set it lately."""
 
 from __future__ import annotations
 

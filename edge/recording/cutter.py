@@ -237,7 +237,7 @@ class Cutter:
         assert self._form is not None
         self._file = self._folder.create(path, self._form, self._max_fragment_s)
         self._path, self._first_ns = path, first_ns
-        # anew for each file, so that a clock that was set is believed from the next one on
+        # again for each file, so that a clock that was set is believed from the next one on
         self._offset_ns = self._folder.clock.offset_ns()
         if self.error:
             log.info("record: %s: recording goes on", path.parent.name)

@@ -1,4 +1,4 @@
-"""What is recorded of one stream: an index beside the files, for the page, and which of them go.
+"""What is recorded of one stream: an index next to the files, for the page, and which of them go.
 
 ``index.jsonl`` has one line per finished file, in the order of their ends. It can always be made again from the files.
 """

@@ -88,12 +88,12 @@ class Traffic:
         covered = mover.pace.at(time_s)
         rounds, along = divmod(covered + mover.start, mover.stretch)
         model, shift = self._model(mover.slot, mover.class_id, int(rounds))
-        # whoever walks comes back the other way, and so do those who walk beside
+        # whoever walks comes back the other way, and so do those who walk along
         reverse = mover.reverse ^ (mover.class_id == CLASSES.index("person") and int(rounds) % 2 == 1)
         metres = mover.first + (mover.stretch - along if reverse else along)
         s, t, heading = mover.path.at(metres)
         heading += math.pi if reverse else 0.0
-        # everybody keeps a line of their own beside the path
+        # everybody keeps a line of their own next to the path
         s, t = s - math.sin(heading) * shift * mover.wander, t + math.cos(heading) * shift * mover.wander
         speed = (covered - mover.pace.at(time_s - 0.3)) / 0.3
         typical = float(mover.pace.distance[-1]) / mover.pace.period_s
@@ -103,7 +103,7 @@ class Traffic:
         return Actor(mover.class_id, track_id, model, s, t, heading, covered + mover.slot, speed, braking)
 
     def _draw_model(self, slot: int, class_id: int, rounds: int) -> tuple[Model, float]:
-        """Who fills a place in this round, and how far beside the path, -1 to 1."""
+        """Who fills a place in this round, and how far from the middle of the path, -1 to 1."""
         rng = np.random.default_rng([self._variation.seed, 31, slot, rounds])
         shift = float(rng.uniform(-1, 1))
         lamps = self._variation.dusk > 0 or self._variation.rain

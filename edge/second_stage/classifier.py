@@ -119,7 +119,7 @@ class CropClassifier:
 
 
 class StreamView:
-    """One stream's side of the second stage. Used by the inference thread, but for ``inbox``.
+    """One stream's side of the second stage. Used by the inference thread, except for ``inbox``.
 
     Attributes:
         inbox: answers on their way back; those of other streams are passed over.

@@ -168,7 +168,7 @@ class CropStage:
         return CropRequest(self._stream, int(tracks.track_id[row]), frame.time_ns, image, quality * sharpness(image))
 
     def _sweep(self, now_ns: int) -> None:
-        """Forget tracks that were not seen for long, or are from a clock that has begun anew."""
+        """Forget tracks that were not seen for long, or are from a clock that has started again."""
         if self._next_sweep_ns is not None and self._next_sweep_ns - SWEEP_NS <= now_ns < self._next_sweep_ns:
             return
         self._next_sweep_ns = now_ns + SWEEP_NS

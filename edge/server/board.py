@@ -58,7 +58,7 @@ class Viewer:
 
     Attributes:
         stream: what is watched.
-        has_pictures: whether pictures are wanted beside the results.
+        has_pictures: whether pictures are wanted as well as the results.
         is_video: whether the pictures go to ``listen_pictures`` instead of being taken as JPEG.
         period_ns: least time between two frames, 0 for every frame.
         width: 0 for annotated pictures; who draws for itself gets plain ones, at about this width in pixels.

@@ -1,4 +1,4 @@
-"""The server's side of the gate: its process, begun anew if it ends, and the connections that it lets in."""
+"""The server's side of the gate: its process, started again if it ends, and the connections that it lets in."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Gate:
         except OSError:
             data, files = b"", []
         if not data:
-            log.warning("live server: its gate ended; it is started anew")
+            log.warning("live server: its gate ended; it is started again")
             self._disconnect()
             self._process.kill()
             self._process.wait()

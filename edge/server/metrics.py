@@ -86,7 +86,7 @@ class _Statistics(Collector):
         drops = CounterMetricFamily(
             "edgeloop_dropped_frames", "Frames that did not come out", labels=["stream", "cause"]
         )
-        reconnects = CounterMetricFamily("edgeloop_reconnects", "Times the source was opened anew", labels=["stream"])
+        reconnects = CounterMetricFamily("edgeloop_reconnects", "Times the source was opened again", labels=["stream"])
         objects = CounterMetricFamily("edgeloop_objects", "Objects in frames that came out", labels=["stream"])
         parts = CounterMetricFamily(
             "edgeloop_part_failures", "Failed calls of parts of installed packages", labels=["stream", "part"]
@@ -129,7 +129,7 @@ class _Statistics(Collector):
         if not workers:
             return
         up = GaugeMetricFamily("edgeloop_worker_up", "Whether its process runs its streams", labels=["worker"])
-        restarts = CounterMetricFamily("edgeloop_worker_restarts", "Times it was begun anew", labels=["worker"])
+        restarts = CounterMetricFamily("edgeloop_worker_restarts", "Times it was started again", labels=["worker"])
         memory = GaugeMetricFamily("edgeloop_worker_rss_bytes", "Memory of its process", labels=["worker"])
         for worker in workers:
             number = [str(worker["number"])]

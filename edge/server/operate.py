@@ -1,4 +1,4 @@
-"""The routes that change something: read the configuration anew, change a model. They need the operate token."""
+"""The routes that change something: read the configuration again, change a model. They need the operate token."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class OperateRoutes:
         return JsonAnswer(orders.swap_state(name))
 
     async def reload(self, request: Request) -> Response:
-        """POST makes the daemon read its configuration file anew; /api/stats says what came of it."""
+        """POST makes the daemon read its configuration file again; /api/stats says what came of it."""
         refuse_unless(request, self._operable.can_reload, "server.can_reload")
         _order(self._operable.orders.order_reload)
         return JsonAnswer({"ordered": "reload"}, 202)
@@ -116,7 +116,7 @@ def _swap_order(body: Any) -> tuple[str, dict[str, str]]:
     path = body.get("path") if isinstance(body, dict) else None
     classes = body.get("classes", {}) if isinstance(body, dict) else None
     if not isinstance(path, str) or "\0" in path or len(path) > 255:
-        raise HTTPException(400, 'expected {"path": FILE}, the name of a file beside the model that runs')
+        raise HTTPException(400, 'expected {"path": FILE}, the name of a file next to the model that runs')
     if not isinstance(classes, dict) or len(classes) > MAX_CLASSES or not _is_texts(classes):
         raise HTTPException(400, 'expected "classes" to be an object of new names and old names')
     return path, classes

@@ -62,7 +62,7 @@ class Archive:
 class RecordingRoutes:
     """The answers; the first sentence of each docstring is what ``/api`` says about it.
 
-    Many cameras and days make long lists, so these are gone through in threads, beside the pictures of all viewers.
+    Many cameras and days make long lists, so these are gone through in threads, next to the pictures of all viewers.
     """
 
     def __init__(self, archive: Archive) -> None:
@@ -125,7 +125,7 @@ class RecordingRoutes:
         return await _given(path, media_type, f"{stream}-{name}", kind)
 
     def _path(self, stream: str, name: str) -> Path | None:
-        """Of a file that the index of the stream names, or of what is kept beside it."""
+        """Of a file that the index of the stream names, or of what is kept next to it."""
         shelf = self._archive.shelves().get(stream)
         file = f"{name.removesuffix(NOTES)}.mp4" if name.endswith(NOTES) else name
         is_known = shelf is not None and any(entry.file == file for entry in shelf.entries)

@@ -33,7 +33,7 @@ _CURSOR = re.compile(r"(\d{1,19})-(\d{1,19})")
 class ReviewRoutes:
     """The answers; the first sentence of each docstring is what ``/api`` says about it.
 
-    What is found is found in threads, beside the pictures of all viewers.
+    What is found is found in threads, next to the pictures of all viewers.
     """
 
     def __init__(self, archive: Archive) -> None:

@@ -1,6 +1,6 @@
 """What Home Assistant shows of a daemon: a device per camera, found through its MQTT discovery.
 
-Its entities read one retained JSON message per stream, ``TOPIC/STREAM/state``, and the events and pictures beside it.
+Its entities read one retained JSON message per stream, ``TOPIC/STREAM/state``, and the events and pictures next to it.
 """
 
 from __future__ import annotations

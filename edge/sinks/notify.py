@@ -34,7 +34,7 @@ LOOK_S = 0.2
 
 
 class NotifyTarget:
-    """Sends messages to one service. The file with its address is read anew for each.
+    """Sends messages to one service. The file with its address is read again for each.
 
     Raises:
         MissingError: Apprise is not installed.

@@ -54,10 +54,10 @@ class RecordSink:
         is_lossless: whether a full queue makes the stream wait (files) instead of dropping its oldest picture.
         packets: what capture puts the camera's own packets into (closed here); None records pictures.
         late_s: how long after its packet a result may come; infinite where all of them come.
-        found: what a result found, as JSON that is kept beside the camera's own packets; None: nothing is.
+        found: what a result found, as JSON that is kept next to the camera's own packets; None: nothing is.
         need: where the packets are those of another opening, told of each event: for how many seconds they are needed.
         taken_ns: when the picture was taken that came from the decoder then, in the time of the packets; None: then.
-        clock: turns capture times into UTC; None goes by the device's, measured anew for each file.
+        clock: turns capture times into UTC; None goes by the device's, measured again for each file.
         disk: how files are written.
 
     Attributes:

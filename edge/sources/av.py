@@ -78,7 +78,7 @@ class AvSource:
             packets: takes the coded pictures before they are decoded.
             deadlines: limits of connecting and of the wait for each packet; a file has none.
             is_decoded: whether there are pictures; else the first ``read`` passes packets on until the end.
-            has_sound: whether the packets of its sound, if there is one, are wanted beside those of the pictures.
+            has_sound: whether the packets of its sound, if there is one, are wanted as well as those of its pictures.
 
         Raises:
             SourceError: it cannot be opened or is no video.

@@ -22,7 +22,7 @@ SLOW_EVERY = 5
 # a clock that the camera paints in lies in the upper or lower quarter and touches few tiles
 CLOCK_ROWS = 2
 CLOCK_SHARE = 0.10
-# so many lively samples end a frozen picture: one key frame, coded anew, is none; of a slow camera, as many in a row
+# so many lively samples end a frozen picture: one key frame, coded again, is none; of a slow camera, as many in a row
 LIVELY_SAMPLES = 3
 LIVELY_WITHIN_NS = 1_500_000_000
 # grey levels of 255, and shares of samples or tiles: where a state begins and where it ends
@@ -61,7 +61,7 @@ class HealthMonitor:
         self._num_samples = 0
         self._frozen = _FrozenPicture(settings.frozen_s, since.get("frozen"))
         self._states = {
-            # sharpness is learned anew: a lens that is still out of focus cannot be told from a soft one
+            # sharpness is learned again: a lens that is still out of focus cannot be told from a soft one
             name: _Lasting(settings.hold_s, since.get(name))
             for name in ("dark", "overexposed", "covered", "defocused")
         }
@@ -119,7 +119,7 @@ class HealthMonitor:
 
 
 class _FrozenPicture:
-    """A picture that repeats itself exactly, but for a clock that the camera may paint into its upper or lower edge."""
+    """A picture that repeats itself except for a clock that cameras may paint into an upper or lower edge."""
 
     def __init__(self, frozen_s: float, since_ns: int | None = None) -> None:
         """Args: after how long it counts; since when it is frozen already."""
@@ -231,7 +231,7 @@ def detail_of(picture: Planes) -> float:
 
 
 def _is_still(alive: Bool) -> bool:
-    """Whether no tile of (Y, X) lives, but for few in the upper or lower rows."""
+    """Whether no tile of (Y, X) lives, except for few in the upper or lower rows."""
     num_alive = int(np.count_nonzero(alive))
     if not num_alive:
         return True

@@ -122,7 +122,7 @@ class Pace:
 
     def passes(self, time_ns: int) -> bool:
         """Whether the picture of this time is let through."""
-        # a clock that jumps back, or a long silence, starts the rhythm anew
+        # a clock that jumps back, or a long silence, starts the rhythm again
         if (
             self._due_ns is None
             or not -self._period_ns < time_ns - self._due_ns + self._period_ns < 4 * self._period_ns

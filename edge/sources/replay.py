@@ -1,7 +1,7 @@
 """A raw capture as a source: the pictures of one stream exactly as they were, with the times at which they came.
 
 A recorded stream is a folder with ``index.jsonl``, one line per picture, and lossless FFV1 films ``NNNN.mkv``, a new
-one for each size and every so many pictures, so that a capture that was cut off is whole but for its last film.
+one for each size and every so many pictures, so that a capture that was cut off is whole except for its last film.
 Shape letters: H W picture pixels.
 """
 

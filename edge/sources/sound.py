@@ -18,7 +18,7 @@ OPUS_RATE = 48_000
 # 20 ms, the usual length of Opus packets
 OPUS_SAMPLES = 960
 OPUS_BITS_PER_S = 48_000
-# where the camera's times and the number of samples have come apart by more, they begin anew
+# where the camera's times and the number of samples have come apart by more, they start again
 MAX_DRIFT_TICKS = TICKS_PER_S // 10
 # what MP4 and browsers take
 PASSED = ("aac", "opus")

@@ -24,7 +24,7 @@ SEARCHED = ("PYTHONPATH", "LD_LIBRARY_PATH")
 
 
 def python_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs a module of ours as ``python -m`` does, but for the current folder."""
+    """The command that runs a module of ours as ``python -m`` does, except for the current folder."""
     return [sys.executable, "-c", START, module, *arguments]
 
 

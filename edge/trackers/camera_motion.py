@@ -24,13 +24,13 @@ MOST_VAIN = 4
 # in pixels of the small picture: below it, the noise of the flow is as large as the motion
 LEAST_MOTION_PX = 0.3
 LEAST_PAIRS = 3
-# far apart, so that corners count by the area that they stand for, and many, so that a dark street counts beside a car
+# far apart, so that corners count by the area that they stand for, and many, so that a dark street counts next to a car
 CORNER_DISTANCE_PX = 24
 LEAST_CORNERS = 12
 CORNER_QUALITY = 0.002
 FLOW_WINDOW_PX = 9
 AGREEMENT_PX = 1.0
-# share of corners that may stand still while the camera moves: a logo, a bonnet; beside a lorry there are more
+# share of corners that may stand still while the camera moves: a logo, a bonnet; next to a lorry there are more
 MOST_AT_REST = 0.2
 # boxes that vote on a shift, their sizes alike (difference of logarithms); votes are counted in this share of a box
 MOST_VOTERS = 100
@@ -253,7 +253,7 @@ def corners_of(grey: UInt8, xyxy: Float32 | None = None) -> Float32:
 def is_believed(affine: Float64, corners: Float32, moved: Float32) -> bool:
     """Whether the corners say together that the camera moved: most agree, and few of them stand where they were.
 
-    A camera moves everything. What passes a still camera, large as it may be, leaves corners beside it where they
+    A camera moves everything. What passes a still camera, large as it may be, leaves corners next to it where they
     were; after a cut, or in noise, no motion is shared by most.
     """
     motion = corners @ affine[:, :2].T + affine[:, 2] - corners

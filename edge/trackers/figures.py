@@ -19,7 +19,7 @@ CUTOFF_PER_SPEED = 6.0
 SPEED_CUTOFF_HZ = 1.0
 # a point that the model is less sure of is a guess: it moves with its box
 LEAST_POINT_SCORE = 0.3
-# what was not seen for so long begins anew
+# what was not seen for so long starts again
 FORGET_S = 1.0
 
 
@@ -29,7 +29,7 @@ class _Memory:
 
     Attributes:
         track_id: (T,). seen_ns: (T,), when last. box: (T, 4), then.
-        points: (T, M, 2) frame pixels; speed: (T, M, 2) box heights per second beside the box's own motion.
+        points: (T, M, 2) frame pixels; speed: (T, M, 2) box heights per second next to the box's own motion.
         is_known: (T, M), whether a point was ever seen well.
     """
 
@@ -49,7 +49,7 @@ class Figures:
         self._corners: _Memory | None = None
 
     def update(self, tracks: Tracks, detections: Detections, time_ns: int) -> Tracks:
-        """The tracks with what their detections have beside the box; as they are where that is nothing."""
+        """The tracks with what their detections have next to the box; as they are where that is nothing."""
         if len(detections):
             self._forget_other_kinds(detections)
         if detections.keypoints is not None or self._keypoints is not None:
@@ -141,7 +141,7 @@ def _moved(points: Float64, was: Float64, box: Float64) -> Float64:
 
 
 def _smoothed(moved: Float64, speed: Float64, seen: Float64, dt_s: Float64, box: Float64) -> tuple[Float64, Float64]:
-    """The points between where their box carried them and where they are seen, and their speed beside it."""
+    """The points between where their box carried them and where they are seen, and their speed next to it."""
     height = np.maximum(box[:, 3] - box[:, 1], 1.0)[:, None, None]
     dt_s = np.maximum(dt_s, 1e-3)
     step = (seen - moved) / height / dt_s

@@ -281,7 +281,7 @@ def _expected(centre: Int64, starts: Int64, gains: Sequence[int]) -> Int64:
 
 
 def _candidate_columns(found: Candidates, steps: Steps) -> list[Array]:
-    """Beside each other stand those of one class and place, so that what flickers differs little from row to row."""
+    """Next to each other stand those of one class and place, so that what flickers differs little from row to row."""
     box = np.rint(found.xyxy / (COARSE * steps.px)).astype(np.int64)
     centre = (box[:, :2] + box[:, 2:]) // 2
     cell = max(1, round(2048 / COARSE / CELLS))

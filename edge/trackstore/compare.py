@@ -1,4 +1,4 @@
-"""What other rules would have said, beside what was said: event by event."""
+"""What other rules would have said, next to what was said: event by event."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Difference:
 
 
 def tried(reader: Reader, stream: StreamSettings, span: tuple[int | None, int | None]) -> Difference:
-    """What a stream's settings would have said of a time, beside what was said.
+    """What a stream's settings would have said of a time, next to what was said.
 
     Lines, zones and schedules read the stored tracks; where the score or the tracker is another than then, the
     stored candidates are followed again, which takes about a millisecond a frame.

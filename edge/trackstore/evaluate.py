@@ -143,7 +143,7 @@ class Evaluator:
         yield from self._events(chunk, told, blocks)
 
     def _restart(self, block: Block) -> Iterator[Found]:
-        """The clock began anew: all tracks are lost at the first frame after that."""
+        """The clock began again: all tracks are lost at the first frame after that."""
         rows = self._memory.ghosts
         if rows is not None and len(rows):
             first = _first_frame(block)

@@ -52,7 +52,7 @@ class VideoForm:
     Attributes:
         sample: a key picture with its parameter sets, or the beginning of an MP4 file.
         container: FFmpeg's name of what the sample is: ``h264``, ``hevc`` or ``mov``.
-        sound: the beginning of an MP4 file that describes the sound beside it; empty where there is none.
+        sound: the beginning of an MP4 file that describes the sound next to it; empty where there is none.
     """
 
     width: int

@@ -15,7 +15,7 @@ NS_PER_S = 1_000_000_000
 TICKS_PER_S = 90_000
 # the lag of one packet counts so little that a late one moves nobody
 SMOOTHING = 16
-# a larger difference is no lag: the camera's clock was set, or its times began anew
+# a larger difference is no lag: the camera's clock was set, or its times began again
 STEP_NS = NS_PER_S
 # what is placed farther than this from its arrival is placed by that: no camera's clock sends a recording elsewhere
 MAX_LAG_NS = 5 * NS_PER_S

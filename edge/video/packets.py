@@ -11,7 +11,7 @@ from edge.threads.drop_queue import HandOver
 
 # 30 s of 4 Mbit/s: what a slow disk may lag behind
 QUEUE_BYTES = 16 << 20
-# what an item costs beside its data, so that a flood of small ones is bounded too
+# what an item costs next to its data, so that a flood of small ones is bounded too
 ITEM_BYTES = 256
 # the year 2116, in nanoseconds since 1970
 MAX_WALL_NS = 1 << 62

@@ -32,7 +32,7 @@ MARKER = 0x80
 
 
 class _Packets:
-    """Numbers and times of one stream of RTP packets, which go on when its source is opened anew. Used by one thread.
+    """Numbers and times of one stream of RTP packets, which go on when its source is opened again. Used by one thread.
 
     Attributes:
         sequence: number of the next packet.
@@ -121,7 +121,7 @@ class RtpPacker(_Packets):
         self._container.mux(media_packet(coded, self._stream, coded.pts))
         self.timestamp = (self._shift + coded.pts) & 0xFFFFFFFF
         self._wall_ns = wall_ns
-        # FFmpeg begins anew at random numbers with each run
+        # FFmpeg starts again at random numbers with each run
         return [self._numbered(one[1], one[_HEAD.size :]) for one in self._written]
 
     def sdp(self, control: str) -> list[str]:

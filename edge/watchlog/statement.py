@@ -99,10 +99,10 @@ def _begin_file(walk: _Walk, header: Mapping[str, Any], start_ns: int, end_ns: i
 def _restart_words(header: Mapping[str, Any], is_same_boot: bool, away_s: float) -> str:
     how = {
         "stopped": "the program was stopped and started again",
-        "removed": "the stream was begun anew",
+        "removed": "the stream was started again",
         "killed": "the program was killed" if is_same_boot else "the machine lost its power, or was restarted at once",
-        "cut": "the program began anew, and the end of the log before was gone",
-    }.get(str(header["after"]), "the program began anew")
+        "cut": "the program began again, and the end of the log before was gone",
+    }.get(str(header["after"]), "the program began again")
     return f"{how}; {away_s:.0f} s were not watched"
 
 

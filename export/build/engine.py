@@ -56,7 +56,7 @@ def build_engine(
     """Build an engine and write it with its manifest; both files appear whole or not at all.
 
     Args:
-        out: the engine file; its manifest goes beside it as ``.json``.
+        out: the engine file; its manifest goes next to it as ``.json``.
         manifest: of the ONNX file, None finds it.
         capability: compute capability of this machine's GPU, None without one.
         listener: hears the progress and may cancel.
@@ -99,7 +99,7 @@ def parse_batch(text: str) -> Profile:
 
 
 def default_out(onnx: Path, targets: tuple[str, ...]) -> Path:
-    """``street-sm89.engine`` beside ``street.onnx``: another stem, because each file has a manifest of its own name."""
+    """``street-sm89.engine`` next to ``street.onnx``: another stem, for each file has a manifest of its own name."""
     suffix = "".join(f"-sm{target.replace('.', '')}" for target in targets)
     return onnx.with_name(f"{onnx.stem}{suffix or '-engine'}.engine")
 

@@ -10,7 +10,7 @@ from edge.models.manifest import Precision, Profile
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What may be chosen about an engine. All of it enters the engine's identity, but for the timing cache.
+    """What may be chosen about an engine. All of it enters the engine's identity, except for the timing cache.
 
     Attributes:
         precision: refuse to build unless the engine has it; None takes what the graph holds. ``fp32`` also lets no GPU

@@ -1,4 +1,4 @@
-"""Class names that lie beside a data set: ``classes.txt``, ``classes.json`` or the ``names`` of a ``data.yaml``."""
+"""Class names that lie next to a data set: ``classes.txt``, ``classes.json`` or the ``names`` of a ``data.yaml``."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Annotation = dict[str, Any]
 def read_coco(path: Path, problems: Problems) -> Reading:
     """Read a COCO JSON, with the masks and key points that it has.
 
-    File names are relative to its folder (or to ``images/`` or ``../`` beside it).
+    File names are relative to its folder (or to ``images/`` or ``../`` next to it).
 
     ``iscrowd``, ``ignore`` and ``difficult`` mark boxes that are neither learned nor counted; ``score`` is taken as
     the label's weight. Classes keep the order of their category ids.

@@ -23,7 +23,7 @@ __all__ = ["FORMS", "first", "open_dataset"]
 
 log = logging.getLogger(__name__)
 
-FORMS = """  coco:labels.json            COCO detection JSON, pictures beside it
+FORMS = """  coco:labels.json            COCO detection JSON, pictures next to it
   voc:DIR[?split=val]         Annotations/*.xml and JPEGImages/
   yolo:DIR[?split=val]        images/, labels/, and data.yaml or classes.txt
                               all three: [?only=person,car] these classes and few pictures without them

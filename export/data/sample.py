@@ -15,7 +15,7 @@ IGNORE_LABEL = 255
 
 @dataclass(frozen=True, slots=True)
 class Outlines:
-    """What is known of N objects beside their boxes. Index with a boolean mask.
+    """What is known of N objects next to their boxes. Index with a boolean mask.
 
     Attributes:
         segmentations: N of COCO's form: polygons ``[[x1, y1, x2, y2, …], …]`` in pixels or run lengths (a table with

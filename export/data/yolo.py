@@ -1,4 +1,4 @@
-"""YOLO folders: ``images/``, ``labels/`` with a text file per picture, class names beside them. N objects."""
+"""YOLO folders: ``images/``, ``labels/`` with a text file per picture, class names next to them. N objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Accuracy of what a detector says beside its boxes: masks and key points as COCO judges them, oriented boxes.
+"""Accuracy of what a detector says next to its boxes: masks and key points as COCO judges them, oriented boxes.
 
 N objects, K key points, C classes.
 """

@@ -51,7 +51,7 @@ class ClassMatch:
 
 
 def match_classes(model: Sequence[str], data: Sequence[str]) -> ClassMatch:
-    """Match by name: equal lists one by one, then equal names, then those that are equal but for case, spaces and
+    """Match by name: equal lists one by one, then equal names, then those that are equal except for case, spaces and
     punctuation where that leaves no doubt, then known synonyms.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: confusion matrix, precision-recall curves, samples with truth beside prediction. H W."""
+"""Pictures of an evaluation: confusion matrix, precision-recall curves, samples with truth next to prediction. H W."""
 
 from __future__ import annotations
 

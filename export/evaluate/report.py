@@ -56,7 +56,7 @@ class Report:
 
     @property
     def main_metric(self) -> str:
-        """The one figure by which models are compared: of what a model says beside its boxes, where it says that."""
+        """The one figure by which models are compared: of what a model says next to its boxes, where it says that."""
         return next((name for name in BESIDE_BOXES if name in self.metrics), MAIN_METRIC[self.task])
 
     def intervals(self) -> dict[str, tuple[float, float]]:

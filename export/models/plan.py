@@ -1,6 +1,6 @@
 """A network as a list of steps: what is left of an ONNX graph once its weights are taken out. Plain values only.
 
-A checkpoint stores the plan beside the weights, so the ONNX file is not needed again.
+A checkpoint stores the plan next to the weights, so the ONNX file is not needed again.
 """
 
 from __future__ import annotations

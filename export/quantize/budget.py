@@ -46,7 +46,7 @@ class Budget:
         return False, min(shares)
 
     def describe(self, found: Figures) -> str:
-        """Figures beside what was asked for, in words."""
+        """Figures next to what was asked for, in words."""
         text = f"{self.name} {found.metric:.4f} (at least {self.metric:.4f} is wanted)"
         if found.on_footage is not None:
             text += f", sees {found.on_footage:.1%} of the footage as float does (at least {self.on_footage:.1%})"

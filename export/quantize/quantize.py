@@ -1,4 +1,4 @@
-"""Float ONNX model in, INT8 model out: only with its measured accuracy beside it and inside the budget."""
+"""Float ONNX model in, INT8 model out: only with its measured accuracy next to it and inside the budget."""
 
 from __future__ import annotations
 

@@ -33,10 +33,10 @@ def report_path(model: Path, suffix: str) -> Path:
 
 
 def write_report(result: QuantizeResult, ranges: Path, *, threads: tuple[int, ...] = (1,)) -> dict[str, Any]:
-    """Write ``NAME.report.json`` and ``NAME.report.html`` beside the quantized model.
+    """Write ``NAME.report.json`` and ``NAME.report.html`` next to the quantized model.
 
     Args:
-        ranges: the table; histograms lie beside it.
+        ranges: the table; histograms lie next to it.
         threads: numbers of threads to time with.
 
     Returns:
@@ -130,7 +130,7 @@ def _layers(result: QuantizeResult) -> list[dict[str, Any]]:
 
 
 def _histograms(result: QuantizeResult, ranges: Path) -> list[dict[str, Any]]:
-    """The inputs of the most sensitive layers; empty where the histograms are not beside the table."""
+    """The inputs of the most sensitive layers; empty where the histograms are not next to the table."""
     path = histogram_path(ranges)
     if not path.is_file():
         return []

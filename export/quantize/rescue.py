@@ -65,7 +65,7 @@ def quantize_or_tune(
     """As ``quantize``; where that cannot hold the budget, change the network and try again.
 
     The accuracy to keep is always that of ``path``. What is made on the way (``OUT-relu`` and ``OUT-qat``: ``.pt``,
-    ``.onnx``, ``.ranges.json``) stays beside ``out``.
+    ``.onnx``, ``.ranges.json``) stays next to ``out``.
 
     Raises:
         UsageError: the pictures to learn from are those that judge.

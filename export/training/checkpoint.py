@@ -53,7 +53,7 @@ class Checkpoint:
         sums: running sums of the epoch under way, for its log line.
         history: one row of metrics per epoch.
         dataset: name and fingerprint of the training data.
-        imitation: what learning from a teacher needs beside the network, empty without one.
+        imitation: what learning from a teacher needs next to the network, empty without one.
         form: what a network that was read from an ONNX file is made of, empty for our own.
     """
 

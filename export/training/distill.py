@@ -105,7 +105,7 @@ class Imitation(nn.Module):
     Args:
         channels: of the pupil's maps.
         widths: channels of the teacher's maps.
-        weight: of this loss beside the others.
+        weight: of this loss next to the others.
     """
 
     def __init__(self, channels: int, widths: Sequence[int], weight: float) -> None:

@@ -14,7 +14,7 @@ from export.models.foreign_detector import ForeignDetector
 from export.training.losses import BOX_GAIN, Loss, complete_iou, shared_scale
 
 EPS = 1e-12
-# one minus a correlation is a small number beside the losses of boxes
+# one minus a correlation is a small number next to the losses of boxes
 MAP_GAIN = 10.0
 
 
@@ -46,7 +46,7 @@ class Original(nn.Module):
 
 
 def unlike(found: Tensor, wanted: Tensor) -> Tensor:
-    """How badly two maps (B, D, h, w) correlate, channel by channel: 0 for the same but for scale and offset, to 2.
+    """How badly two maps (B, D, h, w) correlate, channel by channel: 0 for the same except for scale and offset, to 2.
 
     Scale and offset are free because a refit moves them: the layers behind were fitted to what comes.
     """

@@ -37,7 +37,7 @@ INT8_MAX = 127.0
 
 @dataclass(frozen=True, slots=True)
 class QatOptions:
-    """How to fine-tune. The learning rate is small: the network should move by rounding steps, not learn anew."""
+    """How to fine-tune. The learning rate is small: the network should move by rounding steps, not learn again."""
 
     epochs: int = 5
     lr: float = 1e-4

@@ -35,9 +35,9 @@ class Targets:
 
     Attributes:
         images: (B, h, w, 3) uint8 BGR.
-        truth: the objects; None but for detection.
-        mask: (B, h, w) int64; None but for segmentation.
-        label: (B,) int64; None but for classification.
+        truth: the objects; None except for detection.
+        mask: (B, h, w) int64; None except for segmentation.
+        label: (B,) int64; None except for classification.
         mixed_in: label (B,) int64 of what was mixed into each picture, and share (B,) float32 that remained of the
             first; None if nothing was.
         taught: the teacher's maps of these pictures; None without a teacher.

@@ -1,6 +1,6 @@
 """Channels of equal height: what INT8 needs of a ReLU network, without changing what it computes.
 
-Codes of a tensor share one scale, so a channel that never exceeds 2 beside one that reaches 100 has five levels left.
+Codes of a tensor share one scale, so a channel that never exceeds 2 next to one that reaches 100 has five levels left.
 ReLU lets numbers be moved between layers: a channel may be divided by s where it is made, if it is multiplied by s
 wherever it is read (Nagel et al. 2019, "Data-free quantization through weight equalization"). How much is moved is a
 trade between codes of activations and of weights, as in SmoothQuant (Xiao et al. 2023).

@@ -1,4 +1,4 @@
-"""Another activation without a training step: layer by layer, the kernels are fitted anew to what they used to compute.
+"""Another activation without a training step: layer by layer, kernels are fitted again to what they used to compute.
 
 A network whose SiLU is replaced by ReLU at one stroke is useless, because every layer reads numbers that it was not
 made for. So each layer, from the first to the last, is given the kernel that comes nearest to its old results from its

@@ -15,7 +15,7 @@ from tiny_models import tiny_model
 from edge.pipeline.swap.trial import try_model
 from edge.threads.python_process import child_environment
 
-# what a folder beside a downloaded model might hold
+# what a folder next to a downloaded model might hold
 MODULES = ("numpy", "cv2", "av", "json", "socket", "runpy", "select", "onnxruntime", "onnx", "edge", "sitecustomize")
 # as the console script, which knows no current folder
 EDGE = [sys.executable, "-c", "import sys; del sys.path[0]; from edge.cli import main; main()"]

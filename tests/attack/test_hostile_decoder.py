@@ -80,7 +80,7 @@ DEEP = b'{"kind":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
 
 
 def memory(kind: str) -> int:
-    """What may come beside a message, as an open file."""
+    """What may come next to a message, as an open file."""
     if kind == "sealed":
         return sealed_memory("t", RING_BYTES + PACKET_BYTES + 4096)
     if kind == "small":

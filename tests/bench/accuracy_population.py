@@ -4,7 +4,7 @@
 
 24 streets stand for the hours of a day. Once a second a picture is judged against the truth, at IoU 0.5 with the right
 class; every five seconds of the line in the middle are counted and compared with who crossed it. What a sampler may
-know before anybody looks stands beside it: what the detector and a teacher see.
+know before anybody looks stands next to it: what the detector and a teacher see.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The whole loop beside the loops that people write, in one run on the same cores: rate, processor time, memory.
+"""The whole loop next to the loops that people write, in one run on the same cores: rate, processor time, memory.
 
     python tests/bench/loop_peers.py MODEL.onnx CLIP.mp4 --peers PYTHON   # with supervision, trackers
 

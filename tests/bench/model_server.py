@@ -1,9 +1,9 @@
-"""The speed of a model on Triton on this machine beside that of the same model in this process, one thread each.
+"""The speed of a model on Triton on this machine next to that of the same model in this process, one thread each.
 
     python tests/bench/model_server.py [--batch 4] [--rounds 12]
 
 Prints a JSON object: frames per second of both, measured in turns, over shared memory and over the network, and their
-ratios (1 is no loss). Pictures are fitted in beside the engine, as in the pipeline.
+ratios (1 is no loss). Pictures are fitted in next to the engine, as in the pipeline.
 """
 
 from __future__ import annotations

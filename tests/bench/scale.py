@@ -2,7 +2,7 @@
 
     python tests/bench/scale.py [--plot docs/scale.png] [--json FILE] [--quick]
 
-Milliseconds are processor time, of all processes where streams are many. The engine is the null engine but for the
+Milliseconds are processor time, of all processes where streams are many. The engine is the null engine except for the
 batches, which run the shipped INT8 street detector.
 """
 

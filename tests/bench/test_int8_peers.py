@@ -1,4 +1,4 @@
-"""Accuracy, size and speed of our INT8 and FP16 files beside those of onnxruntime.quantization's defaults.
+"""Accuracy, size and speed of our INT8 and FP16 files next to those of onnxruntime.quantization's defaults.
 
 Prints the rows of the table in docs/int8.md: ``pytest tests/bench/test_int8_peers.py -m bench -s``
 """

@@ -1,4 +1,4 @@
-"""How long a week of one camera takes to be evaluated anew: python tests/bench/what_if.py [FRAMES]
+"""How long a week of one camera takes to be evaluated again: python tests/bench/what_if.py [FRAMES]
 
 The built-in street through the shipped model, 90 s of it again and again with new tracks: 600,000 frames at 10 fps.
 """

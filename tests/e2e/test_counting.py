@@ -47,7 +47,7 @@ def true_paths(seed: int) -> list[dict[int, Float32]]:
 
 
 def true_counts(frames: list[dict[int, Float32]], x: float) -> tuple[int, int, set[int]]:
-    """How many pass a column to the left and to the right, and the ids of those who begin, end or turn beside it."""
+    """How many pass a column to the left and to the right, and the ids of those who begin, end or turn next to it."""
     paths = defaultdict(list)
     for boxes in frames:
         for track_id, box in boxes.items():

@@ -232,5 +232,5 @@ def test_a_daemon_tells_of_what_its_camera_sees_with_the_masked_picture(tmp_path
     picture = cv2.imdecode(np.frombuffer(got.body, np.uint8), cv2.IMREAD_COLOR)
     assert picture is not None
     assert picture.shape == (360, 640, 3)
-    # the one colour of masks, but for what JPEG smears
+    # the one colour of masks, except for what JPEG smears
     assert np.ptp(picture[100:250, 10:200]) <= 2

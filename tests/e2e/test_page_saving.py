@@ -95,7 +95,7 @@ def test_what_is_drawn_is_saved_counts_and_can_be_taken_back(browser: Any, door:
     door.until(
         lambda: "zone-1" in door.client().get("/api/stats").json()["streams"]["door"]["analytics"].get("zones", {})
     )
-    assert "given other lines and zones" in door.text and "begun anew" not in door.text
+    assert "given other lines and zones" in door.text and "started again" not in door.text
     browser.find_element("css selector", ".edit details summary").click()
     wait_until(lambda: bool(browser.find_elements("css selector", ".version-list button")))
     browser.find_element("css selector", ".version-list button").click()

@@ -131,7 +131,7 @@ def test_every_filter_over_a_week_of_sixteen_cameras_answers_in_100_ms(week: str
             spent.append(time.perf_counter() - start)
             assert answer.status_code == 200, answer.text
     print(f"{path}?{query}: median {sorted(spent)[3] * 1e3:.1f} ms, worst of 7 {max(spent) * 1e3:.1f} ms")
-    # what the programs beside the tests take is not measured
+    # what the programs next to the tests take is not measured
     assert min(spent) <= MAX_ANSWER_S
 
 

@@ -1,4 +1,4 @@
-"""A camera's sound in its recordings: beside the picture in time, muted where it is to be, and played by a browser."""
+"""A camera's sound in its recordings: next to the picture in time, muted where it is to be, and played by a browser."""
 
 from __future__ import annotations
 

@@ -203,5 +203,5 @@ def test_what_is_made_of_a_recording_has_its_masks(tmp_path: Path) -> None:
         pictures = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     for picture in (tile, *pictures):
         middle = picture.shape[1] // 2
-        # one colour where the mask is, a street beside it
+        # one colour where the mask is, a street next to it
         assert float(picture[:, : middle - 8].std()) < 4 < float(picture[:, middle + 8 :].std())

@@ -16,7 +16,7 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data" / "mot"
 pytestmark = [
     pytest.mark.bench,
     pytest.mark.shared,
-    pytest.mark.skipif(not DATA.is_dir(), reason="the data beside the project is not here"),
+    pytest.mark.skipif(not DATA.is_dir(), reason="the data next to the project is not here"),
 ]
 
 

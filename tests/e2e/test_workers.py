@@ -148,7 +148,7 @@ def test_a_reload_adds_and_removes_streams_and_leaves_the_others_alone(served: D
     path = Path(str(served.process.args[-1]))  # type: ignore[index]
     before = stats(served)
     text = path.read_text(encoding="utf-8")
-    # one is gone, one is new, one gets another zone, which is no reason to begin it anew
+    # one is gone, one is new, one gets another zone, which is no reason to begin it again
     text = text.replace('name = "b"', 'name = "d"').replace("name = 'all'", "name = 'everywhere'", 1)
     path.write_text(text, encoding="utf-8")
     with served.client() as client:

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from pictures import picture  # type: ignore[import-not-found]  # run as a script, beside it
+from pictures import picture  # type: ignore[import-not-found]  # run as a script, next to it
 from ultralytics import YOLO
 from ultralytics.nn import tasks
 

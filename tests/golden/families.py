@@ -91,7 +91,7 @@ class Family:
         decode: raw outputs → boxes in model pixels, before NMS; None for heads without boxes.
         has_nms: the reference suppresses doubles afterwards.
         refusal: part of the sentence that refuses the file.
-        beside: name → content of files beside it.
+        beside: name → content of files next to it.
         choices: what a person must say.
     """
 
@@ -274,7 +274,7 @@ def read_nanodet(strides: Sequence[int], middle: float, *, is_split: bool = Fals
     return read
 
 
-# --- boxes beside scores
+# --- boxes next to scores
 
 
 def pairs(path: Path, *, kind: str) -> Path:

@@ -1,4 +1,4 @@
-"""What exporters make of the families: other lists of objects, outputs beside the main one, and what no head reads."""
+"""What exporters make of the families: other lists of objects, outputs next to the main one, and what no head reads."""
 
 from __future__ import annotations
 

@@ -197,7 +197,7 @@ def main() -> None:
     if options.engine is not None:
         manifest = read_sidecar(options.engine)
         if manifest is None:
-            sys.exit(f"{options.engine}: has no manifest beside it; run: edge build MODEL.onnx")
+            sys.exit(f"{options.engine}: has no manifest next to it; run: edge build MODEL.onnx")
         time_engine(options.engine, manifest, options.repeats)
     else:
         with tempfile.TemporaryDirectory() as name:

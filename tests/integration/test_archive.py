@@ -125,7 +125,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(videos: Path, alone: Pat
     assert len(kept) >= 2
     going_on = subprocess.Popen(command(videos, folder, "--workers", "1"), stdout=subprocess.DEVNULL)
     wait_for_parts(folder, len(kept) + 1)
-    # those of the first run are not made anew
+    # those of the first run are not made again
     assert all(path.stat().st_ino == inode for path, inode in kept.items() if path.is_file())
     assert going_on.wait(100) == 0
     assert contents(folder) == contents(alone)

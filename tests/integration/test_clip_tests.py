@@ -161,7 +161,7 @@ MODELS: dict[str, tuple[Callable[[onnx.GraphProto], None], dict[str, Any]]] = {
     "exchanged classes": (other_classes, {}),
     "an engine that rounds boxes": (rounded("boxes", 32), {}),
     "an engine that rounds scores": (rounded("scores", 0.5), {}),
-    "boxes beside their objects": (after("boxes", "Add", [40, 0, 40, 0]), {}),
+    "boxes next to their objects": (after("boxes", "Add", [40, 0, 40, 0]), {}),
     "boxes too large": (after("boxes", "Add", [-30, -30, 30, 30]), {}),
     "few objects at a time": (after("scores", "Mul", np.repeat([[1, 0]], (2, 98), axis=1).astype(np.float32)), {}),
     "a manifest with the other order of colours": (unchanged, {"input": {**FACTS["input"], "colour": "rgb"}}),

@@ -1,4 +1,4 @@
-"""The kernels as they are shipped: PTX of the source beside it, which assembles for every GPU from Turing on."""
+"""The kernels as they are shipped: PTX of the source next to it, which assembles for every GPU from Turing on."""
 
 from __future__ import annotations
 

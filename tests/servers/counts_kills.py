@@ -23,7 +23,7 @@ SETTINGS = AnalyticsSettings.model_validate({"lines": [{"name": "gate", "points_
 # feet above the line, then below it: one crossing every seven frames
 WAY = (140, 150, 165, 210, 220, 225, 230)
 FRAME_NS = 200_000_000
-# what a thread may wait for a busy processor, beside the time between two saves
+# what a thread may wait for a busy processor, next to the time between two saves
 SLACK_S = 1.0
 
 

@@ -1,4 +1,4 @@
-"""A camera of two films that begin anew for ever: film_camera.py MAIN SUB.
+"""A camera of two films that start again for ever: film_camera.py MAIN SUB.
 
 It prints its port and serves /main/source and /sub/source. It encodes nothing, so it takes little of a machine on which
 its readers are measured.

@@ -46,7 +46,7 @@ def pip_access(folder: Path) -> PipAccess:
     places = " ".join(settings.get(name, "") for name in OPTIONS[:3]).split()
     for place in (text.removeprefix("file://") for text in places):
         if place.startswith("/") and Path(place).is_dir():
-            # an index of files names its packages beside itself
+            # an index of files names its packages next to itself
             parent = str(Path(place).parent if Path(place).name == "simple" else Path(place))
             mounts[parent] = parent
     config = folder / "pip.conf"

@@ -1,4 +1,4 @@
-"""What tests need of this machine beside Python. Run as a script it prints the Debian packages that bring all of it."""
+"""What tests need of a machine besides Python. Run as a script it prints the Debian packages that bring it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PACKAGES = {
     "mmdebstrap": ("mmdebstrap",),
     "buildah": ("buildah",),
     LIBSRT: ("libsrt1.5-gnutls",),
-    # Triton runs models in this Python; the servers themselves are in a folder beside .venv (make servers)
+    # Triton runs models in this Python; the servers themselves are in a folder next to .venv (make servers)
     MODEL_SERVERS: (f"lib{PYTHON}",),
     RTSP_SERVER: (
         "gir1.2-gst-rtsp-server-1.0",
@@ -43,7 +43,7 @@ PACKAGES = {
 PLACES = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SYSTEM_PYTHON = "/usr/bin/python3"
 REASON = "not installed here: "
-NO_SHARED = "the data beside the project is not here"
+NO_SHARED = "the data next to the project is not here"
 _PROBE = """
 import gi
 gi.require_version("GstRtspServer", "1.0")
@@ -91,7 +91,7 @@ def summed_up(missing: Mapping[str, int]) -> str:
     if programs:
         parts.append(f"{sum(programs.values())} for want of {', '.join(sorted(programs))} (make servers brings them)")
     if data:
-        parts.append(f"{data} for want of the data beside the project (../shared/data)")
+        parts.append(f"{data} for want of the data next to the project (../shared/data)")
     if others:
         parts.append(f"{others} for reasons that -rs tells")
     return f"{sum(missing.values())} tests were skipped: {'; '.join(parts)}"

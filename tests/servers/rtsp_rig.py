@@ -1,4 +1,4 @@
-"""What the tests of the RTSP server share: a board that shows numbered pictures, and a camera's packets beside it."""
+"""What the tests of the RTSP server share: a board that shows numbered pictures, and a camera's packets next to it."""
 
 from __future__ import annotations
 

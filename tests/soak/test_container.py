@@ -41,7 +41,7 @@ port = 8080
 [events]
 max_mb = 8
 """
-# the root cannot be written, but for what compose.yaml gives; then the command is process 1
+# the root cannot be written, except for what compose.yaml gives; then the command is process 1
 START = """
 mount --bind {root} {root}
 mount -o remount,bind,ro {root}

@@ -1,4 +1,4 @@
-"""What tests/train/test_named_backbones.py runs beside the tests: timm and torchvision must not be seen by any other.
+"""What tests/train/test_named_backbones.py runs next to the tests: timm and torchvision must not be seen by any other.
 
 Usage: python named_child.py CASE FOLDER
 """

@@ -1,4 +1,4 @@
-"""Exported files: the same outputs as torch, no NMS, readable names, a manifest inside and beside."""
+"""Exported files: the same outputs as torch, no NMS, readable names, a manifest inside and next to it."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ run = {{ device = "cpu", threads = 1 }}
 def run_case(name: str, folder: Path) -> str:
     """What a case of the child prints."""
     if not LIBRARIES.is_dir():
-        pytest.skip(f"timm and torchvision are not in {LIBRARIES.name} beside this Python (make .venv/full)")
+        pytest.skip(f"timm and torchvision are not in {LIBRARIES.name} next to this Python (make .venv/full)")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(CHILD), name, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)

@@ -185,7 +185,7 @@ def test_cropped_batches_have_the_size_and_scale_of_the_crop(squares: tuple[str,
         iter(make_loader(open_dataset(squares[0]), size=size, batch_size=16, augment=settings, seed=1, epoch=0))
     )
     assert batch.images.shape == (16, 64, 64, 3)
-    # with focus, every crop has an object; sides of 16 to 39 pixels stay what they are, but for what is cut off
+    # with focus, every crop has an object; sides of 16 to 39 pixels stay what they are, except for what is cut off
     assert all(len(boxes) for boxes in batch.boxes)
     sides = np.concatenate([boxes[:, 2:] - boxes[:, :2] for boxes in batch.boxes])
     assert 16 <= float(sides.max()) <= 40

@@ -18,7 +18,7 @@ from licences import installed
 FREE = re.compile(
     r"MIT|BSD|Apache|ISC|PSF|Python Software Foundation|MPL|Mozilla|Zlib|0BSD|CC0|Unlicense|EPL-2\.0 OR BSD|LLVM|BSL"
 )
-# of the packages that state several: docutils is public domain but for an Emacs mode that its wheel does not bring;
+# of the packages that state several: docutils is public domain except for an Emacs mode that its wheel does not bring;
 # twine, which is for development alone, asks for it
 LOOKED_AT = {"docutils"}
 PROPRIETARY = re.compile(r"^(nvidia|tensorrt|cuda|pycuda|triton)")

@@ -14,7 +14,7 @@ def test_one_sentence_sums_up_what_was_skipped() -> None:
     missing = {f"{needs.REASON}ffmpeg": 3, f"{needs.REASON}mosquitto": 2, needs.NO_SHARED: 4, "no /dev/full": 1}
     assert needs.summed_up(missing) == (
         "10 tests were skipped: 5 for want of ffmpeg, mosquitto (make servers brings them); "
-        "4 for want of the data beside the project (../shared/data); 1 for reasons that -rs tells"
+        "4 for want of the data next to the project (../shared/data); 1 for reasons that -rs tells"
     )
 
 

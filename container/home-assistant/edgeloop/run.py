@@ -54,7 +54,7 @@ def ask_broker(supervisor: str, token: str) -> dict[str, Any]:
 
 
 def write_config(folder: Path, options: dict[str, Any], broker: dict[str, Any]) -> Path:
-    """Write edge.toml and the secrets beside it; the path of the former.
+    """Write edge.toml and the secrets next to it; the path of the former.
 
     Raises:
         EdgeError: an option is not as it should be.

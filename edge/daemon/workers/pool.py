@@ -214,7 +214,7 @@ class WorkerPool:
         """Change a model in all workers: in the first one as in a single process, and where it is kept in the others.
 
         Raises:
-            EdgeError: no model of this name runs, another swap is under way, or a worker is being begun anew.
+            EdgeError: no model of this name runs, another swap is under way, or a worker is being started again.
         """
         from edge.daemon.workers.swap import PoolSwap
 
@@ -486,7 +486,7 @@ def _facts_of(seat: Seat) -> dict[str, Any]:
 
 
 def _empty_files(streams: Iterable[StreamSettings]) -> None:
-    """Begin the files of lines anew, which the workers only append to: one that is replaced must not lose the rest."""
+    """Begin the files of lines again, which the workers only append to: one that is replaced must not lose the rest."""
     from edge.sinks.choose import place_of
 
     for stream in streams:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 POLL_S = 0.05
 RETRY_BASE_S, RETRY_CAP_S = 0.2, 30.0
-# a worker that lived so long is begun anew at once
+# a worker that lived so long is started again at once
 STABLE_S = 30.0
 # after so many attempts in a row that did not even load, its streams are moved
 MAX_ATTEMPTS = 4

@@ -42,11 +42,13 @@ class PoolSwap:
         """Change the model in the first worker, then in the others at once; blocks until their probations are over.
 
         Raises:
-            EdgeError: a worker is being begun anew.
+            EdgeError: a worker is being started again.
         """
         lost = [seat.number for seat in self._seats if seat.process is None]
         if lost or not self._seats:
-            raise EdgeError(f"worker {lost[0] if lost else 1} is being begun anew; swap the model when it runs again")
+            raise EdgeError(
+                f"worker {lost[0] if lost else 1} is being started again; swap the model when it runs again"
+            )
         first, *others = self._seats
         report = self._in_one(first, path, renamed, has_trial=has_trial, on_phase=on_phase)
         if report.outcome != "kept" or not others:
@@ -81,7 +83,7 @@ class PoolSwap:
     ) -> SwapReport:
         process = seat.process
         if process is None:
-            return SwapReport(self._before.name, str(path), "refused", "it is being begun anew", "trial")
+            return SwapReport(self._before.name, str(path), "refused", "it is being started again", "trial")
         process.on_phase = on_phase
         order = {"name": self._before.name, "path": str(path), "renamed": dict(renamed), "has_trial": has_trial}
         try:

@@ -96,7 +96,7 @@ class PrimaryContext:
         return f"{major}.{minor}"
 
     def attach(self) -> None:
-        # not by pycuda's own stack: a thread that ends with something on it aborts the process; and each time anew,
+        # not by pycuda's own stack: a thread that ends with something on it aborts the process; and each time again,
         # because another GPU's engine may have run in this thread meanwhile
         self._call("cannot use the GPU in this thread", "cuCtxSetCurrent", self._context)
 

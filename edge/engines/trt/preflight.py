@@ -70,7 +70,7 @@ def check_engine(path: Path, manifest: Manifest, environment: Environment, max_b
 
     Args:
         path: the engine file.
-        manifest: read from beside it.
+        manifest: read from next to it.
         environment: this machine.
         max_batch: the most frames that one call shall take, None for the engine's own limit.
 

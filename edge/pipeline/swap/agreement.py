@@ -108,7 +108,7 @@ def _overlap(old: Detections, new: Detections) -> Float32:
 
 
 def _alike(old: Detections, new: Detections, first: int, second: int) -> float:
-    """How far a pair agrees beside its boxes, in [0, 1]: the overlap of the masks, the share of key points together."""
+    """How far a pair agrees besides its boxes, in [0, 1]: overlap of the masks, the share of key points together."""
     shares = []
     if old.masks is not None and new.masks is not None:
         # the masks may agree no better than this for the pair to count fully
@@ -128,7 +128,7 @@ def _same_points(one: Float32, other: Float32, box: Float32) -> float:
 
 
 def same_outputs(first: Iterable[Prediction], second: Iterable[Prediction]) -> bool:
-    """Whether two runs over the same frames said the same, but for rounding."""
+    """Whether two runs over the same frames said the same, except for rounding."""
     return all(_is_same(one, other) for one, other in zip(first, second, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Changing a model while cameras run: trial, loading beside, shadow run, take-over between two batches, probation.
+"""Changing a model while cameras run: trial, loading, shadow run, take-over between two batches, probation.
 
 Whatever goes wrong on the way keeps or brings back the old model, and the report says why. No frame is lost: the frames
 on which a new model fails are seen by the old one.

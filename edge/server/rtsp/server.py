@@ -1,4 +1,4 @@
-"""The daemon's side of RTSP: the process, begun anew if it ends, and the packets of the streams that are watched."""
+"""The daemon's side of RTSP: the process, started again if it ends, and the packets of the streams that are watched."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class RtspServer:
             except OSError as error:
                 log.warning("rtsp: %s", error.strerror or error)
             if not stopping.is_set():
-                log.warning("rtsp: its process ended; it is started anew")
+                log.warning("rtsp: its process ended; it is started again")
                 stopping.wait(RESTART_S if time.monotonic() - started_s > RETRY_S else RETRY_S)
 
     def _serve(self, stopping: threading.Event) -> None:

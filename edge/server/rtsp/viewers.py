@@ -221,7 +221,7 @@ class Served:
         self._described: asyncio.Event = asyncio.Event()
         self._ended: set[Callable[[], None]] = set()
         self.has_sound = False
-        # time in ticks, and of day, of the newest picture: sound is placed beside it
+        # time in ticks, and of day, of the newest picture: sound is placed next to it
         self._newest = 0, 0
 
     @property

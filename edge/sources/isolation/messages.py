@@ -52,7 +52,7 @@ class Info(_Message):
 
 
 class Fenced(_Message):
-    """The file on which the questions of ``edge.sources.isolation.fence`` come, beside it; no file: none will come."""
+    """The file on which the questions of ``edge.sources.isolation.fence`` come, next to it; no file: none will come."""
 
     kind: Literal["fence"]
 
@@ -74,7 +74,7 @@ class Failure(_Message):
 
 
 class Ring(_Message):
-    """Shared memory for the pictures that follow; its file comes beside it."""
+    """Shared memory for the pictures that follow; its file comes next to it."""
 
     kind: Literal["ring"]
     generation: Count
@@ -135,7 +135,7 @@ class Form(_Message):
 
 
 class PacketRing(_Message):
-    """Shared memory for coded pictures, ``bytes`` long; its file comes beside it."""
+    """Shared memory for coded pictures, ``bytes`` long; its file comes next to it."""
 
     kind: Literal["packets"]
     form: Form

@@ -37,7 +37,7 @@ MAX_RINGS = 2
 
 
 def send(channel: socket.socket, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-    """Send one message, with open files beside it.
+    """Send one message, with open files next to it.
 
     Raises:
         OSError: the other side is gone.
@@ -138,7 +138,7 @@ class RingWriter:
 
 
 class RingLimit:
-    """Bounds the shared memory of one stream, however often its camera is opened anew or changes its size."""
+    """Bounds the shared memory of one stream, however often its camera is opened again or changes its size."""
 
     def __init__(self) -> None:
         self._living: weakref.WeakSet[Shared] = weakref.WeakSet()

@@ -1,4 +1,4 @@
-"""The large picture of a camera beside the one that is analysed: what the configuration lets pass."""
+"""The large picture of a camera next to the one that is analysed: what the configuration lets pass."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def parsed(**stream: Any) -> Any:
         ({}, r"expected \[streams.record\]"),
         ({"record": {"folder": "/tmp/x"}}, 'with content = "source"'),
         ({"record": RECORD, "record_source": "film.mp4"}, "needs a network address"),
-        ({"record": RECORD, "source": "film.mp4"}, "beside a source that is a camera"),
+        ({"record": RECORD, "source": "film.mp4"}, "next to a source that is a camera"),
         ({"record": RECORD, "record_open": "needed"}, 'mode = "continuous" always needs it'),
         ({"record": RECORD, "record_source": None, "record_open": "needed"}, "set that too"),
         ({"record": RECORD, "masks": [[[0, 0], [1, 0], [1, 1]]]}, "without its masks"),

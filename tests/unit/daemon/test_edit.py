@@ -94,7 +94,7 @@ def test_counts_go_on_by_name(site: Site) -> None:
 
 def test_a_mask_begins_the_stream_again_as_it_lies_before_the_first_queue(site: Site) -> None:
     site.save(masks=[[[0, 0], [0.5, 0], [0.5, 0.5]]])
-    assert site.reloader.reload().applied == ["stream door was begun anew"]
+    assert site.reloader.reload().applied == ["stream door was started again"]
     site.wait_for_frames()
 
 

@@ -151,11 +151,11 @@ def test_a_stream_that_cannot_begin_for_want_of_disk_leaves_the_old_one(site: Si
     site.operations.order_reload()
     site.do()
     failed = site.operations.config_state()["last_reload"]["failed"]
-    assert "stream a was not begun anew" in failed[0] and "No space left" in failed[0]
+    assert "stream a was not started again" in failed[0] and "No space left" in failed[0]
     assert set(site.line.streams) == {"a"}
     # the file still asks for it
     site.line.add = lambda stream: None
-    assert site.reloader.reload().applied == ["stream a was begun anew"]
+    assert site.reloader.reload().applied == ["stream a was started again"]
 
 
 def test_a_model_whose_hash_cannot_be_read_runs_and_is_not_kept(tmp_path: Path, caplog: Any) -> None:

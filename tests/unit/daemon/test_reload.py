@@ -144,7 +144,7 @@ def test_only_the_changed_stream_begins_anew(running: tuple[Pipeline, Reloader, 
     stream = pipeline.streams["a"]
     path.write_text(text_of(tmp_path, a=SCENE, b=SCENE.replace("seed=1", "seed=2"), c=SCENE))
     report = reloader.reload()
-    assert report.applied == ["stream b was begun anew", "stream c was added"]
+    assert report.applied == ["stream b was started again", "stream c was added"]
     assert pipeline.streams["a"] is stream
     for name in ("a", "b", "c"):
         wait_for_frames(pipeline, name)
@@ -167,7 +167,7 @@ def test_a_stream_that_cannot_begin_leaves_the_old_one(
     path.write_text(text_of(tmp_path, a=SCENE, b="nowhere.mp4", c="nothing.mp4"))
     report = reloader.reload()
     assert [sentence.partition(":")[0] for sentence in report.failed] == [
-        "stream b was not begun anew",
+        "stream b was not started again",
         "stream c was not added",
     ]
     wait_for_frames(pipeline, "b")
@@ -224,7 +224,7 @@ def test_a_reload_whose_counts_cannot_be_written_loses_no_camera(
     wait_for_frames(pipeline, "c")
     monkeypatch.setattr("edge.pipeline.analysis.write_atomic", full)
     path.write_text(text_of(tmp_path, a=SCENE, b=SCENE, c=SCENE, more="score = 0.4\n" + line))
-    assert reloader.reload().applied == ["stream c was begun anew"]
+    assert reloader.reload().applied == ["stream c was started again"]
     wait_for_frames(pipeline, "c")
 
 

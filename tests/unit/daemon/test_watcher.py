@@ -149,7 +149,7 @@ def test_a_stream_that_is_begun_anew_is_told_with_its_new_settings(tmp_path: Pat
     rig.run(5)
     rig.watcher.close()
     told = rig.told(100, 110)
-    assert [one["what"] for one in told["happened"]] == ["the stream was begun anew; 0 s were not watched"]
+    assert [one["what"] for one in told["happened"]] == ["the stream was started again; 0 s were not watched"]
     assert [facts["masked_share"] for facts in told["facts"]][-1] > 0.49
     assert told["analysed_share"] > 0.8
 

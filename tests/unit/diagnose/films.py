@@ -63,7 +63,7 @@ class Fault:
         change: makes other detections of a frame; None takes the frame away.
         stand: how the stream stands, from the second before the crossing on. counts: what is counted per second then.
         question: asked instead of for the line at the crossing. lost: frames that found no room.
-        shift_s: the moment asked for, beside the crossing. length_s: of the film after the crossing.
+        shift_s: the moment asked for, next to the crossing. length_s: of the film after the crossing.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -19,7 +19,7 @@ NAMES = ("first", "second")
 
 
 class Clock:
-    """Stands still but for what engines say they take."""
+    """Stands still except for what engines say they take."""
 
     def __init__(self) -> None:
         self.now_s = 0.0

@@ -55,7 +55,7 @@ def samples(draw: st.DrawFn) -> Sample:
 
 
 def agree(white: Bool, boxes: Float32, margin: int = 2) -> bool:
-    """Whether pixels and boxes are the same but for a seam of ``margin`` pixels; slivers are too thin for a box."""
+    """Whether pixels and boxes are the same except for a seam of ``margin`` pixels; slivers are too thin for a box."""
     is_core, is_near = np.zeros(white.shape, np.bool_), np.zeros(white.shape, np.bool_)
     for x1, y1, x2, y2 in np.rint(boxes).astype(int):
         is_core[y1 + margin : max(0, y2 - margin), x1 + margin : max(0, x2 - margin)] = True

@@ -249,7 +249,7 @@ def test_real_detectors_give_their_reference_boxes(shared_data: Path, name: str)
     expected = json.loads((shared_data / "models" / f"{name}.expected.json").read_text())
     compared = 0
     for key, objects in expected.items():
-        # the voc images beside the project were compressed again; the samples are the very files
+        # the voc images next to the project were compressed again; the samples are the very files
         if "samples" not in key:
             continue
         (found,) = model.predict([read(shared_data / key.removeprefix("core/"))])

@@ -50,12 +50,12 @@ BOX = fit(2 * SIDE, SIDE, spec())
 
 
 def beside(kind: str) -> list[float]:
-    """What stands beside the box: the second of two maps; three points; an angle."""
+    """What stands next to the box: the second of two maps; three points; an angle."""
     return {"seg": [0.0, 1.0], "pose": [20, 30, 0.9, 24, 40, 0.8, 99, 32, 0.1], "obb": [np.pi / 2]}[kind]
 
 
 def outputs_of(head: HeadName) -> dict[str, Array]:
-    """Class 1, score 0.9, centre 24, 32, size 16 x 8; a worse one beside it; of a second frame, nothing."""
+    """Class 1, score 0.9, centre 24, 32, size 16 x 8; a worse one next to it; of a second frame, nothing."""
     family, kind = head.split("-")
     more = beside(kind)
     if family == "end2end":

@@ -1,4 +1,4 @@
-"""Files that people bring: what is no ONNX file, names of classes, free sizes, files beside the model, proofs."""
+"""Files that people bring: what is no ONNX file, names of classes, free sizes, files next to the model, proofs."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
     model = external(tmp_path)
     assert open_model(model).manifest.head == "classify"
     (tmp_path / "m.onnx.data").unlink()
-    with pytest.raises(ModelError, match=r"m\.onnx: its weights are in m\.onnx\.data, which is not beside it"):
+    with pytest.raises(ModelError, match=r"m\.onnx: its weights are in m\.onnx\.data, which is not next to it"):
         open_model(model)
 
 
@@ -233,7 +233,7 @@ def test_an_openvino_model_runs_in_openvino(tmp_path: Path) -> None:
     with pytest.raises(EdgeError, match=r"engine 'ort' cannot run m\.xml; OpenVINO models"):
         open_model(tmp_path / "m.xml", engine="ort")
     (tmp_path / "m.bin").unlink()
-    with pytest.raises(ModelError, match=r"its weights, m\.bin, are not beside it"):
+    with pytest.raises(ModelError, match=r"its weights, m\.bin, are not next to it"):
         open_model(tmp_path / "m.xml")
 
 
@@ -263,7 +263,7 @@ def test_the_header_of_an_ultralytics_engine_is_its_manifest(tmp_path: Path) -> 
     assert (manifest.input.width, manifest.input.height, manifest.input.name) == (160, 96, "images")
     plain = tmp_path / "plain.engine"
     plain.write_bytes(b"ftrt" + bytes(20) + bytes((10, 13, 3, 9)) + bytes(64))
-    with pytest.raises(ManifestError, match="no engine with a manifest beside it"):
+    with pytest.raises(ManifestError, match="no engine with a manifest next to it"):
         find_manifest(plain)
 
 

@@ -58,7 +58,7 @@ def levels(first: UInt8, second: UInt8) -> int:
 @pytest.mark.parametrize("kind", ["i420", "nv12"])
 @pytest.mark.parametrize("size", [(64, 48), (65, 49), (63, 48), (64, 47)])
 def test_bgr_is_what_the_standards_say(size: tuple[int, int], kind: PlaneFormat, colour: Colour) -> None:
-    """But for FFmpeg's rounding; each chroma sample stands for a square of four pixels."""
+    """Except for FFmpeg's rounding; each chroma sample stands for a square of four pixels."""
     planes = scene(*size, kind, colour)
     luma, *chroma = planes.separate
     whole = [plane.repeat(2, 0).repeat(2, 1)[: size[1], : size[0]] for plane in chroma]

@@ -1,4 +1,4 @@
-"""What was found in a recorded file stands beside it: each result around its moment, and nothing that breaks a cue."""
+"""What was found in a recorded file stands next to it: each result around its moment, and nothing that breaks a cue."""
 
 from __future__ import annotations
 

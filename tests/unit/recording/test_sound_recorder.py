@@ -1,4 +1,4 @@
-"""Sound in a recording: beside its pictures, and never at their cost."""
+"""Sound in a recording: next to its pictures, and never at their cost."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def test_tracks_that_never_come_back_are_forgotten() -> None:
         crops.choose(frame(second), tracks_of(BOX, (700, 200, 800, 400), ids=[2 * second, 2 * second + 1]))
     assert len(crops) <= 2 * 12
     crops.choose(frame(0), Tracks.empty())
-    assert len(crops) == 0, "a clock that begins anew"
+    assert len(crops) == 0, "a clock that starts again"
 
 
 def test_a_crop_at_the_border_stays_in_the_frame() -> None:

@@ -153,7 +153,7 @@ def test_another_size_begins_anew() -> None:
 
 
 def frame_with_bus(shift: int, width: int) -> UInt8:
-    """A bus that drives past; what stands beside it stands still."""
+    """A bus that drives past; what stands next to it stands still."""
     picture, bus = scene(), scene(seed=9)[:, :width]
     picture[:, 8 + shift : 8 + shift + width] = bus
     return colour(picture)
@@ -315,7 +315,7 @@ CLIPS = Path(__file__).parents[3].parent / "shared" / "data" / "videos"
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="the data beside the project is not here")
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the data next to the project is not here")
 @pytest.mark.parametrize(
     "name", ["people-walking-720p", "highway-cars-720p", "vtest-pets09-480x360", "intel-car-detection"]
 )
@@ -326,7 +326,7 @@ def test_real_cameras_that_stand_still_are_never_moved(name: str) -> None:
 
 
 @pytest.mark.shared
-@pytest.mark.skipif(not CLIPS.is_dir(), reason="the data beside the project is not here")
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="the data next to the project is not here")
 @pytest.mark.parametrize("name", ["people-walking-720p", "highway-cars-720p", "vtest-pets09-480x360"])
 def test_a_real_street_seen_by_a_camera_that_is_turned(name: str) -> None:
     frames = list(clip(name, 60))

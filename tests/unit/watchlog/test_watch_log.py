@@ -436,7 +436,7 @@ def test_a_log_that_was_cut_before_a_restart_is_told_for_ever(device: Device) ->
     device.write(log, 1020, 1030)
     log.close("stopped")
     happened = device.statement(1000, 1030)["happened"]
-    assert happened[0]["what"].startswith("the program began anew, and the end of the log before was gone")
+    assert happened[0]["what"].startswith("the program began again, and the end of the log before was gone")
 
 
 def test_a_restart_heals_no_edited_row(device: Device) -> None:
