@@ -323,11 +323,13 @@ def _deliveries(
 ) -> Sequence[tuple[Target, Backoff]]:
     found: list[tuple[Target, Backoff]] = []
     node = "".join(char if char.isalnum() else "-" for char in socket.gethostname()) or "edge"
+    kept = outbox_path(config)
     for broker in config.mqtt:
         from edge.sinks.mqtt import MqttTarget
 
         backoff = Backoff(base_s=broker.backoff_base_s, cap_s=broker.backoff_cap_s)
-        found.append((MqttTarget(broker, streams, node, standings), backoff))
+        memory = kept.with_name(f"{kept.stem}.{broker.name}.json")
+        found.append((MqttTarget(broker, streams, node, standings, memory), backoff))
     for hook in config.webhooks:
         from edge.sinks.webhook import WebhookTarget
 

@@ -16,6 +16,7 @@ from edge.events.delivery import Delivered
 from edge.sinks.home_assistant import OFFLINE, ONLINE, Standing, discovery, state_of
 from edge.sinks.mqtt_packets import V5, V311, Login, ProtocolError
 from edge.sinks.mqtt_session import Message, MqttSession, RefusedError
+from edge.sinks.retained import Retained
 
 if TYPE_CHECKING:
     from edge.config.events import MqttSettings
@@ -37,6 +38,7 @@ class MqttTarget:
         streams: gives the names of the streams that run now, for discovery; asked now and then.
         node: what the device is called in client id and discovery.
         standings: gives how the streams stand now, for Home Assistant.
+        memory: a file for the topics that Home Assistant reads; None: what goes while nothing runs stays there.
     """
 
     def __init__(
@@ -45,13 +47,14 @@ class MqttTarget:
         streams: Callable[[], Sequence[str]],
         node: str,
         standings: Callable[[], Mapping[str, Standing]] = dict,
+        memory: Path | None = None,
     ) -> None:
         self.name = settings.name
         self._settings = settings
         self._streams = streams
         self._standings = standings
         self._told_s = float("-inf")
-        self._retained: Mapping[str, str] = {}
+        self._retained = Retained(memory)
         self._node = node
         port = settings.port or (MQTTS_PORT if settings.tls else MQTT_PORT)
         self._address = (settings.host, port)
@@ -179,30 +182,37 @@ class MqttTarget:
         """The birth message, kept by the broker for those who come later; what it knew of the streams is forgotten."""
         self._tell(session, [Message(f"{self._settings.topic}/status", ONLINE, is_retained=True)])
         # the broker may be another one, or may have forgotten
-        self._retained, self._told_s = dict.fromkeys(self._retained, ""), float("-inf")
+        self._retained.forget_texts()
+        self._told_s = float("-inf")
 
     def _tell_home_assistant(self, session: MqttSession) -> None:
         """Publish what has changed of entities and states; an empty message takes back what is gone."""
-        if self._settings.discovery is None or time.monotonic() - self._told_s < STATE_S:
+        is_wanted = self._settings.discovery is not None
+        if not (is_wanted or self._retained) or time.monotonic() - self._told_s < STATE_S:
             return
         self._told_s = time.monotonic()
-        standings = self._standings()
-        wanted = discovery(self._settings, self._streams(), self._node, standings)
+        streams = self._streams() if is_wanted else ()
+        standings = self._standings() if is_wanted else {}
+        wanted = discovery(self._settings, streams, self._node, standings)
         for name, standing in standings.items():
             text = json.dumps(state_of(standing), separators=(",", ":"))
             wanted[f"{self._settings.topic}/{name}/state"] = text
-        changed = {topic: text for topic, text in wanted.items() if self._retained.get(topic) != text}
-        gone = dict.fromkeys(set(self._retained) - set(wanted), "")
-        self._tell(session, [Message(topic, text, is_retained=True) for topic, text in (gone | changed).items()])
-        self._retained = wanted
+        pictures = {self._picture_topic(name) for name in streams}
+        # what a stream counts is known with its standing: until then nothing of it is taken back
+        is_whole = set(streams) <= set(standings)
+        missing = self._retained.missing(wanted, pictures, is_whole=is_whole)
+        self._tell(session, [Message(topic, text, is_retained=True) for topic, text in missing.items()])
+        self._retained.published(wanted, pictures, is_whole=is_whole)
+
+    def _picture_topic(self, stream: str) -> str:
+        return f"{self._settings.topic}/{stream}/snapshot"
 
     def _show(self, session: MqttSession, events: Sequence[StoredEvent]) -> None:
         """Publish the picture of each stream's last event, where there is one."""
         pictures = {event.stream: picture for event in events if (picture := _picture_of(event))}
-        topic = self._settings.topic
-        self._tell(
-            session, [Message(f"{topic}/{name}/snapshot", data, is_retained=True) for name, data in pictures.items()]
-        )
+        messages = [Message(self._picture_topic(name), data, is_retained=True) for name, data in pictures.items()]
+        self._tell(session, messages)
+        self._retained.add(message.topic for message in messages)
 
     def _tell(self, session: MqttSession, messages: Sequence[Message]) -> None:
         if not messages:

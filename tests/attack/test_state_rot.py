@@ -23,6 +23,7 @@ from edge.recording.index import Recorded, RecordingIndex
 from edge.recording.recording import RecordingFolder
 from edge.recording.retention import Keep
 from edge.server.recordings import Shelf, _listed, _summary
+from edge.sinks.retained import Retained
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "servers"))
 from counts_kills import Counting
@@ -56,6 +57,20 @@ def use_counts(folder: Path) -> None:
     assert counting.total >= before + 1
     counting.analysis.save()
     json.loads((folder / "door.analytics.json").read_text())
+
+
+def make_retained(folder: Path) -> None:
+    told = Retained(folder / "events.mqtt.json")
+    told.published({f"edge/{name}/state": "{}" for name in ("door", "yard")}, set(), is_whole=True)
+
+
+def use_retained(folder: Path) -> None:
+    told, wanted = Retained(folder / "events.mqtt.json"), {"edge/door/state": "{}"}
+    missing = told.missing(wanted, set(), is_whole=True)
+    assert missing["edge/door/state"] == "{}"
+    assert not any(text for topic, text in missing.items() if topic not in wanted)
+    told.published(wanted, set(), is_whole=True)
+    assert told.missing(wanted, set(), is_whole=True) == {}
 
 
 def make_index(folder: Path) -> None:
@@ -181,6 +196,7 @@ KINDS = [
     Kind("engine-trials.json", make_trials, use_trials),
     Kind("last-good.toml", make_last_good, use_last_good),
     Kind("events.db", make_outbox, use_outbox),
+    Kind("events.mqtt.json", make_retained, use_retained),
 ]
 kinds = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 

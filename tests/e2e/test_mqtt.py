@@ -25,6 +25,7 @@ from edge.events.outbox import Outbox
 from edge.events.schema import EnvelopeMaker, Place
 from edge.sinks.home_assistant import Standing
 from edge.sinks.mqtt import MqttTarget
+from edge.sinks.retained import Retained
 from edge.threads.backoff import Backoff
 from edge.types import Event
 
@@ -48,8 +49,9 @@ def delivering(
     settings: MqttSettings,
     streams: Sequence[str] = ("door",),
     standings: Callable[[], Mapping[str, Standing]] = dict,
+    memory: Path | None = None,
 ) -> Iterator[DeliveryWorker]:
-    target = MqttTarget(settings, lambda: streams, "box", standings)
+    target = MqttTarget(settings, lambda: streams, "box", standings, memory)
     worker = DeliveryWorker(outbox, target, Backoff(base_s=0.05, cap_s=0.3))
     stopping = threading.Event()
     thread = threading.Thread(target=worker.run, args=(stopping,))
@@ -119,6 +121,7 @@ import sys, threading
 from pathlib import Path
 from edge.config.events import MqttSettings
 from edge.sinks.mqtt import MqttTarget
+from edge.sinks.retained import Retained
 target = MqttTarget(MqttSettings(host="127.0.0.1", port=int(sys.argv[1])), lambda: ["door"], "box")
 target.keep_alive()
 print("up", flush=True)
@@ -219,6 +222,58 @@ def test_home_assistant_hears_of_streams_that_come_and_go(tmp_path: Path) -> Non
         late.wait_for(lambda got: len(got) >= 2)
         late.close()
         assert yard not in [topic for topic, _, _ in late.got]
+
+
+def test_what_is_removed_while_nothing_runs_is_taken_back_at_the_next_start(tmp_path: Path) -> None:
+    memory = tmp_path / "e.mqtt.json"
+    (tmp_path / "seen.jpg").write_bytes(b"\xff\xd8 a picture")
+    zone = {"zones": {"step": {"occupancy": 0, "entered": 0}}}
+    standings = {"door": Standing("streaming", counts=zone), "yard": Standing("streaming", counts=zone)}
+    with broker(tmp_path) as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, discovery="homeassistant")
+        outbox = Outbox(tmp_path / "e.db", ["mqtt"])
+        with delivering(outbox, settings, ["door", "yard"], lambda: standings, memory):
+            for stream in standings:
+                envelope = EnvelopeMaker("test").make(
+                    Event("line_crossed", stream, time.monotonic_ns(), 1, {"line": "gate"}),
+                    Place(0, 1, time.monotonic_ns(), None), 0, None, {"snapshot": str(tmp_path / "seen.jpg")},
+                )  # fmt: skip
+                outbox.put([envelope])
+            watching = servers.Listener(mosquitto)
+            pictures = {"edge/door/snapshot", "edge/yard/snapshot"}
+            watching.wait_for(lambda got: pictures <= {topic for topic, _, _ in got})
+            watching.close()
+        # before it is known what the door counts, nothing of it is taken back; the yard and the door's zone are gone
+        known: dict[str, Standing] = {}
+        late = servers.Listener(mosquitto)
+        with delivering(Outbox(tmp_path / "e2.db", ["mqtt"]), settings, ["door"], lambda: known, memory):
+            late.wait_for(lambda got: any(topic == "edge/status" and text == "online" for topic, text, _ in got))
+            time.sleep(1.5)
+            assert not [topic for topic, text, _ in late.got if topic.endswith("config") and not text]
+            known["door"] = Standing("streaming")
+            late.wait_for(lambda got: ("edge/yard/snapshot", "", False) in got)
+        late.close()
+        left = servers.Listener(mosquitto, "#")
+        stay = {*("edge/door/state", "edge/door/snapshot"), "homeassistant/event/edgeloop-box/door-event/config"}
+        left.wait_for(lambda got: stay <= {topic for topic, _, _ in got})
+        left.close()
+        assert not [topic for topic, text, _ in left.got if text and ("yard" in topic or "step" in topic)]
+        # whoever switches discovery off leaves nothing behind
+        silent = settings.model_copy(update={"discovery": None})
+        with delivering(Outbox(tmp_path / "e3.db", ["mqtt"]), silent, ["door"], dict, memory):
+            end = servers.Listener(mosquitto, "#")
+            end.wait_for(lambda got: ("edge/door/snapshot", "", False) in got)
+            end.close()
+    assert json.loads(memory.read_text(encoding="utf-8")) == {"topics": []}
+    assert memory.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"topics": 3}', '{"topics": ["a/#", 3, "someone/else/config", "\\u0000/state"]}']
+)
+def test_a_damaged_memory_of_topics_is_an_empty_one(tmp_path: Path, text: str) -> None:
+    (tmp_path / "topics.json").write_text(text)
+    assert not Retained(tmp_path / "topics.json")
 
 
 def test_a_wrong_password_is_one_sentence_without_it_and_is_mended_without_a_restart(tmp_path: Path) -> None:
