@@ -265,7 +265,7 @@ export class CameraView {
       el("strong", {}, words(event.kind), event.captured ? el("a", {
         class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: ` ▸ ${t("camera.recording")}` }) : null,
       this.why && event.captured ? el("button", { class: "event-link is-button", type: "button", text: ` ▸ ${t("camera.why")}`, onclick: () => this.why.askOf(event) }) : null),
-      el("span", { class: "muted", text: (event.track_id === null ? "" : `track ${event.track_id} · `) + details }));
+      el("span", { class: "muted", text: (event.track_id === null ? "" : `${t("event.track", { id: event.track_id })} · `) + details }));
   }
 
   tick() {

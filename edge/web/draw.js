@@ -397,7 +397,7 @@ export class DrawTool {
       `[[streams.analytics.${KINDS[kind].table}]]\nname = ${JSON.stringify(name)}\npoints_share = [${points.map(share).join(", ")}]\n`);
     return [
       ...(masks.length ? [masksToml(streamName, masks, info)] : []),
-      ...(tables.length ? [`# below the [[streams]] table of "${streamName}" in edge.toml\n${tables.join("\n")}`] : []),
+      ...(tables.length ? [`# ${t("file.shapes", { name: streamName })}\n${tables.join("\n")}`] : []),
     ].join("\n");
   }
 

@@ -1,5 +1,7 @@
 // Privacy masks as the configuration wants them: polygons in shares of the camera's own picture.
 
+import { t } from "./words.js";
+
 /** Where a point of the picture on the page, [x, y] in shares, lies in the camera's own picture, before roi and rotate. */
 export function inCamera([x, y], { roi, rotate }) {
   const [u, v] = { 90: [y, 1 - x], 180: [1 - x, 1 - y], 270: [1 - y, x] }[rotate] || [x, y];
@@ -28,12 +30,12 @@ export function masksToml(streamName, masks, info) {
   const isKnown = "roi" in info && "rotate" in info;
   const lines = masks.map(({ name, points }) => {
     const title = JSON.stringify(name);
-    if (crossesItself(points)) return `  # ${title} is left out: its edges cross, move its corners`;
+    if (crossesItself(points)) return `  # ${t("file.crossed", { name: title })}`;
     const corners = points.map((point) => `[${inCamera(point, info).map((share) => share.toFixed(4)).join(", ")}]`);
     return `  [${corners.join(", ")}],  # ${title}`;
   });
   return [
-    `# in the [[streams]] table of "${streamName}" in edge.toml, above its sub-tables, one list with the masks that are there`,
-    ...(isKnown ? [] : ["# only for a stream without roi and rotate: masks are shares of the camera's picture before these"]),
+    `# ${t("file.masks", { name: streamName })}`,
+    ...(isKnown ? [] : [`# ${t("file.masks.only")}`]),
     "masks = [", ...lines, "]", ""].join("\n");
 }

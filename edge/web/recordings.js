@@ -6,6 +6,7 @@ import { clock, decoded, el, number, say, words } from "./dom.js";
 import { ReviewList } from "./review.js";
 import { TimeLine } from "./timeline.js";
 import { TestMaker } from "./why.js";
+import { t } from "./words.js";
 
 const REFRESH_MS = 15000;
 const MAX_EVENTS = 100;
@@ -16,7 +17,8 @@ const BUCKETS = 240;
 const MAX_EXPORT_S = 86400;
 
 function size(bytes) {
-  return bytes < 1e6 ? `${number(bytes / 1e3)} kB` : bytes < 1e9 ? `${number(bytes / 1e6, 1)} MB` : `${number(bytes / 1e9, 1)} GB`;
+  const [value, unit] = bytes < 1e6 ? [number(bytes / 1e3), "unit.kb"] : bytes < 1e9 ? [number(bytes / 1e6, 1), "unit.mb"] : [number(bytes / 1e9, 1), "unit.gb"];
+  return `${value} ${t(unit)}`;
 }
 
 function length(s) {
@@ -30,7 +32,7 @@ const secondsOf = (iso) => Date.parse(iso) / 1000;
 async function ask(path, query) {
   const answer = await fetch(`${path}?${new URLSearchParams(query)}`, { cache: "no-store" });
   if (answer.status === 404) return null;
-  if (!answer.ok) throw new Error(`the device answered ${answer.status}`);
+  if (!answer.ok) throw new Error(t("page.answered", { status: answer.status }));
   return answer.json();
 }
 
@@ -52,7 +54,7 @@ export class RecordingsView {
     this.isDayChosen = this.at !== null;
     this.files = [];
     this.shown = null;
-    this.node = el("section", { class: "recordings", "aria-label": "Recordings" },
+    this.node = el("section", { class: "recordings", "aria-label": t("page.recordings") },
       el("div", { class: "recordings-main" }, this.chooser(), this.player(), this.timelinePanel(), this.fileList()),
       el("div", { class: "recordings-side" }, this.eventList()));
     this.line.show(midnight(this.day), endOf(this.day));
@@ -64,26 +66,24 @@ export class RecordingsView {
   }
 
   chooser() {
-    this.chips = el("div", { class: "chips", role: "group", "aria-label": "Camera" });
-    this.date = el("input", { type: "date", class: "date", "aria-label": "Day",
+    this.chips = el("div", { class: "chips", role: "group", "aria-label": t("past.camera") });
+    this.date = el("input", { type: "date", class: "date", "aria-label": t("past.day"),
       onchange: () => { if (this.date.value) this.choose(this.stream, this.date.value); } });
     const step = (text, label, by) => el("button", { class: "button", type: "button", text, "aria-label": label,
       onclick: () => this.choose(this.stream, dayAfter(this.day, by)) });
-    return el("div", { class: "recordings-top" }, el("h1", { text: "Recordings" }), this.chips,
-      el("div", { class: "days" }, step("‹", "The day before", -1), this.date, step("›", "The day after", 1)));
+    return el("div", { class: "recordings-top" }, el("h1", { text: t("page.recordings") }), this.chips,
+      el("div", { class: "days" }, step("‹", t("past.day.before"), -1), this.date, step("›", t("past.day.after"), 1)));
   }
 
   player() {
     this.video = el("video", { class: "player", controls: true, playsinline: true, preload: "metadata", hidden: true });
     this.boxes = new BoxLayer(this.video);
     this.note = el("p", { class: "player-note", role: "status" });
-    this.video.addEventListener("error", () => say(this.note, this.video.error?.code === 4
-      ? "This browser cannot play it, or it has made room for newer ones. Try to save it."
-      : "The player stopped; choose the recording again."));
+    this.video.addEventListener("error", () => say(this.note, t(this.video.error?.code === 4 ? "past.unplayable" : "past.stopped")));
     this.video.addEventListener("ended", () => this.next());
     this.video.addEventListener("timeupdate", () => this.mark());
     this.facts = el("p", { class: "muted small" });
-    this.save = el("a", { class: "button", text: "Save", hidden: true });
+    this.save = el("a", { class: "button", text: t("past.save"), hidden: true });
     this.maker = this.store.canAsk.test ? new TestMaker() : null;
     return el("div", { class: "player-box" },
       el("div", { class: "frame frame-large" }, this.video, this.boxes.node, this.note),
@@ -93,7 +93,7 @@ export class RecordingsView {
   timelinePanel() {
     this.line = new TimeLine((at) => this.showAt(at), (from, to) => this.look(from, to));
     const link = (text) => el("a", { class: "button", text, "aria-disabled": "true" });
-    [this.span, this.lapse] = [link("Save this span"), link("Time lapse")];
+    [this.span, this.lapse] = [link(t("past.span")), link(t("past.lapse"))];
     this.spanFacts = el("span", { class: "muted small", role: "status" });
     return el("div", { class: "panel" }, this.line.node, el("div", { class: "span-foot" }, this.spanFacts, this.lapse, this.span));
   }
@@ -110,17 +110,17 @@ export class RecordingsView {
   fileList() {
     this.rows = el("ol", { class: "file-rows" });
     this.empty = el("p", { class: "muted" });
-    return el("section", { class: "panel", "aria-label": "Files" }, el("h2", { text: "Files" }),
-      el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Files, newest first" }, this.rows), this.empty);
+    return el("section", { class: "panel", "aria-label": t("past.files") }, el("h2", { text: t("past.files") }),
+      el("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": t("past.files.order") }, this.rows), this.empty);
   }
 
   eventList() {
     this.review = new ReviewList((event) => this.showEvent(event), () => this.redraw());
     // a device that keeps no index of its events has the newest ones alone
     this.happened = el("ol", { class: "past" });
-    this.noEvents = el("p", { class: "muted", text: "No event is kept." });
-    this.newest = el("section", { class: "panel", "aria-label": "Newest events", hidden: true },
-      el("h2", { text: "Events" }), this.happened, this.noEvents);
+    this.noEvents = el("p", { class: "muted", text: t("review.none") });
+    this.newest = el("section", { class: "panel", "aria-label": t("past.newest"), hidden: true },
+      el("h2", { text: t("camera.events") }), this.happened, this.noEvents);
     return el("div", {}, this.review.node, this.newest);
   }
 
@@ -156,7 +156,7 @@ export class RecordingsView {
       this.offerSpan();
       this.settle();
     } catch (error) {
-      say(this.note, error instanceof TypeError ? "The device does not answer. Trying again…" : error.message);
+      say(this.note, error instanceof TypeError ? t("page.silent") : error.message);
     }
   }
 
@@ -185,8 +185,9 @@ export class RecordingsView {
     };
     offer(this.span, plan && to - from <= MAX_EXPORT_S, `export/${path}.mp4?${query}&download=1`);
     offer(this.lapse, plan, `lapse/${path}.mp4?${query}&download=1`);
-    const gaps = plan?.gaps.length ? `, ${plan.gaps.length} ${plan.gaps.length === 1 ? "gap" : "gaps"}` : "";
-    say(this.spanFacts, plan ? `${length(plan.seconds)} recorded, about ${size(plan.bytes)}${gaps}` : "");
+    const count = plan?.gaps.length || 0;
+    const key = !count ? "past.span.facts" : count === 1 ? "past.span.facts.gap" : "past.span.facts.gaps";
+    say(this.spanFacts, plan ? t(key, { length: length(plan.seconds), size: size(plan.bytes), count }) : "");
   }
 
   /** No camera was asked for: take the one with the newest recording, and its day. */
@@ -201,7 +202,7 @@ export class RecordingsView {
 
   nothing(answer) {
     this.node.dataset.empty = "";
-    say(this.note, "Nothing is recorded. A [streams.record] table in the configuration begins it.");
+    say(this.note, t("past.nothing"));
     this.empty.textContent = "";
     return this.happenings(answer?.review);
   }
@@ -210,7 +211,7 @@ export class RecordingsView {
     this.date.value = this.day;
     this.chips.replaceChildren(...Object.entries(streams).map(([name, facts]) => el("button", {
       class: "button", type: "button", text: name, "aria-pressed": String(name === this.stream),
-      title: `${facts.files} files, ${size(facts.bytes)}`,
+      title: t("past.camera.facts", { count: facts.files, size: size(facts.bytes) }),
       onclick: () => this.choose(name, this.day) })));
   }
 
@@ -222,8 +223,7 @@ export class RecordingsView {
         el("span", { class: "file-events muted", text: kinds }),
         el("span", { class: "num muted", text: `${length(file.seconds)} · ${size(file.bytes)}` })));
     }));
-    const words_ = this.files.length ? "" : "Nothing was recorded in the time shown.";
-    say(this.empty, leftOut ? `${leftOut} older files of this time are not listed.` : words_);
+    say(this.empty, leftOut ? t("past.left_out", { count: leftOut }) : this.files.length ? "" : t("past.none"));
   }
 
   /** What the address asks for, else the newest file, not begun. */
@@ -239,7 +239,7 @@ export class RecordingsView {
   showAt(seconds) {
     const file = this.files.find((one) => secondsOf(one.end) + 0.5 >= seconds);
     if (file) this.play(file, Math.max(0, seconds - secondsOf(file.start)));
-    else say(this.note, "Nothing is recorded from this moment on; the newest file may not be finished yet.");
+    else say(this.note, t("past.none.after"));
   }
 
   load(file, offset) {
@@ -248,9 +248,9 @@ export class RecordingsView {
     this.video.hidden = false;
     this.video.src = offset ? `${file.url}#t=${offset.toFixed(2)}` : file.url;
     this.boxes.load(file.boxes, file.width, file.height);
-    this.video.setAttribute("aria-label", `Recording of ${file.stream}, ${clock(file.start)}`);
-    say(this.facts, `${file.stream} · ${new Date(file.start).toLocaleString([], { hour12: false })} · ${length(file.seconds)} · `
-      + `${file.width}×${file.height} · ${file.frames} pictures · ${size(file.bytes)}`);
+    this.video.setAttribute("aria-label", t("past.of", { name: file.stream, time: clock(file.start) }));
+    say(this.facts, t("past.facts", { name: file.stream, time: new Date(file.start).toLocaleString([], { hour12: false }), length: length(file.seconds),
+      width: file.width, height: file.height, frames: file.frames, size: size(file.bytes) }));
     this.save.hidden = false;
     this.save.href = `${file.url}?download=1`;
     for (const row of this.rows.querySelectorAll(".file-row")) row.setAttribute("aria-current", String(row.dataset.url === file.url));

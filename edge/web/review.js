@@ -1,12 +1,13 @@
 // The list of events: filters, seen and not seen, and only so many rows as are near the screen, however many there are.
 
 import { el, say, words } from "./dom.js";
+import { t } from "./words.js";
 
 const PAGE = 50;
 // pages in the document: the one that is looked at, and its neighbours
 const MAX_PAGES = 3;
 const NEAR_PX = 600;
-const CHOICES = { kinds: "Any event", classes: "Any class", zones: "Any zone", lines: "Any line", labels: "Any attribute" };
+const CHOICES = ["kinds", "classes", "zones", "lines", "labels"];
 
 /** What an event says of itself, in a few words. */
 function told({ data = {} }) {
@@ -25,27 +26,27 @@ export class ReviewList {
     this.cursors = [""];
     this.first = 0;
     this.window = [0, 4e9];
-    this.selects = Object.fromEntries(Object.entries(CHOICES).map(([key, any]) => [key,
-      el("select", { class: "select", "aria-label": any.replace("Any ", ""), "data-key": key, hidden: true, onchange: () => this.changed() },
-        el("option", { value: "", text: any }))]));
+    this.selects = Object.fromEntries(CHOICES.map((key) => [key,
+      el("select", { class: "select", "aria-label": t(`review.by.${key}`), "data-key": key, hidden: true, onchange: () => this.changed() },
+        el("option", { value: "", text: t(`review.any.${key}`) }))]));
     const tick = (text, isOn = false) => {
       const box = el("input", { type: "checkbox", onchange: () => this.changed() });
       box.checked = isOn;
       return [box, el("label", { class: "tick" }, box, text)];
     };
-    const [unseen, unseenLabel] = tick("Not seen");
-    const [everywhere, everywhereLabel] = tick("All cameras");
-    const [inTime, inTimeLabel] = tick("In the time shown");
+    const [unseen, unseenLabel] = tick(t("review.unseen"));
+    const [everywhere, everywhereLabel] = tick(t("page.all"));
+    const [inTime, inTimeLabel] = tick(t("review.in_time"));
     Object.assign(this, { unseen, everywhere, inTime });
     this.count = el("p", { class: "muted small", role: "status" });
-    this.all = el("button", { class: "button", type: "button", text: "Mark as seen", hidden: true, onclick: () => this.markAll() });
+    this.all = el("button", { class: "button", type: "button", text: t("review.mark"), hidden: true, onclick: () => this.markAll() });
     this.above = el("li", { class: "past-space", "aria-hidden": "true" });
-    this.rows = el("ol", { class: "past", tabindex: 0, "aria-label": "Events, newest first" }, this.above);
+    this.rows = el("ol", { class: "past", tabindex: 0, "aria-label": t("camera.events.order") }, this.above);
     this.rows.addEventListener("scroll", () => this.follow(), { passive: true });
-    this.none = el("p", { class: "muted", text: "No event is kept." });
+    this.none = el("p", { class: "muted", text: t("review.none") });
     this.filters = el("div", { class: "filters" }, ...Object.values(this.selects), unseenLabel, everywhereLabel, inTimeLabel, this.all);
-    this.node = el("section", { class: "panel", "aria-label": "Events" },
-      el("div", { class: "past-top" }, el("h2", { text: "Events" }), this.count), this.filters, this.rows, this.none);
+    this.node = el("section", { class: "panel", "aria-label": t("camera.events") },
+      el("div", { class: "past-top" }, el("h2", { text: t("camera.events") }), this.count), this.filters, this.rows, this.none);
   }
 
   /** What is asked for, without page and time line. */
@@ -106,7 +107,7 @@ export class ReviewList {
     query.set("limit", PAGE);
     if (this.cursors[number]) query.set("before", this.cursors[number]);
     const answer = await fetch(`api/review?${query}`, { cache: "no-store" });
-    if (!answer.ok) throw new Error(`the device answered ${answer.status}`);
+    if (!answer.ok) throw new Error(t("page.answered", { status: answer.status }));
     return answer.json();
   }
 
@@ -127,7 +128,7 @@ export class ReviewList {
     this.found = page.found;
     this.none.hidden = Boolean(page.found);
     this.all.hidden = !page.unseen;
-    say(this.count, `${page.found.toLocaleString()} found, ${page.unseen.toLocaleString()} not seen`);
+    say(this.count, t("review.count", { found: page.found.toLocaleString(), unseen: page.unseen.toLocaleString() }));
   }
 
   /** Let go of the page at the far end. */
@@ -162,7 +163,7 @@ export class ReviewList {
     el("span", { class: "past-words" }, el("strong", { text: words(event.kind) }),
       el("span", { class: "small", text: told(event) }),
       el("span", { class: "muted small", text: this.everywhere.checked || !this.stream ? `${event.stream} · ${when}` : when })),
-    el("span", { class: "dot", role: "img", "aria-label": event.seen ? "seen" : "not seen" }));
+    el("span", { class: "dot", role: "img", "aria-label": t(event.seen ? "review.is_seen" : "review.is_unseen") }));
     return el("li", {}, button);
   }
 
@@ -171,7 +172,7 @@ export class ReviewList {
     if (event.seen) return;
     event.seen = true;
     button.dataset.seen = "true";
-    button.querySelector(".dot").setAttribute("aria-label", "seen");
+    button.querySelector(".dot").setAttribute("aria-label", t("review.is_seen"));
     this.note({ seen: true, ids: [event.id] }).then(() => this.onChange());
   }
 
@@ -200,7 +201,7 @@ export class ReviewList {
       const chosen = select.value;
       const found = Object.entries(choices[key] || {});
       if (chosen && !found.some(([word]) => word === chosen)) found.push([chosen, 0]);
-      select.replaceChildren(el("option", { value: "", text: CHOICES[key] }), ...found.slice(0, 200).map(([word, count]) =>
+      select.replaceChildren(el("option", { value: "", text: t(`review.any.${key}`) }), ...found.slice(0, 200).map(([word, count]) =>
         el("option", { value: word, text: `${words(word)} (${count.toLocaleString()})` })));
       select.value = chosen;
       select.hidden = !found.length;

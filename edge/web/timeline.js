@@ -2,6 +2,7 @@
 
 import { dayOf, endOf, hourOf, midnight, twoDigits } from "./days.js";
 import { el, say, svg } from "./dom.js";
+import { t } from "./words.js";
 
 const WIDTH = 1440;
 const MIN_S = 10;
@@ -57,7 +58,7 @@ export class TimeLine {
     this.strips = new Strips();
     [this.from, this.to, this.at, this.needle] = [0, 86400, null, null];
     this.line = svg("svg", { class: "timeline", viewBox: `0 0 ${WIDTH} 56`, preserveAspectRatio: "none", role: "slider", tabindex: 0,
-      "aria-label": "Time line", "aria-keyshortcuts": "ArrowLeft ArrowRight PageUp PageDown + - Home Enter" });
+      "aria-label": t("time.line"), "aria-keyshortcuts": "ArrowLeft ArrowRight PageUp PageDown + - Home Enter" });
     this.hours = el("div", { class: "hours", "aria-hidden": "true" });
     this.picture = el("div", { class: "scrub-picture" });
     this.time = el("div", { class: "scrub-time num" });
@@ -66,8 +67,8 @@ export class TimeLine {
     this.range = el("span", { class: "timeline-range num", role: "status" });
     this.node = el("div", {},
       el("div", { class: "timeline-top" }, this.range,
-        button("−", "Show more time", () => this.zoom(2)), button("+", "Show less time", () => this.zoom(0.5)),
-        button("Day", "Show the whole day", () => this.showDay())),
+        button("−", t("time.more"), () => this.zoom(2)), button("+", t("time.less"), () => this.zoom(0.5)),
+        button(t("time.day"), t("time.day.what"), () => this.showDay())),
       el("div", { class: "timeline-box" }, this.line, this.scrub), this.hours);
     this.listen();
   }

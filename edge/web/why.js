@@ -3,10 +3,11 @@
 
 import { Editor } from "./edit.js";
 import { clock, el, number, say, words } from "./dom.js";
+import { t } from "./words.js";
 
 const POLL_MS = 400;
 const KINDS = ["line_crossed", "zone_entered", "zone_left", "zone_loitering", "object_stopped", "zone_crowded"];
-const HOURS = [[1, "the last hour"], [24, "the last day"], [168, "the last week"], [744, "all that is kept"]];
+const HOURS = [1, 24, 168, 744];
 const LONG_S = 120;
 
 const button = (text, onclick, kind = "") => el("button", { class: `button ${kind}`.trim(), type: "button", text, onclick });
@@ -22,7 +23,7 @@ class Asker {
     this.streamName = streamName;
     this.editor = new Editor(streamName);
     this.progress = el("span", { class: "muted small", role: "status", "aria-live": "polite" });
-    this.end = button("Cancel", () => this.cancel());
+    this.end = button(t("asked.cancel"), () => this.cancel());
     this.end.hidden = true;
     this.node = el("div", { class: "asking" }, this.editor.form, this.editor.words, this.progress, this.end);
   }
@@ -30,7 +31,7 @@ class Asker {
   /** The answer, or null; the words say why. A question before it that is not answered yet is ended. */
   async answer(question) {
     await this.cancel();
-    say(this.progress, "Looking…");
+    say(this.progress, t("asked.looking"));
     const asked = await this.editor.ask("api/questions", { method: "POST", body: JSON.stringify({ stream: this.streamName, ...question }) });
     if (asked === null) return this.settle("");
     this.address = `api/questions/${asked.id}`;
@@ -45,9 +46,10 @@ class Asker {
       }
       if (state.state === "failed" || state.state === "cancelled") {
         say(this.editor.words, state.error);
-        return this.settle(state.state === "cancelled" ? "Cancelled." : "");
+        return this.settle(state.state === "cancelled" ? t("asked.cancelled") : "");
       }
-      say(this.progress, state.state === "waiting" ? "Waiting for another question…" : `Looking… ${number(state.seconds)} s of ${number(state.limit_s)} s at most`);
+      say(this.progress, state.state === "waiting" ? t("asked.waiting")
+        : t("asked.progress", { seconds: number(state.seconds), limit: number(state.limit_s) }));
       await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
     }
     return null;
@@ -63,7 +65,7 @@ class Asker {
     if (this.end.hidden || !this.address) return;
     const { address } = this;
     this.address = null;
-    this.settle("Cancelled.");
+    this.settle(t("asked.cancelled"));
     await this.editor.ask(address, { method: "DELETE" });
   }
 
@@ -78,14 +80,14 @@ function picture(source, alt) {
 
 function told(event) {
   const { data } = event;
-  return [words(event.kind), data.line || data.zone, data.direction, data.class, event.track_id === null ? "" : `track ${event.track_id}`]
+  return [words(event.kind), data.line || data.zone, data.direction, data.class, event.track_id === null ? "" : t("event.track", { id: event.track_id })]
     .filter(Boolean).join(" · ");
 }
 
 function row(word, event) {
   const text = told(event);
-  return el("li", { class: `asked-event is-${word}`, "data-word": word }, picture(event.picture, `${text} at ${clock(event.time)}`),
-    el("span", { class: "past-words" }, el("strong", { text: word ? `${word}: ${text}` : text }),
+  return el("li", { class: `asked-event is-${word}`, "data-change": word }, picture(event.picture, t("asked.at", { event: text, time: clock(event.time) })),
+    el("span", { class: "past-words" }, el("strong", { text: word ? `${t(`asked.${word}`)}: ${text}` : text }),
       el("time", { class: "muted small", datetime: event.time, text: new Date(event.time).toLocaleString([], { hour12: false }) })));
 }
 
@@ -93,13 +95,13 @@ export class WhyPanel {
   constructor(stream) {
     this.stream = stream;
     this.asker = new Asker(stream.name);
-    this.time = el("input", { type: "datetime-local", step: 1, "aria-label": "When", value: localText(new Date(Date.now() - 30000)) });
-    this.kind = el("select", { "aria-label": "Kind of event" }, el("option", { value: "", text: "any event" }),
+    this.time = el("input", { type: "datetime-local", step: 1, "aria-label": t("asked.when"), value: localText(new Date(Date.now() - 30000)) });
+    this.kind = el("select", { "aria-label": t("asked.kind") }, el("option", { value: "", text: t("asked.kind.any") }),
       ...KINDS.map((kind) => el("option", { value: kind, text: words(kind) })));
-    this.part = el("select", { "aria-label": "Line or zone", onfocus: () => this.fill() }, el("option", { value: "", text: "any line or zone" }));
+    this.part = el("select", { "aria-label": t("asked.part"), onfocus: () => this.fill() }, el("option", { value: "", text: t("asked.part.any") }));
     this.result = el("div", { class: "asked", "aria-live": "polite" });
-    this.node = el("section", { class: "panel why", "aria-label": "Why" },
-      el("div", { class: "draw-bar" }, el("h2", { text: "Why?" }), this.time, this.kind, this.part, button("Ask", () => this.ask(), "primary")),
+    this.node = el("section", { class: "panel why", "aria-label": t("asked.why.label") },
+      el("div", { class: "draw-bar" }, el("h2", { text: t("asked.why") }), this.time, this.kind, this.part, button(t("asked.ask"), () => this.ask(), "primary")),
       this.asker.node, this.result);
   }
 
@@ -108,7 +110,7 @@ export class WhyPanel {
     const { lines = {}, zones = {} } = this.stream.stats.analytics || {};
     const names = [...Object.keys(lines), ...Object.keys(zones)];
     const chosen = this.part.value;
-    this.part.replaceChildren(el("option", { value: "", text: "any line or zone" }),
+    this.part.replaceChildren(el("option", { value: "", text: t("asked.part.any") }),
       ...names.map((name) => el("option", { value: name, text: name, selected: name === chosen })));
   }
 
@@ -125,12 +127,13 @@ export class WhyPanel {
     this.result.replaceChildren();
     const answer = await this.asker.answer({ ask: "why", at, kind: this.kind.value, part: this.part.value });
     if (answer === null) return;
-    const when = answer.also_within === "day" ? "on that day" : "in the hour around it";
-    const others = answer.also ? `It would have let ${answer.also} more of these events through ${when}:` : `It would have let nothing else through ${when}.`;
+    const isDay = answer.also_within === "day";
+    const others = answer.also ? t(isDay ? "asked.others.day" : "asked.others.hour", { count: answer.also })
+      : t(isDay ? "asked.others.none.day" : "asked.others.none.hour");
     this.result.replaceChildren(
       el("p", { class: "asked-sentence", text: answer.sentence }),
       ...(answer.setting && answer.value !== null ? [el("p", {}, el("code", { text: `${answer.setting} = ${JSON.stringify(answer.value)}` }))] : []),
-      ...(answer.picture ? [picture(answer.picture, "The frame, with what was seen in it")] : [el("p", { class: "muted", text: "No frame is kept of this moment." })]),
+      ...(answer.picture ? [picture(answer.picture, t("asked.frame"))] : [el("p", { class: "muted", text: t("asked.frame.none") })]),
       ...(answer.value === null ? [] : [el("p", { class: "muted", text: others })]),
       el("ol", { class: "asked-events" }, ...answer.others.map((event) => row("", event))),
       ...answer.problems.map((text) => el("p", { class: "muted small", text })));
@@ -146,14 +149,14 @@ export class WhatIfPanel {
   constructor(stream, draw) {
     this.draw = draw;
     this.asker = new Asker(stream.name);
-    this.hours = el("select", { "aria-label": "How far back" }, ...HOURS.map(([hours, text]) => el("option", { value: hours, text, selected: hours === 24 })));
-    this.score = el("input", { type: "number", min: 0, max: 1, step: 0.01, class: "score", "aria-label": "Least score",
-      placeholder: "the model's", onchange: () => draw.setScore(this.score.value === "" ? null : Number(this.score.value)) });
+    this.hours = el("select", { "aria-label": t("asked.hours") }, ...HOURS.map((hours) => el("option", { value: hours, text: t(`asked.hours.${hours}`), selected: hours === 24 })));
+    this.score = el("input", { type: "number", min: 0, max: 1, step: 0.01, class: "score", "aria-label": t("asked.score.label"),
+      placeholder: t("asked.score.none"), onchange: () => draw.setScore(this.score.value === "" ? null : Number(this.score.value)) });
     this.result = el("div", { class: "asked", "aria-live": "polite" });
-    this.save = button("Save: make it live", () => this.keep(), "primary");
-    this.node = el("section", { class: "panel what-if", "aria-label": "What if" },
-      el("div", { class: "draw-bar" }, el("h2", { text: "What if?" }), el("label", { class: "choice" }, "Score from", this.score),
-        el("span", { text: "over" }), this.hours, button("Try what is drawn", () => this.ask(), "primary")),
+    this.save = button(t("asked.save"), () => this.keep(), "primary");
+    this.node = el("section", { class: "panel what-if", "aria-label": t("asked.what_if.label") },
+      el("div", { class: "draw-bar" }, el("h2", { text: t("asked.what_if") }), el("label", { class: "choice" }, t("asked.score"), this.score),
+        el("span", { text: t("asked.over") }), this.hours, button(t("asked.try"), () => this.ask(), "primary")),
       this.asker.node, this.result);
   }
 
@@ -174,13 +177,12 @@ export class WhatIfPanel {
     const left = sizes.new + sizes.gone + sizes.moved - events.length;
     const isSame = !(sizes.new + sizes.gone + sizes.moved);
     this.result.replaceChildren(
-      el("p", { class: "asked-sentence", text: isSame ? `All ${answer.same} events would be as they were.`
-        : `${answer.same} events would be as they were, ${sizes.new} would be new, ${sizes.gone} gone, ${sizes.moved} told otherwise.` }),
-      el("table", { class: "table" }, el("thead", {}, el("tr", {}, ...["", "Event", "Then", "Now"].map((text, i) => el("th", { scope: "col", class: i > 1 ? "num" : null, text })))),
+      el("p", { class: "asked-sentence", text: t(isSame ? "asked.same" : "asked.changes", { same: answer.same, ...sizes }) }),
+      el("table", { class: "table" }, el("thead", {}, el("tr", {}, ...["part", "event", "then", "now"].map((key, i) => el("th", { scope: "col", class: i > 1 ? "num" : null, text: t(`asked.column.${key}`) })))),
         el("tbody", {}, ...counts.map((one) => el("tr", {}, el("td", { text: one.part }), el("td", { text: words(one.kind) }),
           el("td", { class: "num", text: one.then }), el("td", { class: "num", text: one.now }))))),
       el("ol", { class: "asked-events" }, ...events.map(([word, event]) => row(word, event))),
-      ...(left > 0 ? [el("p", { class: "muted", text: `… and ${left} more.` })] : []), this.save);
+      ...(left > 0 ? [el("p", { class: "muted", text: t("asked.more", { count: left }) })] : []), this.save);
   }
 
   async keep() {
@@ -195,7 +197,7 @@ export class WhatIfPanel {
 /** Makes a test of the recording that is shown: what would be expected comes first, then it may be saved. */
 export class TestMaker {
   constructor() {
-    this.button = button("Make this a test", () => this.ask());
+    this.button = button(t("asked.test"), () => this.ask());
     this.button.hidden = true;
     this.result = el("div", { class: "asked", "aria-live": "polite" });
     this.node = el("div", { class: "test-maker" }, this.result);
@@ -221,19 +223,19 @@ export class TestMaker {
   }
 
   offer(answer, file) {
-    const name = el("input", { value: `${file.stream}-${answer.name}`.slice(0, 64), maxlength: 64, "aria-label": "Name of the test" });
-    const keep = button("Save the test", async () => {
+    const name = el("input", { value: `${file.stream}-${answer.name}`.slice(0, 64), maxlength: 64, "aria-label": t("asked.test.name") });
+    const keep = button(t("asked.test.save"), async () => {
       const saved = await this.asker.save(name.value.trim());
-      if (saved !== null) this.result.replaceChildren(el("p", { class: "asked-sentence", text: `Saved as ${saved.name}. Nothing new takes over that loses this.` }));
+      if (saved !== null) this.result.replaceChildren(el("p", { class: "asked-sentence", text: t("asked.test.saved", { name: saved.name }) }));
     }, "primary");
     const counts = Object.entries(answer.counts);
     this.result.replaceChildren(
-      el("p", { class: "asked-sentence", text: `${answer.frames} pictures, ${answer.objects} objects to find again, ${answer.sizes.events} events:` }),
+      el("p", { class: "asked-sentence", text: t("asked.test.facts", { frames: answer.frames, objects: answer.objects, events: answer.sizes.events }) }),
       counts.length ? el("ul", { class: "asked-counts" }, ...counts.map(([event, count]) => el("li", { text: `${words(event)}: ${count}` })))
-        : el("p", { class: "muted", text: "No event is expected." }),
+        : el("p", { class: "muted", text: t("asked.test.none") }),
       el("ol", { class: "asked-list" }, ...answer.events.map((event) => el("li", { text: words(event.named) }))),
-      el("div", { class: "asked-events" }, ...answer.pictures.map((one) => picture(one.picture, `What is expected at ${number(one.time_s, 1)} s`))),
-      el("div", { class: "draw-bar" }, name, keep, button("Discard", () => this.discard())));
+      el("div", { class: "asked-events" }, ...answer.pictures.map((one) => picture(one.picture, t("asked.test.at", { seconds: number(one.time_s, 1) })))),
+      el("div", { class: "draw-bar" }, name, keep, button(t("asked.test.discard"), () => this.discard())));
   }
 
   discard() {

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from daemon_process import Daemon
 from e2e.live_show import Show, show, wait_until
 from e2e.test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
+from e2e.test_page_why import clean, open_page, press  # noqa: F401
+from e2e.test_questions import door  # noqa: F401
 from e2e.test_recordings_page import archive, served, shelf, snapshots  # noqa: F401
 
 from edge.types import Event
@@ -30,23 +35,35 @@ axe.run(document, {resultTypes: ["violations"]}).then(({violations, passes}) => 
 LOOKS = [(scheme, width) for scheme in ("light", "dark") for width in (390, 1440)]
 
 
-def check(browser: Any, address: str, ready: str, scheme: str, width: int) -> None:
-    """Load this address in that look, wait for text in the page, and ask axe."""
-    assert PLACE is not None and PLACE.submodule_search_locations
+@contextmanager
+def looking(browser: Any, scheme: str, width: int) -> Iterator[None]:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
-        browser.get(address)
-        wait_until(lambda: ready in text_of(browser, "body"))
-        browser.execute_script((Path(PLACE.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8"))
-        found = browser.execute_async_script(RUN)
-        assert found["num_passes"] > 5
-        assert found["faults"] == [], json.dumps(found["faults"], indent=1)
+        yield
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def hold_rules(browser: Any) -> None:
+    """Ask axe about the page as it stands; nothing of it is wider than the screen."""
+    assert PLACE is not None and PLACE.submodule_search_locations
+    browser.execute_script((Path(PLACE.submodule_search_locations[0]) / "axe.min.js").read_text(encoding="utf-8"))
+    found = browser.execute_async_script(RUN)
+    assert found["num_passes"] > 5
+    assert found["faults"] == [], json.dumps(found["faults"], indent=1)
+    assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def check(browser: Any, address: str, ready: str, scheme: str, width: int) -> None:
+    """Load this address in that look, wait for text in the page, and ask axe."""
+    with looking(browser, scheme, width):
+        browser.get(address)
+        wait_until(lambda: ready in text_of(browser, "body"))
+        hold_rules(browser)
 
 
 def happen(running: Show) -> None:
@@ -77,6 +94,45 @@ def test_the_recordings(browser: Any, archive: Any, scheme: str, width: int) -> 
         check(browser, f"{url}/#/recordings", "crossed", scheme, width)
     finally:
         server.stop()
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_recordings_with_their_time_line_and_the_list_of_events(
+    browser: Any, door: Daemon, scheme: str, width: int
+) -> None:
+    with looking(browser, scheme, width):
+        open_page(browser, door, "recordings/door", operates=True)
+        wait_until(lambda: bool(browser.find_elements("css selector", ".past .past-event[data-seen=false]")), 60)
+        wait_until(lambda: bool(browser.find_elements("css selector", ".timeline .bar-event")))
+        wait_until(lambda: browser.find_element("css selector", ".filters .select").is_displayed())
+        # the keys show the moment and its picture
+        browser.find_element("css selector", ".timeline").send_keys("\ue014")
+        wait_until(lambda: browser.find_element("css selector", ".scrub").is_displayed())
+        hold_rules(browser)
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_form_for_a_new_camera(browser: Any, door: Daemon, scheme: str, width: int) -> None:
+    with looking(browser, scheme, width):
+        open_page(browser, door, "add", operates=False)
+        press(browser, ".add", "Look for cameras")
+        wait_until(lambda: browser.find_element("css selector", ".token-form").is_displayed())
+        # as it is once a camera was seen
+        browser.execute_script("window.edgeloop.view.third.hidden = false")
+        hold_rules(browser)
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_answer_to_why(browser: Any, door: Daemon, scheme: str, width: int) -> None:
+    with looking(browser, scheme, width):
+        open_page(browser, door, "camera/door", operates=False)
+        wait_until(lambda: bool(browser.find_elements("css selector", ".events li .is-button")), 60)
+        browser.execute_script("document.querySelector('.events li .is-button').click()")
+        wait_until(lambda: "line 'mid'" in text_of(browser, ".why .asked"), 60)
+        hold_rules(browser)
 
 
 @needs_axe
