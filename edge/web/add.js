@@ -7,7 +7,10 @@ import { t } from "./words.js";
 const JSON_POST = (value) => ({ method: "POST", body: JSON.stringify(value) });
 
 export class AddView {
-  constructor() {
+  constructor(store, source) {
+    store.watch([]);
+    // statistics go on; no picture is asked for
+    source.watch([...store.streams.keys()].slice(0, 1), 1, false);
     this.editor = new Editor("");
     // grows with everything that is typed
     this.turn = 0;

@@ -58,7 +58,7 @@ class App {
     // what is typed stays while other cameras come and go
     if (isAdding && this.view instanceof AddView) return;
     this.view?.close();
-    this.view = isAdding ? new AddView() : isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
+    this.view = isAdding ? new AddView(this.store, this.source) : isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
       ? new CameraView(this.store, this.source, stream, this.isFallback)
       : new GridView(this.store, this.source, this.isFallback);
     main.replaceChildren(this.view.node);

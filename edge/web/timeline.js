@@ -67,8 +67,9 @@ export class TimeLine {
     this.range = el("span", { class: "timeline-range num", role: "status" });
     this.node = el("div", {},
       el("div", { class: "timeline-top" }, this.range,
-        button("−", t("time.more"), () => this.zoom(2)), button("+", t("time.less"), () => this.zoom(0.5)),
-        button(t("time.day"), t("time.day.what"), () => this.showDay())),
+        el("div", { class: "timeline-buttons" },
+          button("−", t("time.more"), () => this.zoom(2)), button("+", t("time.less"), () => this.zoom(0.5)),
+          button(t("time.day"), t("time.day.what"), () => this.showDay()))),
       el("div", { class: "timeline-box" }, this.line, this.scrub), this.hours);
     this.listen();
   }

@@ -117,6 +117,8 @@ def test_the_recordings_with_their_time_line_and_the_list_of_events(
 def test_the_form_for_a_new_camera(browser: Any, door: Daemon, scheme: str, width: int) -> None:
     with looking(browser, scheme, width):
         open_page(browser, door, "add", operates=False)
+        # who opens the form by its address is connected too
+        wait_until(lambda: "1 of 1 live" in text_of(browser, ".summary"))
         press(browser, ".add", "Look for cameras")
         wait_until(lambda: browser.find_element("css selector", ".token-form").is_displayed())
         # as it is once a camera was seen
