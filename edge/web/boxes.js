@@ -1,4 +1,4 @@
-// What was found in a recording, drawn over its player: the notes beside a file of the camera's own packets.
+// What was found in a recording, drawn over its player: the notes next to a file of the camera's own packets.
 
 import { svg } from "./dom.js";
 

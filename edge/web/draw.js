@@ -126,7 +126,7 @@ export class DrawTool {
     return true;
   }
 
-  /** The least score of a detection, beside what is drawn; null: the model's own. */
+  /** The least score of a detection, next to what is drawn; null: the model's own. */
   setScore(score) {
     this.score = score;
     this.keep();

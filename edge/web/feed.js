@@ -83,7 +83,7 @@ export class Feed extends EventTarget {
     this.controller?.abort();
   }
 
-  /** Begin anew. A hidden page closes its connection: nobody looks, so nothing is drawn on the device. */
+  /** Begin again. A hidden page closes its connection: nobody looks, so nothing is drawn on the device. */
   restart() {
     if (this.isStopped) return;
     clearTimeout(this.timer);
@@ -141,7 +141,7 @@ export class Feed extends EventTarget {
   }
 }
 
-/** The fallback beside pictures that are asked for one by one: statistics by asking, results and events as they come. */
+/** The fallback next to pictures that are asked for one by one: statistics by asking, results and events as they come. */
 export class Polling extends EventTarget {
   constructor() {
     super();

@@ -1,4 +1,4 @@
-// Where labels go: each beside its own box, none over another, and not at another place in every frame.
+// Where labels go: each next to its own box, none over another, and not at another place in every frame.
 
 /** The places of a label of this size at a box, the best first: above, inside, below, beside. */
 function candidates({ x1, y1, x2, y2 }, { width, height }) {

@@ -292,7 +292,7 @@ export class MarksLayer {
       this.stroke(colour);
       if (kind === "line") this.paintDirection(points, colour);
       const [x1, y1] = [...points].sort((a, b) => a[1] - b[1])[0].map((value) => value * this.scale);
-      // a small card has no room for counts beside the names of objects
+      // a small card has no room for counts next to the names of objects
       const long = text && this.bounds.width > LEAST_FOR_COUNTS_PX ? [`${name}  ${text}`] : [];
       const sizes = [...long, name].map((one) => this.label([{ text: one, fill: colour }]));
       return { box: { x1, y1, x2: x1, y2: y1 }, sizes };

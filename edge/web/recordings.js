@@ -1,4 +1,4 @@
-// The view of what was recorded: a day's files of one camera on a line of time, the player, and the events beside it.
+// The view of what was recorded: a day's files of one camera on a line of time, the player, and the events next to it.
 
 import { BoxLayer } from "./boxes.js";
 import { dayAfter, dayOf, endOf, midnight, twoDigits } from "./days.js";

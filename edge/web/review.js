@@ -78,7 +78,7 @@ export class ReviewList {
     return this.reload();
   }
 
-  /** Begin anew at the newest event. */
+  /** Begin again at the newest event. */
   async reload() {
     this.cursors = [""];
     this.first = 0;

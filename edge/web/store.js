@@ -122,7 +122,7 @@ export class Store extends EventTarget {
   }
 
   /**
-   * A stream came, went or got another model, or the device began anew: ask for them, and keep what is known of those that
+   * A stream came, went or got another model, or the device started again: ask for them, and keep what is known of those that
    * are the same. Where all are, the view stays, and with it what was drawn there.
    */
   async renew(revision) {

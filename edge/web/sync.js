@@ -8,7 +8,7 @@ const SLACK_TICKS = 3;
 const ENOUGH_VOTES = 4;
 const MAX_MISSES = 30;
 
-/** The distance between two times that begin anew after the largest one. */
+/** The distance between two times that start again after the largest one. */
 function apart(a, b) {
   const distance = Math.abs(a - b) % RANGE;
   return Math.min(distance, RANGE - distance);
