@@ -31,7 +31,7 @@ def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
 
     Args:
         path: the file.
-        mode: its rights; None: what the process gives to new files.
+        mode: its rights, whatever the umask is; None: what the process gives to new files.
 
     Raises:
         OSError: the folder does not exist or cannot be written.
@@ -39,7 +39,12 @@ def atomic_path(path: Path, mode: int | None = None) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
     # the kernel takes the umask off: asking for it would mean to change it, for all threads and for children
     flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC
-    os.close(os.open(temporary, flags, 0o666 if mode is None else mode))
+    file = os.open(temporary, flags, 0o666 if mode is None else mode)
+    try:
+        if mode is not None:
+            os.fchmod(file, mode)
+    finally:
+        os.close(file)
     try:
         yield temporary
         _sync(temporary)

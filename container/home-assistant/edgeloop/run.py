@@ -11,10 +11,12 @@ import pwd
 import re
 import sys
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.commands.init import TEMPLATE, Camera, filled_in
+from edge.commands.init import TEMPLATE, filled_in
+from edge.config.camera import Camera
 from edge.config.load import load_config
 from edge.errors import EdgeError
 from edge.models.shipped import demo_model
@@ -28,7 +30,7 @@ def main() -> None:
     """Write the configuration, become the user edge, and be the daemon."""
     folder = DATA / "edge"
     folder.mkdir(exist_ok=True)
-    options = json.loads((DATA / "options.json").read_text())
+    options = json.loads((DATA / "options.json").read_text(encoding="utf-8"))
     try:
         config = write_config(folder, options, ask_broker(SUPERVISOR, os.environ["SUPERVISOR_TOKEN"]))
     except EdgeError as error:
@@ -65,12 +67,12 @@ def write_config(folder: Path, options: dict[str, Any], broker: dict[str, Any]) 
         raise EdgeError("no stream is configured; name a camera in the options")
     cameras = []
     for stream in options["streams"]:
-        camera = Camera(stream["name"], stream["source"])
-        camera.username = stream.get("username") or camera.username
-        camera.password = stream.get("password") or camera.password
+        camera = Camera.of(stream["name"], stream["source"])
+        given = {key: stream[key] for key in ("username", "password") if stream.get(key)}
+        camera = replace(camera, **given)
         camera.write_password(folder)
         cameras.append(camera)
-    text = filled_in(TEMPLATE.read_text(), demo_model(cameras[0].source), cameras, folder)
+    text = filled_in(TEMPLATE.read_text(encoding="utf-8"), demo_model(cameras[0].source), cameras, folder)
     token = secret(folder / "token", options["token"])
     lines = f'host = "0.0.0.0"\ntoken_file = {json.dumps(str(token))}'
     text = re.sub(r'(?m)^# host = "127\.0\.0\.1"$', lambda _: lines, text, count=1)
