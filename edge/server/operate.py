@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.errors import EdgeError
-from edge.server.json_answer import JsonAnswer
+from edge.server.json_answer import JSON, JsonAnswer
 from edge.server.request_body import read_small
 
 if TYPE_CHECKING:
@@ -110,6 +110,12 @@ async def json_body(request: Request) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         raise HTTPException(400, "expected a JSON object") from None
+
+
+def refuse_unless_json(request: Request) -> None:
+    """Refuse a body of another type: those are what a page elsewhere can make a browser send without asking."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != JSON:
+        raise HTTPException(415, f"expected content-type: {JSON}")
 
 
 def _swap_order(body: Any) -> tuple[str, dict[str, str]]:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from edge.server.edit import done
 from edge.server.json_answer import JsonAnswer
-from edge.server.operate import json_body, refuse_unless
+from edge.server.operate import json_body, refuse_unless, refuse_unless_json
 
 NEEDED = {
     "what-if": "server.can_edit = true and a [track_store]",
@@ -45,9 +45,7 @@ class QuestionRoutes:
         """GET: which questions are answered; POST {"ask": "why", "what-if" or "test", "stream", …} puts one."""
         if request.method != "POST":
             return JsonAnswer(self._questions.can())
-        # what a page elsewhere can send without being asked for leave first is another type
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-            raise HTTPException(415, "expected content-type: application/json")
+        refuse_unless_json(request)
         body = await json_body(request)
         ask = body.get("ask") if isinstance(body, dict) else None
         if isinstance(ask, str) and ask in NEEDED:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from edge.errors import EdgeError
 from edge.events.index import MAX_BUCKETS, MAX_PAGE, EventIndex, Wanted
 from edge.server.json_answer import JsonAnswer
-from edge.server.operate import json_body
+from edge.server.operate import json_body, refuse_unless_json
 from edge.server.recordings import Answer, Archive, linked, number_of
 
 SEEN = "/api/review/seen"
@@ -70,9 +70,7 @@ class ReviewRoutes:
 
     async def seen(self, request: Request) -> Response:
         """POST {"seen": true, "ids": […]} or {"seen": true, "query": "streams=door"} notes events as seen, or not."""
-        # what another site can make a browser send is no JSON
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise HTTPException(415, "expected application/json")
+        refuse_unless_json(request)
         mark = _order(await json_body(request))
         return await self._found(lambda index: dict(zip(("marked", "left"), mark(index), strict=True)))
 
