@@ -34,15 +34,21 @@ def best_class(scores: Float32, threshold: float) -> tuple[Int64, Int32, Float32
     return _best(anchor, class_id[anchor], score[anchor])
 
 
-def every_class(scores: Float32, threshold: float) -> tuple[Int64, Int32, Float32]:
-    """As ``best_class``, but an anchor may stand for several classes, as in models with one sigmoid per class."""
+def every_class(scores: Float32, threshold: float, most: int = MAX_CANDIDATES) -> tuple[Int64, Int32, Float32]:
+    """As ``best_class``, but an anchor may stand for several classes, as in models with one sigmoid per class.
+
+    Args:
+        scores: (A, C).
+        threshold: least score.
+        most: the best so many are kept, at most ``MAX_CANDIDATES``.
+    """
     anchor, class_id = np.nonzero(scores >= threshold)
-    return _best(anchor, class_id, scores[anchor, class_id])
+    return _best(anchor, class_id, scores[anchor, class_id], min(most, MAX_CANDIDATES))
 
 
-def _best(anchor: Array, class_id: Array, score: Float32) -> tuple[Int64, Int32, Float32]:
-    if len(score) > MAX_CANDIDATES:
-        keep = np.argpartition(-score, MAX_CANDIDATES)[:MAX_CANDIDATES]
+def _best(anchor: Array, class_id: Array, score: Float32, most: int = MAX_CANDIDATES) -> tuple[Int64, Int32, Float32]:
+    if len(score) > most:
+        keep = np.argpartition(-score, most)[:most]
         keep.sort()
         anchor, class_id, score = anchor[keep], class_id[keep], score[keep]
     return anchor.astype(np.int64), class_id.astype(np.int32), score.astype(np.float32)
@@ -55,6 +61,7 @@ def detections(
     box: Letterbox,
     manifest: Manifest,
     maps: Array | None = None,
+    points: Array | None = None,
 ) -> Detections:
     """Suppress doubles and map model pixels to frame pixels; boxes that are empty in the frame are dropped.
 
@@ -63,6 +70,7 @@ def detections(
         box: how the frame was fitted in.
         manifest: of the model.
         maps: (K, h, w) of each candidate, above zero where it is; they cover the model's input.
+        points: (K, P, 2 or 3) key points of each candidate in model pixels, with a score where there are three numbers.
 
     Raises:
         EngineError: a score above 1, so the head does not read what the model gives.
@@ -78,10 +86,27 @@ def detections(
         kept = nms_per_class(xyxy, score, class_id, manifest.thresholds.iou)
         xyxy, score, class_id = xyxy[kept], score[kept], class_id[kept]
         maps = None if maps is None else maps[kept]
+        points = None if points is None else points[kept]
     placed = box.to_frame(xyxy)
     real = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
     found = Detections(placed, np.minimum(score, np.float32(1)), class_id)[real]
-    return found if maps is None else replace(found, masks=_masks(maps[real], box))
+    if maps is not None:
+        found = replace(found, masks=_masks(maps[real], box))
+    return found if points is None else replace(found, keypoints=keypoints_of(points[real], box))
+
+
+def keypoints_of(given: Array, box: Letterbox) -> Float32:
+    """(K, P, 3) key points in frame pixels of (K, P, 2 or 3) in model pixels.
+
+    Points beyond the frame's edges are set on them, and one that is no number is not seen. A missing score is 1.
+    """
+    points = np.ones((*given.shape[:2], 3), np.float32)
+    limit = np.array([box.frame_width, box.frame_height], np.float32)
+    points[..., :2] = np.clip(box.points_to_frame(given[..., :2].astype(np.float32)), 0, limit)
+    if given.shape[2] == 3:
+        points[..., 2] = np.clip(given[..., 2], 0, 1)
+    points[~np.isfinite(points).all(axis=2)] = 0
+    return points
 
 
 def _masks(maps: Array, box: Letterbox) -> Masks:

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.boxes import bounds, corners_of, nms_oriented, nms_per_class
 from edge.errors import EngineError
-from edge.heads.candidates import best_class, corners
+from edge.heads.candidates import best_class, corners, keypoints_of
 from edge.masks import Masks, Prototypes
 from edge.models.manifest import Manifest
 from edge.types import Array, Detections, Float32, Int32, Int64, Letterbox, Prediction
@@ -132,19 +132,9 @@ class InstanceHead:
         upright = Detections(box.to_frame(found.box), found.score, found.class_id, classes=classes)
         if maps is not None:
             return replace(upright, masks=_masks(maps, found.more, upright.xyxy, box))
-        return replace(upright, keypoints=self._keypoints(found.more, box))
-
-    def _keypoints(self, numbers: Float32, box: Letterbox) -> Float32:
-        """(M, K, 3); points beyond the frame's edges are set on them, and one that is no number is not seen."""
         assert self._manifest.kpt_shape is not None
-        given = numbers.reshape(len(numbers), *self._manifest.kpt_shape)
-        points = np.ones((*given.shape[:2], 3), np.float32)
-        limit = np.array([box.frame_width, box.frame_height], np.float32)
-        points[..., :2] = np.clip(box.points_to_frame(given[..., :2]), 0, limit)
-        if given.shape[2] == 3:
-            points[..., 2] = np.clip(given[..., 2], 0, 1)
-        points[~np.isfinite(points).all(axis=2)] = 0
-        return points
+        given = found.more.reshape(len(found.more), *self._manifest.kpt_shape)
+        return replace(upright, keypoints=keypoints_of(given, box))
 
 
 def _masks(maps: Array, coefficients: Float32, xyxy: Float32, box: Letterbox) -> Masks:

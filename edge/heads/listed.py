@@ -21,16 +21,18 @@ ROW = "x1 y1 x2 y2 score class"
 class TripleHead:
     """Reads ``boxes (N, K, 4)``, ``scores (N, K)`` and ``labels (N, K)``, and the number of true ones where given.
 
-    Scores may stand next to the boxes instead: (N, K, 5), as MMDetection's do.
+    Scores may stand next to the boxes instead: (N, K, 5), as MMDetection's do. Some give more for each object: a mask
+    over the whole input, (N, K, h, w) shares that a pixel belongs to it, or P key points (N, K, P, 2 or 3).
     """
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._columns = manifest.reading.columns or "x1 y1 x2 y2"
         self._unit = manifest.reading.unit or "pixels"
-        self._count = manifest.reading.names.get("count")
+        self._names = manifest.reading.names
         place = self._columns.split()
         self._score = place.index("score") if "score" in place else None
+        self._has_labels = "labels" in self._names or "keypoints" not in self._names
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
         found: list[Prediction] = []
@@ -42,8 +44,22 @@ class TripleHead:
             kept[self._num_true(outputs, row) :] = False
             label = np.rint(labels[row][kept]).astype(np.int32) - self._manifest.reading.first_class
             xyxy = boxes_of(boxes[row][kept], self._columns, self._manifest, self._unit)
-            found.append(detections(xyxy, score[kept], label, box, self._manifest))
+            maps, points = (self._of_objects(outputs, role, row, kept) for role in ("masks", "keypoints"))
+            # a map is above zero where its object is
+            maps = None if maps is None else maps.astype(np.float32) - np.float32(0.5)
+            found.append(detections(xyxy, score[kept], label, box, self._manifest, maps, points))
         return found
+
+    def _of_objects(self, outputs: Mapping[str, Array], role: str, row: int, kept: Array) -> Array | None:
+        """Of the kept objects their (K, h, w) maps or (K, P, 2 or 3) points, None where the model gives none."""
+        if role not in self._names:
+            return None
+        values = outputs[self._names[role]]
+        if self._has_no_batch(outputs):
+            # torchvision's maps have an axis of their own instead
+            values = (values[:, 0] if values.ndim == 4 else values)[None]
+        chosen: Array = values[row][kept]
+        return chosen
 
     def scores(self, outputs: Mapping[str, Array]) -> Float32:
         """All scores, padding included."""
@@ -54,14 +70,20 @@ class TripleHead:
         return self._batched(outputs)[2]
 
     def _batched(self, outputs: Mapping[str, Array]) -> list[Array]:
-        boxes, labels = (output_of(outputs, self._manifest, role) for role in ("boxes", "labels"))
+        boxes = output_of(outputs, self._manifest, "boxes")
         scores = output_of(outputs, self._manifest, "scores") if self._score is None else boxes[..., self._score]
+        # RTMO knows one class and says so nowhere
+        labels = output_of(outputs, self._manifest, "labels") if self._has_labels else np.zeros_like(scores)
         found = [boxes, scores, labels]
-        # torchvision's have no batch
-        return [value[None] for value in found] if found[0].ndim == 2 else found
+        return [value[None] for value in found] if self._has_no_batch(outputs) else found
+
+    def _has_no_batch(self, outputs: Mapping[str, Array]) -> bool:
+        """As torchvision's."""
+        return output_of(outputs, self._manifest, "boxes").ndim == 2
 
     def _num_true(self, outputs: Mapping[str, Array], row: int) -> int:
-        return MAX_ROWS if self._count is None else int(outputs[self._count].reshape(-1)[row])
+        count = self._names.get("count")
+        return MAX_ROWS if count is None else int(outputs[count].reshape(-1)[row])
 
 
 class EndToEndHead:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edge.heads.candidates import activated, best_class, boxes_of, detections
+from edge.heads.candidates import activated, best_class, boxes_of, detections, every_class
 from edge.models.manifest import Activation, Manifest
 from edge.types import Array, Float32, Letterbox, Prediction
 
@@ -57,7 +57,12 @@ class PairHead:
         return activated(values, self._activation)[..., self._first : self._last]
 
     def _decode_one(self, boxes: Float32, scores: Float32, box: Letterbox, maps: Array | None) -> Prediction:
-        anchor, class_id, score = best_class(scores, self._manifest.thresholds.track_score)
+        floor = self._manifest.thresholds.track_score
+        if self._manifest.head == "detr" and self._activation == "sigmoid":
+            # as their authors read them: as many objects as queries, and a query may stand for two classes
+            anchor, class_id, score = every_class(scores, floor, most=len(scores))
+        else:
+            anchor, class_id, score = best_class(scores, floor)
         xyxy = boxes_of(boxes[anchor], self._columns, self._manifest, self._unit)
         own = None if maps is None else maps[anchor]
         return detections(xyxy, score, class_id, box, self._manifest, own)

@@ -165,27 +165,64 @@ def _json(path: Path) -> dict[str, Any]:
 def _hugging_face(config: dict[str, Any], processor: dict[str, Any]) -> Companion:
     labels = config.get("id2label")
     names = tuple(str(labels[key]) for key in sorted(labels, key=int)) if isinstance(labels, dict) else ()
-    colour = "bgr" if processor.get("do_flip_channel_order") else "rgb"
-    changes: dict[str, Any] = {"colour": colour} if processor else {}
-    unit = 1 / float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
-    mean, std = processor.get("image_mean"), processor.get("image_std")
-    if processor and not processor.get("do_normalize", True):
-        changes |= {"mean": (0.0,) * 3, "std": (unit,) * 3}
-    elif isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == 3:
-        changes |= {"mean": tuple(unit * float(x) for x in mean), "std": tuple(unit * float(x) for x in std)}
+    changes: dict[str, Any] = {}
     if processor:
+        changes = {"colour": "bgr" if processor.get("do_flip_channel_order") else "rgb"}
         changes["interpolation"] = _RESAMPLE.get(int(processor.get("resample") or 2), "antialias")
-        changes |= _hugging_face_resize(processor)
+        changes |= _hugging_face_levels(processor) | _hugging_face_resize(processor)
     where = "config.json and preprocessor_config.json" if processor else "config.json"
     is_multi = config.get("problem_type") == "multi_label_classification"
     return Companion(where, names, str(config.get("model_type", "")), changes, "sigmoid" if is_multi else None)
 
 
+def _processor_kind(processor: dict[str, Any]) -> str:
+    """Such as ``convnext`` of ``ConvNextImageProcessor``, ``…Fast`` or ``ConvNextFeatureExtractor``."""
+    name = str(processor.get("image_processor_type") or processor.get("feature_extractor_type") or "")
+    return name.partition("ImageProcessor")[0].partition("FeatureExtractor")[0].lower()
+
+
+def _hugging_face_levels(processor: dict[str, Any]) -> dict[str, Any]:
+    """Mean and standard deviation in grey levels.
+
+    The rules are those of transformers 5.24: MobileViT's pictures are only scaled unless its file says more, and
+    EfficientNet's are moved by one after scaling (``rescale_offset``) and divided by the deviation once more
+    (``include_top``).
+    """
+    kind = _processor_kind(processor)
+    is_scaled = processor.get("do_rescale", True)
+    unit = 1 / float(processor.get("rescale_factor") or 1 / 255) if is_scaled else 1.0
+    shift = float(is_scaled and bool(processor.get("rescale_offset")))
+    mean, std = processor.get("image_mean"), processor.get("image_std")
+    if not processor.get("do_normalize", kind != "mobilevit"):
+        mean, std = [0.0] * 3, [1.0] * 3
+    elif not (isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == 3):
+        return {}
+    elif kind == "efficientnet" and processor.get("include_top", True):
+        std = [float(value) ** 2 for value in std]
+    return {
+        "mean": tuple(unit * (float(value) + shift) for value in mean),
+        "std": tuple(unit * float(value) for value in std),
+    }
+
+
 def _hugging_face_resize(processor: dict[str, Any]) -> dict[str, Any]:
-    size, cut = processor.get("size"), processor.get("crop_size")
-    if not processor.get("do_center_crop"):
-        return {"resize": "stretch"}
+    """How the picture is fitted in, by the rules of transformers 5.24.
+
+    ConvNeXt's processor, which ResNet and others use, cuts out the middle of small pictures though no
+    ``do_center_crop`` says so; PoolFormer's and LeViT's enlarge the short side before they cut.
+    """
+    kind, size, cut = _processor_kind(processor), processor.get("size"), processor.get("crop_size")
     short = size.get("shortest_edge") or size.get("height") if isinstance(size, dict) else size
+    if kind in ("convnext", "convnextv2"):
+        is_small = float(short or 384) < 384
+        share = float(processor.get("crop_pct") or 224 / 256)
+        return {"resize": "crop", "crop": share} if is_small else {"resize": "stretch"}
+    if not processor.get("do_center_crop", kind in ("levit", "poolformer")):
+        return {"resize": "stretch"}
+    if kind == "poolformer":
+        return {"resize": "crop", "crop": float(processor.get("crop_pct") or 0.9)}
+    if kind == "levit":
+        short = int(256 / 224 * float(short or 224))
     shown = cut.get("height") if isinstance(cut, dict) else cut
     share = float(shown) / float(short) if shown and short else 1.0
     return {"resize": "crop", "crop": min(1.0, share)}
@@ -194,7 +231,15 @@ def _hugging_face_resize(processor: dict[str, Any]) -> dict[str, Any]:
 def _timm(config: dict[str, Any]) -> Companion:
     cfg = config["pretrained_cfg"]
     names = cfg.get("label_names") or config.get("label_names") or ()
-    changes: dict[str, Any] = {"colour": "rgb", "resize": "crop", "crop": min(1.0, float(cfg.get("crop_pct") or 0.875))}
+    share = min(1.0, float(cfg.get("crop_pct") or 0.875))
+    is_squashed = cfg.get("crop_mode") == "squash"
+    if is_squashed and share < 1:
+        raise ManifestError(
+            f"timm's config.json squashes pictures and then cuts out {share:g} of them, which is not supported; "
+            'set "crop_pct": 1.0 there, or export the model for whole pictures'
+        )
+    changes: dict[str, Any] = {"colour": "rgb"}
+    changes |= {"resize": "stretch"} if is_squashed else {"resize": "crop", "crop": share}
     changes["interpolation"] = _TIMM.get(str(cfg.get("interpolation")), "antialias-cubic")
     for key in ("mean", "std"):
         if isinstance(cfg.get(key), list | tuple) and len(cfg[key]) == 3:

@@ -111,7 +111,7 @@ class OutputSpec(Section):
     """How the head reads the outputs where its family leaves a choice; None: the head's own way.
 
     Attributes:
-        names: role (``boxes``, ``scores``, ``labels``, ``masks``, ``count``, ``main``) → name of the output.
+        names: role (``boxes``, ``scores``, ``labels``, ``masks``, ``keypoints``, ``count``, ``main``) → output's name.
         columns: what the numbers of a box are, in their order: ``x1 y1 x2 y2 score class``; see ``COLUMNS``.
         unit: of boxes: pixels of the model's input, or shares of its sides.
         activation: what makes scores of the values.
@@ -239,7 +239,7 @@ class Manifest(Section):
     def keypoint_names(self) -> tuple[str, ...]:
         """A name for every key point; empty where the model gives none."""
         # other heads step over the numbers of key points and do not read them
-        if self.kpt_shape is None or not self.head.endswith("-pose"):
+        if self.kpt_shape is None or not (self.head.endswith("-pose") or "keypoints" in self.reading.names):
             return ()
         return keypoint_names(self.kpt_shape[0], self.keypoints, self.classes)
 

@@ -54,9 +54,15 @@ def _dets(evidence: Evidence, names: Mapping[str, str], shapes: Mapping[str, Sha
     labels = shapes.get(names.get("labels", ""), ())
     if len(labels) == 3 and boxes[-1] in (4, None):
         return [_rf_detr(names, shapes)]
+    if len(boxes) == 3 and "keypoints" in names and "labels" not in names:
+        return [_rtmo(names, shapes)]
     if len(boxes) == 3 and len(labels) == 2 and boxes[-1] in (5, None):
-        rest = NO_MASKS if "masks" in names else ""
-        spec = OutputSpec(names={"boxes": names["dets"], "labels": names["labels"]}, columns="x1 y1 x2 y2 score")
+        roles = {"boxes": names["dets"], "labels": names["labels"]}
+        # masks are those of the whole picture only where it was asked for at the export, else of each box
+        is_whole = "masks" in names and shapes[names["masks"]][-2:] == evidence.size[::-1]
+        roles |= {"masks": names["masks"]} if is_whole else {}
+        spec = OutputSpec(names=roles, columns="x1 y1 x2 y2 score")
+        rest = NO_MASKS if "masks" in names and not is_whole else ""
         because = f"outputs dets (boxes with scores) and labels are MMDetection's{rest}"
         num = evidence.graph.ends[names["dets"]].class_width
         return [Reading("triple", because, num, "mmdetection", spec, needs_nms=False)]
@@ -64,6 +70,20 @@ def _dets(evidence: Evidence, names: Mapping[str, str], shapes: Mapping[str, Sha
         f"{evidence.name}: its outputs {shapes_text(evidence.outputs)} are no dets and labels of RF-DETR or of "
         "MMDetection's upright boxes, and no head reads them"
     )
+
+
+def _rtmo(names: Mapping[str, str], shapes: Mapping[str, Shape]) -> Reading:
+    """One class; key points with a score."""
+    spec = OutputSpec(names={"boxes": names["dets"], "keypoints": names["keypoints"]}, columns="x1 y1 x2 y2 score")
+    because = "outputs dets (boxes with scores) and keypoints are those of RTMO (MMPose)"
+    points = _point_shape(shapes[names["keypoints"]])
+    return Reading("triple", because, 1, "mmdetection", spec, needs_nms=False, kpt_shape=points)
+
+
+def _point_shape(shape: Shape) -> tuple[int, int] | None:
+    """Key points of an object and numbers of each, None where the file leaves them open."""
+    *_, count, numbers = shape
+    return (count, numbers) if count is not None and numbers is not None else None
 
 
 def _rf_detr(names: Mapping[str, str], shapes: Mapping[str, Shape]) -> Reading:
@@ -104,10 +124,12 @@ def _torchvision(evidence: Evidence) -> list[Reading]:
     if counts[:3] != [1, 1, 1] or sum(counts) != len(outputs) or counts[3:] not in ([0, 0, 0], [1, 0, 0], [0, 1, 1]):
         return []
     roles = {"boxes": boxes[0].name, "scores": scores[0].name, "labels": labels[0].name}
-    rest = NO_MASKS if masks else NO_POINTS if points else ""
+    shape = _point_shape(points[0].shape) if points else None
+    roles |= {"masks": masks[0].name} if masks else {"keypoints": points[0].name} if shape else {}
+    rest = NO_POINTS if points and not shape else ""
     because = f"boxes, scores, labels without a batch are torchvision's, class 0 the background{rest}"
     spec = OutputSpec(names=roles, first_class=1)
-    return [Reading("triple", because, None, "torchvision", spec, needs_nms=False)]
+    return [Reading("triple", because, None, "torchvision", spec, needs_nms=False, kpt_shape=shape)]
 
 
 def _is_float(tensor: TensorInfo) -> bool:

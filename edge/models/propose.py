@@ -303,7 +303,14 @@ def _inputs(graph: GraphFacts, path: Path) -> tuple[TensorInfo, dict[str, ExtraI
     wants = {tensor.name: _extra(tensor) for tensor in others}
     if len(images) != 1 or None in wants.values():
         found = ", ".join(f"{tensor.name} {shape_text(tensor)}" for tensor in graph.inputs)
-        raise ModelError(f"{path.name}: expected one input of an image (N,3,H,W or N,H,W,3), found {found}")
+        alone = [tensor for tensor in graph.inputs if len(tensor.shape) == 3 and tensor.shape[0] == 3]
+        helps = (
+            "; torchvision's detectors take a list of pictures: export them in a module whose forward(batch) calls "
+            "the detector with [batch[0]]"
+        )
+        raise ModelError(
+            f"{path.name}: expected one input of an image (N,3,H,W or N,H,W,3), found {found}{helps if alone else ''}"
+        )
     return images[0], {name: want for name, want in wants.items() if want is not None}
 
 
@@ -397,11 +404,17 @@ def _names(source: _Source, reading: Reading) -> tuple[tuple[str, ...], str]:
         (companion.names, companion.source),
     ):
         if names:
-            return _checked(source, reading, tuple(names), whence), whence
+            return _checked(source, reading, _without_background(reading, tuple(names)), whence), whence
     if reading.head == "semantic" and (reading.output or OutputSpec()).activation:
         return ("background", "class 1"), "numbered: nothing names them"
     count = reading.num_classes if reading.num_classes is not None else 256 if reading.head == "semantic" else 0
     return numbered(count), "numbered: nothing names them"
+
+
+def _without_background(reading: Reading, names: tuple[str, ...]) -> tuple[str, ...]:
+    """Lists of models that count from 1 name the background first, as torchvision's ``categories`` do."""
+    counts_from_one = (reading.output or OutputSpec()).first_class == 1
+    return names[1:] if counts_from_one and names[0].strip("_").lower() in ("background", "bg") else names
 
 
 def _checked(source: _Source, reading: Reading, names: tuple[str, ...], whence: str) -> tuple[str, ...]:

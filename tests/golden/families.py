@@ -333,8 +333,14 @@ def transformer(
 def read_transformer(names: tuple[str, str], kind: str) -> Decode:
     def read(outputs: Mapping[str, Array]) -> Found:
         boxes, logits = outputs[names[0]][0] * SIDE, outputs[names[1]][0]
-        scores = softmax(logits)[:, :-1] if kind == "softmax" else sigmoid(logits)
-        return [centred(box, row.max(), row.argmax()) for box, row in zip(boxes, scores, strict=True)]
+        if kind == "softmax":
+            return [
+                centred(box, row.max(), row.argmax()) for box, row in zip(boxes, softmax(logits)[:, :-1], strict=True)
+            ]
+        # as many as there are queries, of all scores of all queries
+        scores = sigmoid(logits)
+        best = np.argsort(-scores, axis=None, kind="stable")[: len(boxes)]
+        return [centred(boxes[at // scores.shape[1]], scores.flat[at], at % scores.shape[1]) for at in best]
 
     return read
 

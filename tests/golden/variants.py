@@ -76,6 +76,10 @@ def read_dets(outputs: Mapping[str, Array]) -> Found:
     return [(*map(float, row), int(label)) for row, label in zip(outputs["dets"][0], outputs["labels"][0], strict=True)]
 
 
+def read_rtmo(outputs: Mapping[str, Array]) -> Found:
+    return [(*map(float, row), 0) for row in outputs["dets"][0]]
+
+
 def read_efficientdet(outputs: Mapping[str, Array]) -> Found:
     return [
         (float(x1), float(y1), float(x2), float(y2), float(score), round(float(label)) - 1)
@@ -191,6 +195,7 @@ def masked(path: Path) -> Path:
 LISTED_NAMES = ("boxes", "scores", "labels")
 VARIANTS: dict[str, Family] = {
     "mmdetection": Family(partial(lists, kind="mmdetection"), "triple", read_dets, False, choices=NAMED),
+    "rtmo": Family(partial(lists, kind="rtmo"), "triple", read_rtmo, False),
     "torchvision-anonymous": Family(
         partial(lists, kind="anonymous"), "triple", read_listed(("1834", "1791", "1790"), first=1), False, choices=NAMED
     ),
@@ -216,7 +221,6 @@ VARIANTS: dict[str, Family] = {
         beside={"config.json": json.dumps({"model_type": "vit", "problem_type": "multi_label_classification"})},
     ),
     "segment-supervised": Family(supervised, "semantic"),
-    "rtmo": Family(partial(lists, kind="rtmo"), None, refusal="no head reads them"),
     "raw-heads": Family(partial(unread, kind="raw-heads"), None, refusal="feature maps before its anchors"),
     "raw-grid": Family(partial(unread, kind="grid"), None, refusal="raw output of a detector"),
     "raw-ssd": Family(partial(unread, kind="ssd"), None, refusal="inside out"),

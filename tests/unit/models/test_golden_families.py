@@ -15,6 +15,7 @@ from golden.variants import IN_DOUBT
 from edge.boxes import iou
 from edge.errors import EdgeError
 from edge.heads.choose import HEADS
+from edge.masks import mask_of
 from edge.model import Model, open_model, prove_file
 from edge.models.manifest import Manifest
 from edge.models.propose import Choices, propose_manifest
@@ -149,3 +150,40 @@ def test_no_file_is_accepted_under_a_wrong_head(name: str, tmp_path: Path) -> No
         except EdgeError as error:
             assert "\n" not in str(error)
     assert not accepted
+
+
+def test_masks_of_listed_objects_are_those_of_the_file(tmp_path: Path) -> None:
+    path = written("torchvision-masks", tmp_path)
+    manifest = proved(path, RUN["torchvision-masks"])
+    model = open_model(path, manifest=manifest, engine="ort", score=SCORE)
+    raw = raw_outputs(path, model)
+    (found,) = model.predict([IMAGE])
+    assert isinstance(found, Detections)
+    assert found.masks is not None
+    assert manifest.has_masks
+    # a mask of this file is everything or nothing, by the object's score; it never leaves its box
+    full = raw["masks"][raw["scores"] >= SCORE].max(axis=(1, 2, 3)) > 0.5
+    assert full.any()
+    for row, whole in enumerate(full):
+        mask, _ = mask_of(found.masks, row)
+        assert mask.all() if whole else not mask.any()
+
+
+def test_key_points_of_listed_objects_are_those_of_the_file(tmp_path: Path) -> None:
+    path = written("rtmo", tmp_path)
+    manifest = proved(path, RUN["rtmo"])
+    assert manifest.kpt_shape == (17, 3)
+    assert len(manifest.keypoint_names) == 17
+    model = open_model(path, manifest=manifest, engine="ort", score=SCORE)
+    raw = raw_outputs(path, model)
+    (found,) = model.predict([IMAGE])
+    assert isinstance(found, Detections)
+    assert found.keypoints is not None
+    assert found.keypoints == pytest.approx(raw["keypoints"][0][raw["dets"][0, :, 4] >= SCORE], abs=1e-5)
+
+
+def test_a_background_that_heads_the_list_of_classes_is_no_class(tmp_path: Path) -> None:
+    path = written("torchvision-masks", tmp_path)
+    names = RUN["torchvision-masks"].choices["classes"]
+    listed = propose_manifest(path, choices=Choices(classes=("__background__", *names), classes_from="the person"))
+    assert listed.manifest.classes == names
