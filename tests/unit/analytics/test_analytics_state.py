@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,7 +64,7 @@ def walk(seed: int, num: int) -> list[tuple[Tracks, int]]:
     return frames
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 59))
 def test_a_restart_changes_no_later_event(seed: int, cut: int) -> None:
     frames = walk(seed, 60)
@@ -170,7 +171,7 @@ def test_a_clock_that_begins_anew_ends_the_visits_and_goes_on() -> None:
 def test_memory_is_bounded_by_seconds() -> None:
     analytics = start()
     largest = 0
-    for number in range(1000):
+    for number in range(200):
         # every tenth is born in the zone
         feet = np.where(np.arange(200)[:, None] % 10 == 0, (640, 500), (100, 200))
         analytics.update(tracks_of(np.arange(200) + number * 200, boxes(feet)), 5 * number * S)
