@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edge.errors import ConfigError
 from edge.models.manifest import content_hash
@@ -70,6 +70,9 @@ class ModelSettings(_Part):
         size: of the backbone.
         nms: export the many-boxes branch, whose overlapping boxes the runtime must suppress.
         keep: boxes in the exported graph's output.
+        prototypes: maps that the masks of objects are mixed of, 8 to 32; 0 for a detector without masks.
+        keypoints: names of the key points that objects of the data set have, in its order; none for a detector without.
+            ``left_`` and ``right_`` of the same name change places in mirrored pictures.
         dropout: share of features dropped before a classifier's last layer.
         tiny_input: keep the full resolution in the first two layers, for pictures of 32x32 or so.
     """
@@ -77,6 +80,8 @@ class ModelSettings(_Part):
     size: Literal["nano", "small", "medium"] = "nano"
     nms: bool = False
     keep: int = Field(default=100, gt=0)
+    prototypes: int = Field(default=0, ge=0, le=64)
+    keypoints: tuple[str, ...] = ()
     dropout: float = Field(default=0.1, ge=0, lt=1)
     tiny_input: bool = False
 
@@ -197,6 +202,19 @@ class TrainSettings(_Part):
     transfer: TransferSettings = TransferSettings()
     teacher: TeacherSettings = TeacherSettings()
     run: RunSettings = RunSettings()
+
+    @property
+    def has_instances(self) -> bool:
+        """Whether masks or key points are learned next to the boxes."""
+        return bool(self.model.prototypes or self.model.keypoints)
+
+    @model_validator(mode="after")
+    def _instances_have_boxes(self) -> TrainSettings:
+        if self.has_instances and self.task != "detect":
+            raise ValueError(f"model.prototypes and model.keypoints go with the task detect, not {self.task}")
+        if len(set(self.model.keypoints)) != len(self.model.keypoints):
+            raise ValueError("model.keypoints names a point twice")
+        return self
 
     @property
     def sha256(self) -> str:

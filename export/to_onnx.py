@@ -35,7 +35,7 @@ LOWEST_EXPORTED = 18
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 PARITY_BATCHES = (1, 3)
 # boxes are hundreds of pixels, scores and probabilities at most 1: float32 sums in another order differ by this
-TOLERANCE = {"boxes": 0.05, "scores": 1e-4, "probs": 1e-4}
+TOLERANCE = {"boxes": 0.05, "scores": 1e-4, "probs": 1e-4, "prototypes": 1e-2, "beside": 0.05}
 # share of outputs that may differ where a tie is decided the other way (labels, class maps, order of equal scores)
 TIES = 0.01
 
@@ -45,7 +45,8 @@ class Parity:
     """Largest difference between torch and ONNX Runtime per output, over all checked batches.
 
     Attributes:
-        max_error: output name → largest absolute difference; for integer outputs the share of differing values.
+        max_error: output name → largest absolute difference; for integer outputs the share of differing values. Rows of
+            objects are told apart: ``boxes``, ``scores``, ``labels``, and ``beside`` for coefficients and key points.
     """
 
     max_error: dict[str, float]
@@ -171,14 +172,14 @@ def check_parity(graph: ExportGraph, path: Path, names: Sequence[str], manifest:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), session_options(threads=0), providers=["CPUExecutionProvider"])
-    errors = dict.fromkeys(names, 0.0)
+    errors: dict[str, float] = {}
     for batch in PARITY_BATCHES:
         frames = random_frames(batch, manifest.input.height, manifest.input.width)
         with torch.inference_mode():
             expected = [value.numpy() for value in graph(torch.from_numpy(frames))]
         found = session.run(list(names), {INPUT: frames})
         for name, error in _errors(names, expected, found).items():
-            errors[name] = max(errors[name], error)
+            errors[name] = max(errors.get(name, 0.0), error)
     for name, error in errors.items():
         if not error <= TOLERANCE.get(name, TIES):
             raise AccuracyError(
@@ -201,14 +202,23 @@ def random_frames(batch: int, height: int, width: int) -> UInt8:
 
 def _errors(names: Sequence[str], expected: Sequence[Array], found: Sequence[Array]) -> dict[str, float]:
     """Per output, how far they are apart."""
-    if "boxes" in names:
-        rows = zip(zip(*expected, strict=True), zip(*found, strict=True), strict=True)
-        return _worst([_object_errors(torch_row, onnx_row) for torch_row, onnx_row in rows])
-    errors = {}
+    errors: dict[str, float] = {}
+    if names[0] in ("boxes", "objects"):
+        is_rows = names[0] == "objects"
+        sides = [_columns(side[0]) if is_rows else side for side in (expected, found)]
+        rows = zip(zip(*sides[0], strict=True), zip(*sides[1], strict=True), strict=True)
+        errors = _worst([_object_errors(torch_row, onnx_row) for torch_row, onnx_row in rows])
+        first = 1 if is_rows else len(names)
+        names, expected, found = names[first:], expected[first:], found[first:]
     for name, torch_value, onnx_value in zip(names, expected, found, strict=True):
         differing = torch_value != onnx_value if torch_value.dtype.kind in "iu" else np.abs(torch_value - onnx_value)
         errors[name] = float(differing.mean() if torch_value.dtype.kind in "iu" else differing.max(initial=0.0))
     return errors
+
+
+def _columns(rows: Array) -> tuple[Array, Array, Array, Array]:
+    """Boxes, scores, labels and the rest of (N, K, 6 + E)."""
+    return rows[..., :4], rows[..., 4], rows[..., 5], rows[..., 6:]
 
 
 def _object_errors(expected: Sequence[Array], found: Sequence[Array]) -> dict[str, float]:
@@ -217,8 +227,8 @@ def _object_errors(expected: Sequence[Array], found: Sequence[Array]) -> dict[st
     Equal scores may come in another order, and the last places may go to others, so each object is compared with the
     most similar one. The error of a box is relative to its size where that is above 100 pixels.
     """
-    boxes, scores, labels = expected
-    other_boxes, other_scores, other_labels = found
+    boxes, scores, labels, *beside = expected
+    other_boxes, other_scores, other_labels, *other_beside = found
     kept = scores > scores[-1] + 1e-5
     side = np.maximum(100.0, (boxes[:, 2:] - boxes[:, :2]).max(-1))
     box_error = np.abs(boxes[:, None] - other_boxes[None]).max(-1) / side[:, None] * 100.0
@@ -226,11 +236,14 @@ def _object_errors(expected: Sequence[Array], found: Sequence[Array]) -> dict[st
     is_other = labels[:, None] != other_labels[None]
     match = (box_error + score_error * 100.0 + is_other * 100.0).argmin(1)
     rows = np.arange(len(scores))
-    return {
+    errors = {
         "boxes": float(box_error[rows, match][kept].max(initial=0.0)),
         "scores": float(score_error[rows, match][kept].max(initial=0.0)),
         "labels": float(is_other[rows, match][kept].mean()) if kept.any() else 0.0,
     }
+    for mine, theirs in zip(beside, other_beside, strict=True):
+        errors["beside"] = float(np.abs(mine - theirs[match])[kept].max(initial=0.0))
+    return errors
 
 
 def _worst(errors: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -43,6 +43,7 @@ HEADS: dict[str, Callable[[Manifest], Head]] = {
     "end2end-seg": InstanceHead,
     "end2end-pose": InstanceHead,
     "end2end-obb": InstanceHead,
+    "end2end-seg-pose": InstanceHead,
 }
 
 

@@ -45,13 +45,15 @@ class InstanceHead:
     """Reads ``(N, 4 + C + E, A)``, or rows ``(N, M, 6 + E)`` where NMS or top-K is in the graph.
 
     ``E`` is P mask coefficients, with the prototypes (N, P, h, w) in another output; or K x D numbers of key points;
-    or an angle in radians. A raw box is ``cx cy w h``; a row ``x1 y1 x2 y2 score class``, oriented ``cx cy w h``.
+    or both, in this order; or an angle in radians. A raw box is ``cx cy w h``; a row ``x1 y1 x2 y2 score class``,
+    oriented ``cx cy w h``.
     """
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        family, self._kind = manifest.head.split("-")
+        family, *kinds = manifest.head.split("-")
         self._is_listed = family == "end2end"
+        self._has_masks, self._has_points, self._is_oriented = (kind in kinds for kind in ("seg", "pose", "obb"))
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
         raw, maps = self._split(outputs)
@@ -67,25 +69,25 @@ class InstanceHead:
 
     def _split(self, outputs: Mapping[str, Array]) -> tuple[Array, Array | None]:
         """The output with the boxes, candidates last unless they are rows; and the prototypes."""
-        maps = next((value for value in outputs.values() if value.ndim == 4), None) if self._kind == "seg" else None
+        maps = next((value for value in outputs.values() if value.ndim == 4), None) if self._has_masks else None
         raw = next((value for value in outputs.values() if value.ndim == 3), np.empty((0, 0, 0)))
-        more = {"seg": 0 if maps is None else maps.shape[1], "pose": self._num_points(), "obb": 1}[self._kind]
+        more = (0 if maps is None else maps.shape[1]) + self._num_points() + self._is_oriented
         wanted = more + (6 if self._is_listed else 4 + len(self._manifest.classes))
         at = 2 if self._is_listed else 1
         if not self._is_listed and raw.shape[2] == wanted != raw.shape[1]:
             raw = raw.transpose(0, 2, 1)
-        if raw.shape[at] != wanted or (self._kind == "seg" and maps is None):
+        if raw.shape[at] != wanted or (self._has_masks and maps is None):
             shapes = ", ".join(f"{name} {'x'.join(map(str, value.shape))}" for name, value in outputs.items())
             raise EngineError(
                 f"{self._manifest.name}: head {self._manifest.head!r} expects {wanted} numbers for each candidate"
-                f"{' and a map per mask coefficient' if self._kind == 'seg' else ''}, found {shapes}; "
+                f"{' and a map per mask coefficient' if self._has_masks else ''}, found {shapes}; "
                 "run: edge inspect MODEL"
             )
         return raw, maps
 
     def _num_points(self) -> int:
         shape = self._manifest.kpt_shape
-        return shape[0] * shape[1] if shape else 0
+        return shape[0] * shape[1] if shape and self._has_points else 0
 
     def _decode_one(self, raw: Array, maps: Array | None, box: Letterbox) -> Detections:
         found = self._listed(raw) if self._is_listed else self._raw(raw)
@@ -109,7 +111,7 @@ class InstanceHead:
         anchor, class_id, score = best_class(raw[4:first].T, self._manifest.thresholds.track_score)
         box = raw[:4, anchor].T.astype(np.float32)
         more = raw[first:, anchor].T.astype(np.float32)
-        return Found(box if self._kind == "obb" else corners(box), score, class_id, more)
+        return Found(box if self._is_oriented else corners(box), score, class_id, more)
 
     def _listed(self, rows: Array) -> Found:
         rows = rows[rows[:, 4] >= self._manifest.thresholds.track_score].astype(np.float32)
@@ -117,24 +119,27 @@ class InstanceHead:
 
     def _best(self, found: Found) -> Int64:
         limit = self._manifest.thresholds.iou
-        if self._kind == "obb":
+        if self._is_oriented:
             return nms_oriented(found.box, found.more[:, 0], found.score, found.class_id, limit)
         return nms_per_class(found.box, found.score, found.class_id, limit)
 
     def _placed(self, found: Found, maps: Array | None, box: Letterbox) -> Detections:
         """The candidates in frame pixels, with what their kind has next to the box."""
         classes = self._manifest.classes
-        if self._kind == "obb":
+        if self._is_oriented:
             turned = box.points_to_frame(corners_of(found.box, found.more[:, 0]))
             limit = np.array([box.frame_width, box.frame_height] * 2, np.float32)
             xyxy = np.clip(bounds(turned), 0, limit)
             return Detections(xyxy, found.score, found.class_id, corners=turned, classes=classes)
         upright = Detections(box.to_frame(found.box), found.score, found.class_id, classes=classes)
+        num_coefficients = 0 if maps is None else len(maps)
         if maps is not None:
-            return replace(upright, masks=_masks(maps, found.more, upright.xyxy, box))
+            upright = replace(upright, masks=_masks(maps, found.more[:, :num_coefficients], upright.xyxy, box))
+        if not self._has_points:
+            return upright
         assert self._manifest.kpt_shape is not None
-        given = found.more.reshape(len(found.more), *self._manifest.kpt_shape)
-        return replace(upright, keypoints=keypoints_of(given, box))
+        points = found.more[:, num_coefficients:].reshape(len(found.more), *self._manifest.kpt_shape)
+        return replace(upright, keypoints=keypoints_of(points, box))
 
 
 def _masks(maps: Array, coefficients: Float32, xyxy: Float32, box: Letterbox) -> Masks:

@@ -50,7 +50,7 @@ HABITS: dict[str, dict[str, Any]] = {
     "classify": {**_IMAGENET, "resize": "crop", "crop": 0.875, "interpolation": "antialias"},
     "ultralytics-classify": {**_UNIT, "resize": "crop", "interpolation": "antialias"},
     **{name: {**_UNIT, "pad": 114} for name in ("end2end", "yolov8-seg", "yolov8-pose", "yolov8-obb")},
-    **{name: {**_UNIT, "pad": 114} for name in ("end2end-seg", "end2end-pose", "end2end-obb")},
+    **{name: {**_UNIT, "pad": 114} for name in ("end2end-seg", "end2end-pose", "end2end-obb", "end2end-seg-pose")},
     "triple": {**_UNIT, "pad": 114},
     "embedding": {**_IMAGENET, "resize": "stretch"},
 }

@@ -20,6 +20,17 @@ COCO_SIGMAS = (
     0.089,
 )  # fmt: skip
 
+# limbs of any figure whose points are called so
+_SIDED = (("shoulder", "elbow"), ("elbow", "wrist"), ("shoulder", "hip"), ("hip", "knee"), ("knee", "ankle"))
+_MIDDLE = (("head", "left_shoulder"), ("head", "right_shoulder"))
+# of points that nobody has measured
+USUAL_SIGMA = 0.05
+
+
+def sigmas_of(count: int) -> tuple[float, ...]:
+    """The K tolerances that key points are judged by: COCO's for its 17, else the same for all."""
+    return COCO_SIGMAS if count == len(COCO_SIGMAS) else (USUAL_SIGMA,) * count
+
 
 def keypoint_names(count: int, given: Sequence[str] | None, classes: Sequence[str]) -> tuple[str, ...]:
     """The K names: those given; COCO's for 17 points of a model whose only class is ``person``; else numbers from 0."""
@@ -31,5 +42,10 @@ def keypoint_names(count: int, given: Sequence[str] | None, classes: Sequence[st
 
 
 def limbs_of(names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Pairs of key points that are joined; none where nothing is known of the figure."""
-    return COCO_LIMBS if tuple(names) == COCO_PERSON else ()
+    """Pairs of key points that are joined: COCO's person, or joints by name; none where nothing is known of them."""
+    if tuple(names) == COCO_PERSON:
+        return COCO_LIMBS
+    sided = [(f"{side}_{first}", f"{side}_{second}") for side in ("left", "right") for first, second in _SIDED]
+    across = [(f"left_{joint}", f"right_{joint}") for joint in ("shoulder", "hip")]
+    place = {name: number for number, name in enumerate(names)}
+    return tuple((place[a], place[b]) for a, b in (*sided, *across, *_MIDDLE) if a in place and b in place)

@@ -48,8 +48,9 @@ HeadName = Literal[
     "end2end-seg",
     "end2end-pose",
     "end2end-obb",
+    "end2end-seg-pose",
 ]
-MASK_HEADS: tuple[HeadName, ...] = ("yolov8-seg", "end2end-seg")
+MASK_HEADS: tuple[HeadName, ...] = ("yolov8-seg", "end2end-seg", "end2end-seg-pose")
 Activation = Literal["none", "sigmoid", "softmax"]
 Interpolation = Literal["bilinear", "cubic", "antialias", "antialias-cubic"]
 # what a second input wants: width and height of the model's input, height and width, factors of 1, or 1 for each pixel

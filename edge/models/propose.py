@@ -36,7 +36,10 @@ from edge.models.openvino_ir import read_ir
 from edge.models.readings import possible_readings
 
 _TASKS: dict[HeadName, Task] = {"semantic": "segment", "classify": "classify", "embedding": "embed"}
-NMS_FREE = ("detr", "edgenet", "end2end", "end2end-seg", "end2end-pose", "end2end-obb", "triple", "centernet")
+NMS_FREE = (
+    *("detr", "edgenet", "triple", "centernet"),
+    *("end2end", "end2end-seg", "end2end-pose", "end2end-obb", "end2end-seg-pose"),
+)
 INT8_OPERATORS = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "QLinearConv")
 
 

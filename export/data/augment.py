@@ -1,7 +1,7 @@
 """Random changes to training pictures: where they land, and the pictures of which one is made. h w target pixels.
 
-Mosaic follows YOLOv4 (Bochkovskiy et al. 2020); ``export.data.mixing`` has the rest. Boxes and masks move with the
-pixels; placement has no rotation, so boxes stay exact.
+Mosaic follows YOLOv4 (Bochkovskiy et al. 2020); ``export.data.mixing`` has the rest. Boxes, masks and key points move
+with the pixels; placement has no rotation, so boxes stay exact.
 """
 
 from __future__ import annotations
@@ -16,9 +16,18 @@ from edge.models.manifest import InputSpec
 from edge.models.preprocess import fit
 from edge.types import UInt8
 from export.data.augment_pixels import PixelSettings, change_pixels
-from export.data.geometry import PAD_LEVEL, Placement, Window, paint, paint_mask, place_labels, turned
+from export.data.geometry import (
+    PAD_LEVEL,
+    Placement,
+    Window,
+    numbered,
+    paint,
+    paint_mask,
+    place_labels,
+    turned,
+)
 from export.data.mixing import blend_boxes, blend_labels, cut_mix, cut_out, gathered
-from export.data.sample import IGNORE_LABEL, DataTask, Sample
+from export.data.sample import IGNORE_LABEL, NO_OBJECT, DataTask, Sample
 
 Mix = Callable[[Sample, Sample, Generator], Sample]
 Size = tuple[int, int]
@@ -244,10 +253,16 @@ def _compose(parts: list[tuple[Sample, Placement, Window]], size: Size) -> Sampl
     image: UInt8 = np.full((height, width, 3), PAD_LEVEL, np.uint8)
     head = parts[0][0]
     mask = None if head.mask is None else np.full((height, width), IGNORE_LABEL, np.uint8)
-    placed = []
+    owner = None if head.owner is None else np.full((height, width), NO_OBJECT, np.uint8)
+    placed: list[Sample] = []
     for sample, placement, window in parts:
         paint(sample.image, image, placement, window)
         if mask is not None and sample.mask is not None:
             paint_mask(sample.mask, mask, placement, window)
-        placed.append(place_labels(sample, placement, window))
-    return replace(gathered(placed), image=image, image_id=head.image_id, mask=mask, label=head.label)
+        moved = place_labels(sample, placement, window)
+        if owner is not None and moved.owner is not None:
+            so_far = sum(len(other.boxes) for other in placed)
+            own = numbered(moved.owner, np.ones(len(moved.boxes), np.bool_), so_far)
+            paint_mask(own, owner, placement, window)
+        placed.append(moved)
+    return replace(gathered(placed), image=image, image_id=head.image_id, mask=mask, owner=owner, label=head.label)

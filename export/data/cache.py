@@ -33,7 +33,7 @@ _HEAD = struct.Struct("<III")
 # a sample with more labels than fit here (some 1,200 boxes) is not cached
 _LABEL_BYTES = 32 * 1024
 _SPARE_DISK_BYTES = 1 << 30
-_VERSION = 1
+_VERSION = 2
 
 
 class CachedDataset:
@@ -43,7 +43,9 @@ class CachedDataset:
     resized again, so the pixels are those that ``edge.models.preprocess`` makes of the original. Safe for many threads.
     """
 
-    def __init__(self, dataset: Dataset, folder: Path, size: Size, *, max_bytes: int = 32 << 30) -> None:
+    def __init__(
+        self, dataset: Dataset, folder: Path, size: Size, *, max_bytes: int = 32 << 30, has_masks: bool = False
+    ) -> None:
         """Open or make the cache file.
 
         Args:
@@ -51,13 +53,14 @@ class CachedDataset:
             folder: is made if it is missing; holds one file per data set and size.
             size: height and width into which the pictures are fitted.
             max_bytes: largest size of the file; samples beyond it are decoded every time.
+            has_masks: whether its samples tell which object each pixel shows.
 
         Raises:
             DataError: the folder cannot be written.
         """
         self._dataset = dataset
         self._size = size
-        channels = 4 if dataset.task == "segment" else 3
+        channels = 4 if dataset.task == "segment" or has_masks else 3
         self._slot_bytes = _HEAD.size + _LABEL_BYTES + size[0] * size[1] * channels
         path = folder / f"{_file_stem(dataset.fingerprint)}-{size[0]}x{size[1]}-v{_VERSION}.samples"
         try:
@@ -148,22 +151,33 @@ def fit_sample(sample: Sample, size: Size) -> Sample:
     if sample.mask is not None:
         mask = np.empty((new_height, new_width), np.uint8)
         paint_mask(sample.mask, mask, at_origin, Window(0, 0, new_width, new_height))
-    return replace(sample, image=image, mask=mask, boxes=at_origin.boxes(sample.boxes), outlines=None)
+    owner = None
+    if sample.owner is not None:
+        owner = np.empty((new_height, new_width), np.uint8)
+        paint_mask(sample.owner, owner, at_origin, Window(0, 0, new_width, new_height))
+    points = None if sample.points is None else at_origin.points(sample.points, sample.mirror)
+    boxes = at_origin.boxes(sample.boxes)
+    return replace(sample, image=image, mask=mask, owner=owner, boxes=boxes, points=points, outlines=None)
 
 
 def _pack(sample: Sample) -> tuple[bytes, bytes]:
-    """Labels (a JSON line, then the arrays) and pixels (picture, then mask)."""
+    """Labels (a JSON line, then the arrays) and pixels (picture, then its map)."""
     facts = {
         "id": sample.image_id,
         "shape": sample.image.shape[:2],
         "objects": len(sample.labels),
         "mask": sample.mask is not None,
+        "owner": sample.owner is not None,
+        "points": None if sample.points is None else sample.points.shape[1],
+        "mirror": sample.mirror,
         "label": sample.label,
     }
-    arrays = (sample.boxes, sample.labels, sample.weight, sample.ignore)
+    arrays = [sample.boxes, sample.labels, sample.weight, sample.ignore]
+    if sample.points is not None:
+        arrays.append(sample.points.astype(np.float32))
     labels = json.dumps(facts).encode() + b"\n" + b"".join(array.tobytes() for array in arrays)
-    pixels = sample.image.tobytes() + (b"" if sample.mask is None else sample.mask.tobytes())
-    return labels, pixels
+    maps = [sample.image, *(map_ for map_ in (sample.mask, sample.owner) if map_ is not None)]
+    return labels, b"".join(map_.tobytes() for map_ in maps)
 
 
 def _unpack(body: bytes, num_labels: int) -> Sample:
@@ -173,9 +187,15 @@ def _unpack(body: bytes, num_labels: int) -> Sample:
     count, (height, width) = facts["objects"], facts["shape"]
     start = line_end + 1
     image = np.frombuffer(body, np.uint8, height * width * 3, num_labels).reshape(height, width, 3)
-    mask = None
-    if facts["mask"]:
+    mask = owner = points = None
+    if facts["mask"] or facts["owner"]:
         mask = np.frombuffer(body, np.uint8, height * width, num_labels + image.size).reshape(height, width)
+    if facts["owner"]:
+        mask, owner = None, mask
+    if facts["points"] is not None:
+        at = start + count * 25
+        points = np.frombuffer(body[at : at + count * facts["points"] * 12], np.float32)
+        points = points.reshape(count, facts["points"], 3)
     return Sample(
         image,
         facts["id"],
@@ -184,6 +204,9 @@ def _unpack(body: bytes, num_labels: int) -> Sample:
         weight=np.frombuffer(body, np.float32, count, start + count * 20),
         ignore=np.frombuffer(body, np.bool_, count, start + count * 24),
         mask=mask,
+        owner=owner,
+        points=points,
+        mirror=tuple(facts["mirror"]),
         label=facts["label"],
     )
 

@@ -13,7 +13,8 @@ from edge.errors import DataError
 from edge.types import Bool, Float32
 from export.data.entries import Entry, Reading
 from export.data.image_file import image_size, read_mask, stored_size
-from export.data.sample import IGNORE_LABEL
+from export.data.outlines import outline_fault
+from export.data.sample import IGNORE_LABEL, Outlines
 
 OnError = Literal["refuse", "skip"]
 MAX_NAMED = 20
@@ -152,6 +153,7 @@ def _check_boxes(entry: Entry, reading: Reading, problems: Problems) -> Entry:
             what = f"class {entry.labels[row]}" if kind.startswith("class") else f"box {_few(entry.boxes[row])}"
             problems.add(kind, f"{entry.image_id} ({what})")
         judged |= is_bad
+    outlines = _checked_outlines(entry, problems)
     # a box that only sticks out is cut and kept; every other fault drops it
     keep = ~(is_foreign | is_broken | _is_thin(clipped))
     return replace(
@@ -160,8 +162,20 @@ def _check_boxes(entry: Entry, reading: Reading, problems: Problems) -> Entry:
         labels=entry.labels[keep],
         ignore=entry.ignore[keep],
         weight=entry.weight[keep],
-        outlines=None if entry.outlines is None else entry.outlines[keep],
+        outlines=None if outlines is None else outlines[keep],
     )
+
+
+def _checked_outlines(entry: Entry, problems: Problems) -> Outlines | None:
+    """The outlines without those of faulty form."""
+    if entry.outlines is None:
+        return None
+    shapes = list(entry.outlines.segmentations)
+    for row, shape in enumerate(shapes):
+        if shape is not None and (fault := outline_fault(shape, entry.size)):
+            problems.add("faulty mask", f"{entry.image_id} ({fault})")
+            shapes[row] = None
+    return replace(entry.outlines, segmentations=tuple(shapes))
 
 
 def _is_thin(boxes: Float32) -> Bool:

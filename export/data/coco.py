@@ -11,6 +11,7 @@ from edge.errors import DataError
 from edge.files import parse_json
 from export.data.checks import Problems
 from export.data.entries import Entry, Reading
+from export.data.outlines import MAX_COORDINATE
 from export.data.sample import Outlines
 
 Annotation = dict[str, Any]
@@ -38,7 +39,9 @@ def read_coco(path: Path, problems: Problems) -> Reading:
         else:
             images[image["id"]] = image
     by_image = _group(raw["annotations"], images, class_of, path.name, problems)
-    entries = [_entry(folder, image, by_image.get(key, []), class_of) for key, image in images.items()]
+    names = _keypoint_names(categories)
+    rows = {key: by_image.get(key, []) for key in images}
+    entries = [_entry(folder, image, rows[key], class_of, names, problems) for key, image in images.items()]
     return Reading(_name(path), "detect", tuple(str(category["name"]) for category in categories), entries)
 
 
@@ -113,7 +116,20 @@ def _group(
     return groups
 
 
-def _entry(folder: Path, image: dict[str, Any], rows: list[Annotation], class_of: dict[int, int]) -> Entry:
+def _keypoint_names(categories: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Those of the only class that has some; none where classes differ."""
+    named = {tuple(map(str, names)) for category in categories if isinstance(names := category.get("keypoints"), list)}
+    return named.pop() if len(named) == 1 else ()
+
+
+def _entry(
+    folder: Path,
+    image: dict[str, Any],
+    rows: list[Annotation],
+    class_of: dict[int, int],
+    names: tuple[str, ...],
+    problems: Problems,
+) -> Entry:
     boxes = np.array([row["bbox"] for row in rows], np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     size = (int(image["width"]), int(image["height"])) if "width" in image and "height" in image else None
@@ -125,17 +141,41 @@ def _entry(folder: Path, image: dict[str, Any], rows: list[Annotation], class_of
         ignore=np.array([any(row.get(key) for key in ("iscrowd", "ignore", "difficult")) for row in rows], np.bool_),
         weight=np.clip(np.array([row.get("score", 1.0) for row in rows], np.float32), 0, 1),
         size=size,
-        outlines=_outlines(rows),
+        outlines=_outlines(rows, names, str(image["file_name"]), problems),
     )
 
 
-def _outlines(rows: list[Annotation]) -> Outlines | None:
+def _outlines(rows: list[Annotation], names: tuple[str, ...], where: str, problems: Problems) -> Outlines | None:
     """Masks and key points, None where no object of the picture has any."""
     shapes = tuple(row.get("segmentation") or None for row in rows)
-    points = [row.get("keypoints") for row in rows]
+    points = [_points(row.get("keypoints"), names, where, problems) for row in rows]
     counts = {len(numbers) for numbers in points if numbers}
+    if len(counts) > 1:
+        problems.add("faulty key points", f"{where} ({' and '.join(map(str, sorted(counts)))} numbers an object)")
     keypoints = None
-    if len(counts) == 1 and not (count := counts.pop()) % 3:
+    if len(counts) == 1:
         # a crowd has none of its own
-        keypoints = np.array([numbers or [0] * count for numbers in points], np.float32).reshape(len(rows), -1, 3)
-    return Outlines(shapes, keypoints) if keypoints is not None or any(shapes) else None
+        filled = [numbers or [0.0] * max(counts) for numbers in points]
+        keypoints = np.array(filled, np.float32).reshape(len(rows), -1, 3)
+    return Outlines(shapes, keypoints, names) if keypoints is not None or any(shapes) else None
+
+
+def _points(found: Any, names: tuple[str, ...], where: str, problems: Problems) -> list[float]:
+    """x, y and 0, 1 or 2 of each key point; none where there are none, or faulty ones, which are noted."""
+    if found is None or found == []:
+        return []
+    fault = ""
+    if not isinstance(found, list) or len(found) % 3 or not all(map(_is_number, found)):
+        fault = "expected x, y and 0, 1 or 2 of each"
+    elif names and len(found) != 3 * len(names):
+        fault = f"{len(found)} numbers for {len(names)} points"
+    elif not set(found[2::3]) <= {0, 1, 2}:
+        fault = f"visibility {next(value for value in found[2::3] if value not in (0, 1, 2)):g}"
+    if fault:
+        problems.add("faulty key points", f"{where} ({fault})")
+        return []
+    return [float(value) for value in found]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MAX_COORDINATE

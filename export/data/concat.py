@@ -56,6 +56,7 @@ class JoinedDataset:
             labels=labels[keep],
             ignore=sample.ignore[keep],
             weight=sample.weight[keep],
+            outlines=None if sample.outlines is None else sample.outlines[keep],
         )
 
     def _table(self, part: Dataset) -> Int32:

@@ -1,4 +1,4 @@
-"""Moving a picture, its boxes and its mask together. N objects, H W picture pixels, h w target pixels.
+"""Moving a picture, its boxes, masks and key points together. N objects, H W picture pixels, h w target pixels.
 
 Coordinates are continuous: pixel 0 reaches from 0 to 1, so a box and the pixels it covers obey the same formula
 ``target = picture * scale + shift`` per axis, a negative scale being a mirror image.
@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.boxes import area
 from edge.types import Bool, Float32, Letterbox, UInt8
-from export.data.sample import IGNORE_LABEL, Sample
+from export.data.sample import IGNORE_LABEL, NO_OBJECT, Sample
 
 PAD_LEVEL = 114
 # less of an object than this says little about it: neither learned nor counted
@@ -67,6 +67,14 @@ class Placement:
         moved: Float32 = np.stack(corners, axis=1).astype(np.float32)
         return moved
 
+    def points(self, values: Float32, mirror: tuple[int, ...]) -> Float32:
+        """Map (N, K, 3) key points; in a mirror image each gets the place of its ``mirror`` partner."""
+        moved = values.copy()
+        moved[..., 0] = values[..., 0] * self.scale_x + self.shift_x
+        moved[..., 1] = values[..., 1] * self.scale_y + self.shift_y
+        placed: Float32 = moved[:, list(mirror)] if self.scale_x < 0 else moved
+        return placed
+
     def matrix(self, window: Window) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
         """(2, 3) affine for ``cv2.warpAffine`` into the window; it counts from pixel centres, hence the halves."""
         x = self.shift_x - window.left + 0.5 * self.scale_x - 0.5
@@ -75,14 +83,20 @@ class Placement:
 
 
 def turned(sample: Sample, quarters: int) -> Sample:
-    """The sample turned counter-clockwise by ``quarters`` right angles; boxes and mask stay exact."""
-    boxes, width, height = sample.boxes, sample.image.shape[1], sample.image.shape[0]
+    """The sample turned counter-clockwise by ``quarters`` right angles; boxes, masks and points stay exact."""
+    boxes, points = sample.boxes, sample.points
+    width, height = sample.image.shape[1], sample.image.shape[0]
     for _ in range(quarters % 4):
         boxes = np.stack((boxes[:, 1], width - boxes[:, 2], boxes[:, 3], width - boxes[:, 0]), axis=1)
+        if points is not None:
+            points = np.stack((points[..., 1], width - points[..., 0], points[..., 2]), axis=2).astype(np.float32)
         width, height = height, width
     image: UInt8 = np.ascontiguousarray(np.rot90(sample.image, quarters))
-    mask = None if sample.mask is None else np.ascontiguousarray(np.rot90(sample.mask, quarters))
-    return replace(sample, image=image, boxes=boxes.astype(np.float32), mask=mask, outlines=None)
+    mask, owner = (
+        None if map_ is None else np.ascontiguousarray(np.rot90(map_, quarters)) for map_ in (sample.mask, sample.owner)
+    )
+    moved = replace(sample, image=image, boxes=boxes.astype(np.float32), mask=mask, owner=owner, points=points)
+    return replace(moved, outlines=None)
 
 
 def paint(image: UInt8, target: UInt8, placement: Placement, window: Window) -> None:
@@ -119,20 +133,43 @@ def _nearest(
 
 
 def place_labels(sample: Sample, placement: Placement, window: Window) -> Sample:
-    """The sample's boxes where its picture lands in the window, cut at its edges.
+    """The sample's boxes and key points where its picture lands in the window, boxes cut at its edges.
 
-    Boxes of which less than a quarter is left are kept as ``ignore``; those of which nothing is left are dropped.
+    Boxes of which less than a quarter is left are kept as ``ignore``; those of which nothing is left are dropped, and
+    the rest is numbered anew in ``owner``, which itself stays where it is. Points outside of the window are unlabelled.
     """
     moved = placement.boxes(sample.boxes)
     low = np.array([window.left, window.top] * 2, np.float32)
     high = np.array([window.right, window.bottom] * 2, np.float32)
     cut = np.clip(moved, low, high)
     visible = area(cut) / np.maximum(area(moved), 1e-6)
-    keep = ((cut[:, 2:] - cut[:, :2]) >= MIN_SIDE_PX).all(axis=1)
+    keep: Bool = np.all((cut[:, 2:] - cut[:, :2]) >= MIN_SIDE_PX, axis=1)
     return replace(
         sample,
         boxes=cut[keep],
         labels=sample.labels[keep],
         ignore=(sample.ignore | (visible < MIN_VISIBLE))[keep],
         weight=sample.weight[keep],
+        owner=None if sample.owner is None else numbered(sample.owner, keep),
+        points=None if sample.points is None else _points_inside(sample, placement, window)[keep],
+        outlines=None,
     )
+
+
+def numbered(owner: UInt8, keep: Bool, first: int = 0) -> UInt8:
+    """The map with its kept objects numbered from ``first`` on; what has no number left below 255 is nobody's."""
+    table = np.full(256, NO_OBJECT, np.int64)
+    kept = np.flatnonzero(keep)
+    numbers = np.minimum(first + np.arange(len(kept)), NO_OBJECT)
+    table[kept[kept < NO_OBJECT]] = numbers[kept < NO_OBJECT]
+    renamed: UInt8 = table.astype(np.uint8)[owner]
+    return renamed
+
+
+def _points_inside(sample: Sample, placement: Placement, window: Window) -> Float32:
+    assert sample.points is not None
+    points = placement.points(sample.points, sample.mirror)
+    x, y = points[..., 0], points[..., 1]
+    is_inside = (x >= window.left) & (x < window.right) & (y >= window.top) & (y < window.bottom)
+    points[~(is_inside & (points[..., 2] > 0))] = 0
+    return points

@@ -18,7 +18,7 @@ from edge.models.preprocess import Preprocessor
 from edge.types import Bool, Float32, Float64, Int32, Int64, UInt8
 from export.data.augment import AugmentSettings, Size, augment, letterboxed
 from export.data.geometry import Window, paint_mask, place_labels
-from export.data.sample import IGNORE_LABEL, Dataset, Sample
+from export.data.sample import IGNORE_LABEL, NO_OBJECT, Dataset, Sample
 
 # enough that no worker waits for the trainer, and few enough that memory stays small
 _BATCHES_AHEAD = 3
@@ -36,6 +36,8 @@ class BatchSamples:
         label: (B,) int64; classification only.
         second_label: (B,) int64, what was mixed in; None if no picture of the batch is mixed.
         label_share: (B,) float32 of ``label``, 1 for pictures that are not mixed; None with ``second_label``.
+        owner: (B, h, w) uint8 rows of ``boxes``, 255 for none; where masks are learned.
+        points: B arrays (N, K, 3) of key points in model pixels; where key points are learned.
         ids: image ids, to name a picture that breaks the training.
     """
 
@@ -49,6 +51,8 @@ class BatchSamples:
     ids: list[str]
     second_label: Int64 | None = None
     label_share: Float32 | None = None
+    owner: UInt8 | None = None
+    points: list[Float32] | None = None
 
 
 class Loader:
@@ -172,7 +176,12 @@ def letterbox_sample(sample: Sample, size: Size) -> Sample:
     if sample.mask is not None:
         mask = np.full(size, IGNORE_LABEL, np.uint8)
         paint_mask(sample.mask, mask, placement, whole)
-    return replace(place_labels(sample, placement, whole), image=tensor[0], mask=mask)
+    moved = place_labels(sample, placement, whole)
+    owner = None
+    if moved.owner is not None:
+        owner = np.full(size, NO_OBJECT, np.uint8)
+        paint_mask(moved.owner, owner, placement, whole)
+    return replace(moved, image=tensor[0], mask=mask, owner=owner)
 
 
 def collate(samples: list[Sample]) -> BatchSamples:
@@ -180,6 +189,8 @@ def collate(samples: list[Sample]) -> BatchSamples:
     masks = [sample.mask for sample in samples if sample.mask is not None]
     labels = [sample.label for sample in samples if sample.label is not None]
     second = [sample.label if sample.second_label is None else sample.second_label for sample in samples]
+    owners = [sample.owner for sample in samples if sample.owner is not None]
+    points = [sample.points for sample in samples if sample.points is not None]
     is_mixed = any(sample.second_label is not None for sample in samples)
     return BatchSamples(
         images=np.stack([sample.image for sample in samples]),
@@ -192,6 +203,8 @@ def collate(samples: list[Sample]) -> BatchSamples:
         ids=[sample.image_id for sample in samples],
         second_label=np.array(second, np.int64) if is_mixed else None,
         label_share=np.array([sample.label_share for sample in samples], np.float32) if is_mixed else None,
+        owner=np.stack(owners) if owners else None,
+        points=points or None,
     )
 
 

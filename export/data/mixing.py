@@ -12,9 +12,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from edge.types import Float32
-from export.data.geometry import PAD_LEVEL
-from export.data.sample import IGNORE_LABEL, Sample
+from edge.types import Float32, UInt8
+from export.data.geometry import PAD_LEVEL, numbered
+from export.data.sample import IGNORE_LABEL, NO_OBJECT, Sample
 
 # boxes of both pictures are learned, so both must be seen: about half of each
 _BOXES_BETA = 32.0
@@ -25,20 +25,31 @@ Hole = tuple[int, int, int, int]
 
 
 def gathered(samples: Sequence[Sample]) -> Sample:
-    """All boxes of several samples, in the first one."""
+    """All boxes and key points of several samples, in the first one."""
+    points = [sample.points for sample in samples if sample.points is not None]
     return replace(
         samples[0],
         boxes=np.concatenate([sample.boxes for sample in samples]),
         labels=np.concatenate([sample.labels for sample in samples]),
         ignore=np.concatenate([sample.ignore for sample in samples]),
         weight=np.concatenate([sample.weight for sample in samples]),
+        points=np.concatenate(points) if points else None,
     )
 
 
 def blend_boxes(first: Sample, second: Sample, rng: Generator) -> Sample:
     """Both pictures shine through, both sets of boxes count."""
     mixed = _blended(first, second, float(rng.beta(_BOXES_BETA, _BOXES_BETA)))
-    return replace(gathered([first, second]), image=mixed.image)
+    return replace(gathered([first, second]), image=mixed.image, owner=_both_owners(first, second))
+
+
+def _both_owners(first: Sample, second: Sample) -> UInt8 | None:
+    """Where both show an object, the first one's has the pixel."""
+    if first.owner is None or second.owner is None:
+        return None
+    behind = numbered(second.owner, np.ones(len(second.boxes), np.bool_), len(first.boxes))
+    owner: UInt8 = np.where(first.owner == NO_OBJECT, behind, first.owner)
+    return owner
 
 
 def blend_labels(first: Sample, second: Sample, rng: Generator) -> Sample:
@@ -58,18 +69,26 @@ def cut_mix(first: Sample, second: Sample, rng: Generator) -> Sample:
 
 
 def cut_out(sample: Sample, max_area: float, rng: Generator) -> Sample:
-    """Hide a rectangle; what lies under it is unlabelled, and boxes that vanish are ignored."""
+    """Hide a rectangle; what lies under it is unlabelled, key points hidden, and boxes that vanish are ignored."""
     height, width = sample.image.shape[:2]
     share = float(rng.uniform(0.02, max(0.02, max_area)))
     left, top, right, bottom = _hole(height, width, share, float(np.exp(rng.uniform(-0.7, 0.7))), rng)
     image = sample.image.copy()
     image[top:bottom, left:right] = PAD_LEVEL
-    mask = sample.mask
+    mask, owner, points = sample.mask, sample.owner, sample.points
     if mask is not None:
         mask = mask.copy()
         mask[top:bottom, left:right] = IGNORE_LABEL
+    if owner is not None:
+        owner = owner.copy()
+        owner[top:bottom, left:right] = NO_OBJECT
+    if points is not None:
+        points = points.copy()
+        x, y, seen = points[..., 0], points[..., 1], points[..., 2]
+        seen[(x >= left) & (x < right) & (y >= top) & (y < bottom) & (seen == 2)] = 1
     hidden = _hidden_share(sample, np.array([left, top, right, bottom], np.float32))
-    return replace(sample, image=image, mask=mask, ignore=sample.ignore | (hidden > _MAX_HIDDEN))
+    ignore = sample.ignore | (hidden > _MAX_HIDDEN)
+    return replace(sample, image=image, mask=mask, owner=owner, points=points, ignore=ignore)
 
 
 def _blended(first: Sample, second: Sample, share: float) -> Sample:

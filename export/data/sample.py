@@ -11,6 +11,8 @@ from edge.types import Bool, Float32, Int32, UInt8
 
 DataTask = Literal["detect", "segment", "classify"]
 IGNORE_LABEL = 255
+# of ``Sample.owner``
+NO_OBJECT = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,14 +24,16 @@ class Outlines:
             ``counts`` and ``size``); None where an object has none.
         keypoints: (N, K, 3) float32: x, y in pixels, and 0 where a point is not labelled, 1 hidden, 2 visible; None
             where the data set has none.
+        names: K of the key points; empty where the data set does not tell.
     """
 
     segmentations: tuple[Any, ...]
     keypoints: Float32 | None = None
+    names: tuple[str, ...] = ()
 
     def __getitem__(self, index: Bool) -> Outlines:
         kept = tuple(self.segmentations[row] for row in np.flatnonzero(index))
-        return Outlines(kept, None if self.keypoints is None else self.keypoints[index])
+        return Outlines(kept, None if self.keypoints is None else self.keypoints[index], self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,9 @@ class Sample:
         outlines: masks and key points of the objects, to judge models by; None where the data set has none, and after
             any change of the picture.
         mask: (H, W) uint8 class ids, 255 = unlabelled; segmentation only.
+        owner: (H, W) uint8, which object (row of ``boxes``) each pixel shows, 255 for none; where masks are learned.
+        points: (N, K, 3) key points as in ``Outlines``, moved with the picture; where key points are learned.
+        mirror: of the K points, which one each is called in a mirror image: a left elbow is a right one there.
         label: class id; classification only.
         second_label: class id of what was mixed in, None if nothing was.
         label_share: of ``label``, in [0, 1]; the rest is the second label's.
@@ -62,6 +69,9 @@ class Sample:
     second_label: int | None = None
     label_share: float = 1.0
     outlines: Outlines | None = None
+    owner: UInt8 | None = None
+    points: Float32 | None = None
+    mirror: tuple[int, ...] = ()
 
 
 class Dataset(Protocol):

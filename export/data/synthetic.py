@@ -12,7 +12,7 @@ import numpy as np
 from edge.errors import DataError
 from edge.masks import encode_rle
 from edge.scene.street import render_sample
-from edge.scene.truth import CLASSES, MIN_VISIBILITY, SEGMENT_CLASSES, SceneTruth
+from edge.scene.truth import CLASSES, JOINTS, MIN_VISIBILITY, SEGMENT_CLASSES, SceneTruth
 from edge.scene.variation import SCENE_VERSION
 from export.data.sample import DataTask, Outlines, Sample
 
@@ -77,7 +77,7 @@ class SyntheticDataset:
         if self._task == "segment":
             return Sample(image, image_id, mask=truth.class_map)
         weight = np.ones(len(truth), np.float32)
-        outlines = Outlines(tuple(_run_lengths(truth)), truth.keypoints)
+        outlines = Outlines(tuple(_run_lengths(truth)), truth.keypoints, JOINTS)
         return Sample(image, image_id, truth.xyxy, truth.class_id, truth.ignore, weight, outlines=outlines)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.boxes import oriented_iou
 from edge.masks import encode_rle, mask_of
-from edge.models.keypoints import COCO_SIGMAS
+from edge.models.keypoints import sigmas_of
 from edge.types import Bool, Detections, Float32, Float64, Int32
 from export.data.sample import Sample
 from export.evaluate.coco_eval import known, run_coco, xywh
@@ -21,8 +21,6 @@ from export.evaluate.names import ClassMatch
 
 # COCO looks at so many detections of a picture, and at so many with key points
 MAX_FOUND, MAX_FIGURES = 100, 20
-# of points that nobody has measured
-USUAL_SIGMA = 0.05
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 RECALLS = np.linspace(0, 1, 101)
 
@@ -96,8 +94,7 @@ class InstanceJudge:
             judged = run_coco("segm", self.masks.truth, self.masks.found, self.images, self.match.judged)
             metrics |= _named("mask", judged.stats[:3])
         if self.points.is_complete:
-            is_coco = self.num_points == len(COCO_SIGMAS)
-            sigmas = np.array(COCO_SIGMAS) if is_coco else np.full(self.num_points, USUAL_SIGMA)
+            sigmas = np.array(sigmas_of(self.num_points))
             rows = (self.points.truth, self.points.found, self.images, self.match.judged)
             metrics |= _named("keypoint", run_coco("keypoints", *rows, sigmas).stats[:3])
         if self.is_oriented and any(len(row.found) for row in self.oriented):

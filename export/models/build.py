@@ -31,7 +31,7 @@ def build_network(config: TrainSettings, num_classes: int, form: Mapping[str, An
     model = config.model
     match config.task:
         case "detect":
-            return Detector(model.size, num_classes)
+            return Detector(model.size, num_classes, model.prototypes, len(model.keypoints))
         case "segment":
             return Segmenter(model.size, num_classes)
         case "classify":

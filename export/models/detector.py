@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from export.models.backbone import PLANS, Backbone, Size
 from export.models.blocks import Conv, CspBlock, PictureNetwork, RepConv, initialise
+from export.models.instances import InstanceBranch, points_of
 
 STRIDES = (8, 16, 32)
 # focal-loss prior (Lin et al. 2017): at the start nearly every grid point says "nothing here"
@@ -101,18 +102,29 @@ class Head(nn.Module):
 
 
 class Detector(PictureNetwork):
-    """The whole detector. Input (B, 3, h, w) float in [0, 1], BGR, h and w multiples of 32."""
+    """The whole detector. Input (B, 3, h, w) float in [0, 1], BGR, h and w multiples of 32.
 
-    def __init__(self, size: Size, num_classes: int) -> None:
+    Args:
+        num_prototypes: of masks; 0 for a detector without masks.
+        num_points: key points of an object; 0 for a detector without.
+    """
+
+    def __init__(self, size: Size, num_classes: int, num_prototypes: int = 0, num_points: int = 0) -> None:
         super().__init__()
         plan = PLANS[size]
         self.num_classes = num_classes
         self.backbone = Backbone(plan)
         self.neck = Neck(self.backbone.widths[1:], plan.neck)
         self.heads = nn.ModuleList(Head(plan.neck, plan.tower, num_classes) for _ in STRIDES)
+        self.instances: InstanceBranch | None = None
+        if num_prototypes or num_points:
+            fine = self.backbone.widths[0]
+            self.instances = InstanceBranch(fine, plan.neck, plan.tower, num_prototypes, num_points, len(STRIDES))
         initialise(self)
         for head in self.heads:
             head.start()
+        if self.instances is not None:
+            self.instances.start()
 
     def forward(self, x: Tensor, many: bool = False) -> RawBoxes:
         """One branch, for inference: without ``many`` there is one box per object."""
@@ -123,6 +135,27 @@ class Detector(PictureNetwork):
         """The best boxes of one branch, as ``best_boxes`` gives them."""
         return best_boxes(self(x, many), keep)
 
+    def rows(self, x: Tensor, keep: int, many: bool) -> tuple[Tensor, Tensor]:
+        """The best boxes with what stands next to them.
+
+        Returns:
+            (B, K, 6 + E) corners, score, class, mask coefficients, and x y score of each key point, pixels; prototypes.
+        """
+        assert self.instances is not None
+        c4, levels = self.features(x)
+        boxes = joined([head(level, many) for head, level in zip(self.heads, levels, strict=True)])
+        beside = self.instances(c4, levels)
+        top, index, label = best_points(boxes, keep)
+        xyxy, numbers = _at(boxes.xyxy, index), _at(beside.numbers, index)
+        coefficients = numbers[..., : self.instances.num_prototypes]
+        parts = [xyxy, top.sigmoid()[..., None], label[..., None].float(), coefficients]
+        if self.instances.num_points:
+            centres, strides = grid_points([(int(level.shape[2]), int(level.shape[3])) for level in levels], x.device)
+            rest = numbers[..., self.instances.num_prototypes :]
+            points = points_of(rest, centres[index], strides[index])
+            parts.append(torch.cat([points[..., :2], points[..., 2:].sigmoid()], -1).flatten(-2))
+        return torch.cat(parts, -1), beside.prototypes
+
     def branches(self, levels: tuple[Tensor, Tensor, Tensor]) -> tuple[RawBoxes, RawBoxes]:
         """The one-box and the many-boxes branch on the neck's maps, for training."""
         outputs = [head.both(level) for head, level in zip(self.heads, levels, strict=True)]
@@ -130,9 +163,13 @@ class Detector(PictureNetwork):
 
     def levels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The neck's maps at the strides 8, 16 and 32."""
-        _, c8, c16, c32 = self.backbone(x)
+        return self.features(x)[1]
+
+    def features(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """The backbone's map at stride 4, and the neck's maps at the strides 8, 16 and 32."""
+        c4, c8, c16, c32 = self.backbone(x)
         levels: tuple[Tensor, Tensor, Tensor] = self.neck(c8, c16, c32)
-        return levels
+        return c4, levels
 
 
 def grid_points(sizes: list[tuple[int, int]], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -172,8 +209,18 @@ def best_boxes(raw: RawBoxes, keep: int) -> tuple[Tensor, Tensor, Tensor]:
     Returns:
         boxes (B, K, 4), scores (B, K) in [0, 1], labels (B, K) int64.
     """
-    best, label = raw.logits.max(-1)
+    top, index, label = best_points(raw, keep)
     # the sigmoid keeps the order, so it is needed for the kept ones only
+    return _at(raw.xyxy, index), top.sigmoid(), label
+
+
+def best_points(raw: RawBoxes, keep: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits (B, K), highest first, grid points (B, K) and labels (B, K) int64 of the ``keep`` best."""
+    best, label = raw.logits.max(-1)
     top, index = best.topk(min(keep, best.shape[1]), 1)
-    boxes = raw.xyxy.gather(1, index[..., None].expand(-1, -1, 4))
-    return boxes, top.sigmoid(), label.gather(1, index)
+    return top, index, label.gather(1, index)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    """(B, K, D) of (B, A, D) at these grid points."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))

@@ -40,6 +40,7 @@ class ForeignDetector(Detector):
 
     def __init__(self, form: Form, num_classes: int) -> None:
         nn.Module.__init__(self)
+        self.instances = None
         self.form = form
         self.num_classes = num_classes
         self.normalise = Normalise(form)

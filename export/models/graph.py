@@ -1,4 +1,4 @@
-"""The network as it is exported: bytes in, boxes, class map or probabilities out; and run by torch in the same way.
+"""The network as it is exported: bytes in, boxes, instances, class map or probabilities out; and run by torch alike.
 
 Shape letters: N batch, K kept boxes, C classes, h w pixels of the input.
 """
@@ -46,6 +46,9 @@ class ExportGraph(nn.Module):
         """(N, h, w, 3) uint8 BGR to the outputs named by ``output_names``."""
         # the cast comes first: TensorRT takes bytes at its inputs only
         x = self.net.enter(frames.float())
+        if isinstance(self.net, Detector) and self.net.instances is not None:
+            rows, prototypes = self.net.rows(x, self.keep, self.many)
+            return (rows, prototypes) if self.net.instances.num_prototypes else (rows,)
         if isinstance(self.net, Detector):
             boxes, scores, labels = self.net.best(x, self.keep, self.many)
             return boxes, scores, labels.to(torch.int32)
@@ -56,6 +59,8 @@ class ExportGraph(nn.Module):
 
 def output_names(network: Network) -> tuple[str, ...]:
     """What the outputs of ``ExportGraph`` are called."""
+    if isinstance(network, Detector) and network.instances is not None:
+        return ("objects", "prototypes") if network.instances.num_prototypes else ("objects",)
     if isinstance(network, Detector):
         return ("boxes", "scores", "labels")
     return ("class_map",) if isinstance(network, Segmenter) else ("probs",)
@@ -63,8 +68,9 @@ def output_names(network: Network) -> tuple[str, ...]:
 
 def make_manifest(config: TrainSettings, classes: Sequence[str], dataset: dict[str, str] | None = None) -> Manifest:
     """What the runtime must know of a network trained by this recipe."""
-    heads = {"detect": "edgenet", "segment": "semantic", "classify": "classify"}
-    about = dataset or {}
+    model, about = config.model, dataset or {}
+    kinds = f"{'-seg' if model.prototypes else ''}{'-pose' if model.keypoints else ''}"
+    heads = {"detect": f"end2end{kinds}" if kinds else "edgenet", "segment": "semantic", "classify": "classify"}
     return Manifest(
         name=config.name,
         task=config.task,
@@ -79,7 +85,9 @@ def make_manifest(config: TrainSettings, classes: Sequence[str], dataset: dict[s
         ),
         classes=tuple(classes),
         thresholds=Thresholds(),
-        needs_nms=config.task == "detect" and config.model.nms,
+        needs_nms=config.task == "detect" and model.nms,
+        kpt_shape=(len(model.keypoints), 3) if model.keypoints else None,
+        keypoints=model.keypoints or None,
         provenance=Provenance(
             dataset=about.get("name", ""),
             dataset_sha256=about.get("fingerprint", ""),

@@ -5,7 +5,7 @@ Shape letters: B batch, M objects (padded), A grid points, C classes, k candidat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -23,6 +23,8 @@ class Truth:
         weight: (B, M) in [0, 1]; how far a label is trusted.
         valid: (B, M) bool; real objects to learn. Padding is neither valid nor ignored.
         ignored: (B, M) bool; objects that are neither learned nor counted as background.
+        owner: (B, h, w) uint8, the object that each pixel shows, 255 for none; None where no masks are learned.
+        points: (B, M, J, 3) x y in input pixels, and 0 unlabelled, 1 hidden, 2 seen; None where none are learned.
     """
 
     xyxy: Tensor
@@ -30,9 +32,12 @@ class Truth:
     weight: Tensor
     valid: Tensor
     ignored: Tensor
+    owner: Tensor | None = None
+    points: Tensor | None = None
 
     def to(self, device: torch.device) -> Truth:
-        return Truth(*(getattr(self, name).to(device) for name in ("xyxy", "label", "weight", "valid", "ignored")))
+        values = (getattr(self, field.name) for field in fields(self))
+        return Truth(*(None if value is None else value.to(device) for value in values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Assignment:
         positive: (B, A) bool.
         weight: (B, A) trust in the label, 1 for background.
         silent: (B, A, C) bool; nothing is to be learned about this class here.
+        row: (B, A) which object; meaningful where ``positive``.
     """
 
     score: Tensor
@@ -52,6 +58,7 @@ class Assignment:
     positive: Tensor
     weight: Tensor
     silent: Tensor
+    row: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,7 @@ def _targets(chosen: Tensor, metric: Tensor, overlap: Tensor, field: Field) -> A
     label = truth.label.gather(1, owner)
     score = torch.nn.functional.one_hot(label, field.silent.shape[2]) * (quality * positive)[..., None]
     trust = torch.where(positive, truth.weight.gather(1, owner), torch.ones_like(quality))
-    return Assignment(score, xyxy, positive, trust, field.silent & ~positive[..., None])
+    return Assignment(score, xyxy, positive, trust, field.silent & ~positive[..., None], owner)
 
 
 def _in_ignored(centres: Tensor, truth: Truth, num_classes: int) -> Tensor:

@@ -29,7 +29,7 @@ from export.training.logs import Journal, ProgressBar, epoch_line
 from export.training.losses import Loss
 from export.training.setup import identity_of, interrupted, shared, start_network, start_step, start_teacher
 from export.training.step import rescaled, to_targets
-from export.training.validate import METRIC, judge
+from export.training.validate import judge, metric_of
 
 log = logging.getLogger(__name__)
 SEED_STRIDE = 1_000_003
@@ -119,12 +119,12 @@ class Trainer:
                 if self._processes.is_main:
                     journal.write(self._history)
                     pictures.draw_curves(self._history, self._folder / "curves.png")
-                    log.info("%s", epoch_line(self._history[-1], METRIC[config.task], config.optim.epochs))
+                    log.info("%s", epoch_line(self._history[-1], metric_of(config), config.optim.epochs))
         journal.close()
         place = self._place
         best = self._folder / BEST
         return TrainResult(
-            self._folder, best, METRIC[config.task], place.best, place.best_epoch, place.epoch, self._history[-1]
+            self._folder, best, metric_of(config), place.best, place.best_epoch, place.epoch, self._history[-1]
         )
 
     def _epoch(self, bar: ProgressBar) -> None:
@@ -211,7 +211,7 @@ class Trainer:
             The metrics, at the end of all validation pictures, and the value to compare with other evaluations, which
             is always of the same ``run.eval_images`` pictures and known to all processes.
         """
-        name = METRIC[self._config.task]
+        name = metric_of(self._config)
         metrics: dict[str, float] = {}
         value = 0.0
         if self._processes.is_main:

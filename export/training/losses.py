@@ -16,7 +16,9 @@ from torch.nn import functional as F
 from edge.types import Float32
 from export.data.sample import IGNORE_LABEL
 from export.models.detector import RawBoxes
+from export.models.instances import RawInstances
 from export.training.assign import ONE_TO_MANY, ONE_TO_ONE, Assignment, Rule, Truth, assign, lay_out
+from export.training.instance_loss import instance_loss
 
 EPS = 1e-7
 # weight of the box term against the class term, as in YOLOv8 and RTMDet up to scale
@@ -79,8 +81,15 @@ def box_branch(raw: RawBoxes, target: Assignment) -> tuple[Tensor, Tensor]:
     return classes, boxes
 
 
-def detection_loss(one: RawBoxes | None, many: RawBoxes, centres: Tensor, strides: Tensor, truth: Truth) -> Loss:
-    """The sum of both branches' losses.
+def detection_loss(
+    one: RawBoxes | None,
+    many: RawBoxes,
+    centres: Tensor,
+    strides: Tensor,
+    truth: Truth,
+    beside: RawInstances | None = None,
+) -> Loss:
+    """The sum of both branches' losses, and of what stands next to the boxes.
 
     Args:
         one: the branch that is exported; each object has one grid point. None where a network has no such branch.
@@ -88,6 +97,7 @@ def detection_loss(one: RawBoxes | None, many: RawBoxes, centres: Tensor, stride
         centres: (A, 2) grid points in input pixels.
         strides: (A,) their strides.
         truth: the objects.
+        beside: masks and key points, learned at the grid points of both branches; None without.
     """
     field = lay_out(centres, strides, truth, many.logits.shape[2])
     branches: list[tuple[str, RawBoxes, Rule]] = [("_many", many, ONE_TO_MANY)]
@@ -95,13 +105,18 @@ def detection_loss(one: RawBoxes | None, many: RawBoxes, centres: Tensor, stride
         branches.insert(0, ("", one, ONE_TO_ONE))
     total = torch.zeros((), device=many.logits.device)
     parts: dict[str, Tensor] = {}
+    targets = []
     for name, raw, rule in branches:
         with torch.no_grad():
             target = assign(raw.logits, raw.xyxy, field, rule)
+        targets.append(target)
         classes, boxes = box_branch(raw, target)
         total = total + classes + BOX_GAIN * boxes
         parts |= {f"class{name}": classes.detach(), f"box{name}": boxes.detach()}
-    return Loss(total, parts)
+    if beside is None:
+        return Loss(total, parts)
+    more, terms = instance_loss(beside, targets, truth, (centres, strides))
+    return Loss(total + more, parts | terms)
 
 
 def classification_loss(logits: Tensor, label: Tensor, smoothing: float, class_weight: Tensor | None = None) -> Loss:

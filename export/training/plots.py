@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from edge.files import atomic_path, write_atomic
+from edge.masks import mask_of
+from edge.overlay.shapes import draw_figure, tint_mask
 from edge.types import Classification, Detections, Float32, Int32, Prediction, Segmentation, UInt8
 from export.data.loader import BatchSamples
 from export.data.sample import IGNORE_LABEL
@@ -58,9 +60,22 @@ def draw_batch(batch: BatchSamples, classes: Sequence[str], path: Path) -> None:
                 classes[label] + (" ignored" if skip else "")
                 for label, skip in zip(batch.labels[row], batch.ignore[row], strict=True)
             ]
-            tile = _draw_boxes(tile, batch.boxes[row], batch.labels[row], texts)
+            tile = _draw_boxes(_with_instances(tile, batch, row), batch.boxes[row], batch.labels[row], texts)
         tiles.append(_thumb(tile))
     _write(_sheet(tiles), path)
+
+
+def _with_instances(tile: UInt8, batch: BatchSamples, row: int) -> UInt8:
+    """Masks, and seen key points with a dot; what a mirror image calls left is left."""
+    height, width = tile.shape[:2]
+    for number, label in enumerate(batch.labels[row].tolist()):
+        if batch.owner is not None:
+            mine = (batch.owner[row] == number).view(np.uint8)
+            tint_mask(tile, mine, (0, 0, width, height), _colour(label))
+        if batch.points is not None:
+            points = batch.points[row][number] - np.array([0, 0, 1], np.float32)
+            draw_figure(tile, points, (), _colour(label), 1)
+    return tile
 
 
 def _label_text(batch: BatchSamples, row: int, classes: Sequence[str]) -> str:
@@ -88,6 +103,12 @@ def _drawn(tile: UInt8, image: UInt8, prediction: Prediction, classes: Sequence[
         shown = prediction[prediction.score >= SHOWN_SCORE]
         texts = [f"{classes[label]} {score:.2f}" for label, score in zip(shown.class_id, shown.score, strict=True)]
         scale = np.float32(tile.shape[1] / image.shape[1])
+        beside = shown.scaled(float(scale), (tile.shape[1], tile.shape[0]))
+        for number, label in enumerate(shown.class_id.tolist()):
+            if beside.masks is not None:
+                tint_mask(tile, *mask_of(beside.masks, number), _colour(label))
+            if beside.keypoints is not None:
+                draw_figure(tile, beside.keypoints[number], (), _colour(label), 1)
         return _draw_boxes(tile, shown.xyxy * scale, shown.class_id, texts)
     if isinstance(prediction, Segmentation):
         return _paint_classes(tile, _grid_to_frame(prediction, tile.shape[1], tile.shape[0]))

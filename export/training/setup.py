@@ -25,7 +25,8 @@ from export.training.original import Original
 from export.training.step import TrainingStep
 from export.training.transfer import read_weights, transfer_weights
 from export.transfer.detector import read_detector
-from export.transfer.start import start_from_backbone, start_from_onnx
+from export.transfer.own import start_from_own
+from export.transfer.start import STATISTICS_PICTURES, pictures, start_from_backbone, start_from_onnx
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +114,10 @@ def _network(config: TrainSettings, dataset: Dataset, saved: Checkpoint | None) 
     weights, num_classes = config.transfer.weights, len(dataset.classes)
     if saved is not None:
         return build_network(config, num_classes, saved.form)
+    if config.has_instances and weights is not None and weights.suffix == ".onnx":
+        return start_from_own(config, dataset, pictures(config, dataset, STATISTICS_PICTURES))
+    if config.has_instances and config.transfer.backbone:
+        raise ConfigError("transfer.backbone: masks and key points are learned by our own detector only")
     if config.transfer.backbone:
         return start_from_backbone(config, dataset)
     if weights is not None and weights.suffix == ".onnx":

@@ -20,6 +20,7 @@ from export.models.build import Network
 from export.models.classifier import Classifier
 from export.models.detector import STRIDES, Detector, grid_points
 from export.models.foreign_detector import ForeignDetector
+from export.models.instances import RawInstances
 from export.models.segmenter import Segmenter
 from export.training.assign import Truth
 from export.training.distill import Imitation
@@ -82,7 +83,17 @@ def padded_truth(batch: BatchSamples) -> Truth:
         weight[row, :count] = torch.as_tensor(batch.weight[row])
         ignored[row, :count] = torch.as_tensor(batch.ignore[row])
         valid[row, :count] = ~ignored[row, :count]
-    return Truth(xyxy, label, weight, valid, ignored)
+    owner = None if batch.owner is None else torch.as_tensor(batch.owner)
+    return Truth(xyxy, label, weight, valid, ignored, owner, _padded_points(batch, size))
+
+
+def _padded_points(batch: BatchSamples, size: tuple[int, int]) -> Tensor | None:
+    if batch.points is None:
+        return None
+    points = torch.zeros(*size, *batch.points[0].shape[1:])
+    for row, values in enumerate(batch.points):
+        points[row, : len(values)] = torch.as_tensor(values)
+    return points
 
 
 class TrainingStep(nn.Module):
@@ -123,7 +134,10 @@ class TrainingStep(nn.Module):
         if self.original is not None and isinstance(network, ForeignDetector):
             return self._imitating(x, network, targets, self.original)
         if isinstance(network, Detector):
-            return self._detection(network.levels(x), network, targets)
+            if network.instances is None:
+                return self._detection(network.levels(x), network, targets)
+            c4, levels = network.features(x)
+            return self._detection(levels, network, targets, network.instances(c4, levels))
         if isinstance(network, Segmenter):
             assert targets.mask is not None
             raw = network.branches(x)
@@ -140,13 +154,15 @@ class TrainingStep(nn.Module):
         parts = {f"original_{name}": value for name, value in unlike.parts.items()}
         return Loss(loss.total + self._imitation_weight * unlike.total, loss.parts | parts)
 
-    def _detection(self, levels: tuple[Tensor, ...], network: Detector, targets: Targets) -> Loss:
+    def _detection(
+        self, levels: tuple[Tensor, ...], network: Detector, targets: Targets, beside: RawInstances | None = None
+    ) -> Loss:
         assert targets.truth is not None
         one, many = network.branches(levels)
         height, width = targets.images.shape[1:3]
         sizes = [(height // stride, width // stride) for stride in STRIDES]
         centres, strides = grid_points(sizes, levels[0].device)
-        loss = detection_loss(one, many, centres, strides, targets.truth)
+        loss = detection_loss(one, many, centres, strides, targets.truth, beside)
         if self.imitation is None:
             return loss
         assert targets.taught is not None
@@ -171,9 +187,20 @@ def rescaled(targets: Targets, scales: tuple[float, ...], seed: tuple[int, int])
     moved = F.interpolate(targets.images.permute(0, 3, 1, 2).float(), size, mode="bilinear", antialias=True)
     truth, mask = targets.truth, targets.mask
     if truth is not None:
-        factor = torch.tensor([size[1] / width, size[0] / height] * 2, device=moved.device)
-        truth = replace(truth, xyxy=truth.xyxy * factor)
+        truth = _rescaled_truth(truth, (size[1] / width, size[0] / height), size)
     if mask is not None:
-        # plain "nearest" reads at each pixel's corner instead of its centre, which moves the labels
-        mask = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
+        mask = _resized(mask, size)
     return replace(targets, images=moved.round().to(torch.uint8).permute(0, 2, 3, 1), truth=truth, mask=mask)
+
+
+def _rescaled_truth(truth: Truth, factor: tuple[float, float], size: tuple[int, ...]) -> Truth:
+    """The objects in pictures of ``size`` (height, width), which are ``factor`` times as wide and high."""
+    owner = None if truth.owner is None else _resized(truth.owner, size)
+    points = None if truth.points is None else truth.points * truth.points.new_tensor([*factor, 1.0])
+    return replace(truth, xyxy=truth.xyxy * truth.xyxy.new_tensor(factor * 2), owner=owner, points=points)
+
+
+def _resized(labels: Tensor, size: tuple[int, ...]) -> Tensor:
+    """(B, h, w) integer labels at another size."""
+    # plain "nearest" reads at each pixel's corner instead of its centre, which moves the labels
+    return F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0].to(labels.dtype)

@@ -8,6 +8,7 @@ import torch
 
 from export.config import TrainSettings
 from export.data.cache import CachedDataset
+from export.data.instances import InstanceDataset
 from export.data.open_data import open_dataset
 from export.data.sample import Dataset
 from export.training.distributed import join_processes
@@ -38,15 +39,22 @@ def train(config: TrainSettings, folder: Path, *, resume: bool = False) -> Train
         # the main process fills the cache, the others then find it full
         if not processes.is_main:
             processes.wait()
-        data = _open(config, config.data.train, folder), _open(config, config.data.val, folder)
+        data = _open(config, folder, is_learned=True), _open(config, folder, is_learned=False)
         if processes.is_main:
             processes.wait()
         check_data(config, *data)
         return Trainer(config, folder, data, processes, resume).run()
 
 
-def _open(config: TrainSettings, uri: str, folder: Path) -> Dataset:
+def _open(config: TrainSettings, folder: Path, *, is_learned: bool) -> Dataset:
+    uri = config.data.train if is_learned else config.data.val
     dataset = open_dataset(uri, config.task, on_error=config.data.bad)
+    size, model = (config.data.height, config.data.width), config.model
+    if config.has_instances:
+        if not is_learned:
+            # resized pictures have no outlines to be judged by
+            return dataset
+        dataset = InstanceDataset(dataset, has_masks=model.prototypes > 0, keypoints=model.keypoints)
     if not config.data.cache:
         return dataset
-    return CachedDataset(dataset, folder / "cache", (config.data.height, config.data.width))
+    return CachedDataset(dataset, folder / "cache", size, has_masks=model.prototypes > 0)

@@ -16,6 +16,9 @@ from export.models.graph import TorchModel, make_manifest
 
 # what is maximised, per task
 METRIC = {"detect": "map50", "segment": "miou", "classify": "top1"}
+# of detectors with masks or key points: the mean of all that they say at an overlap of 0.5
+INSTANCES = "instances50"
+_AT_HALF = ("map50", "mask_map50", "keypoint_map50")
 SHOWN = 9
 BATCH_SIZE = 16
 
@@ -39,4 +42,19 @@ def judge(
     model = TorchModel(network, manifest, device=device, score=EVAL_SCORE, keep=config.model.keep, max_batch=BATCH_SIZE)
     report = evaluate(model.predict, first(dataset, limit), batch_size=BATCH_SIZE)
     images = [dataset[index].image for index in range(min(SHOWN, len(dataset)))]
-    return dict(report.metrics), model.predict(images), images
+    metrics = dict(report.metrics)
+    if config.has_instances:
+        metrics[INSTANCES] = _mean_at_half(metrics, config)
+    return metrics, model.predict(images), images
+
+
+def metric_of(config: TrainSettings) -> str:
+    """The name of what chooses the best epoch."""
+    return INSTANCES if config.has_instances else METRIC[config.task]
+
+
+def _mean_at_half(metrics: dict[str, float], config: TrainSettings) -> float:
+    """What could not be measured counts as nothing found."""
+    wanted = (True, config.model.prototypes > 0, len(config.model.keypoints) > 0)
+    values = [metrics.get(name, 0.0) for name, is_wanted in zip(_AT_HALF, wanted, strict=True) if is_wanted]
+    return sum(values) / len(values)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from export.models.blocks import Conv
+from export.models.blocks import Conv, RepConv
 from export.models.foreign import Form
 from export.models.foreign_detector import ForeignDetector
 from export.models.plan import Step
@@ -48,26 +48,36 @@ def give_statistics(network: nn.Module, batches: Sequence[Tensor]) -> None:
     """Turn identity batch norms into real ones that compute the same: means and variances are those of these pictures.
 
     Args:
-        network: in evaluation mode; each of its ``Conv`` units is changed.
+        network: in evaluation mode; each of its units is changed.
         batches: (B, 3, h, w) as the network takes them.
     """
-    sums: dict[Conv, list[Tensor]] = {}
+    sums: dict[Conv | RepConv, list[Tensor]] = {}
 
     def observe(unit: nn.Module, x: tuple[Tensor, ...], _: Tensor) -> None:
-        assert isinstance(unit, Conv)
+        assert isinstance(unit, Conv | RepConv)
         raw = unit.conv(getattr(unit, "pad", nn.Identity())(x[0])).double()
         moments = [raw.mean((0, 2, 3)), raw.pow(2).mean((0, 2, 3))]
         sums[unit] = [old + new for old, new in zip(sums.get(unit, [0, 0]), moments, strict=True)]
 
-    units = [module for module in network.modules() if isinstance(module, Conv)]
+    # a unit with branches whose norms were folded away has the one kernel's results before both of its norms
+    units = [module for module in network.modules() if isinstance(module, Conv) or is_folded(module)]
     handles = [unit.register_forward_hook(observe) for unit in units]
     for batch in batches:
         network(batch)
     for handle in handles:
         handle.remove()
     for unit, (mean, square) in sums.items():
-        assert isinstance(unit.bn, nn.BatchNorm2d)
-        _move_statistics(unit.bn, mean / len(batches), square / len(batches))
+        for bn in (unit.bn, unit.branch_bn) if isinstance(unit, RepConv) else (unit.bn,):
+            assert isinstance(bn, nn.BatchNorm2d)
+            _move_statistics(bn, mean / len(batches), square / len(batches))
+
+
+def is_folded(unit: nn.Module) -> bool:
+    """Whether a unit with branches computes what its 3x3 kernel does, and nothing else."""
+    if not isinstance(unit, RepConv) or unit.point is None or not isinstance(unit.branch_bn, nn.BatchNorm2d):
+        return False
+    own = torch.eye(*unit.point.weight.shape[:2]) if unit.has_identity else torch.zeros(1)
+    return not bool((unit.point.weight[:, :, 0, 0] + own).any())
 
 
 def _move_statistics(bn: nn.BatchNorm2d, mean: Tensor, square: Tensor) -> None:

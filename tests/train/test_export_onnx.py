@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from edge.errors import AccuracyError, ModelError, UsageError
+from edge.masks import mask_iou
 from edge.model import open_model
 from edge.models.manifest import ONNX_KEY, parse_manifest, read_sidecar
 from edge.types import Classification, Detections, Segmentation
@@ -23,12 +24,19 @@ from export.training.checkpoint import Checkpoint, load_checkpoint, save_checkpo
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 CLASSES = {"detect": ["person", "car"], "segment": ["road", "sky", "car"], "classify": ["day", "night"]}
+# detectors that say more than boxes: what the model of the recipe has
+INSTANCES: dict[str, dict[str, Any]] = {
+    "points": {"keypoints": ["top", "left_foot", "right_foot"]},
+    "masks and points": {"prototypes": 6, "keypoints": ["top", "left_foot", "right_foot"]},
+}
 
 
 def checkpoint_of(task: str, folder: Path) -> Path:
     """A checkpoint of a network whose weights and statistics are random but tame, as if trained."""
+    more, name = INSTANCES.get(task, {}), f"tiny-{task}"
+    task = "detect" if more else task
     data = {"train": "a", "val": "b", "width": 96, "height": 64}
-    config = parse_config({"task": task, "name": f"tiny-{task}", "data": data, "model": {"keep": 20}}, "test")
+    config = parse_config({"task": task, "name": name, "data": data, "model": {"keep": 20, **more}}, "test")
     network = build_network(config, len(CLASSES[task]))
     network.train()
     for module in network.modules():
@@ -38,19 +46,23 @@ def checkpoint_of(task: str, folder: Path) -> Path:
         # statistics that fit, from pictures like those that the check uses
         frames = torch.from_numpy(random_frames(8, 64, 96)).permute(0, 3, 1, 2) / 255
         network(frames)
+        if more:
+            network.rows(frames, 20, False)
         for name, value in network.named_parameters():
             if name.endswith(("classes.weight", "box.weight", "full.weight")):
                 value.mul_(20)
-    path = folder / f"{task}.pt"
+            elif name.startswith("instances.numbers"):
+                value.mul_(10)
+    path = folder / "network.pt"
     state = network.state_dict()
     save_checkpoint(Checkpoint(config.model_dump(mode="json"), CLASSES[task], state, state), path)
     return path
 
 
-@pytest.fixture(scope="module", params=["detect", "segment", "classify"])
+@pytest.fixture(scope="module", params=["detect", "segment", "classify", *INSTANCES])
 def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A checkpoint and its ONNX file, one per task."""
-    folder = tmp_path_factory.mktemp(request.param)
+    folder = tmp_path_factory.mktemp("exported")
     checkpoint = checkpoint_of(request.param, folder)
     _, parity = export_checked(checkpoint, folder / "model.onnx")
     assert parity.max_error and max(parity.max_error.values()) < 0.02
@@ -102,6 +114,11 @@ def _assert_same(ours: Any, theirs: Any) -> None:
     if isinstance(ours, Detections):
         assert len(ours) == len(theirs)
         np.testing.assert_allclose(np.sort(ours.score), np.sort(theirs.score), atol=1e-4)
+        if ours.keypoints is not None and theirs.keypoints is not None:
+            np.testing.assert_allclose(ours.keypoints, theirs.keypoints, atol=0.05)
+        assert (ours.masks is None) == (theirs.masks is None)
+        if ours.masks is not None and theirs.masks is not None:
+            assert min(mask_iou(ours.masks, row, theirs.masks, row) for row in range(len(ours))) > 0.98
     elif isinstance(ours, Segmentation):
         assert float((ours.class_map == theirs.class_map).mean()) > 0.99
     else:

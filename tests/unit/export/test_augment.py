@@ -15,8 +15,10 @@ from numpy.random import default_rng
 
 from edge.types import Bool, Float32
 from export.data.augment import AugmentSettings, augment, letterboxed
-from export.data.geometry import Placement, Window, paint, paint_mask, place_labels, turned
-from export.data.sample import IGNORE_LABEL, Sample
+from export.data.geometry import PAD_LEVEL, Placement, Window, numbered, paint, paint_mask, place_labels, turned
+from export.data.instances import mirror_of
+from export.data.mixing import cut_out
+from export.data.sample import IGNORE_LABEL, NO_OBJECT, Sample
 
 STILL = AugmentSettings(flip=0, crop=0, colour=0, blur=0, noise=0, jpeg=0)
 BRIGHT = 180
@@ -247,3 +249,86 @@ def test_letterbox_is_placed_in_the_middle() -> None:
 def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         AugmentSettings(**wrong)
+
+
+# the corners of the rectangle, called by the sides of the picture that they are on
+CORNERS = ("left_top", "right_top", "right_bottom", "left_bottom", "middle")
+
+
+def with_instances(sample: Sample) -> Sample:
+    """The white rectangle as an instance: its pixels, and its corners and middle as key points."""
+    (x1, y1, x2, y2) = sample.boxes[0].tolist()
+    assert sample.mask is not None
+    owner = np.where(sample.mask == 1, 0, NO_OBJECT).astype(np.uint8)
+    corners = [(x1, y1), (x2, y1), (x2, y2), (x1, y2), ((x1 + x2) / 2, (y1 + y2) / 2)]
+    points = np.array([[(*corner, 2) for corner in corners]], np.float32)
+    return replace(sample, mask=None, owner=owner, points=points, mirror=mirror_of(CORNERS))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    sample=samples(), other=samples(), seed=st.integers(0, 10_000), mosaic=st.booleans(), mixup=st.booleans(),
+    cutout=st.booleans(),
+)  # fmt: skip
+def test_owners_and_key_points_follow_the_pixels(
+    sample: Sample, other: Sample, seed: int, mosaic: bool, mixup: bool, cutout: bool
+) -> None:
+    sample, other = with_instances(sample), with_instances(other)
+    changes = replace(
+        STILL, flip=0.5, crop=1.0, scale_min=0.5, scale_max=1.5, shift=0.2,
+        mosaic=float(mosaic), mixup=float(mixup), cutout=float(cutout),
+    )  # fmt: skip
+    made = augment(sample, (64, 80), changes, default_rng(seed), lambda _: other, 1, "detect")
+    assert made.owner is not None and made.points is not None and len(made.points) == len(made.boxes)
+    assert set(np.unique(made.owner)) <= {*range(len(made.boxes)), NO_OBJECT}
+    if not mixup:
+        clear = (made.image[..., 0] == 255) | (made.image[..., 0] == 0)
+        assert ((made.owner != NO_OBJECT) == (made.image[..., 0] == 255))[clear].all()
+    for row, (box, points) in enumerate(zip(made.boxes, made.points, strict=True)):
+        y, x = np.nonzero(made.owner == row)
+        assert len(x) == 0 or (x.min() >= box[0] - 1 and x.max() <= box[2] and y.min() >= box[1] - 1)
+        known = points[:, 2] > 0
+        assert (points[~known] == 0).all()
+        # corners are the box's own, under their right names also in mirror images
+        expected = np.array([box[[0, 1]], box[[2, 1]], box[[2, 3]], box[[0, 3]], (box[:2] + box[2:]) / 2])
+        # where all corners are inside the window, nothing is cut off
+        if known.all():
+            np.testing.assert_allclose(points[:, :2], expected, atol=0.01)
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_key_points_turn_with_the_picture(quarters: int) -> None:
+    sample = with_instances(painted(64, 48, (3, 5, 30, 40)))
+    made = turned(sample, quarters)
+    assert made.points is not None and made.owner is not None
+    x1, y1, x2, y2 = made.boxes[0].tolist()
+    # the upper left corner is the lower left one after a quarter counter-clockwise
+    corners = [(x1, y1), (x1, y2), (x2, y2), (x2, y1)]
+    assert tuple(made.points[0, 0, :2]) == corners[quarters]
+    assert tuple(made.points[0, 4, :2]) == ((x1 + x2) / 2, (y1 + y2) / 2)
+    np.testing.assert_array_equal(made.owner == 0, made.image[..., 0] == 255)
+
+
+def test_what_cutout_hides_is_a_hidden_key_point_and_nobodys_pixel() -> None:
+    sample = with_instances(painted(64, 48, (3, 5, 30, 40)))
+    made = cut_out(sample, 1.0, default_rng(3))
+    assert made.owner is not None and made.points is not None
+    grey = made.image[..., 0] == PAD_LEVEL
+    assert grey.any() and (made.owner[grey] == NO_OBJECT).all()
+    for x, y, seen in made.points[0]:
+        assert seen == (1 if grey[min(int(y), 47), min(int(x), 63)] else 2)
+
+
+def test_left_and_right_change_places_in_a_mirror_and_the_rest_stays() -> None:
+    assert mirror_of(CORNERS) == (1, 0, 3, 2, 4)
+    assert mirror_of(("nose", "left_eye", "tail")) == (0, 1, 2)
+    assert mirror_of(()) == ()
+
+
+def test_objects_beyond_the_254th_have_no_pixels() -> None:
+    owner = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    keep = np.ones(300, np.bool_)
+    keep[1] = False
+    renamed = numbered(owner, keep, first=2)
+    assert renamed.ravel()[:4].tolist() == [2, NO_OBJECT, 3, 4]
+    assert renamed.ravel()[-4:].tolist() == [253, 254, NO_OBJECT, NO_OBJECT]

@@ -56,11 +56,11 @@ def beside(kind: str) -> list[float]:
 
 def outputs_of(head: HeadName) -> dict[str, Array]:
     """Class 1, score 0.9, centre 24, 32, size 16 x 8; a worse one next to it; of a second frame, nothing."""
-    family, kind = head.split("-")
-    more = beside(kind)
+    family, *kinds = head.split("-")
+    more = [number for kind in kinds for number in beside(kind)]
     if family == "end2end":
         raw = np.zeros((2, 10, 6 + len(more)), np.float32)
-        box = (24, 32, 16, 8) if kind == "obb" else (16, 28, 32, 36)
+        box = (24, 32, 16, 8) if "obb" in kinds else (16, 28, 32, 36)
         raw[0, 3] = (*box, 0.9, 1, *more)
         raw[0, 4] = (*box, 0.2, 0, *more)
     else:
@@ -68,7 +68,7 @@ def outputs_of(head: HeadName) -> dict[str, Array]:
         raw[0, :, 5] = (24, 32, 16, 8, 0.1, 0.9, *more)
         raw[0, :, 6] = (25, 32, 16, 8, 0.1, 0.6, *more)
     outputs: dict[str, Array] = {"output0": raw}
-    if kind == "seg":
+    if "seg" in kinds:
         maps = np.full((2, 2, 16, 16), -1, np.float32)
         # left of x = 24 in model pixels
         maps[:, 1, :, :6] = 1
@@ -88,7 +88,7 @@ def test_an_object_is_found_once_and_in_the_empty_frame_nothing(head: HeadName) 
     assert first.xyxy[0] == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("head", ["yolov8-seg", "end2end-seg"])
+@pytest.mark.parametrize("head", ["yolov8-seg", "end2end-seg", "end2end-seg-pose"])
 def test_masks_are_placed_and_survive_the_engines_next_batch(head: HeadName) -> None:
     outputs = outputs_of(head)
     first = open_head(manifest_of(head)).decode(outputs, [BOX])[0]
@@ -99,7 +99,7 @@ def test_masks_are_placed_and_survive_the_engines_next_batch(head: HeadName) -> 
     assert mask[:, :14].all() and not mask[:, 18:].any()
 
 
-@pytest.mark.parametrize("head", ["yolov8-pose", "end2end-pose"])
+@pytest.mark.parametrize("head", ["yolov8-pose", "end2end-pose", "end2end-seg-pose"])
 def test_key_points_are_placed_and_kept_inside(head: HeadName) -> None:
     first = open_head(manifest_of(head)).decode(outputs_of(head), [BOX])[0]
     assert isinstance(first, Detections) and first.keypoints is not None
