@@ -187,7 +187,7 @@ def make_loud(net: torch.nn.Module, pixels: torch.Tensor) -> None:
                 layer.weight *= 2.0 / spread[0]
 
 
-def answer(name: str, net: Any, processor: Any, found: Any, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+def answer(processor: Any, found: Any, shape: tuple[int, int]) -> dict[str, Any]:
     """The peer's own result for the picture of (height, width)."""
     if hasattr(processor, "post_process_object_detection") and "pred_boxes" in found:
         boxes = processor.post_process_object_detection(found, threshold=SCORE, target_sizes=[shape])[0]
@@ -226,9 +226,9 @@ def make(name: str, folder: Path) -> None:
             "input": {"name": "pixel_values", "shape": list(pixels.shape), "type": "tensor(float)"},
             "outputs": [{"name": key, "shape": list(value.shape)} for key, value in zip(keys, values, strict=True)],
             }  # fmt: skip
-    arrays = {f"output{index}": value.astype(np.float32) for index, value in enumerate(values)}
+    arrays: dict[str, Any] = {f"output{index}": value.astype(np.float32) for index, value in enumerate(values)}
     arrays["tensor"] = pixels[0].numpy().astype(np.float16)
-    result = answer(name, net, processor, found, image.shape[:2])
+    result = answer(processor, found, image.shape[:2])
     np.savez_compressed(out / "golden.npz", face=json.dumps(face), **arrays, **result)
     print(name, {key: value.shape for key, value in (arrays | result).items()}, flush=True)
 
