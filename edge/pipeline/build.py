@@ -99,6 +99,7 @@ class Shared:
             on_event=on_event,
             on_lost=self.outputs.report_lost,
             is_served=self.config.rtsp.enabled,
+            is_heard=self.board is not None and self.board.has_sound,
         )
         log = analysis.log = analysis.rounding = self.outputs.log_of(made)
         if log is not None:
@@ -115,6 +116,8 @@ class Shared:
         Raises:
             EdgeError: a file that is no video, a sink that cannot be written; nothing is open then.
         """
+        if self.board is not None:
+            self.board.set_sound(stream.name, stream.sound)
         slot = self.latest.add(
             stream.name,
             group=stream.model,

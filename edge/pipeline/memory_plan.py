@@ -123,7 +123,9 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest], num_workers: 
         side = max(manifests[name].input.width, manifests[name].input.height)
         rows.append(MemoryRow(name, f"{MAX_WAITING} crops that wait", MAX_WAITING * side * side * 3 / STEP_MB))
     for stream in config.streams:
-        rows += [*_stream_rows(stream), *_outlet_rows(stream, is_shown=config.server.enabled or config.rtsp.enabled)]
+        is_shown = config.server.enabled or config.rtsp.enabled
+        rows += [*_stream_rows(stream), *_sound_rows(stream, is_heard=is_shown)]
+        rows += _outlet_rows(stream, is_shown=is_shown)
         manifest = manifests.get(config.model_of(stream).name)
         if manifest is not None and manifest.has_masks:
             rows.append(_mask_row(stream, manifest.input))
@@ -197,6 +199,14 @@ def _record_rows(stream: StreamSettings) -> list[MemoryRow]:
             waiting += RING_BYTES
         rows.append(MemoryRow(stream.name, "packets of the camera under way", waiting / STEP_MB))
     return rows
+
+
+def _sound_rows(stream: StreamSettings, *, is_heard: bool) -> list[MemoryRow]:
+    """The way of the sound out of the process that reads the camera, where none of a recording leads there."""
+    has_way = stream.record is not None and stream.record.content == "source"
+    if kind_of(stream.source) != "network" or not stream.has_sound or has_way or not (is_heard or stream.loud):
+        return []
+    return [MemoryRow(stream.name, "sound of the camera under way", RING_BYTES / STEP_MB)]
 
 
 def _outlet_rows(stream: StreamSettings, *, is_shown: bool) -> list[MemoryRow]:

@@ -41,6 +41,7 @@ class RecordSource:
         config: of the stream.
         taker: gets the packets, with the times of what is analysed.
         clock: of the camera.
+        level_s: how loud it is is measured over so long; 0: it is not measured.
 
     Attributes:
         counters: ``reconnects``.
@@ -48,10 +49,11 @@ class RecordSource:
         reason: why it is in this state, empty where all is well.
     """
 
-    def __init__(self, config: StreamSettings, taker: PacketTaker, clock: EventClock) -> None:
+    def __init__(self, config: StreamSettings, taker: PacketTaker, clock: EventClock, level_s: float = 0.0) -> None:
         assert config.record_source is not None
         self._config = config
         self._address = config.record_source
+        self._level_s = level_s
         self._is_always_open = config.record_open == "always"
         self._taker = PlacedPackets(taker, clock)
         self._needed_until_s = float("-inf")
@@ -103,7 +105,7 @@ class RecordSource:
             source = open_packets(
                 self._address,
                 self._taker,
-                decoding=Decoding("av", self._config.transport, sound=self._config.has_sound),
+                decoding=Decoding("av", self._config.transport, sound=self._config.has_sound, level_s=self._level_s),
                 is_stopping=is_over,
                 deadlines=deadlines,
                 spare=spare,

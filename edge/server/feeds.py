@@ -48,10 +48,13 @@ class Feeds:
 
     Args:
         board: whose pictures are encoded.
+
+    Attributes:
+        board: the same.
     """
 
     def __init__(self, board: LiveBoard) -> None:
-        self._board = board
+        self.board = board
         self._lock = threading.Lock()
         self._channels: dict[tuple[str, bool], _Channel] = {}
         board.listen_pictures(self._take)
@@ -76,7 +79,7 @@ class Feeds:
             is_viewer: whether this makes one viewer of the board; else the caller's viewers are there themselves.
             is_plain: for who draws for themselves.
         """
-        viewer = watch_video(self._board, stream, is_plain) if is_viewer else None
+        viewer = watch_video(self.board, stream, is_plain) if is_viewer else None
         subscription = Subscription(stream, is_plain, deliver, on_end, viewer)
         key = stream, is_plain
         with self._lock:
@@ -91,7 +94,7 @@ class Feeds:
     def leave(self, subscription: Subscription) -> None:
         """Get no more; the last one ends the encoder. May be called twice."""
         if subscription.viewer is not None:
-            self._board.leave(subscription.viewer)
+            self.board.leave(subscription.viewer)
         with self._lock:
             channel = self._channels.get((subscription.stream, subscription.is_plain))
             if channel is None or channel.feed is not subscription.feed:
@@ -108,9 +111,14 @@ class Feeds:
         if channel is not None:
             channel.feed.ask_key()
 
+    def delay_ns(self, stream: str, *, is_plain: bool = False) -> int:
+        """How long after it was captured a picture of this stream leaves its encoder."""
+        channel = self._channels.get((stream, is_plain))
+        return self.board.delay_ns(stream) + (0 if channel is None else channel.feed.delay_ns)
+
     def close(self) -> None:
         """End all encoders."""
-        self._board.listen_pictures(None)
+        self.board.listen_pictures(None)
         with self._lock:
             channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
@@ -122,7 +130,7 @@ class Feeds:
         # PyAV takes a tenth of a second: the page starts without it
         from edge.video.feed import VideoFeed
 
-        fps = self._board.info(key[0]).get("fps") or 0.0
+        fps = self.board.info(key[0]).get("fps") or 0.0
         deliver = partial(self._deliver, key)
         feed = VideoFeed(f"video {key[0]}", encoder, fps=fps, deliver=deliver, on_end=lambda: self._ended(key, feed))
         return feed

@@ -54,7 +54,7 @@ class LiveSink:
             events = [(captured + event_json(event)[1:]).encode() for event in result.events]
         line = self._encoder.encode(result)
         plain = Plain(result.frame.planes, lambda: self._marks.line(result, line))
-        self._board.publish(self._stream, line, picture, events, plain)
+        self._board.publish(self._stream, line, picture, events, plain, result.frame.captured_ns)
 
     def close(self) -> None:
         pass

@@ -120,6 +120,9 @@ class PlaceTaker:
 class WorkerBoard(LiveBoard):
     """The board of a worker: shows its frames on that of the daemon. See ``LiveBoard``."""
 
+    # it would have to cross to the daemon
+    has_sound = False
+
     def __init__(self, link: Link, places: PlaceTaker) -> None:
         super().__init__()
         self._link = link
@@ -142,6 +145,7 @@ class WorkerBoard(LiveBoard):
         picture: Callable[[], UInt8] | None = None,
         events: Sequence[bytes] = (),
         plain: Plain | None = None,
+        captured_ns: int = 0,
     ) -> None:
         demand = self.demand(stream)
         told = [event.decode() for event in events]
