@@ -91,6 +91,8 @@ class StreamSettings(Section):
         source: what is analysed.
         record_source: the large picture of the same camera, whose packets are recorded; None: those of ``source``.
         record_open: ``needed``: ``record_source`` is opened when an event asks for a clip, which then has no pre-roll.
+        live_source: a large picture of the same camera for who looks; opened while somebody does; None: that of
+            ``source``.
         audio: false: its sound goes nowhere; not set: its sound is kept, unless the stream has masks.
         loud: when its sound is an event; None: nobody measures it.
     """
@@ -99,6 +101,7 @@ class StreamSettings(Section):
     source: str = Field(min_length=1)
     record_source: str | None = Field(default=None, min_length=1)
     record_open: Literal["always", "needed"] = "always"
+    live_source: str | None = Field(default=None, min_length=1)
     username: str | None = None
     password_file: Path | None = None
     allow_hosts: tuple[str, ...] = ()
@@ -238,6 +241,7 @@ class Config(Section):
             _refuse_unfit_loud(stream)
             _refuse_unfit_source_recording(stream)
             _refuse_unfit_record_source(stream)
+            _refuse_unfit_live_source(stream)
             _refuse_unfit_remote(stream, self.model_of(stream))
             second = stream.second_stage.model if stream.second_stage else None
             for model in {stream.model, second, stream.track.appearance_model} - {None, *models}:
@@ -320,6 +324,18 @@ def _refuse_unfit_record_source(stream: StreamSettings) -> None:
         raise ValueError(f"{start} needs a network address, next to a source that is a camera")
     if stream.record_open == "needed" and stream.record.mode == "continuous":
         raise ValueError(f'{start}: mode = "continuous" always needs it; use record_open = "always"')
+
+
+def _refuse_unfit_live_source(stream: StreamSettings) -> None:
+    """Another picture of a camera is no other camera's, and no file."""
+    if stream.live_source is None:
+        return
+    if kind_of(stream.live_source) != "network" or not is_live(stream.source):
+        raise ValueError(
+            f"stream {stream.name!r}: live_source needs a network address, next to a source that is a camera"
+        )
+    if stream.decoder == "opencv":
+        raise ValueError(f'stream {stream.name!r}: live_source is read by PyAV; expected decoder = "auto" or "av"')
 
 
 def _refuse_unfit_loud(stream: StreamSettings) -> None:

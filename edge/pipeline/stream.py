@@ -27,7 +27,7 @@ from edge.threads.drop_queue import DropQueue
 from edge.threads.guard import Guarded
 from edge.threads.worker import LATE_S
 from edge.video.event_clock import AnalysedTimes, EventClock
-from edge.video.packets import PacketQueue, PacketTaker, PacketTap, SoundLevel
+from edge.video.packets import NOTHING, PacketQueue, PacketTaker, PacketTap, SoundLevel
 
 if TYPE_CHECKING:
     from edge.config.schema import StreamSettings
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from edge.models.manifest import Manifest
     from edge.pipeline.analysis import StreamAnalysis
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
+    from edge.pipeline.live_source import LiveSource
     from edge.threads.guard import Guard
     from edge.threads.worker import Worker
     from edge.types import Event, Frame, HealthChange, Result
@@ -111,6 +112,7 @@ class Stream:
         loud: says when its sound is an event; None where nobody asks.
         event_clock: the one time of both pictures, where another one is recorded than the one that is analysed.
         record_source: what brings those of the large picture, where another one is analysed.
+        live_source: what brings the large picture for who looks; set before the stream is opened.
         on_event: told of an event that belongs to no frame: the camera is gone.
         num_in_engine: frames that were started and have no result yet; written by inference.
         held_fps: the governor's limit, None while the device is cool.
@@ -167,14 +169,17 @@ class Stream:
         self.event_clock: EventClock | None = None
         of_source: PacketTaker | None = self.packets
         large: PacketTap | None = None
-        if config.record_source is not None and self.packets is not None:
-            self.event_clock = clock = EventClock()
+        if config.record_source is not None or config.live_source is not None:
+            self.event_clock = EventClock()
+        if config.record_source is not None and self.packets is not None and self.event_clock is not None:
             large = PacketTap(self.packets, self._hear)
-            self.record_source = RecordSource(config, large, clock, self._level_s if config.hears_large else 0.0)
-            # of what is analysed only the times are needed, where PyAV reads it
-            is_timed = kind_of(config.source) == "network" and config.decoder != "opencv"
-            of_source = AnalysedTimes(clock) if is_timed else None
+            level_s = self._level_s if config.hears_large else 0.0
+            self.record_source = RecordSource(config, large, self.event_clock, level_s)
+            of_source = None
         small = PacketTap(of_source, self._hear)
+        if self.event_clock is not None and kind_of(config.source) == "network" and config.decoder != "opencv":
+            # of what is analysed the times are needed, where PyAV reads it
+            small.listen(AnalysedTimes(self.event_clock))
         self.tap = (large or small) if is_served and config.why_no_packets is None else None
         can_hear = config.hears_large or (
             kind_of(config.source) == "network" and uses_av(config.source, config.decoder)
@@ -182,7 +187,8 @@ class Stream:
         self.sound: PacketTap | None = None
         if is_heard and can_hear and config.has_sound:
             self.sound = large if config.hears_large else small
-        is_tapped = of_source is not None or small in (self.tap, self.sound) or bool(self.level_s)
+        self.live_source: LiveSource | None = None
+        is_tapped = small.wanted != NOTHING or small in (self.tap, self.sound) or bool(self.level_s)
         self.capture_packets: PacketTaker | None = small if is_tapped else None
         self.num_in_engine = 0
         self.held_fps: float | None = None
@@ -359,6 +365,7 @@ class Stream:
             "server": redacted_value(self.server()),
             "stages": metrics.stages.snapshot(),
             **({} if self.record_source is None else {"record_source": self.record_source.stats()}),
+            **({} if self.live_source is None else {"live_source": self.live_source.stats()}),
             "parts": {guard.name: redacted_value(guard.stats()) for guard in (*self._guards, *self._model_guards())},
         }
 
@@ -395,24 +402,27 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class StreamThreads:
-    """The threads of an open stream, and its place in the hand-over between them and inference."""
+    """The threads of an open stream, and its place in the hand-over between them and inference.
+
+    ``others`` bring further pictures of its camera.
+    """
 
     latest: LatestFrames[Frame]
     slot: StreamSlot[Frame]
     capture: Worker
     output: Worker
-    record_source: Worker | None = None
+    others: Sequence[Worker] = ()
 
     def end_capture(self) -> None:
         """No new frame; what is under way still comes out."""
         self.capture.stop()
-        if self.record_source is not None:
-            self.record_source.stop()
+        for other in self.others:
+            other.stop()
         self.latest.end(self.slot)
 
     def join(self, deadline_s: float) -> bool:
         """Wait for all of them until a moment of ``time.monotonic()``; whether they have ended."""
-        workers = [one for one in (self.capture, self.record_source, self.output) if one is not None]
+        workers = (self.capture, *self.others, self.output)
         for worker in workers:
             worker.join(max(0.0, deadline_s - time.monotonic()))
         return not any(worker.is_alive for worker in workers)

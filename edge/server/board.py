@@ -109,10 +109,10 @@ class LiveBoard:
         quality: of the JPEG pictures, 1 to 100.
 
     Attributes:
-        has_sound: whether the sound of its streams can be had where it is.
+        is_whole: whether sound and large pictures of its streams can be had where it is.
     """
 
-    has_sound = True
+    is_whole = True
 
     def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns, quality: int = JPEG_QUALITY) -> None:
         self._clock_ns = clock_ns
@@ -204,8 +204,9 @@ class LiveBoard:
         events: Sequence[bytes] = (),
         plain: Plain | None = None,
         captured_ns: int = 0,
-    ) -> None:
-        """Show one frame.
+        has_video: bool = True,
+    ) -> int:
+        """Show one frame; the time by which its picture is known in a video, monotonic.
 
         Args:
             stream: announced before.
@@ -214,16 +215,25 @@ class LiveBoard:
             events: what happened in this frame, one JSON object each.
             plain: for viewers that draw for themselves; without it they get the annotated picture.
             captured_ns: when it was captured, monotonic: its sound is played by that; 0: not known.
+            has_video: false: the pictures of its video come by ``put_video``.
 
         Raises:
             SinkError: the picture cannot be encoded as JPEG.
         """
-        made = make(self.demand(stream), self._clock_ns(), picture, plain, self._quality)
-        self.show(stream, result_json, made, events)
+        demand = self.demand(stream)
+        demand = demand if has_video else demand.without_video()
+        made = make(demand, self._clock_ns(), picture, plain, self._quality)
+        shown_ns = self.show(stream, result_json, made, events)
         if captured_ns:
-            self._note_delay(self._channels[stream], self._clock_ns() - captured_ns)
+            self._note_delay(self._channels[stream], shown_ns - captured_ns)
+        return shown_ns
 
-    def show(self, stream: str, result_json: bytes, made: Made, events: Sequence[bytes] = ()) -> None:
+    def put_video(self, stream: str, picture: UInt8 | Planes, time_ns: int) -> None:
+        """Show a picture in video that belongs to no frame; see ``listen_pictures``."""
+        if self._on_picture is not None:
+            self._on_picture(stream, picture, time_ns)
+
+    def show(self, stream: str, result_json: bytes, made: Made, events: Sequence[bytes] = ()) -> int:
         """Show one frame whose pictures were made elsewhere; see ``publish``."""
         now_ns = self._clock_ns()
         if self._on_picture is not None:
@@ -242,6 +252,7 @@ class LiveBoard:
             is_watched = bool(channel.viewers)
         if is_watched and self._on_change is not None:
             self._on_change(stream)
+        return now_ns
 
     def tell(self, stream: str, events: Sequence[bytes]) -> None:
         """Show events of a frame that is not shown itself."""

@@ -226,8 +226,10 @@ class PacketQueue(HandOver[Item], PacketTaker):
             self._append(form)
 
     def take(self, packet: SourcePacket) -> None:
-        """Add a packet; after ``close`` it is dropped."""
+        """Add a packet; after ``close`` it is dropped, and no loss: the recording has ended."""
         with self._changed:
+            if self._is_closed:
+                return
             if self._is_lossless and not self._num_lost:
                 self._changed.wait_for(lambda: self._has_room(packet) or self._is_closed, LOSSLESS_WAIT_S)
             if not self._has_room(packet):

@@ -66,7 +66,7 @@ export class CameraView {
   /** JPEG pictures are shown until the video plays, and again when it does not. */
   tryVideo() {
     this.video = new Video(this.stream);
-    this.sync = new VideoSync();
+    this.sync = new VideoSync(Boolean(this.stream.info.has_live_source));
     this.video.addEventListener("picture", ({ detail }) => {
       this.shownTime = detail;
       this.markVideo();

@@ -120,8 +120,8 @@ class PlaceTaker:
 class WorkerBoard(LiveBoard):
     """The board of a worker: shows its frames on that of the daemon. See ``LiveBoard``."""
 
-    # it would have to cross to the daemon
-    has_sound = False
+    # they would have to cross to the daemon
+    is_whole = False
 
     def __init__(self, link: Link, places: PlaceTaker) -> None:
         super().__init__()
@@ -146,6 +146,18 @@ class WorkerBoard(LiveBoard):
         events: Sequence[bytes] = (),
         plain: Plain | None = None,
         captured_ns: int = 0,
+        has_video: bool = True,
+    ) -> int:
+        self._publish(stream, result_json, picture, events, plain)
+        return self._clock_ns()
+
+    def _publish(
+        self,
+        stream: str,
+        result_json: bytes,
+        picture: Callable[[], UInt8] | None,
+        events: Sequence[bytes],
+        plain: Plain | None,
     ) -> None:
         demand = self.demand(stream)
         told = [event.decode() for event in events]

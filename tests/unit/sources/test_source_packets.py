@@ -76,6 +76,8 @@ def test_after_its_close_a_queue_takes_nothing() -> None:
     queue.mark(EventMark(1, 1, ("tick",)))
     assert queue.is_finished
     assert queue.num_bytes == 0
+    # the recording has ended: that is no loss
+    assert queue.counters["packets_lost"] == 0
 
 
 class Collector(PacketTaker):
