@@ -44,7 +44,9 @@ def check(
     crops, crop_rows = _check_crops(loaded)
     rows += crop_rows
     rows += [_check_stream(stream, loaded, tried[loaded.model_of(stream).name][1], crops) for stream in loaded.streams]
-    rows += [_check_record_source(stream, loaded) for stream in loaded.streams if stream.record_source is not None]
+    for key in ("record_source", "live_source"):
+        found = [(stream, getattr(stream, key)) for stream in loaded.streams]
+        rows += [_check_other(key, address, stream, loaded) for stream, address in found if address is not None]
     if crops is not None:
         crops.stop(time.monotonic())
     rows += check_ends(loaded)
@@ -128,8 +130,8 @@ def _check_stream(
     return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}, {mode}"}
 
 
-def _check_record_source(stream: StreamSettings, loaded: Config) -> dict[str, str]:
-    """Whether the large picture can be opened."""
+def _check_other(key: str, address: str, stream: StreamSettings, loaded: Config) -> dict[str, str]:
+    """Whether another picture of the camera can be opened: that of this key."""
     from edge.addresses.secrets import redacted
     from edge.addresses.uris import masked
     from edge.pipeline.build import deadlines_of
@@ -138,8 +140,7 @@ def _check_record_source(stream: StreamSettings, loaded: Config) -> dict[str, st
     from edge.sources.isolation.process import SpareChild
     from edge.video.packets import PacketQueue
 
-    address = stream.record_source or ""
-    row = {"kind": "record_source", "name": stream.name, "what": masked(address)}
+    row = {"kind": key, "name": stream.name, "what": masked(address)}
     try:
         source = open_packets(
             address,

@@ -43,7 +43,7 @@ def why(
 
 def _kind_and_part(event: str) -> tuple[str, str]:
     """``zone_loitering:yard`` is both; alone, what has the form of a kind is one."""
-    kinds = ("line_crossed", "zone_entered", "zone_left", "zone_loitering", "object_stopped", "zone_crowded")
+    kinds = ("line_crossed", "zone_entered", "zone_left", "zone_loitering", "object_stopped", "zone_crowded", "loud")
     kind, found, part = event.partition(":")
     if found:
         return kind, part

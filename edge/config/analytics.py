@@ -197,6 +197,24 @@ class AnalyticsSettings(Section):
         return self
 
 
+class LoudSettings(Section):
+    """When the sound of a camera is an event, ``loud``.
+
+    Attributes:
+        dbfs: from this level on: root of the mean square against full scale, in decibels.
+        window_s: over which it is measured.
+        hold_s: how long it must stay so loud.
+        cool_down_s: from one event to the next.
+        schedules: when it is watched; empty for always.
+    """
+
+    dbfs: float = Field(default=-25.0, ge=-90, le=0)
+    window_s: float = Field(default=0.5, ge=0.1, le=10)
+    hold_s: float = Field(default=0.0, ge=0, le=3600)
+    cool_down_s: float = Field(default=30.0, ge=0, le=86_400)
+    schedules: tuple[ScheduleSettings, ...] = ()
+
+
 class CropStageSettings(Section):
     """A classifier that looks at the crops of tracked objects.
 

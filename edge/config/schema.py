@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from edge.addresses.networks import is_loopback
 from edge.addresses.uris import is_live, kind_of, scheme_of
-from edge.config.analytics import AnalyticsSettings, SecondStageSettings, TrackSettings
+from edge.config.analytics import AnalyticsSettings, LoudSettings, SecondStageSettings, TrackSettings
 from edge.config.daemon import (
     ClipTestSettings,
     GovernorSettings,
@@ -92,13 +92,17 @@ class StreamSettings(Section):
         source: what is analysed.
         record_source: the large picture of the same camera, whose packets are recorded; None: those of ``source``.
         record_open: ``needed``: ``record_source`` is opened when an event asks for a clip, which then has no pre-roll.
+        live_source: a large picture of the same camera for who looks; opened while somebody does; None: that of
+            ``source``.
         audio: false: its sound goes nowhere; not set: its sound is kept, unless the stream has masks.
+        loud: when its sound is an event; None: nobody measures it.
     """
 
     name: Name
     source: str = Field(min_length=1)
     record_source: str | None = Field(default=None, min_length=1)
     record_open: Literal["always", "needed"] = "always"
+    live_source: str | None = Field(default=None, min_length=1)
     username: str | None = None
     password_file: Path | None = None
     allow_hosts: tuple[str, ...] = ()
@@ -116,6 +120,7 @@ class StreamSettings(Section):
     hardware: Literal["off", "auto", "cuda", "vaapi", "qsv", "drm", "videotoolbox"] = "off"
     hardware_device: int = Field(default=0, ge=0, le=63)
     audio: bool | None = None
+    loud: LoudSettings | None = None
     max_fps: float | None = Field(default=None, gt=0, le=1000)
     size: tuple[Side, Side] | None = None
     roi: Region | None = None
@@ -144,6 +149,11 @@ class StreamSettings(Section):
     def has_sound(self) -> bool:
         """Whether the camera's sound may be kept: where it is not muted, and no part of the picture is masked."""
         return not self.masks if self.audio is None else self.audio
+
+    @property
+    def hears_large(self) -> bool:
+        """Whether the sound that is heard is that of ``record_source``, which is always open then."""
+        return self.record_source is not None and self.record_open == "always"
 
     @property
     def why_no_packets(self) -> str | None:
@@ -230,8 +240,10 @@ class Config(Section):
                 raise ValueError(
                     f"stream {stream.name!r}: audio = true would keep what is said where masks forbid to look"
                 )
+            _refuse_unfit_loud(stream)
             _refuse_unfit_source_recording(stream)
             _refuse_unfit_record_source(stream)
+            _refuse_unfit_live_source(stream)
             _refuse_unfit_remote(stream, self.model_of(stream))
             second = stream.second_stage.model if stream.second_stage else None
             for model in {stream.model, second, stream.track.appearance_model} - {None, *models}:
@@ -331,6 +343,31 @@ def _refuse_unfit_record_source(stream: StreamSettings) -> None:
         raise ValueError(f"{start} needs a network address, next to a source that is a camera")
     if stream.record_open == "needed" and stream.record.mode == "continuous":
         raise ValueError(f'{start}: mode = "continuous" always needs it; use record_open = "always"')
+
+
+def _refuse_unfit_live_source(stream: StreamSettings) -> None:
+    """Another picture of a camera is no other camera's, and no file."""
+    if stream.live_source is None:
+        return
+    if kind_of(stream.live_source) != "network" or not is_live(stream.source):
+        raise ValueError(
+            f"stream {stream.name!r}: live_source needs a network address, next to a source that is a camera"
+        )
+    if stream.decoder == "opencv":
+        raise ValueError(f'stream {stream.name!r}: live_source is read by PyAV; expected decoder = "auto" or "av"')
+
+
+def _refuse_unfit_loud(stream: StreamSettings) -> None:
+    """What may not be heard is not measured either."""
+    if stream.loud is None:
+        return
+    start = f"stream {stream.name!r}: loud"
+    if not stream.has_sound:
+        why = "audio = false mutes it" if stream.audio is False else "masks forbid to listen as they forbid to look"
+        raise ValueError(f"{start} listens to the camera, and {why}; remove one of the two")
+    is_read_by_av = kind_of(stream.source) in ("network", "file") and stream.decoder != "opencv"
+    if not (stream.hears_large or is_read_by_av):
+        raise ValueError(f"{start} needs a network address or a video file that PyAV reads, found {stream.source!r}")
 
 
 def _refuse_unfit_fallback(model: ModelSettings, models: Sequence[ModelSettings]) -> None:

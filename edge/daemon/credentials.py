@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SECRET_FILES = ("password_file", "token_file", "view_token_file", "secret_file", "url_file")
 # of a stream, all of the same camera
-ADDRESSES = ("source", "record_source")
+ADDRESSES = ("source", "record_source", "live_source")
 # 128 bits, if they are random letters and digits: nothing slows down the guesses of many machines
 MIN_TOKEN_CHARS = 22
 

@@ -207,6 +207,8 @@ def _card(stream: StreamSettings, manifest: Manifest) -> dict[str, object]:
         # masks drawn on the page are shares of the camera's picture before these
         "roi": stream.roi,
         "rotate": stream.rotate,
+        # its video has other pictures than those that are analysed
+        "has_live_source": stream.live_source is not None,
         "heatmap": stream.analytics.heatmap is not None,
         "model": {
             "name": manifest.name,

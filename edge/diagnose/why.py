@@ -16,6 +16,7 @@ import numpy as np
 
 from edge.config.schema import StreamSettings
 from edge.diagnose.explain import CAUSES
+from edge.diagnose.why_loud import why_loud
 from edge.diagnose.why_tries import Try, rule_tries, score_tries, with_part
 from edge.errors import ConfigError
 from edge.trackstore.evaluate import Evaluator, Found, evaluate, reported, within
@@ -91,6 +92,8 @@ def why(reader: Reader, asked: Question) -> Answer:
     span = asked.at_ns - half_ns, asked.at_ns + half_ns
     # what was said stands next to the moment
     near = list(reader.blocks(asked.stream, span[0], span[1] + NS_PER_S, with_candidates=False))
+    if asked.kind == "loud":
+        return _loud(_Scene(asked, near, span), reader)
     said = _said(_Scene(asked, near, span))
     if said is not None:
         return said
@@ -174,6 +177,8 @@ class _Scene:
         self.frame_ns = times[(times >= span[0]) & (times <= span[1])]
         self.counts: Counter[str] = Counter()
         self.stands: list[Mapping[str, Any]] = []
+        # the loudest level of each second, and what became of it
+        self.heard: list[Mapping[str, Any]] = []
         self._note_moments()
 
     @property
@@ -200,13 +205,14 @@ class _Scene:
             offset_ns = int(block.notes["wall_offset_ns"])
             for moment in block.notes["moments"]:
                 at_ns = int(moment["ns"]) + offset_ns
-                stand = {**last, **{key: value for key, value in moment.items() if key not in ("ns", "counts")}}
+                stand = {**last, **{key: value for key, value in moment.items() if key not in ("ns", "counts", "loud")}}
                 # a moment tells of the second before it
                 if self.span[0] <= at_ns <= self.span[1] + NS_PER_S:
                     if not is_inside and last:
                         self.stands.append(last)
                     is_inside = True
                     self.counts.update(moment.get("counts", {}))
+                    self.heard += [moment["loud"]] if "loud" in moment else []
                     self.stands.append(stand)
                 last = stand
         if not is_inside and last:
@@ -252,6 +258,18 @@ def _said(scene: _Scene) -> Answer | None:
         text += "; there is no clip: the stream is not recorded"
         return Answer("said", text, f"streams.{scene.asked.stream}.record", facts=facts, events=found)
     return Answer("said", text, facts=facts, events=found)
+
+
+def _loud(scene: _Scene, reader: Reader) -> Answer:
+    """Of sound only levels are kept."""
+    if (answer := _not_kept(scene, reader)) is not None:
+        return answer
+    found = why_loud(None if scene.settings is None else scene.settings.loud, scene.heard)
+    if found.cause == "no_sound" and (answer := _no_frame(scene)) is not None:
+        return answer
+    setting = f"streams.{scene.asked.stream}.{found.key}" if found.key else ""
+    facts = max(scene.heard, key=lambda second: float(second["dbfs"]), default={})
+    return Answer(found.cause, f"{scene.name}: {found.text}", setting, found.value, facts=dict(facts))
 
 
 def _faults(scene: _Scene) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edge.addresses.uris import is_live
 from edge.analytics.schedule import utc
+from edge.config.picture import HealthSettings, MotionGateSettings
 from edge.errors import ConfigError, EdgeError
 from edge.models.keypoints import limbs_of
 from edge.overlay import Overlay, Theme
@@ -44,12 +46,15 @@ if TYPE_CHECKING:
     from edge.interfaces import Sink, SwitchPart, Tracker
     from edge.models.manifest import Manifest
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
+    from edge.pipeline.live_source import LiveSource
     from edge.pipeline.shared_outputs import SharedOutputs
     from edge.second_stage.models import CropModels
     from edge.server.board import LiveBoard
     from edge.types import Frame, Result
 
 OPEN_TIMEOUT_S = 30.0
+# the picture that is analysed tells how the camera is
+OFF = HealthSettings(frozen_s=0, hold_s=0)
 # frames of which the watch log has taken no note yet: minutes, should its disk hang
 MAX_ANALYSED = 16_384
 
@@ -102,6 +107,7 @@ class Shared:
             on_lost=self.outputs.report_lost,
             is_served=self.config.rtsp.enabled,
             off=partial(self.off, stream.name),
+            is_heard=self.board is not None and self.board.is_whole,
         )
         log = analysis.log = analysis.rounding = self.outputs.log_of(made)
         if log is not None:
@@ -118,6 +124,8 @@ class Shared:
         Raises:
             EdgeError: a file that is no video, a sink that cannot be written; nothing is open then.
         """
+        if self.board is not None:
+            self.board.set_sound(stream.name, stream.sound)
         slot = self.latest.add(
             stream.name,
             group=stream.model,
@@ -136,11 +144,11 @@ class Shared:
             _wait_for_file(stream, capturing)
             output = Worker(f"output {stream.name}", _output(stream, self).run)
             undo.pop_all()
-        record_source = _record_source(stream, self.gate, deadlines_of(stream.config, self.config))
-        stream.run(StreamThreads(self.latest, slot, capturing, output, record_source))
+        others = _second_sources(stream, self.gate, deadlines_of(stream.config, self.config))
+        stream.run(StreamThreads(self.latest, slot, capturing, output, others))
         output.start()
-        if record_source is not None:
-            record_source.start()
+        for other in others:
+            other.start()
 
 
 def analysis_of(
@@ -236,12 +244,39 @@ def _give_up(latest: LatestFrames[Frame], slot: StreamSlot[Frame], capture: Work
     capture.join(LATE_S)
 
 
-def _record_source(stream: Stream, gate: HostGate, deadlines: Deadlines) -> Worker | None:
-    """The thread of the large picture that is recorded, where another one is analysed."""
-    source = stream.record_source
-    if source is None:
+def _second_sources(stream: Stream, gate: HostGate, deadlines: Deadlines) -> list[Worker]:
+    """The threads of the large pictures, to be recorded or looked at, where another one is analysed."""
+    found = (stream.record_source, stream.live_source)
+    return [
+        Worker(f"{source.key} {stream.name}", partial(source.run, gate=gate, deadlines=deadlines))
+        for source in found
+        if source is not None
+    ]
+
+
+def _live_source(stream: Stream, shared: Shared) -> LiveSource | None:
+    """What brings the large picture for who looks, where there is one and somebody may."""
+    config, clock, board = stream.config, stream.event_clock, shared.board
+    if config.live_source is None or clock is None or board is None or not board.is_whole:
         return None
-    return Worker(f"record source {stream.name}", lambda stopping: source.run(stopping, gate, deadlines))
+    from edge.pipeline.live_source import LiveSource
+
+    # at its own size and rate: masked, cut and turned as what is analysed
+    bare = config.model_copy(update={"size": None, "max_fps": None, "motion_gate": MotionGateSettings(), "health": OFF})
+    return LiveSource(
+        config,
+        clock,
+        board,
+        preparation_of(bare, shared.config),
+        _overlay(stream),
+        shapes=lambda: stream.analysis.shapes,
+        rate=lambda: stream.metrics.emitted_rate.per_second(time.monotonic_ns()) or None,
+    )
+
+
+def _overlay(stream: Stream) -> Overlay:
+    theme, manifest = Theme(score=stream.score), stream.manifest
+    return Overlay(manifest.classes, theme, limbs=limbs_of(manifest.keypoint_names))
 
 
 def _wait_for_file(stream: Stream, capture: Worker) -> None:
@@ -274,8 +309,8 @@ def _output(stream: Stream, shared: Shared) -> OutputWorker:
             sinks.append(sink)
         undo.pop_all()
     stream.note_guards([*sinks, *stages])
-    overlay = Overlay(stream.manifest.classes, Theme(score=score), limbs=limbs_of(stream.manifest.keypoint_names))
-    return OutputWorker(stream, sinks, overlay, shared.latest.wake, stages)
+    recorder = shared.outputs.recordings.get(stream.name)
+    return OutputWorker(stream, sinks, _overlay(stream), shared.latest.wake, stages, recorder)
 
 
 def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
@@ -305,5 +340,13 @@ def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
         from edge.sinks.live import LiveSink
 
         follow = stream.analysis
-        yield LiveSink(shared.board, stream.name, stream.manifest.classes, score=score, shapes=lambda: follow.shapes)
+        stream.live_source = _live_source(stream, shared)
+        yield LiveSink(
+            shared.board,
+            stream.name,
+            stream.manifest.classes,
+            score=score,
+            shapes=lambda: follow.shapes,
+            large=stream.live_source,
+        )
     yield from shared.outputs.sinks(stream)

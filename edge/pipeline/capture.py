@@ -137,7 +137,8 @@ class CaptureWorker:
                     config.transport,
                     config.hardware,
                     config.hardware_device,
-                    sound=self._stream.has_sound,
+                    sound=self._stream.reads_sound,
+                    level_s=self._stream.level_s,
                 ),
                 # a camera that froze and is opened again is still frozen until its picture moves
                 preparation=replace(self._preparation, ill=tuple(self._open_faults.items())),

@@ -44,6 +44,8 @@ RTSP_MB = 110.0
 DECODER_BYTES_PER_PX = 17 * 1.5 + 3 * 3
 # in thread mode: being read, waiting (at most 2), in inference and waiting as results (4), in output, and one to spare
 THREAD_FRAMES = 9
+# pictures of live_source that wait for their results (edge.pipeline.live_source)
+LIVE_WAITING = 8
 # the picture that is drawn on, its JPEG, and the scene or sinks that hold one more
 OUTPUT_FRAMES = 3
 # x264 without look-ahead: measured 24 to 36 bytes a pixel from 1920x1080 to 640x360, on pictures of noise
@@ -123,7 +125,10 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest], num_workers: 
         side = max(manifests[name].input.width, manifests[name].input.height)
         rows.append(MemoryRow(name, f"{MAX_WAITING} crops that wait", MAX_WAITING * side * side * 3 / STEP_MB))
     for stream in config.streams:
-        rows += [*_stream_rows(stream), *_outlet_rows(stream, is_shown=config.server.enabled or config.rtsp.enabled)]
+        is_shown = config.server.enabled or config.rtsp.enabled
+        rows += [*_stream_rows(stream), *_sound_rows(stream, is_heard=is_shown)]
+        rows += _live_rows(stream) if is_shown else []
+        rows += _outlet_rows(stream, is_shown=is_shown)
         manifest = manifests.get(config.model_of(stream).name)
         if manifest is not None and manifest.has_masks:
             rows.append(_mask_row(stream, manifest.input))
@@ -197,6 +202,25 @@ def _record_rows(stream: StreamSettings) -> list[MemoryRow]:
             waiting += RING_BYTES
         rows.append(MemoryRow(stream.name, "packets of the camera under way", waiting / STEP_MB))
     return rows
+
+
+def _live_rows(stream: StreamSettings) -> list[MemoryRow]:
+    """The large picture for who looks: its process, pictures in shared memory and waiting, drawing and encoding."""
+    if stream.live_source is None:
+        return []
+    width, height = LARGEST_PX
+    px = width * height
+    pictures_mb = (MAX_RINGS * NUM_SLOTS + LIVE_WAITING + OUTPUT_FRAMES) * px * 3 / STEP_MB
+    coded_mb = CHILD_MB + px * (DECODER_BYTES_PER_PX + ENCODER_BYTES_PER_PX) / STEP_MB + RING_BYTES / STEP_MB
+    return [MemoryRow(stream.name, "live_source: its process, pictures and encoder", pictures_mb + coded_mb)]
+
+
+def _sound_rows(stream: StreamSettings, *, is_heard: bool) -> list[MemoryRow]:
+    """The way of the sound out of the process that reads the camera, where none of a recording leads there."""
+    has_way = stream.record is not None and stream.record.content == "source"
+    if kind_of(stream.source) != "network" or not stream.has_sound or has_way or not (is_heard or stream.loud):
+        return []
+    return [MemoryRow(stream.name, "sound of the camera under way", RING_BYTES / STEP_MB)]
 
 
 def _outlet_rows(stream: StreamSettings, *, is_shown: bool) -> list[MemoryRow]:

@@ -346,7 +346,7 @@ class Pipeline:
         """What ended a worker before its time, the first cause first."""
         threads = [stream.threads for stream in self.streams.values() if stream.is_open]
         captures, outputs = [one.capture for one in threads], [one.output for one in threads]
-        others = [one.record_source for one in threads if one.record_source is not None]
+        others = [other for one in threads for other in one.others]
         workers = (*captures, *others, self._worker, *outputs)
         engine = [self._inference.failure] if self._inference.failure is not None else []
         return [*engine, *(worker.failure for worker in workers if worker.failure is not None)]

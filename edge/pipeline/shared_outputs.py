@@ -270,7 +270,8 @@ def _recording(stream: Stream) -> RecordSink | None:
         late_s = float("inf") if config.is_lossless else config.max_age_ms / 1e3 + LATE_S
         found = ResultEncoder(stream.manifest.classes, score=stream.score, has_masks=False).found
         need = None if stream.record_source is None else stream.record_source.need
-        taken_ns = None if stream.event_clock is None else stream.event_clock.taken_ns
+        clock = None if stream.record_source is None else stream.event_clock
+        taken_ns = None if clock is None else clock.taken_ns
         return RecordSink(
             settings,
             stream.name,

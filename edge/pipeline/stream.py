@@ -6,6 +6,7 @@ pipeline the rest. Anybody may read.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -15,16 +16,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edge.addresses.secrets import redacted, redacted_value
 from edge.addresses.uris import kind_of
+from edge.analytics.loud import LoudRule
 from edge.metrics.counters import Counters, Rate, StageTimes, Window
 from edge.metrics.stages import Count
 from edge.models.tiles import TileGrid
 from edge.pipeline.record_source import RecordSource
 from edge.pipeline.tally import FrameBudget, Tally
+from edge.sources.direct import uses_av
 from edge.threads.drop_queue import DropQueue
 from edge.threads.guard import Guarded
 from edge.threads.worker import LATE_S
 from edge.video.event_clock import AnalysedTimes, EventClock
-from edge.video.packets import PacketQueue, PacketTaker, PacketTap
+from edge.video.packets import NOTHING, PacketQueue, PacketTaker, PacketTap, SoundLevel
 
 if TYPE_CHECKING:
     from edge.config.schema import StreamSettings
@@ -32,11 +35,13 @@ if TYPE_CHECKING:
     from edge.models.manifest import Manifest
     from edge.pipeline.analysis import StreamAnalysis
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
+    from edge.pipeline.live_source import LiveSource
     from edge.threads.guard import Guard
     from edge.threads.worker import Worker
     from edge.types import Event, Frame, HealthChange, Result
     from edge.watchlog.seconds import Analysed
 
+log = logging.getLogger(__name__)
 CaptureState = Literal["connecting", "streaming", "frozen", "backing_off", "ended", "failed"]
 # two results may wait for a slow output; more would only be older
 OUTPUT_CAPACITY = 2
@@ -102,9 +107,12 @@ class Stream:
         results: from inference to output.
         packets: the camera's own packets, on their way to the recording; None where they are not recorded.
         capture_packets: what takes those of ``source``.
-        tap: gives the camera's own packets to whoever listens; None where they are not served.
+        tap: gives the camera's own packets to whoever asks; None where they are not served.
+        sound: gives its sound to whoever listens; None where nobody may.
+        loud: says when its sound is an event; None where nobody asks.
         event_clock: the one time of both pictures, where another one is recorded than the one that is analysed.
         record_source: what brings those of the large picture, where another one is analysed.
+        live_source: what brings the large picture for who looks; set before the stream is opened.
         on_event: told of an event that belongs to no frame: the camera is gone.
         num_in_engine: frames that were started and have no result yet; written by inference.
         held_fps: the governor's limit, None while the device is cool.
@@ -128,6 +136,7 @@ class Stream:
         on_lost: Callable[[Stream, Result], None] = lambda stream, result: None,
         is_served: bool = False,
         off: Callable[[], frozenset[SwitchPart]] = frozenset,
+        is_heard: bool = False,
     ) -> None:
         """Prepare; nothing is open yet.
 
@@ -136,6 +145,10 @@ class Stream:
             on_lost: told of a result that was dropped before it came out.
             is_served: whether others may want the camera's own packets, where nothing forbids it.
             off: gives what is switched off now.
+            is_heard: whether they may want its sound, where nothing forbids it.
+
+        Raises:
+            ConfigError: a time zone of its schedules is not known.
         """
         self.config = config
         self.model = model
@@ -152,19 +165,32 @@ class Stream:
         )
         has_packets = config.record is not None and config.record.content == "source"
         self.packets = PacketQueue(is_lossless=config.is_lossless) if has_packets else None
-        tap = PacketTap(self.packets)
+        self.loud = None if config.loud is None else LoudRule(config.loud, config.name)
         self.record_source: RecordSource | None = None
-        self.capture_packets: PacketTaker | None = self.packets
         self.event_clock: EventClock | None = None
-        if config.record_source is not None and self.packets is not None:
-            self.event_clock = clock = EventClock()
-            self.record_source = RecordSource(config, tap, clock)
-            # of what is analysed only the times are needed, where PyAV reads it
-            is_timed = kind_of(config.source) == "network" and config.decoder != "opencv"
-            self.capture_packets = AnalysedTimes(clock) if is_timed else None
-        self.tap = tap if is_served and config.why_no_packets is None else None
-        if self.tap is not None and self.record_source is None:
-            self.capture_packets = tap
+        of_source: PacketTaker | None = self.packets
+        large: PacketTap | None = None
+        if config.record_source is not None or config.live_source is not None:
+            self.event_clock = EventClock()
+        if config.record_source is not None and self.packets is not None and self.event_clock is not None:
+            large = PacketTap(self.packets, self._hear)
+            level_s = self._level_s if config.hears_large else 0.0
+            self.record_source = RecordSource(config, large, self.event_clock, level_s)
+            of_source = None
+        small = PacketTap(of_source, self._hear)
+        if self.event_clock is not None and kind_of(config.source) == "network" and config.decoder != "opencv":
+            # of what is analysed the times are needed, where PyAV reads it
+            small.listen(AnalysedTimes(self.event_clock))
+        self.tap = (large or small) if is_served and config.why_no_packets is None else None
+        can_hear = config.hears_large or (
+            kind_of(config.source) == "network" and uses_av(config.source, config.decoder)
+        )
+        self.sound: PacketTap | None = None
+        if is_heard and can_hear and config.has_sound:
+            self.sound = large if config.hears_large else small
+        self.live_source: LiveSource | None = None
+        is_tapped = small.wanted != NOTHING or small in (self.tap, self.sound) or bool(self.level_s)
+        self.capture_packets: PacketTaker | None = small if is_tapped else None
         self.num_in_engine = 0
         self.held_fps: float | None = None
         self.is_leaving = False
@@ -193,10 +219,28 @@ class Stream:
         self.tally.watch(*_drawn(config))
 
     @property
-    def has_sound(self) -> bool:
-        """Whether capture passes the sound on: into a recording of its packets, or to who watches them."""
+    def reads_sound(self) -> bool:
+        """Whether capture reads the sound of ``source``: for a recording of its packets, or for who listens."""
         is_kept = self.packets is not None or self.tap is not None
-        return is_kept and self.record_source is None and self.config.has_sound
+        is_heard = self.sound is not None and self.sound is self.capture_packets
+        return self.config.has_sound and (is_heard or bool(self.level_s) or (is_kept and self.record_source is None))
+
+    @property
+    def level_s(self) -> float:
+        """Over how long the loudness of ``source`` is measured; 0: it is not."""
+        return 0.0 if self.config.hears_large else self._level_s
+
+    @property
+    def _level_s(self) -> float:
+        return 0.0 if self.config.loud is None else self.config.loud.window_s
+
+    def _hear(self, level: SoundLevel) -> None:
+        """How loud it is; in the thread that reads the camera."""
+        event = None if self.loud is None else self.loud.take(level.dbfs, level.time_ns)
+        if event is not None:
+            log.info("%s: loud %s", self.name, dict(event.data))
+            # with the next frame that comes out
+            self.queue_event(event, 0, 0)
 
     @property
     def score(self) -> float:
@@ -239,6 +283,12 @@ class Stream:
         # keeps the rate where frames do not come at exact times, and does not make up for a pause
         self._next_ns = max(self._next_ns + period_ns, frame.captured_ns + period_ns // 2)
         return False
+
+    @property
+    def has_sound(self) -> bool:
+        """Whether there is sound to listen to now."""
+        form = None if self.sound is None else self.sound.form
+        return form is not None and form.sound is not None
 
     def queue_event(self, event: Event, epoch: int, seq: int) -> None:
         """Send an event with the frame of this number, or with the first one after it that comes out."""
@@ -311,6 +361,7 @@ class Stream:
             "width": status.info.width if status.info else 0,
             "height": status.info.height if status.info else 0,
             "decoder": status.info.decoder if status.info else "",
+            "sound": self.has_sound,
             "fps_in": round(metrics.captured_rate.per_second(now_ns), 2),
             "fps_out": round(metrics.emitted_rate.per_second(now_ns), 2),
             "age_median_ms": round(median, 1),
@@ -321,6 +372,7 @@ class Stream:
             "server": redacted_value(self.server()),
             "stages": metrics.stages.snapshot(),
             **({} if self.record_source is None else {"record_source": self.record_source.stats()}),
+            **({} if self.live_source is None else {"live_source": self.live_source.stats()}),
             "parts": {guard.name: redacted_value(guard.stats()) for guard in (*self._guards, *self._model_guards())},
         }
 
@@ -357,24 +409,27 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class StreamThreads:
-    """The threads of an open stream, and its place in the hand-over between them and inference."""
+    """The threads of an open stream, and its place in the hand-over between them and inference.
+
+    ``others`` bring further pictures of its camera.
+    """
 
     latest: LatestFrames[Frame]
     slot: StreamSlot[Frame]
     capture: Worker
     output: Worker
-    record_source: Worker | None = None
+    others: Sequence[Worker] = ()
 
     def end_capture(self) -> None:
         """No new frame; what is under way still comes out."""
         self.capture.stop()
-        if self.record_source is not None:
-            self.record_source.stop()
+        for other in self.others:
+            other.stop()
         self.latest.end(self.slot)
 
     def join(self, deadline_s: float) -> bool:
         """Wait for all of them until a moment of ``time.monotonic()``; whether they have ended."""
-        workers = [one for one in (self.capture, self.record_source, self.output) if one is not None]
+        workers = (self.capture, *self.others, self.output)
         for worker in workers:
             worker.join(max(0.0, deadline_s - time.monotonic()))
         return not any(worker.is_alive for worker in workers)

@@ -54,6 +54,8 @@ def facts_of(stream: Stream, run: str, faults: Callable[[], Mapping[str, str]]) 
         counts = stream.metrics.counters.snapshot()
         found = {"analytics": stream.analysis.fault, **faults()}
         told = {name: redacted(reason) for name, reason in found.items() if reason}
-        return Stand(counts, status.state, redacted(status.reason), status.health, told)
+        heard = None if stream.loud is None else stream.loud.take_heard()
+        loud = {} if heard is None else {"dbfs": round(heard[0], 1), "came": heard[1]}
+        return Stand(counts, status.state, redacted(status.reason), status.health, told, loud)
 
     return StreamFacts(head, stand)

@@ -22,8 +22,13 @@ from edge.server.published import DRAWN, JPEG_QUALITY, NEVER_NS, NOBODY, Demand,
 if TYPE_CHECKING:
     from edge.pictures.planes import Planes
     from edge.types import UInt8
+    from edge.video.packets import PacketTap
 
 MAX_EVENTS = 200
+# one picture's way to the viewers counts so little that a late one moves no sound
+SMOOTHING = 8
+# a larger difference is another way
+STEP_NS = 500_000_000
 # fits the integers of JavaScript with room to count
 NUMBER_BITS = 48
 
@@ -89,6 +94,8 @@ class _Channel:
     num_encoded: int = 0
     num_missed: int = 0
     num_events: int = 0
+    sound: PacketTap | None = None
+    delay_ns: int = 0
 
 
 class LiveBoard:
@@ -100,7 +107,12 @@ class LiveBoard:
     Args:
         clock_ns: monotonic clock.
         quality: of the JPEG pictures, 1 to 100.
+
+    Attributes:
+        is_whole: whether sound and large pictures of its streams can be had where it is.
     """
+
+    is_whole = True
 
     def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns, quality: int = JPEG_QUALITY) -> None:
         self._clock_ns = clock_ns
@@ -145,6 +157,20 @@ class LiveBoard:
     def info(self, stream: str) -> Mapping[str, Any]:
         return self._channels[stream].info
 
+    def set_sound(self, stream: str, sound: PacketTap | None) -> None:
+        """Where a stream's sound is to be had; None: nobody may hear it."""
+        with self._lock:
+            if stream in self._channels:
+                self._channels[stream].sound = sound
+
+    def sound(self, stream: str) -> PacketTap | None:
+        """Gives the sound of a stream that is shown; None where nobody may hear it."""
+        return self._channels[stream].sound if stream in self.streams else None
+
+    def delay_ns(self, stream: str) -> int:
+        """How long after it was captured a picture is shown."""
+        return self._channels[stream].delay_ns
+
     def listen(self, on_change: Callable[[str], None] | None) -> None:
         """Call this with the stream's name, from the publishing thread, after every frame that somebody watches."""
         self._on_change = on_change
@@ -177,8 +203,10 @@ class LiveBoard:
         picture: Callable[[], UInt8] | None = None,
         events: Sequence[bytes] = (),
         plain: Plain | None = None,
-    ) -> None:
-        """Show one frame.
+        captured_ns: int = 0,
+        has_video: bool = True,
+    ) -> int:
+        """Show one frame; the time by which its picture is known in a video, monotonic.
 
         Args:
             stream: announced before.
@@ -186,14 +214,26 @@ class LiveBoard:
             picture: gives the annotated (H, W, 3) uint8 BGR picture; not called while nobody wants it.
             events: what happened in this frame, one JSON object each.
             plain: for viewers that draw for themselves; without it they get the annotated picture.
+            captured_ns: when it was captured, monotonic: its sound is played by that; 0: not known.
+            has_video: false: the pictures of its video come by ``put_video``.
 
         Raises:
             SinkError: the picture cannot be encoded as JPEG.
         """
-        made = make(self.demand(stream), self._clock_ns(), picture, plain, self._quality)
-        self.show(stream, result_json, made, events)
+        demand = self.demand(stream)
+        demand = demand if has_video else demand.without_video()
+        made = make(demand, self._clock_ns(), picture, plain, self._quality)
+        shown_ns = self.show(stream, result_json, made, events)
+        if captured_ns:
+            self._note_delay(self._channels[stream], shown_ns - captured_ns)
+        return shown_ns
 
-    def show(self, stream: str, result_json: bytes, made: Made, events: Sequence[bytes] = ()) -> None:
+    def put_video(self, stream: str, picture: UInt8 | Planes, time_ns: int) -> None:
+        """Show a picture in video that belongs to no frame; see ``listen_pictures``."""
+        if self._on_picture is not None:
+            self._on_picture(stream, picture, time_ns)
+
+    def show(self, stream: str, result_json: bytes, made: Made, events: Sequence[bytes] = ()) -> int:
         """Show one frame whose pictures were made elsewhere; see ``publish``."""
         now_ns = self._clock_ns()
         if self._on_picture is not None:
@@ -212,6 +252,7 @@ class LiveBoard:
             is_watched = bool(channel.viewers)
         if is_watched and self._on_change is not None:
             self._on_change(stream)
+        return now_ns
 
     def tell(self, stream: str, events: Sequence[bytes]) -> None:
         """Show events of a frame that is not shown itself."""
@@ -296,6 +337,12 @@ class LiveBoard:
                 }
                 for name, channel in self._channels.items()
             }
+
+    @staticmethod
+    def _note_delay(channel: _Channel, delay_ns: int) -> None:
+        known_ns = channel.delay_ns
+        is_other = abs(delay_ns - known_ns) > STEP_NS or not known_ns
+        channel.delay_ns = delay_ns if is_other else known_ns + (delay_ns - known_ns) // SMOOTHING
 
     def _add_events(self, channel: _Channel, events: Sequence[bytes]) -> None:
         for event in events:

@@ -53,10 +53,13 @@ class Feeds:
 
     Args:
         board: whose pictures are encoded.
+
+    Attributes:
+        board: the same.
     """
 
     def __init__(self, board: LiveBoard) -> None:
-        self._board = board
+        self.board = board
         self._lock = threading.Lock()
         self._channels: dict[tuple[str, bool], _Channel] = {}
         board.listen_pictures(self._take)
@@ -83,7 +86,7 @@ class Feeds:
             is_plain: for who draws for themselves.
             width: of the place that a plain picture is shown in; 0: as large as it is.
         """
-        viewer = watch_video(self._board, stream, is_plain) if is_viewer else None
+        viewer = watch_video(self.board, stream, is_plain) if is_viewer else None
         subscription = Subscription(stream, is_plain, deliver, on_end, viewer, width_step(width))
         key = stream, is_plain
         with self._lock:
@@ -102,7 +105,7 @@ class Feeds:
     def leave(self, subscription: Subscription) -> None:
         """Get no more; the last one ends the encoder. May be called twice."""
         if subscription.viewer is not None:
-            self._board.leave(subscription.viewer)
+            self.board.leave(subscription.viewer)
         with self._lock:
             channel = self._channels.get((subscription.stream, subscription.is_plain))
             if channel is None or channel.feed is not subscription.feed:
@@ -119,9 +122,14 @@ class Feeds:
         if channel is not None:
             channel.feed.ask_key()
 
+    def delay_ns(self, stream: str, *, is_plain: bool = False) -> int:
+        """How long after it was captured a picture of this stream leaves its encoder."""
+        channel = self._channels.get((stream, is_plain))
+        return self.board.delay_ns(stream) + (0 if channel is None else channel.feed.delay_ns)
+
     def close(self) -> None:
         """End all encoders."""
-        self._board.listen_pictures(None)
+        self.board.listen_pictures(None)
         with self._lock:
             channels, self._channels = list(self._channels.values()), {}
         for channel in channels:
@@ -133,7 +141,7 @@ class Feeds:
         # PyAV takes a tenth of a second: the page starts without it
         from edge.video.feed import VideoFeed
 
-        fps = self._board.info(key[0]).get("fps") or 0.0
+        fps = self.board.info(key[0]).get("fps") or 0.0
         deliver = partial(self._deliver, key)
         feed = VideoFeed(
             f"video {key[0]}",

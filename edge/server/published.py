@@ -6,7 +6,7 @@ Shape letters: H W frame pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -48,6 +48,10 @@ class Demand:
     wants_plain_video: bool = False
     draws_all: bool = False
     plain_ns: Mapping[int, int] = field(default_factory=dict)
+
+    def without_video(self) -> Demand:
+        """The same of JPEGs and results alone."""
+        return replace(self, wants_video=False, wants_plain_video=False)
 
     def is_due(self, now_ns: int) -> bool:
         """Whether some viewer would take an annotated JPEG now."""

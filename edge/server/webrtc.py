@@ -17,10 +17,11 @@ from edge.metrics.counters import Counters
 from edge.packages.installed import add_extra
 from edge.server.board import LiveBoard, Viewer
 from edge.server.feeds import Feeds, Subscription, watch_video
+from edge.server.sounds import Sounds
 
 if TYPE_CHECKING:
     from edge.video.encoder import Packet
-    from edge.video.webrtc.track import PacketTrack
+    from edge.video.webrtc.track import PacketTrack, SoundTrack
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class _Peer:
     is_plain: bool = False
     width: int = 0
     track: PacketTrack | None = None
+    sound: SoundTrack | None = None
     connection: Any = None
     viewer: Viewer | None = None
     timer: asyncio.TimerHandle | None = None
@@ -64,7 +66,8 @@ class Peers:
 
     Attributes:
         counters: ``answered``, ``refused``, ``connected``, ``timed_out`` (never connected), ``vanished`` (went without
-            a word), ``encoded`` (pictures, once per stream), ``missed`` (packets that a late viewer lost).
+            a word), ``encoded`` (pictures, once per stream), ``missed`` (packets that a late viewer lost), ``heard``
+            (pieces of sound, once per stream).
     """
 
     def __init__(self, board: LiveBoard, max_peers: int, host: str | None = None, feeds: Feeds | None = None) -> None:
@@ -80,6 +83,7 @@ class Peers:
         self._is_closing = False
         self._ending: set[asyncio.Task[None]] = set()
         self.counters: Counters[str] = Counters()
+        self._sounds = Sounds(self._feeds, self._loop, self.counters)
 
     def counts(self) -> dict[str, int]:
         """``peers`` now, and the counters."""
@@ -145,8 +149,8 @@ class Peers:
             await asyncio.to_thread(self._feeds.close)
 
     async def _negotiate(self, peer: _Peer, sdp: str, asked_from: str) -> str:
-        from edge.video.webrtc.offer import checked_offer
-        from edge.video.webrtc.track import PacketTrack, answer_to, connection_with
+        from edge.video.webrtc.offer import checked_offer, wants_sound
+        from edge.video.webrtc.track import PacketTrack, SoundTrack, answer_to, connection_with
 
         offer = checked_offer(sdp, asked_from)
 
@@ -154,7 +158,8 @@ class Peers:
             self._feeds.ask_key(peer.stream, is_plain=peer.is_plain)
 
         peer.track = PacketTrack(ask_key)
-        peer.connection = connection_with(peer.track, ask_key)
+        peer.sound = SoundTrack() if wants_sound(offer) and self._sounds.has(peer.stream) else None
+        peer.connection = connection_with(peer.track, ask_key, peer.sound)
         peer.connection.on("connectionstatechange", lambda: self._changed(peer))
         answer = await answer_to(peer.connection, offer, self._host)
         if peer.id not in self._peers:
@@ -185,6 +190,8 @@ class Peers:
         self._feeds.ask_key(peer.stream, is_plain=peer.is_plain)
         peer.viewer = watch_video(self._board, peer.stream, peer.is_plain)
         peer.watch = self._loop.create_task(self._watch(peer))
+        if peer.sound is not None:
+            self._sounds.join(peer.stream, peer.sound, is_plain=peer.is_plain)
 
     async def _watch(self, peer: _Peer) -> None:
         """End a viewer that went without a word."""
@@ -248,19 +255,26 @@ class Peers:
             peer.watch.cancel()
         if peer.viewer is not None:
             self._board.leave(peer.viewer)
-        channel = self._channels.get((peer.stream, peer.is_plain))
-        if channel is not None:
-            channel.peers.discard(peer)
-            self._fit(channel)
-            if not channel.peers:
-                del self._channels[peer.stream, peer.is_plain]
-                if channel.subscription is not None:
-                    self._feeds.leave(channel.subscription)
+        self._leave_channel(peer)
         if peer.track is not None:
             self.counters.add("missed", peer.track.num_missed)
             peer.track.stop()
+        if peer.sound is not None:
+            self._sounds.leave(peer.stream, peer.sound, is_plain=peer.is_plain)
+            peer.sound.stop()
         if peer.connection is not None:
             await peer.connection.close()
+
+    def _leave_channel(self, peer: _Peer) -> None:
+        channel = self._channels.get((peer.stream, peer.is_plain))
+        if channel is None:
+            return
+        channel.peers.discard(peer)
+        self._fit(channel)
+        if not channel.peers:
+            del self._channels[peer.stream, peer.is_plain]
+            if channel.subscription is not None:
+                self._feeds.leave(channel.subscription)
 
 
 def _encoder() -> str:

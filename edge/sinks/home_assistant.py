@@ -25,6 +25,7 @@ EVENT_KINDS = (
     "zone_loitering",
     "zone_crowded",
     "object_stopped",
+    "loud",
     "camera_offline",
     "camera_frozen",
     "camera_dark",

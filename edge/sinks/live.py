@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edge.metrics.clock import WallClock
 from edge.overlay import Theme
@@ -17,6 +17,17 @@ if TYPE_CHECKING:
     from edge.types import Result, UInt8
 
 
+class LargePictures(Protocol):
+    """What is told of the results by whose boxes it draws."""
+
+    @property
+    def is_showing(self) -> bool:
+        """Whether its pictures take the place of the frames' own in video."""
+
+    def note(self, result: Result, shown_ns: int) -> None:
+        """A result was shown at this time."""
+
+
 class LiveSink:
     """Publishes one stream on a board.
 
@@ -27,6 +38,7 @@ class LiveSink:
         score: detections that belong to no track are reported from this score on.
         clock: turns capture times into UTC; None measures one now.
         shapes: gives the zones and lines.
+        large: shows other pictures of the same camera as video.
     """
 
     takes_unseen = True
@@ -40,10 +52,12 @@ class LiveSink:
         score: float = DEFAULT_SCORE,
         clock: WallClock | None = None,
         shapes: Callable[[], Sequence[Shape]] = tuple,
+        large: LargePictures | None = None,
     ) -> None:
         self.name = f"live:{stream}"
         self._board = board
         self._stream = stream
+        self._large = large
         self._clock = clock or WallClock()
         # masks cost time: they are written where somebody draws them
         self._encoder = ResultEncoder(classes, score=score, clock=self._clock, has_masks=False)
@@ -56,7 +70,13 @@ class LiveSink:
             events = [(captured + event_json(event)[1:]).encode() for event in result.events]
         line = self._encoder.encode(result)
         plain = Plain(result.frame.planes, lambda: self._marks.line(result, line))
-        self._board.publish(self._stream, line, picture, events, plain)
+        captured_ns, large = result.frame.captured_ns, self._large
+        has_video = large is None or not large.is_showing
+        shown_ns = self._board.publish(
+            self._stream, line, picture, events, plain, captured_ns=captured_ns, has_video=has_video
+        )
+        if large is not None:
+            large.note(result, shown_ns)
 
     def close(self) -> None:
         pass

@@ -24,8 +24,9 @@ from edge.pictures.planes import Planes
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.sound import SoundCopy, beginning_of_mp4
 from edge.types import UInt8
+from edge.video.event_clock import LeastLag
 from edge.video.media_time import MediaTime
-from edge.video.packets import MAX_WALL_NS, PacketForm, PacketTaker, SourcePacket
+from edge.video.packets import MAX_WALL_NS, PacketForm, PacketTaker, SoundLevel, SourcePacket, Wanted
 from edge.video.srt import SrtError, SrtStream
 
 LATE = "it does not answer in time"
@@ -42,6 +43,8 @@ NUM_KEYS = 3
 MOST_BETWEEN_KEYS_S = 2.0
 # pictures that come a little before their time are those that are wanted: cameras and networks jitter
 EARLY_SHARE, LATE_SHARE = 0.8, 1.1
+# sound that is placed farther from its arrival belongs to no picture that is known
+MAX_APART_NS = 2_000_000_000
 DEVICES = Path("/dev")
 # PyAV from 17 on gives frames that stay on the GPU, and says where they lie
 KEEPS_ON_GPU = hasattr(av.VideoFrame, "from_dlpack")
@@ -66,6 +69,7 @@ class AvSource:
         deadlines: Deadlines = DEFAULT_DEADLINES,
         is_decoded: bool = True,
         has_sound: bool = False,
+        level_s: float = 0.0,
     ) -> None:
         """Open it and decode the first picture, which proves the decoder.
 
@@ -79,6 +83,7 @@ class AvSource:
             deadlines: limits of connecting and of the wait for each packet; a file has none.
             is_decoded: whether there are pictures; else the first ``read`` passes packets on until the end.
             has_sound: whether the packets of its sound, if there is one, are wanted as well as those of its pictures.
+            level_s: how loud it is is measured over so long; 0: it is not measured.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -103,7 +108,8 @@ class AvSource:
             self._sound = sounds[0] if sounds else None
             self._copies: _Copies | None = None
             if packets is not None:
-                self._copies = _Copies(self._stream, packets, is_live=not self._is_file, sound=self._sound)
+                sound = None if self._sound is None else SoundCopy(self._sound, level_s)
+                self._copies = _Copies(self._stream, packets, is_live=not self._is_file, sound=sound)
             self._frames = self._decoded()
             self._first = next(self._frames, None) if is_decoded else None
             if self._first is None and is_decoded:
@@ -272,10 +278,11 @@ class Skipping:
 class _Copies:
     """Gives the packets of one opening to a taker, with their times in ticks."""
 
-    def __init__(self, stream: Any, taker: PacketTaker, *, is_live: bool, sound: Any = None) -> None:
+    def __init__(self, stream: Any, taker: PacketTaker, *, is_live: bool, sound: SoundCopy | None = None) -> None:
         self._taker = taker
-        self._sound = None if sound is None else SoundCopy(sound)
-        self._sound_stream = sound
+        self._sound = sound
+        self._pictures = stream
+        self._lag = LeastLag()
         # of the newest picture: when the camera took it, and its time
         self._stated: tuple[int, int] | None = None
         self._is_live = is_live
@@ -292,36 +299,50 @@ class _Copies:
 
     def take(self, packet: Any) -> bool:
         """Pass a packet on; whether it is one of the pictures."""
-        if self._sound_stream is not None and packet.stream is self._sound_stream:
-            self._take_sound(packet)
+        if self._sound is not None and packet.stream is not self._pictures:
+            self._take_sound(self._sound, packet)
             return False
         if packet.size:
             self._take_picture(packet)
         return True
 
-    def _take_sound(self, packet: Any) -> None:
-        if self._sound is None or self._sound.form is None or not packet.size or packet.pts is None:
+    def _take_sound(self, sound: SoundCopy, packet: Any) -> None:
+        if not packet.size or packet.pts is None:
             return
         ticks = round(packet.pts * float(packet.time_base or 0) * TICKS_PER_S)
         camera_ns = _camera_ns(packet) if self._is_live else 0
         if camera_ns and self._stated is not None:
             # its own times begin where they like; the camera's clock knows where the pictures are
             ticks = self._stated[1] + (camera_ns - self._stated[0]) * TICKS_PER_S // 1_000_000_000
-        for data, at in self._sound.packets(packet, ticks):
-            now_ns = time.monotonic_ns()
-            time_ns = now_ns if self._is_live else (at - (self._first_pts or 0)) * 1_000_000_000 // TICKS_PER_S
+        kept, levels = sound.take(packet, ticks, is_wanted=Wanted.SOUND in self._taker.wanted)
+        now_ns = time.monotonic_ns()
+        for data, at in kept:
+            time_ns = self._sound_ns(at, now_ns)
             self._taker.take(SourcePacket(data, at, at, False, time_ns, now_ns, camera_ns=camera_ns, is_sound=True))
+        for dbfs in levels:
+            self._taker.hear(SoundLevel(dbfs, self._sound_ns(ticks, now_ns)))
+
+    def _sound_ns(self, ticks: int, now_ns: int) -> int:
+        """The stream's time of a piece of sound: of a camera, when a picture that was taken with it would arrive."""
+        if not self._is_live:
+            return (ticks - (self._first_pts or 0)) * 1_000_000_000 // TICKS_PER_S
+        placed_ns = self._lag.at(ticks)
+        return now_ns if placed_ns is None or abs(placed_ns - now_ns) > MAX_APART_NS else placed_ns
 
     def _take_picture(self, packet: Any) -> None:
         now_ns = time.monotonic_ns()
         dts, pts = self._ticks(packet)
         if self._first_pts is None:
             self._first_pts = pts
+        if self._is_live:
+            self._lag.note(pts, now_ns)
         media_ns = (pts - self._first_pts) * 1_000_000_000 // TICKS_PER_S
         time_ns = now_ns if self._is_live else media_ns
         camera_ns = _camera_ns(packet) if self._is_live else 0
         if camera_ns:
             self._stated = camera_ns, pts
+        if Wanted.PICTURES not in self._taker.wanted:
+            return
         is_key = bool(packet.is_keyframe)
         self._taker.take(SourcePacket(bytes(packet), pts, dts, is_key, time_ns, now_ns, camera_ns=camera_ns))
 

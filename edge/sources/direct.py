@@ -25,6 +25,7 @@ class Decoding:
         hardware: ``off``, ``auto`` or the device type of a hardware decoder; falls back to software, and says so.
         hardware_device: number of the NVIDIA GPU that decodes.
         sound: whether the packets of its sound go with those of the pictures.
+        level_s: how loud it is is measured over so long; 0: it is not measured.
         stays_on_gpu: pictures stay where ``cuda`` decodes them, until somebody asks for their pixels.
     """
 
@@ -33,6 +34,7 @@ class Decoding:
     hardware: str = "off"
     hardware_device: int = 0
     sound: bool = False
+    level_s: float = 0.0
     stays_on_gpu: bool = False
 
 
@@ -60,7 +62,7 @@ def open_direct(
 
     if kind_of(uri) == "file" and (path.is_dir() or (path.is_file() and path.suffix.lower() in SUFFIXES)):
         return ImageSource(path)
-    if packets is not None or _uses_av(uri, decoding):
+    if packets is not None or uses_av(uri, decoding.decoder):
         from edge.sources.av import AvSource
 
         return AvSource(
@@ -72,14 +74,15 @@ def open_direct(
             packets=packets,
             deadlines=deadlines,
             has_sound=decoding.sound,
+            level_s=decoding.level_s,
         )
     from edge.sources.opencv import OpenCvSource
 
     return OpenCvSource(uri, transport=decoding.transport, deadlines=deadlines)
 
 
-def _uses_av(uri: str, decoding: Decoding) -> bool:
+def uses_av(uri: str, decoder: str = "auto") -> bool:
     """Network addresses and files go to PyAV: it gives planes, and gives up in time; devices go to OpenCV."""
-    if decoding.decoder != "auto":
-        return decoding.decoder == "av"
+    if decoder != "auto":
+        return decoder == "av"
     return kind_of(uri) in ("network", "file") and importlib.util.find_spec("av") is not None

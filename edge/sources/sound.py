@@ -1,108 +1,104 @@
-"""A camera's sound on its way to the recording: AAC and Opus as they come, everything else as Opus.
+"""A camera's sound on its way to who wants it: AAC and Opus as they come, everything else as Opus; and how loud it is.
 
-Decoding and encoding happen where the camera is read, in the capture child.
+Decoding and encoding happen where the camera is read, in the capture child, and only what is wanted.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import av
+import numpy as np
 
+from edge.video.opus import OpusMaker, opus_beginning
 from edge.video.packets import SoundForm
 
-TICKS_PER_S = 90_000
-OPUS_RATE = 48_000
-# 20 ms, the usual length of Opus packets
-OPUS_SAMPLES = 960
-OPUS_BITS_PER_S = 48_000
-# where the camera's times and the number of samples have come apart by more, they start again
-MAX_DRIFT_TICKS = TICKS_PER_S // 10
 # what MP4 and browsers take
 PASSED = ("aac", "opus")
+# of silence: a sixteen-bit sample has nothing below -96
+LEAST_DBFS = -120.0
 
 
 class SoundCopy:
     """Turns the packets of one sound into those that are kept.
 
+    Args:
+        stream: the sound of a container.
+        level_s: how loud it is is measured over so long; 0: it is not measured.
+
     Attributes:
         form: what they are; None where this sound cannot be kept.
     """
 
-    def __init__(self, stream: Any) -> None:
-        """Args: the sound of a container."""
+    def __init__(self, stream: Any, level_s: float = 0.0) -> None:
         context = stream.codec_context
         # without a header it stands in each packet (ADTS), where MP4 has no place for it
         is_passed = context.name in PASSED and bool(context.extradata)
-        self._opus = None if is_passed else _Opus(stream)
+        self._opus = None if is_passed else OpusMaker()
+        self._meter = LevelMeter(level_s) if level_s else None
         self.form: SoundForm | None = None
         try:
-            template = stream if self._opus is None else None
-            header = beginning_of_mp4(template) if template is not None else opus_beginning()
+            header = beginning_of_mp4(stream) if is_passed else opus_beginning()
             self.form = SoundForm(context.name if is_passed else "opus", header)
         except (av.error.FFmpegError, OSError, ValueError):
             self.form = None
 
-    def packets(self, packet: Any, ticks: int) -> Iterator[tuple[bytes, int]]:
-        """The data and time of what is kept of a packet. Args: the packet, its time in ticks of 1/90000 s."""
-        if self._opus is None:
-            yield bytes(packet), ticks
-        else:
-            yield from self._opus.encode(packet, ticks)
+    def take(self, packet: Any, ticks: int, *, is_wanted: bool) -> tuple[list[tuple[bytes, int]], list[float]]:
+        """What a packet gives.
+
+        Args:
+            packet: of the container.
+            ticks: its time in 1/90000 s.
+            is_wanted: whether anybody takes the sound itself.
+
+        Returns:
+            The data and time of what is kept, and how loud the sound was that has come whole, in dBFS.
+        """
+        is_coded = is_wanted and self.form is not None and self._opus is not None
+        frames = _decoded(packet) if is_coded or self._meter is not None else ()
+        levels = [] if self._meter is None else list(self._meter.take(frames))
+        if not is_wanted or self.form is None:
+            return [], levels
+        kept = [(bytes(packet), ticks)] if self._opus is None else list(self._opus.encode(frames, ticks))
+        return kept, levels
 
 
-class _Opus:
-    """Decodes any sound and encodes it as mono Opus."""
+class LevelMeter:
+    """How loud decoded sound is, once in ``level_s`` seconds of it."""
 
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._resampler = av.AudioResampler("s16", "mono", OPUS_RATE, OPUS_SAMPLES)
-        self._encoder = opus_encoder()
-        self._first_ticks: int | None = None
-        self._num_in = 0
-        self._num_out = 0
+    def __init__(self, level_s: float) -> None:
+        self._level_s = level_s
+        self._resampler = av.AudioResampler("flt", "mono")
+        self._energy = 0.0
+        self._num = 0
 
-    def encode(self, packet: Any, ticks: int) -> Iterator[tuple[bytes, int]]:
-        try:
-            frames = packet.decode()
-        except (av.error.FFmpegError, OSError):
-            # a damaged packet is a moment of silence
-            return
-        rate = self._stream.codec_context.sample_rate or OPUS_RATE
-        expected = None if self._first_ticks is None else self._first_ticks + self._num_in * TICKS_PER_S // rate
-        if expected is None or abs(expected - ticks) > MAX_DRIFT_TICKS:
-            self._first_ticks, self._num_in, self._num_out = ticks, 0, 0
-        self._num_in += sum(frame.samples for frame in frames)
+    def take(self, frames: Sequence[Any]) -> Iterator[float]:
+        """The levels that are known now, dBFS."""
         for frame in frames:
-            frame.pts = None
             for piece in self._resampler.resample(frame):
-                piece.pts = None
-                for coded in self._encoder.encode(piece):
-                    assert self._first_ticks is not None
-                    yield bytes(coded), self._first_ticks + self._num_out * TICKS_PER_S // OPUS_RATE
-                    self._num_out += OPUS_SAMPLES
+                samples = piece.to_ndarray()[0].astype(np.float64)
+                self._energy += float(np.dot(samples, samples))
+                self._num += len(samples)
+                if self._num >= self._level_s * piece.sample_rate:
+                    yield dbfs_of(self._energy / self._num)
+                    self._energy, self._num = 0.0, 0
 
 
-def opus_encoder() -> Any:
-    """An encoder of mono Opus."""
-    encoder: Any = av.CodecContext.create("libopus", "w")
-    encoder.sample_rate, encoder.layout, encoder.format = OPUS_RATE, "mono", "s16"
-    encoder.bit_rate = OPUS_BITS_PER_S
-    encoder.options = {"application": "voip", "frame_duration": "20"}
-    encoder.open()
-    return encoder
+def dbfs_of(mean_square: float) -> float:
+    """Decibels against full scale of a mean square of samples in [-1, 1]."""
+    return max(10 * math.log10(mean_square), LEAST_DBFS) if mean_square > 0 else LEAST_DBFS
 
 
-def opus_beginning() -> bytes:
-    """An MP4 file without sound that describes what ``opus_encoder`` makes."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4", options={"movflags": "empty_moov+frag_keyframe"}) as container:
-        stream: Any = container.add_stream("libopus", rate=OPUS_RATE)
-        stream.codec_context.layout, stream.codec_context.format = "mono", "s16"
-        container.start_encoding()
-        return file.getvalue()
+def _decoded(packet: Any) -> Sequence[Any]:
+    try:
+        frames: Sequence[Any] = packet.decode()
+    except (av.error.FFmpegError, OSError):
+        # a damaged packet is a moment of silence
+        return ()
+    return frames
 
 
 def beginning_of_mp4(stream: Any) -> bytes:

@@ -49,6 +49,8 @@ class Stand:
     Attributes:
         counts: its counters. state, reason: of the capture. health: what is wrong with the picture.
         faults: what keeps ``analytics``, ``recording``, ``events`` or a target of events from working, and why.
+        loud: the loudest level since the last look (``dbfs``) and what became of it (``came``); empty where nobody
+            measures it, or nothing was heard.
     """
 
     counts: Mapping[str, int]
@@ -56,6 +58,7 @@ class Stand:
     reason: str
     health: tuple[str, ...]
     faults: Mapping[str, str] = field(default_factory=dict)
+    loud: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +271,8 @@ class TrackStore:
         grown = {name: count - opened.counts.get(name, 0) for name, count in stand.counts.items()}
         if counts := {name: count for name, count in grown.items() if count > 0 and _is_noted(name)}:
             moment["counts"] = counts
+        if stand.loud:
+            moment["loud"] = dict(stand.loud)
         shown: dict[str, Any] = {"state": stand.state, "reason": stand.reason, "health": list(stand.health)}
         if stand.faults or opened.shown.get("faults"):
             shown["faults"] = dict(stand.faults)

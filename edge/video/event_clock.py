@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import replace
 
-from edge.video.packets import PacketForm, PacketTaker, SourcePacket
+from edge.video.packets import PacketForm, PacketTaker, SoundLevel, SourcePacket, Wanted
 
 NS_PER_S = 1_000_000_000
 TICKS_PER_S = 90_000
@@ -66,6 +66,10 @@ class AnalysedTimes(PacketTaker):
     def __init__(self, clock: EventClock) -> None:
         self._clock = clock
 
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted.PICTURES
+
     def begin(self, form: PacketForm) -> None:
         pass
 
@@ -84,21 +88,28 @@ class PlacedPackets(PacketTaker):
     def __init__(self, taker: PacketTaker, clock: EventClock) -> None:
         self._taker = taker
         self._clock = clock
-        self._lag = _LeastLag()
+        self._lag = LeastLag()
+
+    @property
+    def wanted(self) -> Wanted:
+        return self._taker.wanted
 
     def begin(self, form: PacketForm) -> None:
-        self._lag = _LeastLag()
+        self._lag = LeastLag()
         self._taker.begin(form)
 
+    def hear(self, level: SoundLevel) -> None:
+        self._taker.hear(level)
+
     def take(self, packet: SourcePacket) -> None:
-        time_ns = self._lag.place(packet)
+        time_ns = self._lag.place(packet.pts, packet.arrived_ns)
         stated_ns = self._clock.at(packet.camera_ns)
         if stated_ns is not None and abs(stated_ns - packet.arrived_ns) <= MAX_LAG_NS:
             time_ns = stated_ns
         self._taker.take(replace(packet, time_ns=time_ns, arrived_ns=time_ns))
 
 
-class _LeastLag:
+class LeastLag:
     """How far arrivals lie behind media time at least, over the last 30 to 60 s: clocks drift, so old ones go."""
 
     def __init__(self) -> None:
@@ -106,13 +117,28 @@ class _LeastLag:
         self._least_ns: int | None = None
         self._since_ns = 0
 
-    def place(self, packet: SourcePacket) -> int:
-        """When a packet would have arrived without delay, monotonic ns."""
-        media_ns = packet.pts * NS_PER_S // TICKS_PER_S
-        lag_ns = packet.arrived_ns - media_ns
+    def place(self, pts: int, arrived_ns: int) -> int:
+        """When a packet with this time would have arrived without delay, monotonic ns. Args: ticks; when it arrived."""
+        self.note(pts, arrived_ns)
+        placed_ns = self.at(pts)
+        assert placed_ns is not None
+        return placed_ns
+
+    def note(self, pts: int, arrived_ns: int) -> None:
+        """A packet with this time arrived then."""
+        lag_ns = arrived_ns - _media_ns(pts)
         if self._least_ns is None or abs(lag_ns - self._least_ns) > MAX_LAG_NS:
-            self._before_ns, self._least_ns, self._since_ns = None, lag_ns, packet.arrived_ns
-        elif packet.arrived_ns - self._since_ns > WINDOW_NS:
-            self._before_ns, self._least_ns, self._since_ns = self._least_ns, lag_ns, packet.arrived_ns
+            self._before_ns, self._least_ns, self._since_ns = None, lag_ns, arrived_ns
+        elif arrived_ns - self._since_ns > WINDOW_NS:
+            self._before_ns, self._least_ns, self._since_ns = self._least_ns, lag_ns, arrived_ns
         self._least_ns = min(self._least_ns, lag_ns)
-        return media_ns + min(self._least_ns, self._least_ns if self._before_ns is None else self._before_ns)
+
+    def at(self, pts: int) -> int | None:
+        """When a packet with this time would arrive without delay; None before any arrived."""
+        if self._least_ns is None:
+            return None
+        return _media_ns(pts) + min(self._least_ns, self._least_ns if self._before_ns is None else self._before_ns)
+
+
+def _media_ns(pts: int) -> int:
+    return pts * NS_PER_S // TICKS_PER_S

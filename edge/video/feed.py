@@ -24,6 +24,9 @@ NS_PER_S = 1_000_000_000
 KBPS_PER_PX = 4000 / (1280 * 720)
 LEAST_KBPS, MOST_KBPS = 1000, 12_000
 
+# the time that one picture takes counts so little that a late one moves no sound
+SMOOTHING = 8
+
 
 class VideoFeed:
     """One stream's encoder and its thread.
@@ -37,6 +40,8 @@ class VideoFeed:
         fit: makes a picture as large as it is wanted, in the encoder's thread.
 
     Attributes:
+        begin_ns: the monotonic time at which those of its packets begin; 0 before the first.
+        delay_ns: how long after that of its picture a packet is there.
         counters: ``encoded``, and ``dropped``, which were older than the newest when the encoder came to them.
     """
 
@@ -55,6 +60,7 @@ class VideoFeed:
         self._fps = fps if fps > 0 else FALLBACK_FPS
         self._deliver = deliver
         self.counters: Counters[str] = Counters()
+        self.begin_ns = self.delay_ns = 0
         self._is_key_wanted = threading.Event()
         self._last_key_s = -MIN_KEY_GAP_S
         self._pictures: DropQueue[tuple[Planes, int]] = DropQueue(
@@ -88,22 +94,24 @@ class VideoFeed:
 
     def _run(self, stopping: threading.Event) -> None:
         encoder: VideoEncoder | None = None
-        begin_ns, last_pts = 0, -1
+        last_pts = -1
         while not stopping.is_set() and not self._pictures.is_finished:
             taken = self._pictures.get(IDLE_S)
             if taken is None:
                 continue
             planes, time_ns = self._fit(taken[0]), taken[1]
-            begin_ns = begin_ns or time_ns
+            self.begin_ns = self.begin_ns or time_ns
             if encoder is None or not encoder.takes(planes):
                 encoder = self._new_encoder(planes)
             elif self._is_key_due():
                 encoder.ask_key()
-            last_pts = max(round((time_ns - begin_ns) * TICKS_PER_S / NS_PER_S), last_pts + 1)
+            last_pts = max(round((time_ns - self.begin_ns) * TICKS_PER_S / NS_PER_S), last_pts + 1)
             for packet in encoder.encode(planes, last_pts):
                 if packet.is_key:
                     self._last_key_s = time.monotonic()
                 self._deliver(packet)
+            late_ns = time.monotonic_ns() - time_ns
+            self.delay_ns += (late_ns - self.delay_ns) // (SMOOTHING if self.counters["encoded"] else 1)
             self.counters.add("encoded")
 
     def _is_key_due(self) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Flag, auto
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -78,6 +81,30 @@ class SourcePacket:
 
 
 @dataclass(frozen=True, slots=True)
+class SoundLevel:
+    """How loud the last moments were.
+
+    Attributes:
+        dbfs: root of the mean square against full scale, in decibels; a sine of full scale has -3.
+        time_ns: the stream's time at their end.
+    """
+
+    dbfs: float
+    time_ns: int
+
+
+class Wanted(Flag):
+    """What a taker can use now; what nobody wants is neither passed on nor encoded."""
+
+    PICTURES = auto()
+    SOUND = auto()
+
+
+NOTHING = Wanted(0)
+EVERYTHING = Wanted.PICTURES | Wanted.SOUND
+
+
+@dataclass(frozen=True, slots=True)
 class EventMark:
     """What a result says to the recording.
 
@@ -104,10 +131,19 @@ Item: TypeAlias = PacketForm | SourcePacket | EventMark
 class PacketTaker(Protocol):
     """Takes the packets of a source, in the thread that reads it. Never holds up a live source."""
 
+    @property
+    def wanted(self) -> Wanted:
+        """What may be passed on now; asked before each packet."""
+        return EVERYTHING
+
     def begin(self, form: PacketForm) -> None:
         """The source was opened; its packets follow."""
 
     def take(self, packet: SourcePacket) -> None: ...
+
+    def hear(self, level: SoundLevel) -> None:
+        """How loud it is, where that is measured."""
+        return
 
 
 class PacketTap(PacketTaker):
@@ -115,33 +151,53 @@ class PacketTap(PacketTaker):
 
     Args:
         taker: who gets all of them; None: nobody else.
+        on_level: told how loud it is.
     """
 
-    def __init__(self, taker: PacketTaker | None = None) -> None:
-        self._taker = taker
-        self._form: PacketForm | None = None
-        self._listener: PacketTaker | None = None
+    def __init__(
+        self, taker: PacketTaker | None = None, on_level: Callable[[SoundLevel], None] = lambda level: None
+    ) -> None:
+        self._takers: tuple[PacketTaker, ...] = () if taker is None else (taker,)
+        self._on_level = on_level
+        self._lock = threading.Lock()
+        self.form: PacketForm | None = None
 
-    def listen(self, listener: PacketTaker | None) -> None:
-        """Give it what comes from now on, beginning with the form of the present run; None: nobody listens any more."""
-        form = self._form
-        if listener is not None and form is not None:
+    @property
+    def wanted(self) -> Wanted:
+        wanted = NOTHING
+        for taker in self._takers:
+            wanted |= taker.wanted
+        return wanted
+
+    def listen(self, listener: PacketTaker) -> None:
+        """Give it what comes from now on, beginning with the form of the present run."""
+        form = self.form
+        if form is not None:
             listener.begin(form)
-        self._listener = listener
+        with self._lock:
+            self._takers = (*self._takers, listener)
+
+    def leave(self, listener: PacketTaker) -> None:
+        """Give it nothing more."""
+        with self._lock:
+            self._takers = tuple(taker for taker in self._takers if taker is not listener)
 
     def begin(self, form: PacketForm) -> None:
-        self._form = form
-        for taker in (self._taker, self._listener):
-            if taker is not None:
-                taker.begin(form)
+        self.form = form
+        for taker in self._takers:
+            taker.begin(form)
 
     def take(self, packet: SourcePacket) -> None:
-        for taker in (self._taker, self._listener):
-            if taker is not None:
+        kind = Wanted.SOUND if packet.is_sound else Wanted.PICTURES
+        for taker in self._takers:
+            if kind in taker.wanted:
                 taker.take(packet)
 
+    def hear(self, level: SoundLevel) -> None:
+        self._on_level(level)
 
-class PacketQueue(HandOver[Item]):
+
+class PacketQueue(HandOver[Item], PacketTaker):
     """From capture, and from the output of results, to the recorder's thread. What does not fit is counted.
 
     Args:
@@ -170,8 +226,10 @@ class PacketQueue(HandOver[Item]):
             self._append(form)
 
     def take(self, packet: SourcePacket) -> None:
-        """Add a packet; after ``close`` it is dropped."""
+        """Add a packet; after ``close`` it is dropped, and no loss: the recording has ended."""
         with self._changed:
+            if self._is_closed:
+                return
             if self._is_lossless and not self._num_lost:
                 self._changed.wait_for(lambda: self._has_room(packet) or self._is_closed, LOSSLESS_WAIT_S)
             if not self._has_room(packet):

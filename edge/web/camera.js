@@ -92,7 +92,7 @@ export class CameraView {
   /** JPEG pictures are shown until the video plays, and again when it does not. */
   tryVideo() {
     this.video = new Video(this.stream);
-    this.sync = new VideoSync();
+    this.sync = new VideoSync(Boolean(this.stream.info.has_live_source));
     this.video.addEventListener("picture", ({ detail }) => {
       this.shownTime = detail;
       this.markVideo();
@@ -131,6 +131,7 @@ export class CameraView {
       el("div", { class: "buttons" },
         el("a", { class: "button", href: `snapshot/${name}.jpg`, target: "_blank", rel: "noopener", text: t("camera.snapshot") }),
         ...(this.stream.info.heatmap ? [this.heatButton()] : []),
+        this.sound = this.soundButton(),
         el("button", { class: "button", type: "button", text: t("camera.full"), onclick: () => this.frame.requestFullscreen?.() })));
   }
 
@@ -146,6 +147,17 @@ export class CameraView {
       this.heatTimer = setInterval(draw, HEAT_MS);
     };
     const button = el("button", { class: "button", type: "button", "aria-pressed": "false", text: t("camera.heat"), onclick: toggle });
+    return button;
+  }
+
+  /** Silent until it is pressed; shown while there is something to hear. */
+  soundButton() {
+    const toggle = () => {
+      const isOn = button.getAttribute("aria-pressed") !== "true";
+      button.setAttribute("aria-pressed", String(isOn));
+      this.video.setSound(isOn);
+    };
+    const button = el("button", { class: "button sound", type: "button", "aria-pressed": "false", hidden: true, text: t("camera.sound"), onclick: toggle });
     return button;
   }
 
@@ -252,6 +264,7 @@ export class CameraView {
 
   stats() {
     const { history, stats, live } = this.stream;
+    this.sound.hidden = !(this.video && stats.sound);
     this.fps.update(history.fps);
     this.age.update(history.age);
     this.load.update(history.objects);

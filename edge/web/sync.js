@@ -5,6 +5,8 @@ const MAX_RESULTS = 120;
 const RANGE = 2 ** 32;
 // both sides round
 const SLACK_TICKS = 3;
+// a result is never drawn over a picture that was taken so much earlier or later
+const NEAR_TICKS = 9000;
 const ENOUGH_VOTES = 4;
 const MAX_MISSES = 30;
 
@@ -15,7 +17,9 @@ function apart(a, b) {
 }
 
 export class VideoSync {
-  constructor() {
+  /** isBetween: the video has pictures between those that have results, and each shows the nearest. */
+  constructor(isBetween = false) {
+    this.nearTicks = isBetween ? NEAR_TICKS : SLACK_TICKS;
     this.results = [];
     this.forget();
   }
@@ -38,7 +42,9 @@ export class VideoSync {
     if (!Number.isFinite(rtpTime)) return undefined;
     if (this.offset === null) this.vote(rtpTime);
     if (this.offset === null) return undefined;
-    const found = this.results.find(({ ticks }) => apart((ticks + this.offset) % RANGE, rtpTime) <= SLACK_TICKS) || null;
+    const [found] = this.results
+      .map((result) => [result, apart((result.ticks + this.offset) % RANGE, rtpTime)])
+      .reduce((a, b) => (b[1] < a[1] ? b : a), [null, this.nearTicks + 1]);
     this.numMissed = found ? 0 : this.numMissed + 1;
     // another encoder, and so another beginning
     if (this.numMissed > MAX_MISSES) this.forget();

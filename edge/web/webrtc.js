@@ -50,12 +50,13 @@ export class Video extends EventTarget {
     this.numShown = 0;
     this.isPlaying = false;
     this.isClosed = false;
+    this.hasSound = false;
     this.retryMs = FIRST_RETRY_MS;
     this.node = el("video", {
       class: "picture is-waiting", playsinline: true, autoplay: true, disablepictureinpicture: true,
       "aria-label": t("picture.of", { name: stream.name }), "data-stream": stream.name,
     });
-    // browsers start a video by themselves only without sound
+    // browsers start a video by themselves only without sound, and the device makes none that nobody hears
     this.node.muted = true;
     this.onVisibility = () => { if (document.hidden) this.hangUp(); else this.wake?.(); };
     this.onLeave = () => this.hangUp();
@@ -78,6 +79,10 @@ export class Video extends EventTarget {
       }
       this.hangUp();
       if (this.isClosed) return;
+      if (this.callsAgain) {
+        this.callsAgain = false;
+        continue;
+      }
       const wait = later(this.retryMs * (0.75 + Math.random() / 2));
       this.retryMs = Math.min(this.retryMs * 2, LAST_RETRY_MS);
       await wait;
@@ -89,7 +94,13 @@ export class Video extends EventTarget {
     const { receiver } = connection.addTransceiver("video", { direction: "recvonly" });
     // live: a picture is shown when it is there, not when it would run smoothest
     if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
-    this.node.srcObject = new MediaStream([receiver.track]);
+    const tracks = [receiver.track];
+    if (this.hasSound) {
+      const { receiver: heard } = connection.addTransceiver("audio", { direction: "recvonly" });
+      if ("jitterBufferTarget" in heard) heard.jitterBufferTarget = 0;
+      tracks.push(heard.track);
+    }
+    this.node.srcObject = new MediaStream(tracks);
     const url = `stream/${encodeURIComponent(this.stream.name)}/whep`;
     // plain: what was found is drawn here
     const body = await offerOf(connection);
@@ -132,6 +143,14 @@ export class Video extends EventTarget {
       if (performance.now() - seenMs > limit && (!this.isPlaying || this.stream.lastFrameMs - seenMs > limit / 2)) return;
       await later(CHECK_MS);
     }
+  }
+
+  /** Call again, with sound or without. From a click: browsers play no sound that nobody asked for. */
+  setSound(hasSound) {
+    this.hasSound = hasSound;
+    this.node.muted = !hasSound;
+    this.callsAgain = true;
+    this.hangUp();
   }
 
   setPlaying(isPlaying) {

@@ -6,7 +6,7 @@ import { clock, el, number, say, words } from "./dom.js";
 import { called, t } from "./words.js";
 
 const POLL_MS = 400;
-const KINDS = ["line_crossed", "zone_entered", "zone_left", "zone_loitering", "object_stopped", "zone_crowded"];
+const KINDS = ["line_crossed", "zone_entered", "zone_left", "zone_loitering", "object_stopped", "zone_crowded", "loud"];
 const HOURS = [1, 24, 168, 744];
 const LONG_S = 120;
 

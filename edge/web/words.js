@@ -43,6 +43,7 @@ const en = {
   "camera.snapshot": "Snapshot",
   "camera.full": "Full screen",
   "camera.heat": "Heat map",
+  "camera.sound": "Sound",
   "camera.heat.alt": "Where objects spent their time",
   "camera.health": "Health",
   "camera.rate": "Frame rate",

@@ -129,6 +129,7 @@ def streams_of(folder: Path, port: int, isolation: str = "thread", names: tuple[
     tables.append(
         f'[[streams]]\nname = "file"\nsource = "rtsp://127.0.0.1:{port}/1"\nusername = "admin"\n'
         f'password_file = "{folder}/camera-password"\nretry_base_s = 30\nisolation = "{isolation}"\n'
+        f'live_source = "rtsp://admin:{quote(CANARY, safe="")}@127.0.0.1:{port}/2"\n'
     )
     return "\n".join(tables)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +19,16 @@ from e2e.live_show import wait_until
 from e2e.test_page_browser import browser, chromium  # noqa: F401
 from needs import need
 
+from edge.diagnose.why import Question, why
 from edge.pipeline import Pipeline
 from edge.server import LiveServer
 from edge.server.access import Access
 from edge.server.board import LiveBoard
 from edge.server.feeds import Feeds
 from edge.server.rtsp.server import Offered, RtspServer
+from edge.trackstore.read import Reader
 from edge.types import Event
+from edge.video.packets import NOTHING, Wanted
 
 pytestmark = pytest.mark.real_server
 # a flash and a beep of this length come together every second
@@ -31,12 +37,12 @@ FLASH_S = 0.1
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Pipeline]]:
-    """Starts a pipeline that records one camera."""
+    """Starts a pipeline that records one camera, where it is not told to record none."""
     with started_pipelines() as started:
 
-        def begin(source: str, *, record: Any = None, **more: Any) -> Pipeline:
+        def begin(source: str, *, record: Any = None, is_recorded: bool = True, **more: Any) -> Pipeline:
             kept = {"folder": tmp_path, "content": "source", "reserve_mb": 0, "segment_s": 5, **(record or {})}
-            return started(null_pipeline(tmp_path, [source], record=kept, **more))
+            return started(null_pipeline(tmp_path, [source], record=kept if is_recorded else None, **more))
 
         yield begin
 
@@ -118,6 +124,44 @@ def test_a_clip_of_the_large_picture_has_its_sound(tmp_path: Path, start: Callab
     assert max(abs(offset) for offset in offsets) <= 0.06
 
 
+def test_a_loud_sound_is_an_event_a_clip_and_an_answer(tmp_path: Path, start: Callable[..., Pipeline]) -> None:
+    camera = TwoProfiles("320x180x20", "160x90x10", "aac")
+    try:
+        pipeline = start(
+            camera.sub,
+            record_source=camera.main,
+            record={"mode": "events", "pre_roll_s": 2, "post_roll_s": 1},
+            # a beep of -9 dBFS for a tenth of a second, over half a second
+            loud={"dbfs": -25, "cool_down_s": 3600},
+            sinks=[f"jsonl:{tmp_path}/out.jsonl"],
+            top={"state_dir": tmp_path, "events": {}, "track_store": {"block_s": 0.2}},
+        )
+        recording = pipeline.outputs.recordings["cam0"]
+        wait_for(lambda: len(recording.entries()) == 1, 60, "the clip is whole")
+        at_ns = recording.entries()[0].events[0][0]
+        wait_for(lambda: time.time_ns() > at_ns + 4_500_000_000, 10, "more beeps come")
+        pipeline.outputs.flush_tracks(5)
+    finally:
+        camera.kill()
+    (entry,) = recording.entries()
+    assert [kind for _, kind in entry.events] == ["loud"]
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    (event,) = [event for line in lines for event in line["events"]]
+    assert event["kind"] == "loud"
+    assert -25 <= event["data"]["dbfs"] <= -8
+    outbox = pipeline.outputs.outbox
+    assert outbox is not None
+    wait_for(lambda: len(outbox.recent(9)) == 1, 5, "the outbox has it")
+    body = json.loads(outbox.recent(9)[0].body)
+    assert (body["kind"], body["data"], body["links"]["clip"][-9:]) == ("loud", event["data"], "-clip.mp4")
+    reader = Reader(tmp_path / "tracks")
+    answer = why(reader, Question("cam0", at_ns, 3.0, kind="loud"))
+    assert (answer.cause, "loud was said" in answer.sentence) == ("said", True)
+    # later beeps were as loud
+    later = why(reader, Question("cam0", at_ns + 3_000_000_000, 0.9, kind="loud"))
+    assert (later.cause, later.setting) == ("cool_down", "streams.cam0.loud.cool_down_s")
+
+
 def test_a_muted_camera_is_recorded_without_its_sound(tmp_path: Path, start: Callable[..., Pipeline]) -> None:
     camera = TwoProfiles("320x180x20", "160x90x10", "aac")
     try:
@@ -146,14 +190,147 @@ def test_a_clip_with_sound_plays_in_chromium(
     try:
         browser.get(f"http://127.0.0.1:{port}/#/recordings")
         wait_until(lambda: len(browser.find_elements("css selector", ".file-row")) >= 2)
-        browser.execute_script("document.querySelector('video').muted = true")
-        browser.execute_script("document.querySelectorAll('.file-row')[0].click()")
+        # a real click: browsers play no sound that nobody asked for
+        browser.find_elements("css selector", ".file-row")[0].click()
+        browser.execute_script("document.querySelector('video').muted = false")
         state = "const v = document.querySelector('video'); return [v.currentTime, v.webkitAudioDecodedByteCount]"
         wait_until(lambda: browser.execute_script(state)[0] > 1)
         assert browser.execute_script(state)[1] > 1000
+        is_muted, is_paused = browser.execute_script(
+            "const v = document.querySelector('video'); return [v.muted, v.paused]"
+        )
+        assert not (is_muted or is_paused)
         assert browser.execute_script("return document.querySelector('video').error") is None
     finally:
         server.stop()
+
+
+@contextmanager
+def shown(start: Callable[..., Pipeline], source: str, **stream: Any) -> Iterator[tuple[Pipeline, LiveServer, Feeds]]:
+    """A pipeline with the page of its only camera before it, and what encodes its pictures."""
+    board = LiveBoard()
+    board.add_stream("cam0", {"source": "rtsp://***", "fps": 20, "model": {"classes": []}})
+    pipeline = start(source, board=board, top={"server": {"enabled": True}}, **stream)
+    feeds = Feeds(board)
+    server = LiveServer(
+        board, port=0, feeds=feeds, max_peers=4, stats=lambda: {"streams": {"cam0": pipeline.streams["cam0"].stats()}}
+    )
+    try:
+        wait_for(lambda: emitted(pipeline)["cam0"] > 20, 60, "the camera runs")
+        yield pipeline, server, feeds
+    finally:
+        server.stop()
+        feeds.close()
+
+
+# when each flash was shown and each beep was heard, by the page's clock in ms
+WATCH = """
+const done = arguments[0];
+const video = document.querySelector("video.picture");
+const flashes = [], beeps = [];
+const canvas = new OffscreenCanvas(1, 1);
+const context = canvas.getContext("2d", {willReadFrequently: true});
+let wasBright = true;
+const onFrame = (now, {expectedDisplayTime}) => {
+  context.drawImage(video, 0, 0, 8, 8, 0, 0, 1, 1);
+  const isBright = context.getImageData(0, 0, 1, 1).data[1] > 60;
+  if (isBright && !wasBright) flashes.push(expectedDisplayTime);
+  wasBright = isBright;
+  video.requestVideoFrameCallback(onFrame);
+};
+video.requestVideoFrameCallback(onFrame);
+const audio = new AudioContext({latencyHint: "interactive"});
+const analyser = new AnalyserNode(audio, {fftSize: 256});
+audio.createMediaStreamSource(video.srcObject).connect(analyser);
+const samples = new Float32Array(256);
+let quietMs = 0, lastMs = performance.now();
+const timer = setInterval(() => {
+  const nowMs = performance.now();
+  analyser.getFloatTimeDomainData(samples);
+  const isLoud = samples.some((sample) => Math.abs(sample) > 0.05);
+  if (isLoud && quietMs > 300) beeps.push(nowMs);
+  quietMs = isLoud ? 0 : quietMs + nowMs - lastMs;
+  lastMs = nowMs;
+}, 4);
+setTimeout(() => { clearInterval(timer); audio.close(); done([flashes, beeps, video.muted, audio.state]); }, 14000);
+"""
+
+
+@pytest.mark.parametrize("codec", ["aac", "pcmu"])
+def test_the_page_plays_a_cameras_sound_with_its_picture_when_it_is_asked_to(
+    start: Callable[..., Pipeline],
+    browser: Any,  # noqa: F811
+    codec: str,
+) -> None:
+    camera = TwoProfiles("320x180x20", "160x90x10", codec)
+    try:
+        with shown(start, camera.main, is_recorded=False) as (pipeline, server, _):
+            _, port = server.start()
+            browser.get(f"http://127.0.0.1:{port}/#/camera/cam0")
+            shows = "return document.querySelector('.frame-large')?.dataset.picture || ''"
+            wait_until(lambda: browser.execute_script(shows) == "webrtc")
+            assert browser.execute_script("return document.querySelector('video.picture').muted") is True
+            # nobody hears it: nothing of it leaves the process that reads the camera
+            tap = pipeline.streams["cam0"].sound
+            assert tap is not None and tap.wanted == NOTHING
+            (button,) = browser.find_elements("css selector", "button.sound")
+            wait_until(button.is_displayed)
+            button.click()
+            heard = "return document.querySelector('video.picture').srcObject?.getAudioTracks()[0]?.muted === false"
+            wait_until(lambda: browser.execute_script(heard) and browser.execute_script(shows) == "webrtc")
+            assert tap.wanted == Wanted.SOUND
+            # the browser brings both together within a few seconds
+            time.sleep(5)
+            browser.set_script_timeout(30)
+            flashes, beeps, is_muted, _ = browser.execute_async_script(WATCH)
+            button.click()
+            wait_until(lambda: tap.wanted == NOTHING)
+    finally:
+        camera.kill()
+    offsets = sorted(min((beep - flash for beep in beeps), key=abs) for flash in flashes if flash > min(beeps) - 500)
+    print(f"\n{codec} in the page: {[f'{offset:.0f} ms' for offset in offsets]}")
+    assert is_muted is False
+    assert len(offsets) >= 8
+    # a picture comes every 50 ms; a busy machine shows one late now and then
+    assert abs(statistics.median(offsets)) <= 60
+
+
+def test_a_camera_that_is_muted_has_nothing_to_hear_in_the_page(
+    start: Callable[..., Pipeline],
+) -> None:
+    camera = TwoProfiles("320x180x20", "160x90x10", "aac")
+    try:
+        for stream in ({"audio": False}, {"masks": [[[0, 0], [0.1, 0], [0, 0.1]]]}):
+            with shown(start, camera.main, is_recorded=False, **stream) as (pipeline, _, feeds):
+                assert pipeline.streams["cam0"].stats()["sound"] is False
+                assert feeds.board.sound("cam0") is None
+    finally:
+        camera.kill()
+
+
+@pytest.mark.parametrize(("codec", "served", "transport"), [("aac", "aac", "tcp"), ("opus", "opus", "udp")])
+def test_who_watches_the_annotated_picture_by_rtsp_hears_it(
+    tmp_path: Path, start: Callable[..., Pipeline], codec: str, served: str, transport: str
+) -> None:
+    camera, path = TwoProfiles("320x180x20", "160x90x10", codec), tmp_path / "heard.mkv"
+    try:
+        with shown(start, camera.main, is_recorded=False) as (_, _, feeds):
+            rtsp = RtspServer("127.0.0.1", 0, Access(), feeds, lambda: {"cam0": Offered()}, max_clients=4)
+            _, port = rtsp.start()
+            try:
+                command = [need("ffmpeg"), "-v", "error", "-rtsp_transport", transport]
+                command += ["-i", f"rtsp://127.0.0.1:{port}/cam0", "-c", "copy", "-t", "8", str(path)]
+                done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+            finally:
+                rtsp.stop()
+    finally:
+        camera.kill()
+    with av.open(str(path)) as file:
+        assert [one.codec_context.name for one in file.streams] == ["h264", served], done.stderr
+    offsets = apart(path)
+    print(f"\n{codec}, annotated, by RTSP: {[f'{offset * 1e3:.0f} ms' for offset in offsets]}")
+    assert len(offsets) >= 4
+    assert statistics.median(abs(offset) for offset in offsets) <= 0.06
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from needs import need
 from edge.config.load import parse_config
 from edge.engines.null import NullEngine
 from edge.pipeline import Pipeline
+from edge.server.board import LiveBoard
 
 RTSP_SERVER = Path(__file__).with_name("rtsp_server.py")
 TWO_PROFILES = Path(__file__).with_name("two_profiles.py")
@@ -115,6 +116,7 @@ def null_pipeline(
     max_batch: int = 8,
     top: Any = None,
     input_size: tuple[int, int] = (64, 64),
+    board: LiveBoard | None = None,
     **stream: Any,
 ) -> Pipeline:
     """A pipeline whose engine finds nothing and takes ``engine_s`` per batch; streams are called cam0, cam1, …"""
@@ -130,7 +132,7 @@ def null_pipeline(
     ]
     model = {"path": folder / "null.onnx", "engine": "null", "manifest": manifest, "max_batch": max_batch}
     config = parse_config({"model": model, "streams": streams, **(top or {})}, where="test")
-    pipeline = Pipeline(config)
+    pipeline = Pipeline(config, board)
     if engine_s:
         (loaded,) = pipeline.models.values()
         loaded.engine = NullEngine(loaded.manifest.input, max_batch=max_batch, seconds=engine_s)
@@ -178,6 +180,16 @@ def holdings() -> dict[str, int]:
         "children": len(me.children(recursive=True)),
         "rss_kb": me.memory_info().rss // 1024,
     }
+
+
+def memory_growth(held: list[dict[str, int]]) -> float:
+    """From the second tenth of the readings to the last one, as a share; medians, as single readings differ by 3 %.
+
+    The first tenth fills caches, windows of figures and the allocator.
+    """
+    rss_kb = [one["rss_kb"] for one in held]
+    tenth = max(1, len(held) // 10)
+    return float(np.median(rss_kb[-tenth:]) / np.median(rss_kb[tenth : 2 * tenth])) - 1
 
 
 def capture_children() -> list[psutil.Process]:

@@ -16,7 +16,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from camera_rig import SYNTHETIC, RtspServer, emitted, holdings, null_pipeline, unaccounted, wait_for
+from camera_rig import (
+    SYNTHETIC,
+    RtspServer,
+    emitted,
+    holdings,
+    memory_growth,
+    null_pipeline,
+    unaccounted,
+    wait_for,
+)
 
 from edge.chaos.camera import FAULTS, ChaosCamera
 from edge.chaos.drills import run_drills
@@ -62,16 +71,6 @@ def slope_per_hour(seconds: list[float], values: list[float]) -> tuple[float, fl
     x = np.array(seconds) / 3600
     (slope, _), covariance = np.polyfit(x, values, 1, cov=True)
     return float(slope), float(np.sqrt(covariance[0, 0]))
-
-
-def memory_growth(held: list[dict[str, int]]) -> float:
-    """From the second tenth of the readings to the last one, as a share; medians, as single readings differ by 3 %.
-
-    The first tenth fills caches, windows of figures and the allocator.
-    """
-    rss_kb = [one["rss_kb"] for one in held]
-    tenth = max(1, len(held) // 10)
-    return float(np.median(rss_kb[-tenth:]) / np.median(rss_kb[tenth : 2 * tenth])) - 1
 
 
 class Machine:

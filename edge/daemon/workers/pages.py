@@ -120,6 +120,9 @@ class PlaceTaker:
 class WorkerBoard(LiveBoard):
     """The board of a worker: shows its frames on that of the daemon. See ``LiveBoard``."""
 
+    # they would have to cross to the daemon
+    is_whole = False
+
     def __init__(self, link: Link, places: PlaceTaker) -> None:
         super().__init__()
         self._link = link
@@ -142,6 +145,19 @@ class WorkerBoard(LiveBoard):
         picture: Callable[[], UInt8] | None = None,
         events: Sequence[bytes] = (),
         plain: Plain | None = None,
+        captured_ns: int = 0,
+        has_video: bool = True,
+    ) -> int:
+        self._publish(stream, result_json, picture, events, plain)
+        return self._clock_ns()
+
+    def _publish(
+        self,
+        stream: str,
+        result_json: bytes,
+        picture: Callable[[], UInt8] | None,
+        events: Sequence[bytes],
+        plain: Plain | None,
     ) -> None:
         demand = self.demand(stream)
         told = [event.decode() for event in events]

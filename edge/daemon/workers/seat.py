@@ -104,6 +104,7 @@ EMPTY_STATS: dict[str, Any] = {
     "width": 0,
     "height": 0,
     "decoder": "",
+    "sound": False,
     "counts": {},
     "fps_in": 0.0,
     "fps_out": 0.0,

@@ -21,11 +21,13 @@ from edge.server.feeds import Feeds, Subscription
 from edge.server.rtsp.wire import FORM, SETUP, Message
 from edge.threads.python_process import child_environment, python_command
 from edge.threads.worker import Worker
-from edge.video.encoder import Packet, find_encoder
-from edge.video.packets import PacketForm, PacketTap, SourcePacket
+from edge.video.encoder import TICKS_PER_S, Packet, find_encoder
+from edge.video.packets import PacketForm, PacketTaker, PacketTap, SoundForm, SourcePacket, Wanted
+from edge.video.sound_feed import SteadyTimes
 
 if TYPE_CHECKING:
     from edge.server.access import Access
+    from edge.server.board import LiveBoard
 
 log = logging.getLogger(__name__)
 RESTART_S = 0.5
@@ -173,6 +175,11 @@ class RtspServer:
         """What the process has counted."""
         self._counts = counts
 
+    @property
+    def board(self) -> LiveBoard:
+        """Whose streams are served."""
+        return self._feeds.board
+
     def join_feed(self, name: str, deliver: Callable[[Packet], None]) -> Subscription:
         """Have the annotated pictures of a stream encoded.
 
@@ -307,7 +314,9 @@ class _Watching:
                 self._stops[path] = stop
 
     def _watch_feed(self, name: str) -> Callable[[], None] | None:
-        self._link.put(Message.of_facts(FORM, name, {"codec": "h264", "header": ""}))
+        sound = self._server.board.sound(name) if name in self._server.board.streams else None
+        facts: dict[str, object] = {"codec": "h264", "header": ""}
+        self._link.put(Message.of_facts(FORM, name, facts | _sound_facts(None if sound is None else sound.form)))
 
         def deliver(packet: Packet) -> None:
             self._link.put(Message.of_packet(name, packet, time.time_ns()))
@@ -317,18 +326,28 @@ class _Watching:
         except MissingError as error:
             log.error("rtsp: %s", error)
             return None
-        return partial(self._server.leave_feed, subscription)
+        if sound is None:
+            return partial(self._server.leave_feed, subscription)
+        heard = _FeedSound(name, self._link, self._server.board, subscription)
+        sound.listen(heard)
+
+        def stop() -> None:
+            sound.leave(heard)
+            self._server.leave_feed(subscription)
+
+        return stop
 
     def _watch_source(self, path: str, name: str) -> Callable[[], None] | None:
         offered = self._known[name]
         if offered.tap is None:
             return None
         offered.need()
-        offered.tap.listen(_SourceFeed(path, self._link))
-        return partial(offered.tap.listen, None)
+        feed = _SourceFeed(path, self._link)
+        offered.tap.listen(feed)
+        return partial(offered.tap.leave, feed)
 
 
-class _SourceFeed:
+class _SourceFeed(PacketTaker):
     """Passes the camera's own packets on."""
 
     def __init__(self, path: str, link: _Link) -> None:
@@ -340,9 +359,7 @@ class _SourceFeed:
         self._is_known = form.codec in CODECS and form.has_start_codes
         if self._is_known:
             facts: dict[str, object] = {"codec": form.codec, "header": form.header.hex()}
-            if form.sound is not None:
-                facts["sound"] = {"codec": form.sound.codec, "header": form.sound.header.hex()}
-            self._link.put(Message.of_facts(FORM, self._path, facts))
+            self._link.put(Message.of_facts(FORM, self._path, facts | _sound_facts(form)))
 
     def take(self, packet: SourcePacket) -> None:
         if not self._is_known:
@@ -353,6 +370,43 @@ class _SourceFeed:
         else:
             coded = Packet(packet.data, packet.pts, packet.is_key, packet.pts - packet.dts)
             self._link.put(Message.of_packet(self._path, coded, wall_ns))
+
+
+class _FeedSound(PacketTaker):
+    """Passes the camera's sound on, next to the annotated picture that was taken with it."""
+
+    def __init__(self, path: str, link: _Link, board: LiveBoard, subscription: Subscription) -> None:
+        self._path = path
+        self._link = link
+        self._board = board
+        self._subscription = subscription
+        self._times = SteadyTimes(TICKS_PER_S)
+        self._form: SoundForm | None = None
+        self._is_known = False
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted.SOUND
+
+    def begin(self, form: PacketForm) -> None:
+        # who was told of one sound cannot be given another
+        self._form = self._form or form.sound
+        self._is_known = form.sound is not None and form.sound == self._form
+
+    def take(self, packet: SourcePacket) -> None:
+        feed = self._subscription.feed
+        if feed is None or not feed.begin_ns or not self._is_known:
+            return
+        shown_ns = packet.time_ns + self._board.delay_ns(self._path) - feed.begin_ns
+        if shown_ns > 0:
+            at = self._times.place(packet.pts, shown_ns)
+            self._link.put(Message.of_sound(self._path, packet.data, at, time.time_ns()))
+
+
+def _sound_facts(form: PacketForm | None) -> dict[str, object]:
+    if form is None or form.sound is None:
+        return {}
+    return {"sound": {"codec": form.sound.codec, "header": form.sound.header.hex()}}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -104,11 +104,15 @@ class Child:
         """A source whose packets are passed on and whose pictures nobody wants."""
         from edge.sources.av import AvSource
 
-        transport, deadlines = options["decoding"]["transport"], Deadlines(**options["deadlines"])
-        packets = self._packet_sender(may_lose=True)
-        has_sound = bool(options["decoding"]["sound"])
+        decoding = Decoding(**options["decoding"])
         return AvSource(
-            uri, transport=transport, packets=packets, deadlines=deadlines, is_decoded=False, has_sound=has_sound
+            uri,
+            transport=decoding.transport,
+            packets=self._packet_sender(may_lose=True),
+            deadlines=Deadlines(**options["deadlines"]),
+            is_decoded=False,
+            has_sound=decoding.sound,
+            level_s=decoding.level_s,
         )
 
     def _packet_sender(self, may_lose: bool) -> PacketSender:

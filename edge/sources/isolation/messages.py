@@ -151,6 +151,14 @@ class CodedPicture(_Message):
     facts: tuple[Time, Time, bool, Time, Time, Count, WallTime, bool]
 
 
+class Level(_Message):
+    """How loud it is; see ``edge.video.packets.SoundLevel``."""
+
+    kind: Literal["level"]
+    dbfs: Annotated[float, Field(ge=-200, le=20)]
+    time_ns: Time
+
+
 class Alive(_Message):
     """Pictures come, but none is let through."""
 
@@ -163,7 +171,7 @@ class End(_Message):
     kind: Literal["end"]
 
 
-Message: TypeAlias = Fenced | Opened | Failure | Ring | Picture | PacketRing | CodedPicture | Alive | End
+Message: TypeAlias = Fenced | Opened | Failure | Ring | Picture | PacketRing | CodedPicture | Level | Alive | End
 _KINDS: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 

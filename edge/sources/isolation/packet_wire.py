@@ -9,23 +9,24 @@ import json
 import mmap
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from edge.errors import SourceError
 from edge.sources.isolation.ring import map_sealed, sealed_memory, send
-from edge.video.packets import PacketForm, PacketTaker, SoundForm, SourcePacket
+from edge.video.packets import EVERYTHING, PacketForm, PacketTaker, SoundForm, SoundLevel, SourcePacket, Wanted
 
 if TYPE_CHECKING:
-    from edge.sources.isolation.messages import CodedPicture, PacketRing
+    from edge.sources.isolation.messages import CodedPicture, Level, PacketRing
 
 # the largest key pictures of 4K cameras are 2 MB
 RING_BYTES = 4 << 20
-# in front of the data: how many bytes the parent has taken, uint64
-HEAD_BYTES = 4096
+# in front of the data, uint64 each, written by the parent: how many bytes it has taken; what is not wanted
+HEAD_BYTES, TAKEN, UNWANTED = 4096, 0, 1
 POLL_S = 0.002
 
 
-class PacketSender:
+class PacketSender(PacketTaker):
     """The child's side; a ``PacketTaker`` that passes on to its parent.
 
     Args:
@@ -42,9 +43,13 @@ class PacketSender:
         self._size = ring_bytes
         self._fd = sealed_memory("edge-packets", HEAD_BYTES + ring_bytes)
         self._memory = memoryview(mmap.mmap(self._fd, HEAD_BYTES + ring_bytes))
-        self._taken = self._memory[:8].cast("Q")
+        self._head = self._memory[:16].cast("Q")
         self._at = 0
         self._num_lost = 0
+
+    @property
+    def wanted(self) -> Wanted:
+        return EVERYTHING & ~Wanted(self._head[UNWANTED] & EVERYTHING.value)
 
     def begin(self, form: PacketForm) -> None:
         sound = None if form.sound is None else {"codec": form.sound.codec, "header": form.sound.header.hex()}
@@ -74,8 +79,14 @@ class PacketSender:
         self._at += size
         self._num_lost = 0
 
+    def hear(self, level: SoundLevel) -> None:
+        message = {"kind": "level", "dbfs": level.dbfs, "time_ns": level.time_ns}
+        # the next one is as good
+        with suppress(BlockingIOError):
+            self._channel.sendmsg([json.dumps(message).encode()], (), socket.MSG_DONTWAIT)
+
     def _has_room(self, size: int) -> bool:
-        while self._at + size - self._taken[0] > self._size:
+        while self._at + size - self._head[TAKEN] > self._size:
             if self._wait is None or size > self._size:
                 return False
             self._wait(POLL_S)
@@ -88,6 +99,7 @@ class PacketReceiver:
     def __init__(self, taker: PacketTaker) -> None:
         self._taker = taker
         self._memory: memoryview | None = None
+        self._head: memoryview | None = None
         self._size = 0
 
     def begin(self, message: PacketRing, fd: int) -> None:
@@ -98,6 +110,8 @@ class PacketReceiver:
         """
         self._size = message.size
         self._memory = memoryview(map_sealed(fd, HEAD_BYTES + self._size))
+        self._head = self._memory[:16].cast("Q")
+        self.tell_wanted()
         form = message.form
         sound = None if form.sound is None else SoundForm(form.sound.codec, bytes.fromhex(form.sound.header))
         self._taker.begin(PacketForm(form.codec, form.width, form.height, bytes.fromhex(form.header), sound))
@@ -108,7 +122,7 @@ class PacketReceiver:
         Raises:
             SourceError: it is larger than the ring.
         """
-        if self._memory is None:
+        if self._memory is None or self._head is None:
             return
         start, size = message.at % self._size, message.size
         if size > self._size:
@@ -116,5 +130,14 @@ class PacketReceiver:
         data = self._memory[HEAD_BYTES:]
         first = min(size, self._size - start)
         copy = bytes(data[start : start + first]) + bytes(data[: size - first])
-        self._memory[:8].cast("Q")[0] = message.at + size
+        self._head[TAKEN] = message.at + size
         self._taker.take(SourcePacket(copy, *message.facts))
+
+    def hear(self, message: Level) -> None:
+        """How loud it is."""
+        self._taker.hear(SoundLevel(message.dbfs, message.time_ns))
+
+    def tell_wanted(self) -> None:
+        """Let the child know what the taker wants now."""
+        if self._head is not None:
+            self._head[UNWANTED] = (EVERYTHING & ~self._taker.wanted).value

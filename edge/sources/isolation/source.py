@@ -27,6 +27,7 @@ from edge.sources.isolation.messages import (
     End,
     Failure,
     Fenced,
+    Level,
     Message,
     Opened,
     PacketRing,
@@ -190,6 +191,8 @@ class IsolatedSource:
             if now_s > self._weigh_at_s:
                 self._weigh_at_s, self._num_messages = now_s + WEIGH_EVERY_S, 0
                 self._refuse_overweight()
+            if self._packets is not None:
+                self._packets.tell_wanted()
             message = self._receive()
             if isinstance(message, wanted):
                 return message
@@ -240,6 +243,8 @@ class IsolatedSource:
                 self._packets.begin(message, _pop(fds))
             case CodedPicture() if self._packets is not None:
                 self._packets.take(message)
+            case Level() if self._packets is not None:
+                self._packets.hear(message)
             case Picture():
                 self._drops.update(message.drops)
                 self._changes += message.health_changes()

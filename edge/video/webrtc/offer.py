@@ -71,6 +71,17 @@ def media_of(lines: list[str]) -> list[str]:
     return [line[2:].partition(" ")[0] for line in lines if line[:2].lower() == "m="]
 
 
+def wants_sound(offer: str) -> bool:
+    """Whether a checked offer asks for sound."""
+    lines = lines_of(offer)
+    start = next((at for at, line in enumerate(lines) if line.lower().startswith("m=audio")), None)
+    if start is None:
+        return False
+    end = next((at for at in range(start + 1, len(lines)) if lines[at].lower().startswith("m=")), len(lines))
+    # a place for sound that is switched off, or sends only
+    return not {"a=inactive", "a=sendonly"} & {line.lower() for line in lines[start:end]}
+
+
 def _reachable(line: str, asked_from: str) -> str | None:
     found = _CANDIDATE.match(line)
     if found is None:

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from fractions import Fraction
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,9 @@ from edge.video.webrtc.offer import lines_of, media_of
 
 # at 25 pictures a second a third of a second; what is later than that is not live
 CAPACITY = 8
+# half a second
+SOUND_CAPACITY = 25
+SOUND_TIME_BASE = Fraction(1, 48_000)
 NO_ADDRESSES = "the addresses of this machine cannot be listed ({}); a service of systemd needs AF_NETLINK for it"
 # aiortc's parser has no error of its own: a broken text ends in whatever it stumbles over
 BROKEN_SDP = (
@@ -94,8 +98,51 @@ class PacketTrack(MediaStreamTrack):  # type: ignore[misc]
         self._changed.set()
 
 
-def connection_with(track: PacketTrack, ask_key: Callable[[], None]) -> Any:
-    """An aiortc connection that will send this track as H.264, and asks for a key picture when the receiver does."""
+class SoundTrack(MediaStreamTrack):  # type: ignore[misc]
+    """The sound of one receiver: pieces of Opus. Lives in the event loop.
+
+    Attributes:
+        num_taken: pieces sent.
+    """
+
+    kind = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # a receiver that falls behind loses what is oldest
+        self._pieces: deque[tuple[bytes, int]] = deque(maxlen=SOUND_CAPACITY)
+        self._changed = asyncio.Event()
+        self.num_taken = 0
+
+    def put(self, data: bytes, pts: int) -> None:
+        """Hand over the newest piece. Args: Opus, its time in ticks of 1/48000 s."""
+        self._pieces.append((data, pts))
+        self._changed.set()
+
+    async def recv(self) -> Any:
+        """The next piece, for aiortc. Raises: MediaStreamError: the track has ended."""
+        while not self._pieces and self.readyState == "live":
+            self._changed.clear()
+            await self._changed.wait()
+        if self.readyState != "live":
+            raise MediaStreamError
+        data, pts = self._pieces.popleft()
+        self.num_taken += 1
+        coded = av.Packet(data)
+        coded.pts = coded.dts = pts
+        coded.time_base = SOUND_TIME_BASE
+        return coded
+
+    def stop(self) -> None:
+        super().stop()
+        self._changed.set()
+
+
+def connection_with(track: PacketTrack, ask_key: Callable[[], None], sound: SoundTrack | None = None) -> Any:
+    """An aiortc connection that will send this track as H.264, and asks for a key picture when the receiver does.
+
+    ``sound`` is sent next to it as Opus; the receiver must have asked for it.
+    """
     # no server of third parties is asked which address this device has
     connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     transceiver = connection.addTransceiver(track, direction="sendonly")
@@ -103,6 +150,12 @@ def connection_with(track: PacketTrack, ask_key: Callable[[], None]) -> Any:
     transceiver.setCodecPreferences([codec for codec in offered if codec.mimeType in ("video/H264", "video/rtx")])
     # aiortc tells only its own encoder that a receiver asks for a key picture, and that one has no work here
     transceiver.sender._send_keyframe = ask_key
+    if sound is not None:
+        heard = connection.addTransceiver(sound, direction="sendonly")
+        opus = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
+        heard.setCodecPreferences(opus)
+        # receivers play together what is of one stream; aiortc makes one per track
+        heard.sender._stream_id = transceiver.sender._stream_id
     return connection
 
 

@@ -10,8 +10,8 @@ import record_kills as scene
 
 from edge.config.recording import RecordSettings
 from edge.sinks.record import RecordSink
-from edge.sources.sound import OPUS_RATE, OPUS_SAMPLES, opus_beginning, opus_encoder
 from edge.video.encoder import TICKS_PER_S, VideoEncoder, find_encoder
+from edge.video.opus import OPUS_RATE, OPUS_SAMPLES, opus_beginning, opus_encoder
 from edge.video.packets import PacketForm, PacketQueue, SoundForm, SourcePacket
 
 FPS, SECONDS = scene.FPS, 4

@@ -23,8 +23,8 @@ from edge.server.rtsp.protocol import (
     track_of,
 )
 from edge.server.rtsp.wire import FORM, Message, Reader
-from edge.sources.sound import opus_beginning
 from edge.video.encoder import Packet, VideoEncoder, find_encoder
+from edge.video.opus import opus_beginning
 from edge.video.rtp import MAX_PACKET_BYTES, RtpPacker, SoundPacker
 
 URI = "rtsp://box:8554/door"

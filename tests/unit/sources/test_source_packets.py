@@ -13,9 +13,19 @@ from hypothesis import strategies as st
 
 from edge.config.load import parse_config
 from edge.errors import ConfigError
-from edge.sources.isolation.messages import CodedPicture, PacketRing, parse_message
+from edge.sources.isolation.messages import CodedPicture, Level, PacketRing, parse_message
 from edge.sources.isolation.packet_wire import PacketReceiver, PacketSender
-from edge.video.packets import ITEM_BYTES, EventMark, PacketForm, PacketQueue, SourcePacket
+from edge.video.packets import (
+    EVERYTHING,
+    ITEM_BYTES,
+    EventMark,
+    PacketForm,
+    PacketQueue,
+    PacketTaker,
+    SoundLevel,
+    SourcePacket,
+    Wanted,
+)
 from edge.video.parameter_sets import parameter_sets
 
 FORM = PacketForm("h264", 64, 48, b"header")
@@ -66,12 +76,23 @@ def test_after_its_close_a_queue_takes_nothing() -> None:
     queue.mark(EventMark(1, 1, ("tick",)))
     assert queue.is_finished
     assert queue.num_bytes == 0
+    # the recording has ended: that is no loss
+    assert queue.counters["packets_lost"] == 0
 
 
-class Collector:
+class Collector(PacketTaker):
     def __init__(self) -> None:
         self.forms: list[PacketForm] = []
         self.packets: list[SourcePacket] = []
+        self.levels: list[SoundLevel] = []
+        self.wants = EVERYTHING
+
+    @property
+    def wanted(self) -> Wanted:
+        return self.wants
+
+    def hear(self, level: SoundLevel) -> None:
+        self.levels.append(level)
 
     def begin(self, form: PacketForm) -> None:
         self.forms.append(form)
@@ -105,6 +126,8 @@ class Wire:
             message = parse_message(received[0])
             if isinstance(message, PacketRing):
                 self._receiver.begin(message, received[1][0])
+            elif isinstance(message, Level):
+                self._receiver.hear(message)
             else:
                 assert isinstance(message, CodedPicture)
                 self._receiver.take(message)
@@ -178,3 +201,16 @@ def test_a_stream_that_must_not_be_shown_as_it_is_cannot_be_recorded_as_source(
     with pytest.raises(ConfigError, match=r"record\.content = .source.") as error:
         parse_config(raw, where="edge.toml")
     assert message in str(error.value)
+
+
+def test_a_child_hears_what_is_wanted_and_tells_how_loud_it_is() -> None:
+    wire = Wire(512)
+    wire.pump()
+    assert wire.sender.wanted == EVERYTHING
+    wire.found.wants = Wanted.SOUND
+    wire._receiver.tell_wanted()
+    assert wire.sender.wanted == Wanted.SOUND
+    wire.sender.hear(SoundLevel(-23.5, 7))
+    wire.pump()
+    wire.close()
+    assert wire.found.levels == [SoundLevel(-23.5, 7)]

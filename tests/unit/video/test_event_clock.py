@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.video.event_clock import MAX_LAG_NS, AnalysedTimes, EventClock, PlacedPackets
-from edge.video.packets import PacketForm, SourcePacket
+from edge.video.packets import PacketForm, PacketTaker, SourcePacket
 
 S, MS = 10**9, 10**6
 FORM = PacketForm("h264", 64, 48, b"")
@@ -14,7 +14,7 @@ FORM = PacketForm("h264", 64, 48, b"")
 CAMERA_NS = 1_795_000_000 * S
 
 
-class Collector:
+class Collector(PacketTaker):
     def __init__(self) -> None:
         self.times: list[int] = []
 
