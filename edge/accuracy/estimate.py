@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from edge.types import Float64, Int64
 
@@ -88,7 +88,7 @@ def ratio(hits: Float64, total: Float64, strata: Int64, sizes: Int64) -> Share:
     effective = _effective(value, variance, seen)
     # as many independent comparisons as there are units beyond one of each stratum
     freedom = max(1, int((counts > 0).sum() * -1 + len(hits)))
-    shrunk = effective * (stats.t.ppf(0.975, max(1.0, seen - 1)) / stats.t.ppf(0.975, freedom)) ** 2
+    shrunk = effective * (special.stdtrit(max(1.0, seen - 1), 0.975) / special.stdtrit(freedom, 0.975)) ** 2
     low, high = clopper_pearson(value * shrunk, shrunk)
     return Share(value, low, 1.0 if value > 1 - ROUNDING else high)
 
@@ -96,8 +96,8 @@ def ratio(hits: Float64, total: Float64, strata: Int64, sizes: Int64) -> Share:
 def clopper_pearson(hits: float, trials: float) -> tuple[float, float]:
     """The exact interval of a share (Clopper and Pearson 1934), of numbers that need not be whole."""
     tail = (1 - CONFIDENCE) / 2
-    low = 0.0 if hits <= 0 else float(stats.beta.ppf(tail, hits, trials - hits + 1))
-    high = 1.0 if hits >= trials else float(stats.beta.ppf(1 - tail, hits + 1, trials - hits))
+    low = 0.0 if hits <= 0 else float(special.betaincinv(hits, trials - hits + 1, tail))
+    high = 1.0 if hits >= trials else float(special.betaincinv(hits + 1, trials - hits, 1 - tail))
     return low, high
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -159,7 +160,7 @@ def test_the_default_clock_is_the_wall_clock() -> None:
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS), max_size=8))
 def test_every_line_is_json_without_nan(rows: list[tuple[float, float, float, float, float]]) -> None:
     found = detections([list(row[:4]) for row in rows], [row[4] for row in rows], [0] * len(rows))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,7 +64,7 @@ def walk(seed: int, num: int) -> list[tuple[Tracks, int]]:
     return frames
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 59))
 def test_a_restart_changes_no_later_event(seed: int, cut: int) -> None:
     frames = walk(seed, 60)

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,31 +135,31 @@ def counted(walk: Walk) -> tuple[int, int]:
     return (entered, left) if walk.direction > 0 else (left, entered)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(walks(turns=(-90, 90)))
 def test_a_true_crossing_counts_once(walk: Walk) -> None:
     assert counted(walk) == (1, 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(walks(turns=(-90, -0.1, -90)))
 def test_turning_back_before_the_line_counts_nothing(walk: Walk) -> None:
     assert counted(walk) == (0, 0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(walks(turns=(-90, 90, -90), drop_outs=False))
 def test_there_and_back_counts_one_each(walk: Walk) -> None:
     assert counted(walk) == (1, 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(walks(turns=(-90, -60), drop_outs=False, flicker=True))
 def test_a_flicker_of_one_frame_counts_nothing(walk: Walk) -> None:
     assert counted(walk) == (0, 0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(walks(turns=(-90, 90), drop_outs=False, flicker=True))
 def test_a_flicker_of_one_frame_does_not_change_the_count_of_a_crossing(walk: Walk) -> None:
     analytics = counter(walk.line)
@@ -170,7 +171,7 @@ def test_a_flicker_of_one_frame_does_not_change_the_count_of_a_crossing(walk: Wa
     assert forward <= 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(walks(turns=(-90, 90)), st.data())
 def test_an_id_switch_never_counts_twice(walk: Walk, data: st.DataObject) -> None:
     at = data.draw(st.integers(1, len(walk.feet) - 1))

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -53,7 +54,7 @@ def test_ground_positions_agree_with_opencv() -> None:
     assert metres == pytest.approx(cv2.perspectiveTransform(points[None], matrix)[0], abs=1e-3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.floats(0.5, 6.5), st.floats(0.5, 19), st.floats(0, 2 * np.pi), st.floats(0.1, 40))
 def test_a_known_speed_on_the_ground_is_measured(x: float, y: float, heading: float, speed_m_s: float) -> None:
     back = cv2.getPerspectiveTransform(np.array(ROAD_M, np.float32), np.array(ROAD_PX, np.float32)).astype(np.float64)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -251,7 +252,7 @@ def test_shapes_carry_the_count_for_the_overlay() -> None:
     assert shape.points.dtype == np.float32 and shape.points.tolist() == [list(p) for p in SQUARE]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(1, 30), st.floats(0, 0.6))
 def test_enter_and_leave_alternate_for_every_track(seed: int, fps: float, lost: float) -> None:
     rng = np.random.default_rng(seed)
@@ -274,7 +275,7 @@ def test_enter_and_leave_alternate_for_every_track(seed: int, fps: float, lost: 
     assert counts["occupancy"] == 0 and counts["entered"] == counts["left"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(3, 9))
 def test_signed_distances_agree_with_opencv(seed: int, num: int) -> None:
     cv2 = pytest.importorskip("cv2")

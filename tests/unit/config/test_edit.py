@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -168,7 +169,7 @@ shapes = st.builds(
 several = st.lists(shapes, max_size=4, unique_by=lambda shape: shape["name"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(lines=several, zones=several, text=st.sampled_from([TEXT, INLINE]), twice=several)
 def test_any_drawing_stands_in_the_file_and_nothing_else_has_changed(
     lines: list[Any], zones: list[Any], text: str, twice: list[Any]

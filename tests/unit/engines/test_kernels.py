@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -70,7 +71,7 @@ def test_letterbox_is_within_one_grey_level_of_opencv(cpu: CpuKernels, width: in
     assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     frame=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     model=st.tuples(st.integers(1, 90), st.integers(1, 90)),

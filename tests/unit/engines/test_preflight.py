@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -284,7 +285,7 @@ FILES = st.one_of(
 )
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(150), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @example(PLAN, EngineSpec(flavour="tensorrt", version="\n", inputs_sha256="", onnx_sha256=""), ORIN, True, None)
 @given(FILES, st.none() | SPECS, ENVIRONMENTS, st.booleans(), st.none() | st.integers(-1, 20))
 def test_fabricated_engines_give_errors_of_ours_and_nothing_else(
@@ -307,7 +308,7 @@ def test_fabricated_engines_give_errors_of_ours_and_nothing_else(
         assert has_right_hash and here.compute_capability is not None
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.integers(0, len(PLAN) - 1), st.integers(1, 255))
 def test_any_changed_byte_is_noticed(tmp_path: Path, place: int, change: int) -> None:
     path, manifest = door(tmp_path)

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ def put(outbox: Outbox, *numbers: int, stream: str = "door") -> None:
 
 
 @given(st.lists(st.integers(0, 4), max_size=30), st.randoms(use_true_random=False))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_any_order_of_messages_and_restarts_takes_each_event_once(groups: list[int], chance: object) -> None:
     with tempfile.TemporaryDirectory() as folder:
         outbox = Outbox(Path(folder) / "e.db", [TARGET, "other"])

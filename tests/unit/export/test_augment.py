@@ -8,6 +8,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.random import default_rng
@@ -64,7 +65,7 @@ def agree(white: Bool, boxes: Float32, margin: int = 2) -> bool:
     return bool(white[is_core].all()) and not bool(thick[~is_near].any())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(sample=samples(), other=samples(), seed=st.integers(0, 10_000), mosaic=st.booleans(), crop=st.booleans())
 def test_boxes_follow_the_pixels(sample: Sample, other: Sample, seed: int, mosaic: bool, crop: bool) -> None:
     size = (64, 80)
@@ -78,7 +79,7 @@ def test_boxes_follow_the_pixels(sample: Sample, other: Sample, seed: int, mosai
     assert agree(white, made.boxes)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(sample=samples(), seed=st.integers(0, 10_000), mosaic=st.booleans())
 def test_masks_follow_the_pixels(sample: Sample, seed: int, mosaic: bool) -> None:
     size = (64, 80)
@@ -92,7 +93,7 @@ def test_masks_follow_the_pixels(sample: Sample, seed: int, mosaic: bool) -> Non
     assert (made.mask[known] == expected[known]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.tuples(st.floats(0.3, 2), st.floats(0.3, 2), st.floats(-30, 30), st.floats(-30, 30)), st.booleans(), samples()
 )

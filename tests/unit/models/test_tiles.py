@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,7 +57,7 @@ def test_neighbours_share_what_was_asked_for(columns: int, overlap: float, width
         assert before[2] - after[0] >= overlap * (before[2] - before[0]) - 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(GRIDS, SIZES, st.integers(0, 10_000))
 def test_every_object_is_found_once_and_whole(grid: TileGrid, size: tuple[int, int], seed: int) -> None:
     width, height = size

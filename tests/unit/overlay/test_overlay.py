@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -192,7 +193,7 @@ PREDICTIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(PREDICTIONS, st.integers(8, 300), st.integers(8, 300))
 def test_boxes_anywhere_are_drawn_without_error(
     boxes: list[tuple[float, float, float, float]], width: int, height: int

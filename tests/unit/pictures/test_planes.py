@@ -8,6 +8,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -66,7 +67,7 @@ def test_bgr_is_what_the_standards_say(size: tuple[int, int], kind: PlaneFormat,
     assert levels(planes.bgr, expected) <= 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(sides, sides, formats, colours, st.integers(0, 99), st.sampled_from([(64, 48), (96, 96), (31, 77), (300, 200)]))
 def test_the_models_input_is_the_same_from_planes_as_from_bgr(
     width: int, height: int, kind: PlaneFormat, colour: Colour, seed: int, model: tuple[int, int]
@@ -107,7 +108,7 @@ def test_rows_of_different_pictures_keep_their_own_padding() -> None:
             assert (row == alone[0]).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data(), formats, colours)
 def test_a_part_is_the_part_of_its_bgr(data: st.DataObject, kind: PlaneFormat, colour: Colour) -> None:
     width, height = data.draw(sides), data.draw(sides)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -93,7 +94,7 @@ def test_seeds_and_frames_differ(street: Street) -> None:
 
 
 @example(seed=0, x=137.0, y=1.0)  # beyond the right edge
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(seed=st.integers(0, 1000), x=st.floats(-20, 150), y=st.floats(0, 140))
 def test_every_painted_pixel_lies_in_the_box_and_the_box_is_tight(seed: int, x: float, y: float) -> None:
     picture = np.full((100, 120, 3), 255, np.uint8)

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -147,7 +148,7 @@ def test_answers_are_averaged() -> None:
     assert crops.labels(1)[0].name == "green"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=10))
 def test_averages_stay_probabilities(answers: list[list[float]]) -> None:
     crops = stage(refresh_s=0.5, min_score=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -162,7 +163,7 @@ def test_a_preparation_survives_the_way_to_the_child() -> None:
     assert Preparation.from_json(json.loads(json.dumps(sent.as_json()))) == sent
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=6),
     st.integers(20, 70),

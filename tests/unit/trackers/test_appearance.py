@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import colour_embedder
@@ -163,7 +164,7 @@ def test_a_box_that_shows_two_objects_teaches_nothing() -> None:
     assert is_clear(boxes[:0]).tolist() == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(1, 4), st.integers(0, 3), st.floats(-0.3, 0.8)), max_size=12, unique_by=lambda p: p[:2]

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -85,7 +86,7 @@ def crowd_of(num: int, seed: int) -> Float64:
     return np.column_stack((rng.uniform(0, 1280, num), rng.uniform(0, 720, num), width, 2.5 * width))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(
     num=st.integers(4, 60),
     seed=st.integers(0, 999),
@@ -102,7 +103,7 @@ def test_a_turn_by_several_boxes_is_understood_without_pairs(
     np.testing.assert_allclose(camera_motion.shift_by_vote(expected, rng.permutation(found)), shift, atol=4)
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(num=st.integers(0, 60), seed=st.integers(0, 999), num_walkers=st.integers(0, 20))
 def test_those_who_stand_outvote_those_who_walk(num: int, seed: int, num_walkers: int) -> None:
     rng, expected = np.random.default_rng(seed), crowd_of(num, seed)
@@ -112,7 +113,7 @@ def test_those_who_stand_outvote_those_who_walk(num: int, seed: int, num_walkers
     np.testing.assert_array_equal(camera_motion.shift_by_vote(expected, found), [0, 0])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(num=st.integers(0, 300), other=st.integers(0, 300), scale=st.sampled_from([1e-3, 1.0, 1e6]))
 def test_boxes_of_two_scenes_agree_on_nothing(num: int, other: int, scale: float) -> None:
     shift = camera_motion.shift_by_vote(scale * crowd_of(num, 1), crowd_of(other, 2))
@@ -220,7 +221,7 @@ def error_px(found: Float64, true: Float64) -> float:
     return float(np.abs(corners @ found.T - corners @ true.T).max())
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=examples(40), deadline=None, derandomize=True)
 @given(
     shift=st.tuples(st.floats(-25, 25), st.floats(-25, 25)),
     turn_deg=st.floats(-1.5, 1.5),
@@ -283,7 +284,7 @@ def test_a_picture_that_goes_blank_and_comes_back_is_no_movement(light: int) -> 
         assert camera.update(np.ascontiguousarray(frame), NO_BOXES) is None
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=examples(60), deadline=None, derandomize=True)
 @given(
     height=st.integers(1, 400),
     width=st.integers(1, 400),

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -96,7 +97,7 @@ def test_a_long_silence_ends_all_tracks() -> None:
 
 
 @given(st.integers(0, 10_000), st.floats(0, 0.6))
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_lost_frames_do_not_change_the_id_of_a_steady_walker(seed: int, share: float) -> None:
     rng = np.random.default_rng(seed)
     kept = [k for k in range(100) if k < 5 or rng.random() >= share]
@@ -174,7 +175,7 @@ def test_a_jolt_of_the_camera_is_seen_in_the_boxes() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0, 120))
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=examples(20), deadline=None, derandomize=True)
 def test_a_shaking_camera_changes_no_id_where_many_are_seen(seed: int, shake: float) -> None:
     """Boxes of 40 pixels jump by up to three widths from frame to frame, and no picture is given."""
     rng, tracker = np.random.default_rng(seed), MotionTracker()

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from unit.trackstore.scenes import head
@@ -147,7 +148,7 @@ def stored(
     st.booleans(),
 )
 @example(1, 260, [90], 6000, True, True)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 def test_columns_say_what_the_live_rules_said(
     seed: int, count: int, sizes: list[int], at_once: int, flickers: bool, restarts: bool
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from unit.trackstore.scenes import crossed, facts, frames_of, head
@@ -55,7 +56,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_a_block_comes_back_bit_for_bit(seed: int, count: int) -> None:
     from edge.trackstore.collect import FrameFacts, block_of
 
@@ -102,7 +103,7 @@ def head_end(data: bytes) -> int:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_flipped_byte_is_noticed(tmp_path: Path, at: int, change: int) -> None:
     folder = tmp_path / "flip"
     if not folder.exists():

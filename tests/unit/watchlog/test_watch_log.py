@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from effort import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -374,7 +375,7 @@ def problems_of(folder: Path, whole: Device) -> list[str]:
     return [*checked.problems, *checked.notes]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), kind=st.sampled_from(sorted(IN_A_FILE)))
 def test_whatever_is_touched_in_a_file_is_found(
     whole: Device, tmp_path_factory: pytest.TempPathFactory, data: Any, kind: str
@@ -390,7 +391,7 @@ def test_whatever_is_touched_in_a_file_is_found(
     shutil.rmtree(folder)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), act=st.sampled_from(WITH_FILES))
 def test_whatever_is_done_to_files_is_found(
     whole: Device, tmp_path_factory: pytest.TempPathFactory, data: Any, act: Callable[[Path, Path, Path], None]
@@ -404,7 +405,7 @@ def test_whatever_is_done_to_files_is_found(
     shutil.rmtree(folder)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_certificate_that_was_touched_is_refused(whole: Device, tmp_path: Path, data: Any) -> None:
     path = tmp_path / "whole.json"

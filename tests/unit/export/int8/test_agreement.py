@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,7 +58,7 @@ rows = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(first=rows, second=rows)
 def test_agreement_is_symmetric_between_0_and_1_and_whole_with_itself(first: Any, second: Any) -> None:
     a, b = objects(*first), objects(*second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -24,7 +25,7 @@ def observed(*frames: Values) -> TensorObserver:
     return seen
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(tensors, min_size=1, max_size=5))
 def test_every_value_is_counted_and_the_extremes_are_exact(frames: list[Values]) -> None:
     seen = observed(*frames)
@@ -34,7 +35,7 @@ def test_every_value_is_counted_and_the_extremes_are_exact(frames: list[Values])
     assert len(seen.bins) == NUM_BINS
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(tensors, min_size=1, max_size=3), st.lists(tensors, min_size=1, max_size=3))
 def test_merging_two_runs_gives_what_one_run_would_have_given(first: list[Values], second: list[Values]) -> None:
     merged, whole = observed(*first).merge(observed(*second)), observed(*first, *second)
@@ -50,7 +51,7 @@ def test_growing_keeps_earlier_counts_in_the_right_place() -> None:
     assert np.abs(centres - [-700, 0.9]).max() <= width
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(tensors, min_size=1, max_size=4), st.sampled_from(METHODS))
 def test_a_clip_range_lies_inside_the_observed_one_and_contains_zero(frames: list[Values], method: Method) -> None:
     seen = observed(*frames)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -185,7 +186,7 @@ def test_the_float_model_is_not_changed(model: ModelProto, table: RangeTable) ->
     assert model.SerializeToString() == before
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(low=st.floats(-1e3, 0), high=st.floats(0, 1e3))
 def test_codes_cover_the_range_and_zero_is_exact(low: float, high: float) -> None:
     if high - low < 1e-3:
@@ -195,7 +196,7 @@ def test_codes_cover_the_range_and_zero_is_exact(low: float, high: float) -> Non
     assert (255 - int(zero)) * scale >= high - scale
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(seed=st.integers(0, 2**16), axis=st.sampled_from([0, 1]))
 def test_weight_codes_are_within_half_a_step(seed: int, axis: int) -> None:
     weight = np.random.default_rng(seed).standard_normal((5, 7, 3, 3)).astype(np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,7 +28,7 @@ def effects(count: int) -> list[LayerEffect]:
     return [LayerEffect(f"w{place}", "Conv", (8, 8, 3, 3), 10.0 + place, 1000 * (place + 1)) for place in range(count)]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(count=st.integers(1, 40), data=st.data())
 def test_the_fewest_of_the_ranked_layers_are_freed(count: int, data: st.DataObject) -> None:
     needed = data.draw(st.integers(0, count))
