@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,7 @@ def _info(value: Any) -> TensorInfo:
     return TensorInfo(value.name, shape, _dtype(tensor.elem_type))
 
 
+@cache
 def _dtype(elem_type: int) -> str:
     import onnx
 

@@ -52,7 +52,11 @@ SOURCES: dict[str, Callable[[Path], Source]] = {
 }
 
 
-@pytest.fixture(params=SOURCES)
+# a process each: the same contract holds in tests/integration/test_isolated_sources.py
+ISOLATED = [name for name in SOURCES if name.startswith("isolated")]
+
+
+@pytest.fixture(params=[name for name in SOURCES if name not in ISOLATED])
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Source:
     opened = SOURCES[request.param](tmp_path)
     request.addfinalizer(opened.close)
@@ -93,22 +97,25 @@ def test_closing_twice_is_fine(source: Source) -> None:
     source.close()
 
 
-@pytest.mark.parametrize(
-    ("content", "name", "expected"),
-    [
-        (None, "nowhere.mp4", "no such file; expected a video"),
-        (b"this is no film" * 50, "text.mp4", "cannot be opened; is it a video file"),
-        (b"", "empty.mp4", "cannot be opened; is it a video file"),
-        (b"no picture", "broken.jpg", "not a picture that OpenCV can read"),
-    ],
-)
-def test_what_is_no_source_is_one_sentence(tmp_path: Path, content: bytes | None, name: str, expected: str) -> None:
-    path = tmp_path / name
+NO_SOURCES = [
+    (None, "nowhere.mp4", "no such file; expected a video"),
+    (b"this is no film" * 50, "text.mp4", "cannot be opened; is it a video file"),
+    (b"", "empty.mp4", "cannot be opened; is it a video file"),
+    (b"no picture", "broken.jpg", "not a picture that OpenCV can read"),
+]
+
+
+def no_source(folder: Path, content: bytes | None, name: str) -> str:
+    path = folder / name
     if content is not None:
         path.write_bytes(content)
-    for is_isolated in (False, True):
-        with pytest.raises(SourceError, match=expected):
-            open_source(str(path), is_isolated=is_isolated)
+    return str(path)
+
+
+@pytest.mark.parametrize(("content", "name", "expected"), NO_SOURCES)
+def test_what_is_no_source_is_one_sentence(tmp_path: Path, content: bytes | None, name: str, expected: str) -> None:
+    with pytest.raises(SourceError, match=expected):
+        open_source(no_source(tmp_path, content, name))
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:

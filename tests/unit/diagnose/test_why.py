@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unit.diagnose.films import STREAMING, Fault, Walk, film, real, synthetic
+from unit.diagnose.films import STREAMING, Fault, Walk, film, synthetic
 
 from edge.diagnose.why import Answer, Question, others, why
-from edge.trackstore.evaluate import reported
 from edge.trackstore.read import Reader
 from edge.types import Detections
 
@@ -159,11 +158,6 @@ def made() -> Walk:
     return synthetic()
 
 
-@pytest.fixture(scope="module")
-def filmed(shared_data: Path) -> Walk:
-    return real(shared_data)
-
-
 def placed(walk: Walk, fault: Fault) -> Fault:
     """The fault with its line where this walk needs it."""
     places: dict[str, Any] = {
@@ -197,31 +191,9 @@ def test_the_cause_is_named_on_a_made_film(name: str, made: Walk, tmp_path: Path
     assert answer.cause == cause, answer.sentence
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_the_cause_is_named_on_a_real_film(name: str, filmed: Walk, tmp_path: Path) -> None:
-    cause, fault = FAULTS[name]
-    _, _, answer = answer_of(tmp_path, filmed, fault)
-    assert answer.cause == cause, answer.sentence
-
-
 def test_what_else_a_setting_would_have_let_through_is_counted_over_the_day(made: Walk, tmp_path: Path) -> None:
     twice = replace(made, found=[*made.found, *[NOBODY] * 40, *made.found])
     reader, asked, answer = answer_of(tmp_path, twice, Fault(line={"classes": ["car"]}))
     assert answer.cause == "class" and answer.setting == "streams.door.analytics.lines.gate.classes"
     assert answer.changed is not None and answer.changed.analytics.lines[0].classes == answer.value == ()
     assert len(others(reader, answer, asked)) == 1, "the same person came once more on that day"
-
-
-def test_of_200_events_that_were_said_the_frame_and_the_rule_are_given(made: Walk, tmp_path: Path) -> None:
-    walks = [one for _ in range(26) for one in (*made.found, *[NOBODY] * 40)]
-    zones = [
-        {"name": f"z{x}", "points_px": [[x, 10], [x + 90, 10], [x + 90, 350], [x, 350]]} for x in (120, 230, 340, 450)
-    ]
-    reader = film(tmp_path, replace(made, found=walks), Fault(settings={"analytics": {"zones": zones}}))
-    events = list(reported(reader.blocks("door")))
-    assert len(events) >= 200
-    for one in events[:200]:
-        answer = why(reader, Question("door", one.wall_ns, 0.05, one.part, one.event.kind))
-        assert answer.cause == "said"
-        assert (answer.facts["epoch"], answer.facts["seq"]) == (one.epoch, one.seq)
-        assert answer.facts["rule"].startswith(f"zone '{one.part}'")

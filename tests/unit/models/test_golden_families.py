@@ -10,11 +10,9 @@ import pytest
 from golden.families import SIDE, Family, Found, sigmoid, softmax
 from golden.pictures import picture
 from golden.variants import ALL as FAMILIES
-from golden.variants import IN_DOUBT
 
 from edge.boxes import iou
 from edge.errors import EdgeError
-from edge.heads.choose import HEADS
 from edge.masks import mask_of
 from edge.model import Model, open_model, prove_file
 from edge.models.manifest import Manifest
@@ -128,28 +126,6 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(name: str, tmp_path: Pat
         open_model(path, engine="ort")
     assert REFUSED[name].refusal in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", list(FAMILIES))
-def test_no_file_is_accepted_under_a_wrong_head(name: str, tmp_path: Path) -> None:
-    family, path = FAMILIES[name], written(name, tmp_path)
-    # in doubt either of these may be meant
-    right = IN_DOUBT.get(name, {family.head})
-    if name.startswith("torchvision"):
-        right = {"triple"}
-    if name in ("yolov8-seg", "yolov8-pose"):
-        # the boxes alone
-        right = {name, "yolov8"}
-    accepted = []
-    for head in HEADS:
-        if head in right:
-            continue
-        try:
-            found = proved(path, family, head)
-            accepted.append((head, found.output))
-        except EdgeError as error:
-            assert "\n" not in str(error)
-    assert not accepted
 
 
 def test_masks_of_listed_objects_are_those_of_the_file(tmp_path: Path) -> None:

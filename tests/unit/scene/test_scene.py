@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -27,15 +25,6 @@ from edge.scene.truth import (
 )
 from edge.scene.variation import draw_variation
 from export.data.synthetic import SyntheticDataset, open_synthetic_dataset
-
-_HASH = """
-import hashlib
-from edge.scene.street import Street, render_sample
-picture, truth = Street(3, 320, 180, 30, 8).render(77)
-sample, labels = render_sample(5, 320, 180)
-parts = (picture, truth.xyxy, truth.track_id, truth.visibility, truth.class_map, sample, labels.xyxy)
-print(hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -67,14 +56,6 @@ def _on_canvas(one: Silhouette, shape: tuple[int, int], mask: np.ndarray) -> np.
     places = places[((places >= 0) & (places < shape)).all(axis=1)]
     canvas[places[:, 0], places[:, 1]] = True
     return canvas
-
-
-def test_another_process_renders_the_same_bytes() -> None:
-    done = subprocess.run([sys.executable, "-c", _HASH], capture_output=True, text=True, check=True)
-    picture, truth = Street(3, 320, 180, 30, 8).render(77)
-    sample, labels = render_sample(5, 320, 180)
-    parts = (picture, truth.xyxy, truth.track_id, truth.visibility, truth.class_map, sample, labels.xyxy)
-    assert done.stdout.strip() == hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()
 
 
 def test_a_frame_does_not_depend_on_those_rendered_before(street: Street) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import av
 import cv2
@@ -16,13 +17,19 @@ from edge.sources.health import HealthLimits, HealthMonitor
 from edge.types import UInt8
 
 FPS = 5
-STREET = Street(7, 320, 180, 15.0, 6)
-STILL, _ = STREET.render(30)
 
 
+@cache
+def still() -> UInt8:
+    return Street(7, 320, 180, 15.0, 6).render(30)[0]
+
+
+@cache
 def noisy(index: int) -> UInt8:
-    noise = np.random.default_rng(index).normal(0, 1.0, STILL.shape)
-    return np.clip(STILL + noise, 0, 255).astype(np.uint8)
+    noise = np.random.default_rng(index).standard_normal(still().shape, np.float32)
+    picture = np.clip(still() + noise, 0, 255).astype(np.uint8)
+    picture.setflags(write=False)
+    return picture
 
 
 def told(pictures: Iterable[UInt8], frozen_s: float = 4.0, hold_s: float = 2.0) -> list[tuple[float, str, str]]:
@@ -87,7 +94,7 @@ def test_a_still_but_noisy_scene_is_not_frozen() -> None:
 
 def test_an_empty_street_without_noise_in_which_someone_walks_is_not_frozen() -> None:
     def walking(index: int) -> UInt8:
-        image = STILL.copy()
+        image = still().copy()
         image[100:130, 20 + index * 2 : 32 + index * 2] = 30
         return image
 
@@ -123,7 +130,9 @@ def test_a_frozen_picture_is_found_through_a_real_encoder(codec: str, options: d
 DARK: Callable[[int], UInt8] = lambda i: (noisy(i) // 16).astype(np.uint8)  # noqa: E731
 GLARE: Callable[[int], UInt8] = lambda i: np.clip(noisy(i).astype(np.int16) * 6, 0, 255).astype(np.uint8)  # noqa: E731
 COVERED: Callable[[int], UInt8] = lambda i: np.clip(  # noqa: E731
-    np.random.default_rng(i).normal(70, 3, STILL.shape) + np.linspace(0, 20, 320)[None, :, None], 0, 255
+    np.linspace(70, 90, 320)[None, :, None] + 3 * np.random.default_rng(i).standard_normal(still().shape, np.float32),
+    0,
+    255,
 ).astype(np.uint8)
 BLURRED: Callable[[int], UInt8] = lambda i: np.asarray(cv2.GaussianBlur(noisy(i), (0, 0), 8), np.uint8)  # noqa: E731
 
