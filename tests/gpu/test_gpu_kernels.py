@@ -1,4 +1,4 @@
-"""The kernels on a GPU against OpenCV and numpy: what tests/unit/engines/test_kernels.py does on the CPU.
+"""The kernels on a GPU against OpenCV and numpy: what tests/integration/engines/test_kernels.py does on the CPU.
 
 Where there is no GPU, tests/integration/test_cuda_stand_in.py runs this file on the stand-in for the driver.
 """

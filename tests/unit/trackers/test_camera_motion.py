@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from edge.trackers import camera_motion
-from edge.types import Float64, UInt8
+from edge.types import Array, Float64, UInt8
 
 
 def scene(seed: int = 0) -> UInt8:
@@ -197,7 +197,7 @@ def mosaic(seed: int = 3) -> UInt8:
     return np.asarray(cv2.add(*layers))
 
 
-def grainy(seen: Float64 | UInt8, noise: float, rng: np.random.Generator) -> UInt8:
+def grainy(seen: Array, noise: float, rng: np.random.Generator) -> UInt8:
     return np.clip(seen + noise * rng.standard_normal(seen.shape, np.float32), 0, 255).astype(np.uint8)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from unit.daemon.test_edit import SCENE, Site, site  # noqa: F401
+from integration.daemon.test_edit import SCENE, Site, site  # noqa: F401
 
 import edge.daemon.edit
 from edge.config.camera import Camera

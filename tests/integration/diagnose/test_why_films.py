@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from unit.diagnose.films import Fault, Walk, film, real, synthetic
-from unit.diagnose.test_why import FAULTS, NOBODY, answer_of
+from integration.diagnose.films import Fault, Walk, film, real, synthetic
+from integration.diagnose.test_why import FAULTS, NOBODY, answer_of
 
 from edge.diagnose.why import Question, why
 from edge.trackstore.evaluate import reported

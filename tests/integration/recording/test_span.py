@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from unit.recording.test_sound_recorder import OPUS, lengths, record
+from integration.recording.test_sound_recorder import OPUS, lengths, record
 
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError

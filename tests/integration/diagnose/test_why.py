@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from unit.diagnose.films import STREAMING, Fault, Walk, film, synthetic
+from integration.diagnose.films import STREAMING, Fault, Walk, film, synthetic
 
 from edge.diagnose.why import Answer, Question, others, why
 from edge.trackstore.read import Reader

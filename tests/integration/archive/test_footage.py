@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from unit.archive.test_clips import in_parts, whole
+from integration.archive.test_clips import in_parts, whole
 
 from edge.archive.clips import split
 
