@@ -47,6 +47,24 @@ def locale_is_left_alone() -> Iterator[None]:
     assert locale.nl_langinfo(locale.CODESET) == before
 
 
+def umask() -> int:
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
+UMASK = umask()
+
+
+@pytest.fixture(autouse=True)
+def umask_is_left_alone() -> Iterator[None]:
+    """Files of later tests would be private, or open to all."""
+    yield
+    after = umask()
+    os.umask(UMASK)
+    assert after == UMASK, "edge run takes the umask of its process: here.run_here gives it back"
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The real data next to the project; skips where it is not there."""
@@ -59,9 +77,13 @@ def shared_data() -> Path:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    is_optional = bool(OPTIONAL & {mark.name for mark in item.iter_markers()})
-    if report.skipped and os.environ.get("CI") and not is_optional and not hasattr(report, "wasxfail"):
-        _skipped_in_ci.append(item.nodeid)
+    # goes with the report from the process that ran the test
+    report.is_optional = bool(OPTIONAL & {mark.name for mark in item.iter_markers()})
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and os.environ.get("CI") and not report.is_optional and not hasattr(report, "wasxfail"):
+        _skipped_in_ci.append(report.nodeid)
     if report.skipped and isinstance(report.longrepr, tuple):
         _missing[report.longrepr[2].removeprefix("Skipped: ")] += 1
 

@@ -215,9 +215,9 @@ def test_systemd_is_told_when_ready_alive_and_stopping(tmp_path: Path) -> None:
 
 
 def test_a_run_within_a_program_gives_its_signals_back(tmp_path: Path) -> None:
-    from edge.cli import run_command
+    from here import run_here
 
     before = signal.getsignal(signal.SIGINT)
     arguments = ["--quiet", "run", "--source", SCENE, "--model", MODEL, "--sink", f"jsonl:{tmp_path}/o"]
-    assert run_command(arguments) == 0
+    assert run_here(arguments) == 0
     assert signal.getsignal(signal.SIGINT) is before

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from here import run_here
 
 from edge.boxes import iou
-from edge.cli import run_command
 from edge.model import Model, open_model
 from edge.models.shipped import FOLDER, demo_model
 from edge.scene.street import Street
@@ -126,7 +126,7 @@ def test_the_real_clips_are_tracked_frame_by_frame(
     lines, film = tmp_path / "o.jsonl", tmp_path / "o.mp4"
     source, model = shared_data / "videos" / clip, shared_data / "models" / "yolox_nano_416.onnx"
     arguments = ["run", "--source", str(source), "--model", str(model), "--threads", "1"]
-    assert run_command(["--quiet", *arguments, "--sink", f"jsonl:{lines}", "--sink", f"mp4:{film}"]) == 0
+    assert run_here(["--quiet", *arguments, "--sink", f"jsonl:{lines}", "--sink", f"mp4:{film}"]) == 0
     results = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [result["seq"] for result in results] == list(range(num_frames))
     count = sum(thing["class"] == label for result in results for thing in result["objects"]) / num_frames

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from e2e.live_show import wait_until
 from e2e.test_recordings_page import TOKEN, VIEW, served, shelf  # noqa: F401
+from here import run_here
 from tiny_models import tiny_model
 
-from edge.cli import run_command
 from edge.recording.index import RecordingIndex
 from edge.recording.span import joined, planned
 from edge.recording.strip import strip_of
@@ -189,7 +189,7 @@ def test_what_is_made_of_a_recording_has_its_masks(tmp_path: Path) -> None:
         "masks = [[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]]\n"
         f'[streams.record]\nfolder = "{tmp_path}/rec"\ncontent = "plain"\nreserve_mb = 0\n'
     )
-    assert run_command(["--quiet", "run", str(path)]) == 0
+    assert run_here(["--quiet", "run", str(path)]) == 0
     index = RecordingIndex(tmp_path / "rec" / "door")
     index.load()
     (entry,) = index.entries

@@ -10,6 +10,7 @@ import duckdb
 import pandas
 import polars
 import pytest
+from here import run_here
 
 from edge.cli import run_command
 
@@ -36,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("kept")
     text = CONFIG.format(folder=found).replace("edge/models", str(ROOT / "edge" / "models"))
     (found / "edge.toml").write_text(text)
-    assert run_command(["--quiet", "run", str(found / "edge.toml")]) == 0
+    assert run_here(["--quiet", "run", str(found / "edge.toml")]) == 0
     return found
 
 

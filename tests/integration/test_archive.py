@@ -16,6 +16,7 @@ import psutil
 import pyarrow.dataset
 import pyarrow.parquet as pq
 import pytest
+from here import run_here
 from ray_nodes import nodes
 from street_clips import write_clip
 
@@ -106,7 +107,7 @@ name = "gate"
 points_share = [[0.5, 0], [0.5, 1]]
 """
     )
-    assert run_command(["--quiet", "run", str(config)]) == 0
+    assert run_here(["--quiet", "run", str(config)]) == 0
     different = {"stream": "", "captured": "", "age_ms": 0}
     loop = [{**line, **different} for line in lines(tmp_path / "loop.jsonl")]
     archive = [{**line, **different} for line in lines(alone / "jsonl" / "north" / "a.mp4.jsonl")]
