@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from golden.variants import ALL as FAMILIES
 from golden.variants import IN_DOUBT
-from unit.models.test_golden_families import proved, written
+from integration.models.test_golden_families import proved, written
 
 from edge.errors import EdgeError
 from edge.heads.choose import HEADS
