@@ -30,8 +30,19 @@ demo: .venv/light
 run: .venv/light
 	@$(BIN)/edge run $(ARGS)
 
+# make test          one test after the other
+# make test JOBS=3   in three processes, then alone what a busy machine spoils (marker quiet); one closing sentence
+JOBS ?= 1
+MARKS := not bench and not soak and not gpu
 test: .venv/full
-	@$(BIN)/python -m pytest tests -m "not bench and not soak and not gpu" $(ARGS)
+ifeq ($(JOBS),1)
+	@$(BIN)/python -m pytest tests -m "$(MARKS)" $(ARGS)
+else
+	@skips=$$(mktemp); \
+	$(BIN)/python -m pytest tests -m "$(MARKS) and not quiet" -n $(JOBS) --dist loadfile --skips-later $$skips $(ARGS); many=$$?; \
+	$(BIN)/python -m pytest tests -m "$(MARKS) and quiet" --skips-before $$skips $(ARGS); alone=$$?; \
+	rm -f $$skips; test $$many != 0 && exit $$many; exit $$alone
+endif
 
 # model servers that tests run against, with the ONNX Runtime of the tests; their needs are not those of Edgeloop
 .venv-servers/ready: tests/servers/models.txt

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pydantic import BaseModel
 
 from edge.config.load import load_config, parse_config
@@ -43,11 +42,10 @@ def test_the_shipped_file_is_valid() -> None:
     assert load_config(SHIPPED).streams[0].name == "door"
 
 
-@pytest.mark.parametrize(("section", "key"), sections(Config))
-def test_the_shipped_file_explains_every_key(section: str, key: str) -> None:
-    assert re.search(rf"^(# )?{key} = ", SHIPPED.read_text(), re.MULTILINE), (
-        f"{section}.{key} is not in systemd/edge.toml"
-    )
+def test_the_shipped_file_explains_every_key() -> None:
+    explained = set(re.findall(r"^(?:# )?(\w+) = ", SHIPPED.read_text(), re.MULTILINE))
+    missing = [f"{section}.{key}" for section, key in sections(Config) if key not in explained]
+    assert not missing, "not in systemd/edge.toml"
 
 
 def test_commented_defaults_are_the_real_ones() -> None:
