@@ -27,9 +27,15 @@ _MIDDLE = (("head", "left_shoulder"), ("head", "right_shoulder"))
 USUAL_SIGMA = 0.05
 
 
-def sigmas_of(count: int) -> tuple[float, ...]:
-    """The K tolerances that key points are judged by: COCO's for its 17, else the same for all."""
-    return COCO_SIGMAS if count == len(COCO_SIGMAS) else (USUAL_SIGMA,) * count
+def sigmas_of(count: int, names: Sequence[str] = ()) -> tuple[float, ...]:
+    """The K tolerances that key points are judged by: COCO's for its 17 and for joints that it has by name.
+
+    Everything else has the same one.
+    """
+    if not names and count == len(COCO_SIGMAS):
+        return COCO_SIGMAS
+    known = dict(zip(COCO_PERSON, COCO_SIGMAS, strict=True))
+    return tuple(known.get(name, USUAL_SIGMA) for name in names) or (USUAL_SIGMA,) * count
 
 
 def keypoint_names(count: int, given: Sequence[str] | None, classes: Sequence[str]) -> tuple[str, ...]:

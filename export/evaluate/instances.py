@@ -56,6 +56,7 @@ class InstanceJudge:
     masks: _Pair = field(default_factory=_Pair)
     points: _Pair = field(default_factory=_Pair)
     num_points: int = 0
+    names: tuple[str, ...] = ()
     oriented: list[_Oriented] = field(default_factory=list)
     is_oriented: bool = True
 
@@ -65,6 +66,7 @@ class InstanceJudge:
         number = len(self.images) + 1
         self.images.append({"id": number, "width": width, "height": height})
         truth = _Truth(sample, is_judged, number)
+        self.names = self.names or (sample.outlines.names if sample.outlines is not None else ())
         best = np.argsort(-found.score, kind="stable")[:MAX_FOUND]
         found, labels = found[best], labels[best]
         self.masks.add_truth(truth.masks())
@@ -94,7 +96,8 @@ class InstanceJudge:
             judged = run_coco("segm", self.masks.truth, self.masks.found, self.images, self.match.judged)
             metrics |= _named("mask", judged.stats[:3])
         if self.points.is_complete:
-            sigmas = np.array(sigmas_of(self.num_points))
+            names = self.names if len(self.names) == self.num_points else ()
+            sigmas = np.array(sigmas_of(self.num_points, names))
             rows = (self.points.truth, self.points.found, self.images, self.match.judged)
             metrics |= _named("keypoint", run_coco("keypoints", *rows, sigmas).stats[:3])
         if self.is_oriented and any(len(row.found) for row in self.oriented):
