@@ -135,11 +135,11 @@ class InstanceHead:
         num_coefficients = 0 if maps is None else len(maps)
         if maps is not None:
             upright = replace(upright, masks=_masks(maps, found.more[:, :num_coefficients], upright.xyxy, box))
-        if not self._has_points:
-            return upright
-        assert self._manifest.kpt_shape is not None
-        points = found.more[:, num_coefficients:].reshape(len(found.more), *self._manifest.kpt_shape)
-        return replace(upright, keypoints=keypoints_of(points, box))
+        if self._has_points:
+            assert self._manifest.kpt_shape is not None
+            given = found.more[:, num_coefficients:].reshape(len(found.more), *self._manifest.kpt_shape)
+            upright = replace(upright, keypoints=keypoints_of(given, box))
+        return upright
 
 
 def _masks(maps: Array, coefficients: Float32, xyxy: Float32, box: Letterbox) -> Masks:
