@@ -309,8 +309,7 @@ def _output(stream: Stream, shared: Shared) -> OutputWorker:
             sinks.append(sink)
         undo.pop_all()
     stream.note_guards([*sinks, *stages])
-    recorder = shared.outputs.recordings.get(stream.name)
-    return OutputWorker(stream, sinks, _overlay(stream), shared.latest.wake, stages, recorder)
+    return OutputWorker(stream, sinks, _overlay(stream), shared.latest.wake, stages)
 
 
 def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
