@@ -28,6 +28,7 @@ def why(
     reader = open_store(store or DEFAULT_STORE)
     kind, part = _kind_and_part(event)
     asked = Question(name, wall_ns(at), within, part, kind)
+    reader.catch_up(name)
     answer = answer_of(reader, asked)
     found = others(reader, answer, asked)
     warn(reader)

@@ -18,7 +18,7 @@ from edge.config.schema import StreamSettings
 from edge.diagnose.explain import CAUSES
 from edge.diagnose.why_tries import Try, rule_tries, score_tries, with_part
 from edge.errors import ConfigError
-from edge.trackstore.evaluate import Evaluator, Found, evaluate, reported
+from edge.trackstore.evaluate import Evaluator, Found, evaluate, reported, within
 from edge.trackstore.retrack import retracked
 from edge.trackstore.times import iso
 
@@ -95,7 +95,8 @@ def why(reader: Reader, asked: Question) -> Answer:
     if said is not None:
         return said
     since_ns, until_ns = asked.at_ns - BEFORE_S * NS_PER_S, asked.at_ns + AFTER_S * NS_PER_S
-    scene = _Scene(asked, list(reader.blocks(asked.stream, since_ns, until_ns)), span)
+    stored = reader.blocks(asked.stream, since_ns, until_ns)
+    scene = _Scene(asked, [(head, within(block, since_ns, until_ns)) for head, block in stored], span)
     steps = (
         lambda _: _not_kept(scene, reader),
         _no_frame,

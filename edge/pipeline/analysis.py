@@ -160,10 +160,12 @@ class StreamAnalysis:
             spent["second_stage"] = time.monotonic_ns() - tracked_ns
         seen_ns = time.monotonic_ns()
         # lines and zones read what is stored, so that what they would have said can be found out later
-        stored = tracks if self.rounding is None else self.rounding.rounded(tracks, frame)
+        stored, time_ns = tracks, frame.time_ns
+        if self.rounding is not None:
+            stored, time_ns = self.rounding.rounded(tracks, frame), self.rounding.time_ns(frame)
         with self._changing:
             analytics = self._analytics_for(frame) if self.has_analytics else None
-            events = () if analytics is None else labelled(analytics.update(stored, frame.time_ns), labels)
+            events = () if analytics is None else labelled(analytics.update(stored, time_ns), labels)
         if self.log is not None:
             self.log.add(frame, prediction, stored, events, labels)
         if analytics is None:

@@ -23,10 +23,12 @@ from edge.trackstore.columns import Unpacker, pack
 if TYPE_CHECKING:
     from edge.types import Array, Bool, Float32, Int32, Int64
 
-# a score is kept to the 64th, rounded down: one below a threshold stays below
-SCORES = 64
+# a score is kept to the 16th, rounded down: one below a threshold stays below
+SCORES = 16
 # the boxes of what no track took are for explanations alone
 COARSE = 8
+# a picture's longer side has so many steps: fewer pixels than that is what most models see of it
+SIDE_STEPS = 1024
 # rows and columns of the grid by which candidates find their like in other frames
 CELLS = 24
 MAX_META_BYTES = 32 << 20
@@ -38,7 +40,8 @@ class Steps:
     """How finely a stream's boxes and speeds are kept.
 
     Attributes:
-        px: of a box: at most 1/2048 of the picture's longer side, a power of two; a quarter pixel at 720p.
+        px: of a box: 1/1024 of the picture's longer side, in whole 16ths of a pixel, so that float32 holds all
+            multiples exactly; 1.25 pixels at 720p.
         px_s: of a speed.
     """
 
@@ -47,7 +50,7 @@ class Steps:
 
     @classmethod
     def of(cls, width: int, height: int) -> Steps:
-        px = float(2.0 ** np.floor(np.log2(max(width, height, 1) / 2048)))
+        px = max(1, max(width, height) * 16 // SIDE_STEPS) / 16
         return cls(px, 4 * px)
 
 
@@ -142,9 +145,10 @@ def decode(data: bytes, steps: Steps, *, with_candidates: bool = True) -> Block:
         inflate = zlib.decompressobj()
         notes = parse_json(inflate.decompress(data[ends[0] : ends[1]], MAX_META_BYTES))
         frames = Unpacker(data[ends[1] : ends[2]])
-        captured = np.cumsum(np.cumsum(frames.column()))
-        time_ns = captured + np.cumsum(frames.column())
-        epoch, seq, age_ms = np.cumsum(frames.column()), np.cumsum(frames.column()), frames.column()
+        time_unit, age_unit = frames.column().tolist()
+        captured = np.cumsum(np.cumsum(frames.column())) * time_unit
+        time_ns = captured + np.cumsum(frames.column()) * time_unit
+        epoch, seq, age_ms = np.cumsum(frames.column()), np.cumsum(frames.column()), frames.column() * age_unit
         sightings = _sightings(Unpacker(data[ends[2] : ends[3]]), time_ns, steps)
         candidates = _candidates(Unpacker(data[ends[3] :] if with_candidates else _NOBODY), steps)
         _check(len(time_ns), (captured, epoch, seq, age_ms), (sightings.frame, candidates.frame))
@@ -161,14 +165,21 @@ def _check(count: int, columns: Sequence[Int64], frames: Sequence[Int64]) -> Non
 
 
 def _frame_columns(block: Block) -> list[Array]:
-    captured = _steps(block.captured_ns)
+    time_unit, age_unit = _unit(block.captured_ns, block.time_ns), _unit(block.age_ms)
+    captured = _steps(block.captured_ns // time_unit)
     return [
+        np.array([time_unit, age_unit]),
         _steps(captured),
-        _steps(block.time_ns - block.captured_ns),
+        _steps((block.time_ns - block.captured_ns) // time_unit),
         _steps(block.epoch),
         _steps(block.seq),
-        block.age_ms,
+        block.age_ms // age_unit,
     ]
+
+
+def _unit(*columns: Int64) -> int:
+    """What all of the numbers are multiples of."""
+    return max(1, int(np.gcd.reduce(np.concatenate(columns)))) if len(columns[0]) else 1
 
 
 def _steps(values: Array) -> Array:
@@ -180,12 +191,15 @@ def _sighting_columns(seen: Sightings, time_ns: Int64, steps: Steps) -> list[Arr
     starts = np.flatnonzero(np.diff(seen.track_id, prepend=-1) != 0) if len(seen) else np.zeros(0, np.int64)
     box = np.rint(seen.xyxy / steps.px).astype(np.int64)
     speed = np.rint(seen.velocity / steps.px_s).astype(np.int64)
-    surprise = _since(box, starts)
+    surprise, turn = _since(box, starts), _since(speed, starts)
+    # what rests, box and speed, takes no more than the word for it
+    moves: Bool = (surprise != 0).any(1) | (turn != 0).any(1)
+    moves[starts] = True
     surprise -= np.tile(_carried(speed, time_ns[seen.frame], starts, steps), 2)
+    surprise *= moves[:, None]
     centre = surprise[:, :2] + surprise[:, 2:]
     centre[starts] = 0
-    turn = _since(speed, starts)
-    gains = _gains(turn, centre, starts)
+    gains = _gains(turn[moves], centre[moves], np.flatnonzero(np.isin(np.flatnonzero(moves), starts)))
     turn -= _expected(centre, starts, gains)
     # the track's age stands in its first frame
     gaps = np.delete(np.diff(seen.frame, prepend=0), starts) - 1
@@ -199,8 +213,9 @@ def _sighting_columns(seen: Sightings, time_ns: Int64, steps: Steps) -> list[Arr
         gaps,
         _since(seen.class_id.astype(np.int64), starts),
         _since(np.floor(seen.score * SCORES).astype(np.int64), starts),
-        *surprise.T,
-        *turn.T,
+        moves.astype(np.int64),
+        *surprise[moves].T,
+        *turn[moves].T,
         *_since(points, starts).T,
     ]
 
@@ -215,13 +230,16 @@ def _sightings(columns: Unpacker, time_ns: Int64, steps: Steps) -> Sightings:
     frame[starts] = first
     frame = _along(frame, starts)
     class_id, score = _along(columns.column(), starts), _along(columns.column(), starts)
-    surprise = np.stack([columns.column() for _ in range(4)], 1)
-    turn = np.stack([columns.column() for _ in range(2)], 1)
+    moves = columns.column().astype(np.bool_)
+    changes = np.zeros((total, 6), np.int64)
+    changes[moves] = np.stack([columns.column() for _ in range(6)], 1)
+    surprise, turn = changes[:, :4], changes[:, 4:]
     points = np.stack([columns.column() for _ in range(num_points)] or [np.zeros(total, np.int64)], 1)[:, :num_points]
     centre = surprise[:, :2] + surprise[:, 2:]
     centre[starts] = 0
-    speed = _along(turn + _expected(centre, starts, gains), starts)
-    box = _along(surprise + np.tile(_carried(speed, time_ns[frame], starts, steps), 2), starts)
+    speed = _along((turn + _expected(centre, starts, gains)) * moves[:, None], starts)
+    carried = _carried(speed, time_ns[frame], starts, steps) * moves[:, None]
+    box = _along(surprise + np.tile(carried, 2), starts)
     placed = _along(points, starts) + np.tile((box[:, :2] + box[:, 2:]) // 2, num_points // 2)
     return Sightings(
         frame,
@@ -281,25 +299,41 @@ def _expected(centre: Int64, starts: Int64, gains: Sequence[int]) -> Int64:
 
 
 def _candidate_columns(found: Candidates, steps: Steps) -> list[Array]:
-    """Next to each other stand those of one class and place, so that what flickers differs little from row to row."""
+    """Per class and box: how often it is there; per row: when, and its score. Boxes are ordered by their places."""
     box = np.rint(found.xyxy / (COARSE * steps.px)).astype(np.int64)
-    centre = (box[:, :2] + box[:, 2:]) // 2
-    cell = max(1, round(2048 / COARSE / CELLS))
-    order = np.lexsort((found.frame, centre[:, 0] // cell, centre[:, 1] // cell, found.class_id))
-    columns = [found.frame, found.class_id.astype(np.int64), np.floor(found.score * SCORES).astype(np.int64)]
-    return [*(_steps(column[order]) for column in columns), *_steps(box[order]).T]
+    cell = SIDE_STEPS // COARSE // CELLS
+    column, row = ((box[:, :2] + box[:, 2:]) // 2 // cell).T
+    # of a class, a cell and a box: by frame
+    order = np.lexsort((found.frame, *box.T[::-1], column, row, found.class_id))
+    frame, class_id, box = found.frame[order], found.class_id[order].astype(np.int64), box[order]
+    score = np.floor(found.score[order] * SCORES).astype(np.int64)
+    changes = np.diff(class_id, prepend=-1).astype(np.bool_) | np.diff(box, axis=0, prepend=-1 << 30).any(1)
+    starts = np.flatnonzero(changes)
+    return [
+        np.diff(starts, append=len(box)),
+        _steps(class_id[starts]),
+        *_steps(box[starts]).T,
+        _steps(frame[starts]),
+        np.delete(_steps(frame), starts),
+        _since(score, starts),
+    ]
 
 
 def _candidates(columns: Unpacker, steps: Steps) -> Candidates:
-    values = [np.cumsum(columns.column()) for _ in range(7)]
-    order = np.argsort(values[0], kind="stable")
-    frame, class_id, score, *box = (value[order] for value in values)
+    counts, class_id = columns.column(), np.cumsum(columns.column())
+    box = np.stack([np.cumsum(columns.column()) for _ in range(4)], 1)
+    starts = np.cumsum(counts) - counts
+    frame = np.zeros(int(counts.sum()), np.int64)
+    frame[starts] = np.cumsum(columns.column())
+    frame[np.delete(np.arange(len(frame)), starts)] = columns.column()
+    frame, score = _along(frame, starts), _along(columns.column(), starts)
+    order = np.argsort(frame, kind="stable")
     return Candidates(
-        frame,
-        class_id.astype(np.int32),
-        (score / SCORES).astype(np.float32),
-        (np.stack(box, 1) * COARSE * steps.px).astype(np.float32),
+        frame[order],
+        np.repeat(class_id, counts)[order].astype(np.int32),
+        (score[order] / SCORES).astype(np.float32),
+        (np.repeat(box, counts, axis=0)[order] * COARSE * steps.px).astype(np.float32),
     )
 
 
-_NOBODY = pack(np.zeros(0, np.int64)) * 7
+_NOBODY = pack(np.zeros(0, np.int64)) * 9

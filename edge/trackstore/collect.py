@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.analytics.anchors import MASK_FOOT
-from edge.trackstore.block import COARSE, Block, Candidates, Sightings, Steps
-from edge.trackstore.rounding import near
+from edge.trackstore.block import Block, Candidates, Sightings, Steps
+from edge.trackstore.steady import steady_candidates, steady_scores
 
 if TYPE_CHECKING:
     from edge.types import Array, Detections, Event, Float32, Label, Tracks
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # wider than any picture, and kept exactly
 FARTHEST_PX = 1 << 18
+# ages are kept so finely
+AGE_MS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def block_of(
     notes = {"wall_offset_ns": offset_ns, "moments": list(moments), "events": events}
     notes["labels"] = _new_labels(frames, labels)
     sightings, candidates = _sightings(frames, anchors, model_anchors, steps)
-    return Block(time_ns, captured_ns, epoch, seq, age_ms, sightings, candidates, notes)
+    return Block(time_ns, captured_ns, epoch, seq, age_ms // AGE_MS * AGE_MS, sightings, candidates, notes)
 
 
 def _told(event: Event) -> tuple[str, int | None, dict[str, Any]]:
@@ -127,6 +129,7 @@ def _sightings(
     # what analytics would take: not predicted, and finite
     rows = rows[is_seen & (rows.track_id >= 0) & (np.abs(rows.xyxy) < FARTHEST_PX).all(1)]
     rows = rows[np.lexsort((rows.frame, rows.track_id))]
+    rows = replace(rows, score=steady_scores(rows.score, rows.track_id))
     others = Candidates(
         np.repeat([number for number, *_ in found], counts).astype(np.int64),
         _joined([detections.class_id for _, detections, _ in found], np.int32),
@@ -134,7 +137,7 @@ def _sightings(
         _joined([detections.xyxy for _, detections, _ in found], np.float32, (4,)),
     )
     others = others[~is_taken & (np.abs(others.xyxy) < FARTHEST_PX).all(1) & np.isfinite(others.score)]
-    return rows, replace(others, xyxy=near(others.xyxy, COARSE * steps.px))
+    return rows, steady_candidates(others, steps)
 
 
 def _points(tracks: Tracks, anchors: Sequence[str], model_anchors: Sequence[str]) -> Float32:

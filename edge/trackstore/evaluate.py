@@ -266,6 +266,13 @@ def _by_clock(blocks: Sequence[Block], last_ns: int) -> Iterator[tuple[list[Bloc
         yield group, restarts
 
 
+def within(block: Block, since_ns: int, until_ns: int) -> Block:
+    """The frames of a time, wall clock, the end exclusive; with all moments."""
+    wall_ns = block.captured_ns + int(block.notes["wall_offset_ns"])
+    start, end = np.searchsorted(np.maximum.accumulate(wall_ns), (since_ns, until_ns)).tolist()
+    return block if (start, end) == (0, len(wall_ns)) else _part(block, start, end)
+
+
 def _part(block: Block, start: int, end: int) -> Block:
     """The frames from one number up to another."""
     seen, others = block.sightings, block.candidates

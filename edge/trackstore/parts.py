@@ -6,6 +6,8 @@ moment, also while it is written.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import struct
@@ -25,7 +27,8 @@ MAGIC = b"edgetracks1\n"
 SUFFIX = ".tracks"
 NS_PER_S = 1_000_000_000
 _RECORD = struct.Struct("<4sII")
-HEAD, BLOCK = b"HEAD", b"BLCK"
+# blocks as they came, and those that were made larger afterwards
+HEAD, BLOCK, PACKED = b"HEAD", b"BLCK", b"PACK"
 # a record beyond this is damage
 MAX_RECORD_BYTES = 64 << 20
 
@@ -39,12 +42,15 @@ class Span:
 
     FORM = struct.Struct("<qq")
 
+    def as_bytes(self) -> bytes:
+        return self.FORM.pack(self.start_ns, self.end_ns)
+
     def meets(self, since_ns: int | None, until_ns: int | None) -> bool:
         return (since_ns is None or self.end_ns >= since_ns) and (until_ns is None or self.start_ns < until_ns)
 
 
 class PartWriter:
-    """Appends blocks to a new file."""
+    """Appends blocks to a new file, which is locked until it is closed."""
 
     def __init__(self, folder: Path, head: Mapping[str, Any], begun_ns: int) -> None:
         """Begin a part, named by the wall clock ``begun_ns``.
@@ -57,9 +63,12 @@ class PartWriter:
         handle = os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o666)
         self._file = os.fdopen(handle, "ab", buffering=0)
         self.num_bytes = 0
+        # a file system may know no locks: then parts of a killed program are safe for the order in which it begins
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             text = json.dumps({"schema": SCHEMA, **head}, separators=(",", ":")).encode()
-            self._append(MAGIC + _record(HEAD, zlib.compress(text, 6)))
+            self._append(MAGIC + record(HEAD, zlib.compress(text, 6)))
             sync_folder(folder)
         except OSError:
             self.close()
@@ -67,7 +76,7 @@ class PartWriter:
 
     def append(self, span: Span, block: bytes) -> None:
         """Write a block and sync it. Raises: OSError: it is not on the disk; the file is whole up to the one before."""
-        self._append(_record(BLOCK, Span.FORM.pack(span.start_ns, span.end_ns) + block))
+        self._append(record(BLOCK, span.as_bytes() + block))
 
     def close(self) -> None:
         self._file.close()
@@ -84,7 +93,8 @@ class PartWriter:
         self.num_bytes += len(data)
 
 
-def _record(kind: bytes, payload: bytes) -> bytes:
+def record(kind: bytes, payload: bytes) -> bytes:
+    """A record with its length and checksum."""
     return _RECORD.pack(kind, len(payload), zlib.crc32(payload)) + payload
 
 
@@ -150,6 +160,7 @@ class Part:
 
     Attributes:
         head: what it says of itself; None where not even that was written.
+        start: the bytes up to the first block. is_packed: whether its blocks were made larger already.
         is_cut: whether bytes after the last whole record were left out; known once ``blocks`` has ended.
     """
 
@@ -167,11 +178,14 @@ class Part:
             start = file.read(len(MAGIC))
             if not MAGIC.startswith(start):
                 raise DataError(f"{path}: is no part of a track store; remove it")
-            record = _next_record(file)
-            self._first = file.tell()
-        self.is_cut = record is None
-        if record is not None:
-            self.head = self._head(*record)
+            first = _next_record(file)
+            size = file.tell()
+            self.is_packed = file.read(len(PACKED)) == PACKED
+            file.seek(0)
+            self.start = file.read(size)
+        self.is_cut = first is None
+        if first is not None:
+            self.head = self._head(*first)
 
     def _head(self, kind: bytes, payload: bytes) -> Head:
         try:
@@ -187,13 +201,13 @@ class Part:
         if self.head is None:
             return
         with self.path.open("rb") as file:
-            file.seek(self._first)
-            while (record := _next_record(file, lambda span: span.meets(since_ns, until_ns))) is not None:
-                kind, payload = record
-                if kind != BLOCK or len(payload) < Span.FORM.size:
+            file.seek(len(self.start))
+            while (found := _next_record(file, lambda span: span.meets(since_ns, until_ns))) is not None:
+                kind, payload = found
+                if kind not in (BLOCK, PACKED) or len(payload) < Span.FORM.size:
                     break
                 yield Span(*Span.FORM.unpack_from(payload)), payload[Span.FORM.size :]
-            self.is_cut = file.tell() < self.path.stat().st_size or record is not None
+            self.is_cut = file.tell() < os.fstat(file.fileno()).st_size or found is not None
 
 
 def _next_record(file: IO[bytes], is_wanted: Callable[[Span], bool] = lambda _: True) -> tuple[bytes, bytes] | None:
@@ -208,9 +222,9 @@ def _next_record(file: IO[bytes], is_wanted: Callable[[Span], bool] = lambda _: 
         if len(start) < _RECORD.size:
             break
         kind, size, checksum = _RECORD.unpack(start)
-        if size > MAX_RECORD_BYTES or file.tell() + size > num_bytes or kind not in (HEAD, BLOCK):
+        if size > MAX_RECORD_BYTES or file.tell() + size > num_bytes or kind not in (HEAD, BLOCK, PACKED):
             break
-        if kind == BLOCK and size >= Span.FORM.size:
+        if kind in (BLOCK, PACKED) and size >= Span.FORM.size:
             span = Span(*Span.FORM.unpack(file.read(Span.FORM.size)))
             if not is_wanted(span):
                 file.seek(size - Span.FORM.size, os.SEEK_CUR)

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.errors import DataError
+from edge.trackstore.asking import have_written
 from edge.trackstore.block import Block, decode
 from edge.trackstore.parts import Head, Part, parts_in
 
 # a part may be written a little later than what it holds was seen
 LATE_NS = 600_000_000_000
+# a program that runs looks every quarter of a second
+ASK_S = 1.0
 
 
 class Reader:
@@ -32,6 +35,10 @@ class Reader:
     def streams(self) -> list[str]:
         """The names of the streams that tracks are kept of."""
         return sorted(path.name for path in self.folder.iterdir() if path.is_dir() and parts_in(path))
+
+    def catch_up(self, stream: str) -> None:
+        """Have what a running program has not written yet written."""
+        have_written([self.folder / stream] if parts_in(self.folder / stream) else [], ASK_S)
 
     def span(self, stream: str) -> tuple[int, int] | None:
         """The wall clock at the first and at the last frame that are kept; None of nothing."""

@@ -11,16 +11,19 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.metrics.clock import WallClock
+from edge.trackstore.asking import ASKED
 from edge.trackstore.block import encode
 from edge.trackstore.collect import FrameFacts, block_of
+from edge.trackstore.compact import UNFINISHED, compact
 from edge.trackstore.parts import Head, PartWriter, Span, parts_in
-from edge.trackstore.rounding import Rounding
+from edge.trackstore.rounding import TICK_NS, Rounding
 from edge.types import Detections
 
 if TYPE_CHECKING:
@@ -109,7 +112,8 @@ class FrameLog(Rounding):
             self.num_lost += 1
             return
         found = prediction if isinstance(prediction, Detections) else None
-        times = frame.time_ns, frame.captured_ns, frame.epoch, frame.seq, time.monotonic_ns()
+        captured_ns = frame.captured_ns // TICK_NS * TICK_NS
+        times = self.time_ns(frame), captured_ns, frame.epoch, frame.seq, time.monotonic_ns()
         self._waiting.append((*times, (frame.height, frame.width, 3), found, tracks, events, labels or {}))
 
     def take(self) -> list[FrameFacts]:
@@ -132,6 +136,9 @@ class _Open:
     begun_s: float = 0.0
     noted_s: float = float("-inf")
     part_s: float = 0.0
+    # parts that are complete and not made compact yet; the one at work
+    complete: deque[Path] = field(default_factory=deque)
+    compacting: Iterator[None] | None = None
 
 
 class TrackStore:
@@ -210,7 +217,30 @@ class TrackStore:
             self._collect(one, is_flush=True)
             self._end_part(self._open.pop(one.name))
         for one in logs:
-            self._collect(one, is_flush)
+            asked = self.folder / one.name / ASKED
+            is_asked = asked.exists()
+            self._collect(one, is_flush or is_asked)
+            if is_asked:
+                with suppress(OSError):
+                    asked.unlink()
+        if not is_flush:
+            self._compact()
+
+    def _compact(self) -> None:
+        """Make a part that is complete smaller, one step of one part: frames come meanwhile."""
+        for opened in self._open.values():
+            if opened.compacting is None and opened.complete:
+                opened.compacting = compact(opened.complete.popleft())
+            if opened.compacting is None:
+                continue
+            try:
+                next(opened.compacting)
+            except StopIteration:
+                opened.compacting = None
+            except OSError as error:
+                opened.compacting = None
+                log.warning("track_store: a part in %s stays as large as it is (%s)", self.folder, error.strerror)
+            return
 
     def _collect(self, one: FrameLog, is_flush: bool) -> None:
         opened = self._open.setdefault(one.name, _Open())
@@ -293,7 +323,13 @@ class TrackStore:
         ):
             self._end_part(opened)
         if opened.part is None:
-            self._make_room(self.folder / head.stream)
+            folder = self.folder / head.stream
+            self._make_room(folder)
+            if opened.part_s == 0.0:
+                # a program before this one left them
+                opened.complete.extend(parts_in(folder))
+                for unfinished in folder.glob(f"*{UNFINISHED}"):
+                    unfinished.unlink(missing_ok=True)
             opened.part = PartWriter(self.folder / head.stream, head.as_json(), span.start_ns)
             opened.part_s = time.monotonic()
         opened.part.append(span, data)
@@ -303,6 +339,7 @@ class TrackStore:
     def _end_part(self, opened: _Open) -> None:
         if opened.part is not None:
             opened.part.close()
+            opened.complete.append(opened.part.path)
         opened.part = None
 
     def _make_room(self, folder: Path) -> None:

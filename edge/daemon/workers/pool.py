@@ -27,11 +27,12 @@ from edge.daemon.workers.pages import MAX_STREAMS, ShownPage
 from edge.daemon.workers.process import ChildWorker
 from edge.daemon.workers.seat import Seat, WorkerStream, settings_of
 from edge.errors import ConfigError, EdgeError, look_up
-from edge.pipeline.shared_outputs import SharedOutputs
+from edge.pipeline.shared_outputs import SharedOutputs, tracks_path
 from edge.server.published import Demand
 from edge.sinks.home_assistant import Standing
 from edge.threads.finish import finish
 from edge.threads.worker import Worker
+from edge.trackstore.asking import have_written
 from edge.watchlog.keys import DeviceKey
 
 if TYPE_CHECKING:
@@ -450,7 +451,11 @@ class PoolOutputs:
         return self._shared.archive(self._shelves)
 
     def flush_tracks(self, timeout_s: float) -> None:
-        """Each worker writes its own, at its own time."""
+        """Have each worker write what waits, for a question about what has just happened."""
+        config = self._pool.config
+        if config.track_store is not None:
+            folder = tracks_path(config)
+            have_written([folder / name for name in self._pool.streams if (folder / name).is_dir()], timeout_s)
 
     def _shelves(self) -> Mapping[str, Shelf]:
         from edge.recording.index import RecordingIndex
