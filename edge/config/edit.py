@@ -16,7 +16,7 @@ import tomlkit.items
 from pydantic import Field, ValidationError, model_validator
 from tomlkit.exceptions import TOMLKitError
 
-from edge.config.analytics import ScheduleSettings, Share
+from edge.config.analytics import ScheduleSettings, Seconds, Share
 from edge.config.picture import Mask
 from edge.config.section import Section
 from edge.errors import ConfigError
@@ -61,6 +61,23 @@ class DrawnShape(Section):
         }
 
 
+class DrawnZone(DrawnShape):
+    """A zone with what is watched in it; what is not named here stays as it is in the file, what is None goes.
+
+    Attributes:
+        loiter_s, stopped_s, crowd_count, crowd_s: see ``ZoneSettings``.
+    """
+
+    loiter_s: Seconds | None = None
+    stopped_s: Seconds | None = None
+    crowd_count: int | None = Field(default=None, gt=0)
+    crowd_s: Seconds | None = None
+
+    def keys(self) -> dict[str, Any]:
+        named = [key for key in DrawnZone.__annotations__ if key in self.model_fields_set]
+        return super().keys() | {key: [] if (value := getattr(self, key)) is None else value for key in named}
+
+
 class Drawn(Section):
     """All that is drawn on one stream: what is not named here is taken out of the file.
 
@@ -70,7 +87,7 @@ class Drawn(Section):
     """
 
     lines: tuple[DrawnShape, ...] = Field(default=(), max_length=MAX_SHAPES)
-    zones: tuple[DrawnShape, ...] = Field(default=(), max_length=MAX_SHAPES)
+    zones: tuple[DrawnZone, ...] = Field(default=(), max_length=MAX_SHAPES)
     masks: tuple[Mask, ...] = Field(default=(), max_length=MAX_SHAPES)
     score: Share | None = None
 

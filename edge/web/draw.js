@@ -1,7 +1,7 @@
 // Drawing and changing lines, zones and privacy masks on the picture. They are saved in the device's configuration
 // where it allows that, and given as text for it where it does not.
 
-import { el, say, svg } from "./dom.js";
+import { el, number, say, svg } from "./dom.js";
 import { Editor } from "./edit.js";
 import { crossesItself, inCamera, inPicture, masksToml } from "./mask.js";
 import { t } from "./words.js";
@@ -12,9 +12,11 @@ const KINDS = {
   mask: { table: "masks", least: 3 },
 };
 const DAYS = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+const WATCHED = ["loiter_s", "stopped_s", "crowd_count"];
 const CLOSE_PX = 14;
 const DOUBLE_MS = 450;
 const KEY_STEP = 0.01;
+const watchedIn = (zone) => Object.fromEntries(WATCHED.map((key) => [key, zone[key] ?? null]));
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 export class DrawTool {
@@ -83,6 +85,7 @@ export class DrawTool {
     const pixels = ({ points_px: px, points_share: share }) => px || share.map(([x, y]) => [x * width, y * height]);
     const drawn = (kind, parts) => parts.map((part) => ({
       kind, name: part.name, was: part.name, points: pixels(part), classes: part.classes || [], schedules: part.schedules || [],
+      ...(kind === "zone" ? watchedIn(part) : {}),
     }));
     const masks = answer.masks.map((camera, i) => ({
       kind: "mask", name: `mask-${i + 1}`, was: true, camera,
@@ -107,8 +110,9 @@ export class DrawTool {
     }
     const { width, height, info } = this.stream;
     const shares = (points) => points.map(([x, y]) => [x / width, y / height]);
-    const tables = (wanted) => this.shapes.filter(({ kind }) => kind === wanted).map(({ name, was, points, classes, schedules }) => (
-      { name, ...(was && was !== name ? { was } : {}), points_share: shares(points), classes: classes || [], schedules: schedules || [] }));
+    const tables = (wanted) => this.shapes.filter(({ kind }) => kind === wanted).map(({ name, was, points, classes, schedules, ...rest }) => ({
+      name, ...(was && was !== name ? { was } : {}), points_share: shares(points), classes: classes || [], schedules: schedules || [],
+      ...(wanted === "zone" ? watchedIn(rest) : {}) }));
     const masks = this.shapes.filter(({ kind }) => kind === "mask")
       .map(({ camera, points }) => camera || shares(points).map((point) => inCamera(point, info)));
     return { version: this.version, lines: tables("line"), zones: tables("zone"), masks, ...(this.score === undefined ? {} : { score: this.score }) };
@@ -305,7 +309,7 @@ export class DrawTool {
 
   row(shape, index) {
     const button = (text, onclick) => el("button", { class: "button", type: "button", text, "aria-label": `${text} ${shape.name}`, onclick });
-    const more = shape.kind === "mask" || !this.editor ? [] : [this.classes(shape), this.schedule(shape)];
+    const more = shape.kind === "mask" || !this.editor ? [] : [this.classes(shape), this.schedule(shape), ...(shape.kind === "zone" ? [this.watched(shape)] : [])];
     return el("li", {},
       el("input", { value: shape.name, "aria-label": t(`draw.name.${shape.kind}`, { number: index + 1 }), maxlength: 64,
         oninput: (event) => { shape.name = event.target.value; this.text.value = this.toml(); this.keep(); } }),
@@ -333,6 +337,17 @@ export class DrawTool {
       } }), name));
     tell();
     return el("details", { class: "choices" }, summary, ...boxes);
+  }
+
+  /** What is watched in a zone: staying, standing still, many at once. */
+  watched(shape) {
+    const summary = el("summary", {});
+    const tell = () => say(summary, WATCHED.filter((key) => shape[key]).map((key) => t(`draw.watched.${key}.of`, { value: number(shape[key], 1) })).join(", ") || t("draw.watched.none"));
+    const inputs = WATCHED.map((key) => el("label", { class: "choice" }, t(`draw.watched.${key}`),
+      el("input", { type: "number", class: "score", min: key === "crowd_count" ? 1 : 0.1, step: key === "crowd_count" ? 1 : 0.1, value: shape[key] ?? "",
+        onchange: (event) => { shape[key] = event.target.value === "" ? null : Number(event.target.value); tell(); this.keep(); } })));
+    tell();
+    return el("details", { class: "choices" }, summary, ...inputs);
   }
 
   /** One time of the week; a file may hold more of them, which are left as they are. */

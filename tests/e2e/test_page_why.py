@@ -93,6 +93,33 @@ def test_a_line_is_moved_tried_seen_and_saved(browser: Any, door: Daemon) -> Non
         assert client.put("/api/streams/door/drawn", json=back).status_code == 200
 
 
+def test_how_long_somebody_may_stay_in_a_zone_is_tried_and_saved(browser: Any, door: Daemon) -> None:
+    with door.client() as client:
+        before = drawn_now(client)
+        open_page(browser, door, "camera/door", operates=True)
+        wait_until(
+            lambda: browser.execute_script("return document.querySelector('.picture')?.dataset.shown") is not None
+        )
+        press(browser, ".draw", "Edit what is there")
+        wait_until(lambda: bool(browser.find_elements("css selector", ".shape-list li")))
+        draw(browser, "zone", (0.02, 0.02), (0.98, 0.02), (0.98, 0.98), (0.02, 0.98), (0.02, 0.02))
+        browser.execute_script(
+            "const label = [...document.querySelectorAll('.shape-list label')]"
+            ".filter((one) => one.textContent.startsWith('Stays longer')).at(-1), input = label.querySelector('input');"
+            "input.value = 1; input.dispatchEvent(new Event('change'))"
+        )
+        press(browser, ".what-if", "Try what is drawn")
+        wait_until(lambda: "gone" in text_of(browser, ".what-if .asked"), 60)
+        rows = browser.execute_script(
+            "return [...document.querySelectorAll('.what-if tbody tr')].map((e) => e.innerText)"
+        )
+        assert any("zone-1" in one and "loiter" in one.lower() for one in rows), rows
+        press(browser, ".what-if", "Save: make it live")
+        wait_until(lambda: [zone.get("loiter_s") for zone in drawn_now(client)["zones"]][-1:] == [1])
+        back = {**before, "version": drawn_now(client)["version"]}
+        assert client.put("/api/streams/door/drawn", json=back).status_code == 200
+
+
 def test_a_score_is_tried(browser: Any, door: Daemon) -> None:
     open_page(browser, door, "camera/door", operates=True)
     field = "document.querySelector('.what-if .score')"

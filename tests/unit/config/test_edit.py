@@ -186,3 +186,22 @@ def test_any_drawing_stands_in_the_file_and_nothing_else_has_changed(
                 stream.pop("analytics", None)
                 stream.pop("masks", None)
         assert before == after
+
+
+def test_what_is_watched_in_a_zone_is_changed_taken_out_and_otherwise_kept() -> None:
+    schedules = [{"days": ["mon", "tue"], "start_at": "22:00"}]
+    same = edited(lines=[LINE], zones=[{**ZONE, "schedules": schedules}], masks=[MASK])
+    assert table(same)["analytics"]["zones"][0]["loiter_s"] == 30
+    other = edited(lines=[LINE], zones=[{**ZONE, "loiter_s": 5, "crowd_count": 4, "stopped_s": None}])
+    assert table(other)["analytics"]["zones"] == [{**ZONE, "loiter_s": 5, "crowd_count": 4}]
+    gone = edited(lines=[LINE], zones=[{**ZONE, "loiter_s": None}])
+    assert table(gone)["analytics"]["zones"] == [ZONE]
+    parse_config(tomllib.loads(other), where="edited")
+
+
+@pytest.mark.parametrize("key", ["loiter_s", "stopped_s", "crowd_count"])
+def test_what_cannot_be_watched_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=key):
+        parse_drawn({"zones": [{**ZONE, key: -1}]})
+    with pytest.raises(ConfigError, match="lines"):
+        parse_drawn({"lines": [{**LINE, key: 1}]})
