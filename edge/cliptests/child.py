@@ -87,6 +87,25 @@ def rehearse_apart(
     return _verdicts(answer, Path("recordings"))
 
 
+def keep_apart(config: Config, folder: Path, *, since_ns: int, for_s: float) -> int:
+    """``edge.cliptests.rehearse.keep`` in another process.
+
+    Raises:
+        ClipTestError: it crashes, or takes much longer than ``for_s``.
+    """
+    request = {
+        "config": config.model_dump(mode="json", exclude_none=True),
+        "keep": str(folder),
+        "since_ns": since_ns,
+        "for_s": for_s,
+    }
+    answer = Asked("edge.cliptests.child").answer(request, for_s + GRACE_S)
+    if answer.value is None or answer.value["error"]:
+        why = "it took too long" if answer.is_late else (answer.value or {}).get("error", f"code {answer.code}")
+        raise ClipTestError(f"{folder}: what is seen now could not be kept ({why})")
+    return int(answer.value["count"])
+
+
 def _verdicts(answer: Answer, folder: Path) -> list[Verdict]:
     try:
         if answer.value["error"]:
@@ -110,6 +129,8 @@ def _served(request: Mapping[str, Any]) -> dict[str, Any]:
 
     try:
         config = parse_config(request["config"], where="the configuration")
+        if "keep" in request:
+            return {"error": "", "count": _kept(request, config)}
         verdicts = _rehearsed(request, config) if "before" in request else _tested(request, config)
     except FAULTS as error:
         return {"error": str(error) if isinstance(error, EdgeError) else f"{type(error).__name__}: {error}"}
@@ -124,6 +145,12 @@ def _tested(request: Mapping[str, Any], config: Config) -> list[Verdict]:
     if request["html"] and any(one.differences for one in verdicts):
         write_atomic(Path(request["html"]), page(folder, verdicts, config), mode=0o600)
     return verdicts
+
+
+def _kept(request: Mapping[str, Any], config: Config) -> int:
+    from edge.cliptests.rehearse import keep
+
+    return keep(config, Path(request["keep"]), request["since_ns"], request["for_s"])
 
 
 def _rehearsed(request: Mapping[str, Any], config: Config) -> list[Verdict]:

@@ -32,6 +32,8 @@ WINDOW_S = 12.0
 # an event's track must have begun before it
 LEAD_S = 6.0
 MAX_SHOWN = 12
+# of each stream, for a start that cannot ask who ran before
+MAX_KEPT = 3
 
 
 def rehearsed(
@@ -60,11 +62,43 @@ def rehearsed(
                 continue
             verdicts.append(_compared(place, stream, (entry, at_s), (before, after), mapped))
             if not verdicts[-1].differences or len(list(folder.iterdir())) > MAX_SHOWN:
-                shutil.rmtree(place)
+                shutil.rmtree(place, ignore_errors=True)
         lost = [one for one in verdicts if one.differences]
         if html is not None and lost:
             write_atomic(html, page(folder, [one for one in lost if (folder / one.name).exists()], after), mode=0o600)
     return verdicts
+
+
+def keep(config: Config, folder: Path, since_ns: int, for_s: float) -> int:
+    """Make tests of the newest recordings that expect what is seen in them now; they replace those of the last time.
+
+    Who starts later with another version or model runs them: what ran before cannot be asked any more.
+
+    Args:
+        config: what runs.
+        folder: of these tests alone.
+        since_ns: wall clock; older recordings are left alone.
+        for_s: nothing more is begun after so many seconds.
+
+    Returns:
+        How many there are.
+    """
+    until_s, new, count = time.monotonic() + for_s, folder.with_name(f"{folder.name}-new"), 0
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    moments = [itertools.islice(_moments(stream, since_ns), MAX_KEPT) for stream in config.streams]
+    for stream, entry, at_s in _in_turn(moments):
+        if time.monotonic() >= until_s:
+            break
+        place = new / f"{stream.name} {entry.file.removesuffix('.mp4')}"
+        if not place.exists():
+            count += _is_made(place, stream, (entry, at_s), config)
+    if count:
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+    else:
+        shutil.rmtree(new)
+    return count
 
 
 def in_common(before: Config, after: Config) -> tuple[Config, Config]:
@@ -117,7 +151,15 @@ def _compared(
     mapped: Mapping[str, Any],
 ) -> Verdict:
     """One part of a recording, as a test of what ran."""
-    (entry, at_s), (before, after) = moment, configs
+    before, after = configs
+    if not _is_made(place, stream, moment, before):
+        return Verdict(place.name, 0.0, ())
+    return judge(place, after, mapped)
+
+
+def _is_made(place: Path, stream: StreamSettings, moment: tuple[Recorded, float], config: Config) -> bool:
+    """Make one part of a recording a test; False where it made room meanwhile, or is damaged."""
+    entry, at_s = moment
     assert stream.record is not None
     place.mkdir()
     try:
@@ -127,9 +169,9 @@ def _compared(
         wall_ns = entry.start_ns + round(begun_s * NS_PER_S)
         is_prepared = stream.record.content == "plain"
         case = Case(stream=stream.name, pictures=entry.file, is_prepared=is_prepared, wall_ns=wall_ns, frames=0)
-        expecting(case, look(place, case, before), {}).write(place)
+        expecting(case, look(place, case, config), {}).write(place)
     except EdgeError as error:
-        # it made room meanwhile, or is damaged: what runs sees nothing in it that could be lost
         log.info("%s: is not rehearsed: %s", entry.file, error)
-        return Verdict(place.name, 0.0, ())
-    return judge(place, after, mapped)
+        shutil.rmtree(place)
+        return False
+    return True

@@ -108,8 +108,8 @@ class ClipTestSettings(Section):
     Attributes:
         folder: a folder per test.
         timeout_s: how long all of them may take.
-        on_start: what a start does with another version, model or configuration that loses something: ``refuse``, or
-            only ``tell`` it.
+        on_start: what a start does with another version, model or configuration that loses something: ``tell`` it,
+            for a camera that is watched worse is better than one that is not, or ``refuse``.
         rehearse: whether recordings of the last hours are run through what runs and what shall take over, and what
             follows where something is lost.
         rehearse_hours, rehearse_s: how far back, and how long it may look.
@@ -117,7 +117,7 @@ class ClipTestSettings(Section):
 
     folder: Path
     timeout_s: float = Field(default=600, gt=0, le=86_400)
-    on_start: Literal["refuse", "tell"] = "refuse"
+    on_start: Literal["refuse", "tell"] = "tell"
     rehearse: Literal["off", "tell", "refuse"] = "off"
     rehearse_hours: float = Field(default=24, gt=0, le=24 * 365)
     rehearse_s: float = Field(default=120, gt=0, le=86_400)

@@ -23,7 +23,7 @@ from edge.daemon.credentials import with_secrets
 from edge.daemon.helpers import Helpers
 from edge.daemon.notify import notify, status
 from edge.daemon.operations import Operations
-from edge.daemon.rehearsal import rehearse, rehearse_start
+from edge.daemon.rehearsal import keep_seen_until, rehearse, rehearse_start
 from edge.daemon.reload import Reloader
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
 from edge.daemon.state import CrashLoopGuard, held, state_dir, with_state_dir, with_swapped
@@ -221,7 +221,7 @@ class _Daemon:
         loaded = with_secrets(config)
         # the file is compared with ``loaded`` later, so what was added here is no change of it
         self.config = with_state_dir(with_swapped(loaded, folder), folder)
-        rehearse_start(self.config, folder)
+        self._lost_at_start = rehearse_start(self.config, folder)
         self.board: LiveBoard | None = live_page(self.config)
         is_single = not check_workers(self.config)
         self.pipeline: Run = (Pipeline if is_single else WorkerPool)(self.config, self.board)
@@ -235,10 +235,14 @@ class _Daemon:
         self._helpers = Helpers(self.config, self.pipeline) if isinstance(self.pipeline, Pipeline) else None
         self._accuracy: AccuracyFacts | None = None
         self._reading: Worker | None = None
+        self._keeping: Worker | None = None
         if folder is not None:
             self._accuracy = AccuracyFacts(folder, lambda: list(self.pipeline.streams))
             self._reading = Worker("accuracy", self._accuracy.run)
         self._night = self._night_shift()
+            self._keeping = Worker(
+                "rehearsal", lambda stopping: keep_seen_until(stopping, lambda: self.pipeline.config, folder)
+            )
         self._is_proven = False
         self._show_at_s = time.monotonic() + SHOW_EVERY_S
 
@@ -247,14 +251,14 @@ class _Daemon:
             self._helpers.start()
         self.pipeline.start()
         self._orders.start()
-        for worker in (self._reading, self._night):
+        for worker in (self._reading, self._keeping, self._night):
             if worker is not None:
                 worker.start()
 
     def stop(self) -> bool:
         """End everything; False if a part did not end in time."""
         self._orders.stop()
-        for worker in (self._reading, self._night):
+        for worker in (self._reading, self._keeping, self._night):
             if worker is not None:
                 worker.stop()
         if self._helpers is not None:
@@ -292,7 +296,7 @@ class _Daemon:
             "gpu": gpu_facts(),
             "jetson": jetson_facts(),
             "stuck": self.watchdog.stuck(),
-            "config": self.operations.config_state(),
+            "config": {**self.operations.config_state(), "lost_at_start": self._lost_at_start},
             **self.pipeline.outputs.stats(),
             "accuracy": {} if self._accuracy is None else self._accuracy.by_stream,
             "governor": self._governor_facts(),

@@ -21,8 +21,10 @@ from edge.video.encoder import TICKS_PER_S, Packet, VideoForm
 from edge.video.packets import EventMark
 
 log = logging.getLogger(__name__)
-# a fragment is written when the next one begins: the rest of fragment_s is for that picture, the encoder and the disk
+# what is synced is synced when the next picture comes: the rest of fragment_s is for that, the encoder and the disk
 KEY_SHARE = 0.75
+# fragments are written so often, synced or not: a process that is killed loses no more, for the system has the rest
+WRITE_S = 0.5
 # a longer silence ends the file, so that the next one says when it really began
 GAP_S = 5.0
 RETRY_S = 5.0
@@ -95,7 +97,6 @@ class Cutter:
         settings: what is wanted.
         folder: where files go.
         late_s: how long after a packet a mark of the same time may come; infinite where all of them come.
-        max_fragment_s: see ``FragmentFile``.
         wait_s: how long an event's clip waits for packets that are not there yet, because their source is being opened.
         clock_s: clock of the pauses.
 
@@ -112,14 +113,17 @@ class Cutter:
         folder: RecordingFolder,
         *,
         late_s: float = 0.0,
-        max_fragment_s: float | None = None,
         wait_s: float = 0.0,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._late_s = late_s
-        self._max_fragment_s = max_fragment_s
+        safe_s = settings.fragment_s * KEY_SHARE
+        self._write_s = min(WRITE_S, safe_s / 2)
+        self._sync_every_ns = round((safe_s - self._write_s) * NS_PER_S)
+        # of the stream; None: nothing of this file is
+        self._synced_ns: int | None = None
         self._wait_ns = round(wait_s * NS_PER_S)
         self._clock_s = clock_s
         self._is_continuous = settings.mode == "continuous"
@@ -240,8 +244,8 @@ class Cutter:
 
     def _begin(self, path: Path, first_ns: int) -> None:
         assert self._form is not None
-        self._file = self._folder.create(path, self._form, self._max_fragment_s)
-        self._path, self._first_ns = path, first_ns
+        self._file = self._folder.create(path, self._form, self._write_s)
+        self._path, self._first_ns, self._synced_ns = path, first_ns, None
         # again for each file, so that a clock that was set is believed from the next one on
         self._offset_ns = self._folder.clock.offset_ns()
         if self.error:
@@ -258,10 +262,14 @@ class Cutter:
             self._file.add_sound(coded.packet)
         else:
             self._add_picture(self._file, coded)
-        if self._file.num_bytes != before:
-            # adding this packet wrote the fragment before it
+        # adding this packet may have written the fragment before it
+        if self._file.num_bytes != before and self._is_sync_due(coded.time_ns):
+            self._synced_ns = coded.time_ns
             self._file.sync()
             self._folder.check_room()
+
+    def _is_sync_due(self, time_ns: int) -> bool:
+        return self._synced_ns is None or abs(time_ns - self._synced_ns) >= self._sync_every_ns
 
     def _add_picture(self, file: FragmentFile, coded: Coded) -> None:
         file.add(coded.packet)

@@ -25,24 +25,22 @@ MOVFLAGS = "frag_keyframe+empty_moov+default_base_moof+skip_trailer"
 class FragmentFile:
     """One MP4 file while it is being written. A fragment is on disk once ``sync`` has returned after its end."""
 
-    def __init__(
-        self, path: Path, form: VideoForm, write: Write = os.write, max_fragment_s: float | None = None
-    ) -> None:
+    def __init__(self, path: Path, form: VideoForm, write: Write = os.write, fragment_s: float | None = None) -> None:
         """Create the file.
 
         Args:
             path: must not exist.
             form: of the video.
             write: like ``os.write``; may make room on a full disk.
-            max_fragment_s: a fragment that is this long ends before the next key picture; None: only there.
+            fragment_s: a fragment that is this long ends before the next key picture; None: only there.
 
         Raises:
             OSError: the file cannot be created or written.
         """
         # a sound that stays away holds up the pictures no longer than that, in microseconds
         options = {"movflags": MOVFLAGS, "flush_packets": "1", "max_interleave_delta": "500000"}
-        if max_fragment_s is not None:
-            options["frag_duration"] = str(round(max_fragment_s * 1e6))
+        if fragment_s is not None:
+            options["frag_duration"] = str(round(fragment_s * 1e6))
         self.path = path
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         self._write = write

@@ -93,10 +93,10 @@ class RecordingFolder:
         self._given_name = path.name
         return path
 
-    def create(self, path: Path, form: VideoForm, max_fragment_s: float | None = None) -> FragmentFile:
+    def create(self, path: Path, form: VideoForm, fragment_s: float | None = None) -> FragmentFile:
         """Begin a file under its temporary name, or where there is such a file under the next free one.
 
-        ``max_fragment_s`` as in ``FragmentFile``.
+        ``fragment_s`` as in ``FragmentFile``.
 
         Raises:
             SinkError: there is no room, even without the oldest files, or the disk fails.
@@ -108,7 +108,7 @@ class RecordingFolder:
             self._look_for_reserve()
             part = part_of(unused(path, is_taken))
         try:
-            self._open = FragmentFile(part, form, self._write, max_fragment_s)
+            self._open = FragmentFile(part, form, self._write, fragment_s)
         except (av.error.FFmpegError, OSError) as error:
             with suppress(OSError):
                 part.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Where the fragments of a recorded file lie, so that one is read without those before it.
 
 Files that are written fragment by fragment have no table of contents (ISO/IEC 14496-12, 8.8): the boxes are walked,
-which reads a few hundred bytes per fragment. Each begins with a key picture, where its camera sends them often enough.
+which reads a few hundred bytes per fragment. Those that do not begin with a key picture belong to the one before them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import av
 
 from edge.recording.fragments import boxes_of
 
+# a picture's flags, ISO/IEC 14496-12, 8.8.3.1: it cannot be decoded alone
+NON_SYNC = 0x10000
 # of the boxes before the first fragment, and of one fragment's table
 MAX_HEAD_BYTES = 1 << 20
 MAX_FRAGMENT_BYTES = 32 << 20
@@ -24,7 +26,7 @@ MAX_FRAGMENT_BYTES = 32 << 20
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Where it lies in the file, in bytes with its pictures, and when its first picture is decoded, in seconds."""
+    """From a key picture on: where it lies in the file, in bytes with its pictures, and when that one is decoded."""
 
     offset: int
     num_bytes: int
@@ -123,10 +125,11 @@ def layout_of(path: Path) -> Layout:
                     head = file.read(min(offset, MAX_HEAD_BYTES))
                     track, timescale = _video_track(head)
                 file.seek(offset)
-                ticks = _decode_time(file.read(min(size, MAX_HEAD_BYTES)), track)
+                ticks = _key_time(file.read(min(size, MAX_HEAD_BYTES)), track)
                 if ticks is not None and timescale:
                     fragments.append(Fragment(offset, size, ticks / timescale))
-            elif kind == b"mdat" and fragments and fragments[-1].offset + fragments[-1].num_bytes == offset:
+                    continue
+            if kind in (b"moof", b"mdat") and fragments and fragments[-1].offset + fragments[-1].num_bytes == offset:
                 last = fragments[-1]
                 fragments[-1] = Fragment(last.offset, last.num_bytes + size, last.start_s)
     return Layout(path, head, tuple(fragments))
@@ -154,10 +157,30 @@ def _after_dates(boxes: list[bytes]) -> int:
     return int.from_bytes(boxes[0][at : at + 4], "big") if boxes else 0
 
 
-def _decode_time(moof: bytes, track: int) -> int | None:
-    """Ticks of the first picture of a fragment; None where it has no pictures."""
+def _key_time(moof: bytes, track: int) -> int | None:
+    """Ticks of the picture with which a fragment begins; None where it is no key picture, or there are none."""
     for part in _inner(moof, b"moof", b"traf"):
         header, time = _inner(part, b"tfhd"), _inner(part, b"tfdt")
         if header and time and int.from_bytes(header[0][4:8], "big") == track:
+            if _first_flags(header[0], _inner(part, b"trun")) & NON_SYNC:
+                return None
             return int.from_bytes(time[0][4 : 12 if time[0][:1] == b"\1" else 8], "big")
     return None
+
+
+def _first_flags(header: bytes, runs: list[bytes]) -> int:
+    """Flags of the first picture: those of its run's first, of its row, or of all; 0 where none are told."""
+    given = int.from_bytes(header[1:4], "big")
+    if runs:
+        told = int.from_bytes(runs[0][1:4], "big")
+        at = 8 + 4 * bool(told & 0x1)
+        if told & 0x4:
+            return _number(runs[0], at)
+        if told & 0x400:
+            return _number(runs[0], at + 4 * bool(told & 0x100) + 4 * bool(told & 0x200))
+    at = 8 + 8 * bool(given & 0x1) + 4 * bool(given & 0x2) + 4 * bool(given & 0x8) + 4 * bool(given & 0x10)
+    return _number(header, at) if given & 0x20 else 0
+
+
+def _number(data: bytes, at: int) -> int:
+    return int.from_bytes(data[at : at + 4], "big")

@@ -11,7 +11,7 @@ import av
 
 from edge.config.recording import RecordSettings
 from edge.metrics.counters import Counters
-from edge.recording.cutter import GAP_S, KEY_SHARE, Coded, Cutter, Ended
+from edge.recording.cutter import GAP_S, Coded, Cutter, Ended
 from edge.recording.recording import RecordingFolder
 from edge.video.encoder import TICKS_PER_S, Packet, VideoForm
 from edge.video.packets import EventMark, Item, PacketForm, SourcePacket
@@ -42,11 +42,7 @@ class SourceRecorder:
         wait_s: float = 0.0,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        # a camera's key pictures may be far apart: its fragments end by time too
-        fragment_s = settings.fragment_s * KEY_SHARE
-        self._cutter = Cutter(
-            settings, folder, late_s=late_s, max_fragment_s=fragment_s, wait_s=wait_s, clock_s=clock_s
-        )
+        self._cutter = Cutter(settings, folder, late_s=late_s, wait_s=wait_s, clock_s=clock_s)
         self._clock_s = clock_s
         self._form: PacketForm | None = None
         self._sets = b""

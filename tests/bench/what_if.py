@@ -21,8 +21,9 @@ import edge
 from edge.config.analytics import AnalyticsSettings
 from edge.trackstore.block import encode
 from edge.trackstore.collect import FrameFacts, block_of
+from edge.trackstore.compact import compact
 from edge.trackstore.evaluate import evaluate
-from edge.trackstore.parts import PartWriter, Span
+from edge.trackstore.parts import PartWriter, Span, parts_in
 from edge.trackstore.read import Reader
 from edge.trackstore.rounding import Rounding
 from edge.trackstore.store import head_of
@@ -69,9 +70,16 @@ def write(folder: Path, count: int) -> None:
             anew = Tracks(tracks.track_id + number // SCENE * ids, *(getattr(tracks, n) for n in tracks.__slots__[1:]))
             facts.append(FrameFacts(time_ns, time_ns, 0, number, time_ns, (SIZE[1], SIZE[0], 3), found, anew, (), {}))
         if part is None or part.num_bytes > MAX_PART_BYTES:
+            if part is not None:
+                part.close()
             part = PartWriter(folder / "door", head.as_json(), facts[0].captured_ns)
         block = block_of(facts, [], {}, (), ((), head.steps, 0))
         part.append(Span(facts[0].captured_ns, time_ns), encode(block, head.steps))
+    if part is not None:
+        part.close()
+    for path in parts_in(folder / "door"):
+        # as all but the last hour is
+        list(compact(path))
 
 
 def main() -> None:

@@ -127,7 +127,7 @@ def test_fragments_end_by_time_where_key_pictures_are_far_apart(tmp_path: Path) 
 
     recorded(film(tmp_path, "libx264", gop=1000, seconds=12), tmp_path, is_isolated=False, fragment_s=2)
     (path,) = paths(tmp_path)
-    assert whole_length(path)[1] == 8  # of 1.5 s each
+    assert whole_length(path)[1] == 24  # of half a second each
 
 
 def test_what_is_neither_h264_nor_h265_is_refused_in_words(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_nothing_takes_over_that_loses_what_a_clip_expects(site: Path) -> None:
         assert running.stop() == 0
 
 
-def test_an_upgrade_that_loses_something_does_not_start(site: Path, tmp_path: Path) -> None:
+def test_an_upgrade_that_loses_something_says_so_or_does_not_start(site: Path, tmp_path: Path) -> None:
     """Another version is this one with a bug, and a note that the one before had another number."""
     bug = (
         "import edge.pipeline.analysis as a\n"
@@ -119,17 +119,22 @@ def test_an_upgrade_that_loses_something_does_not_start(site: Path, tmp_path: Pa
     before = {**json.loads(passed.read_text()), "version": "0.0.9"} if passed.exists() else {"version": "0.0.9"}
     passed.parent.mkdir(exist_ok=True)
     passed.write_text(json.dumps(before))
-    with daemon(site, written(site), env={"PYTHONPATH": str(tmp_path)}) as running:
+    refusing = written(site, more='on_start = "refuse"\n')
+    with daemon(site, refusing, env={"PYTHONPATH": str(tmp_path)}) as running:
         assert running.process.wait(90) == 1
         assert "READY=1" not in "".join(running.messages)
     assert "clip tests lost something" in running.text
     assert "edge test accept" in running.text
-    with daemon(site, written(site, more='on_start = "tell"\n'), env={"PYTHONPATH": str(tmp_path)}) as running:
+    with daemon(site, written(site), env={"PYTHONPATH": str(tmp_path)}) as running:
         running.wait_for("READY=1", 90)
-        assert "clip tests lost something" in running.text
+        assert "starts although 1 of 1 clip tests lost something" in running.text
+        with running.client() as client:
+            assert "clip tests lost something" in client.get("/api/stats").json()["config"]["lost_at_start"]
         running.stop()
     with daemon(site, written(site)) as running:
         running.wait_for("READY=1", 90)
+        with running.client() as client:
+            assert client.get("/api/stats").json()["config"]["lost_at_start"] == ""
         running.stop()
     assert json.loads(passed.read_text())["version"] != "0.0.9"
 

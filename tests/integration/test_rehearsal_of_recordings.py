@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import time
@@ -19,7 +20,7 @@ from edge.cliptests.child import rehearse_apart
 from edge.cliptests.run import NS_PER_S, Verdict
 from edge.config.daemon import ClipTestSettings
 from edge.config.schema import Config
-from edge.daemon.rehearsal import rehearse
+from edge.daemon.rehearsal import fingerprint, keep_seen, rehearse, rehearse_start
 from edge.errors import ClipTestError
 from edge.recording.index import RecordingIndex, described
 from edge.recording.names import name_at
@@ -103,3 +104,34 @@ def test_the_setting_says_what_follows(
         rehearse(after, tmp_path, {}, recorded(films))
     assert ("seen otherwise" in caplog.text) == (way == "tell")
     assert (tmp_path / "rehearsal.html").exists() == (way != "off")
+
+
+def test_a_start_compares_another_model_with_what_the_one_before_saw(
+    films: Path, bad: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tests = ClipTestSettings.model_validate({"folder": tmp_path / "tests", "rehearse": "tell"})
+    ran = recorded(films).model_copy(update={"tests": tests})
+    assert rehearse_start(ran, tmp_path) == "", "nothing is kept yet"
+    keep_seen(ran, tmp_path)
+    made = tmp_path / "last-seen" / "made-with.json"
+    assert made.exists() and rehearse_start(ran, tmp_path) == ""
+    # another version, which sees the same
+    note = json.loads(made.read_text())
+    made.write_text(json.dumps({**note, "version": "0.0.9"}))
+    caplog.set_level(logging.INFO)
+    assert rehearse_start(ran, tmp_path) == "" and "nothing is lost in 1 recordings" in caplog.text
+    # an engine that was built again, and is worse: the same path, other bytes
+    worse_at_it = tmp_path / "model"
+    worse_at_it.mkdir()
+    for suffix in ("onnx", "json"):
+        shutil.copy(bad.with_suffix(f".{suffix}"), worse_at_it / f"{MODEL.stem}.{suffix}")
+    after = recorded(films, worse_at_it / f"{MODEL.stem}.onnx").model_copy(update={"tests": tests})
+    assert rehearse_start(after, tmp_path) == "", "its path is another setting: that is no upgrade"
+    made.write_text(json.dumps({**fingerprint(after), "version": "0.0.9"}))
+    assert "1 of 1 recordings are seen otherwise than by what ran before" in rehearse_start(after, tmp_path)
+    assert "data:image/jpeg" in (tmp_path / "rehearsal.html").read_text()
+    refusing = after.model_copy(
+        update={"tests": tests.model_copy(update=dict.fromkeys(("on_start", "rehearse"), "refuse"))}
+    )
+    with pytest.raises(ClipTestError, match="seen otherwise"):
+        rehearse_start(refusing, tmp_path)

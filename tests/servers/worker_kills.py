@@ -1,8 +1,10 @@
-"""Kills the workers of a daemon, again and again, and checks what is left: ROUNDS SEED FOLDER [STREAMS FPS [sticky]].
+"""Kills the workers of a daemon, again and again, and checks what is left.
 
-Each round one of two workers gets SIGKILL or SIGSTOP at a random moment, or, with ``sticky``, its engine fails as a GPU
-does whose context is lost. Cameras with a zone tell events to the outbox, a webhook takes them, all are recorded. The
-daemon itself is never killed: that is the part of ``daemon_kills``.
+ROUNDS SEED FOLDER [STREAMS FPS [sticky|lost [PAUSE_S]]]: each round one of two workers gets SIGKILL or SIGSTOP at a
+random moment, or, with ``sticky``, its engine fails as a GPU does whose context is lost. Between two rounds there are
+at most PAUSE_S seconds, 3 if not given; a spare is at hand where it has the time to load. Cameras with a zone tell
+events to the outbox, a webhook takes them, all are recorded. The daemon itself is never killed: that is the part of
+``daemon_kills``.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from tiny_models import tiny_model
 COMMAND = [sys.executable, "-c", "from edge.cli import main; main()"]
 NUM_STREAMS, FPS = (int(text) for text in (sys.argv[4:6] or ("4", "10")))
 IS_STICKY = sys.argv[6:7] == ["sticky"]
+PAUSE_S = float(sys.argv[7]) if len(sys.argv) > 7 else 3.0
 NAMES = tuple(f"s{number}" for number in range(NUM_STREAMS))
 BACK_S = 120.0
 ZONE = "[[streams.analytics.zones]]\nname = 'all'\npoints_share = [[0, 0], [1, 0], [1, 1], [0, 1]]\n"
@@ -181,7 +184,7 @@ def main() -> None:
     try:
         wait_for_lines(folder, NAMES, process)
         for _ in range(rounds):
-            time.sleep(chance.uniform(0.0, 3.0))
+            time.sleep(chance.uniform(0.0 if PAUSE_S <= 3 else PAUSE_S - 3, PAUSE_S))
             kill_one(folder, port, process, chance, found)
             files = len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
             memory.append((rss_mb(process.pid), files))

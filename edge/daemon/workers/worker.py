@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 
 from edge.addresses.secrets import register_uri
-from edge.addresses.uris import kind_of
+from edge.addresses.uris import kind_of, may_hang
 from edge.config.daemon import SwapSettings
 from edge.config.schema import Config, StreamSettings
 from edge.daemon import logs
@@ -46,6 +46,8 @@ STATS_S, IDLE_STATS_S = 0.5, 2.0
 LOOKED_FOR_S = 5.0
 # a worker whose daemon is gone
 ORPHAN_S = 5.0
+# decoders that a spare has ready: some 40 MB each
+MAX_AHEAD = 8
 
 
 class WorkerProcess:
@@ -93,6 +95,8 @@ class WorkerProcess:
         self._helpers = Helpers(config, pipeline)
         self._watchdog = Watchdog(pipeline.progress)
         _import_ahead(config)
+        if not streams:
+            _begin_decoders_ahead(config)
         return pipeline
 
     def _work(self) -> None:
@@ -251,6 +255,17 @@ def _import_ahead(config: Config) -> None:
     names += ["edge.sinks.jsonl"] * any(spec.startswith("jsonl:") for stream in config.streams for spec in stream.sinks)
     for name in names:
         importlib.import_module(name)
+
+
+def _begin_decoders_ahead(config: Config) -> None:
+    """Of a spare: have the processes ready that its cameras will be opened in."""
+    from edge.sources.isolation.process import begin_ahead
+
+    cameras = sum(may_hang(stream.source) for stream in config.streams)
+    try:
+        begin_ahead(min(cameras, MAX_AHEAD))
+    except OSError as error:
+        log.warning("the spare worker has no decoders ready (%s)", error.strerror)
 
 
 def _ignore_closed(act: Callable[[], object]) -> None:

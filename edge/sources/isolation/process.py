@@ -1,7 +1,8 @@
-"""The process of a capture child, and the spare one that waits where only its opening failed.
+"""The process of a capture child, the spare one that waits where only its opening failed, and those begun ahead.
 
 A camera that is off is tried again and again: the child that was refused is asked again, for a new process costs
-hundreds of milliseconds of processor time, and the camera would be back later by as much.
+hundreds of milliseconds of processor time, and the camera would be back later by as much. For the same reason a process
+that may have to take over cameras at once has some ready.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import os
 import signal
 import socket
 import subprocess
-from contextlib import ExitStack
+from collections import deque
+from contextlib import ExitStack, suppress
 
 from edge.sources.isolation.fence import Fence
 from edge.threads.python_process import child_environment, python_command
@@ -19,6 +21,7 @@ from edge.threads.python_process import child_environment, python_command
 POLL_S = 0.1
 # after so many attempts a fresh process takes over, whatever FFmpeg may have leaked
 MAX_OPENINGS = 200
+_ahead: deque[ChildProcess] = deque()
 
 
 class ChildProcess:
@@ -93,7 +96,7 @@ class SpareChild:
         if child is None or not child.is_alive:
             if child is not None:
                 _end(child)
-            child = ChildProcess()
+            child = _begun_ahead() or ChildProcess()
         child.num_openings += 1
         return child
 
@@ -109,6 +112,26 @@ class SpareChild:
         child, self._child = self._child, None
         if child is not None:
             _end(child)
+
+
+def begin_ahead(count: int) -> None:
+    """Have children ready for the next openings. They end with the thread that calls.
+
+    Raises:
+        OSError: there are too many files or processes, or too little memory.
+    """
+    for _ in range(count):
+        _ahead.append(ChildProcess())
+
+
+def _begun_ahead() -> ChildProcess | None:
+    with suppress(IndexError):
+        while True:
+            child = _ahead.popleft()
+            if child.is_alive:
+                return child
+            _end(child)
+    return None
 
 
 def _end(child: ChildProcess) -> None:

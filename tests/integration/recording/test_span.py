@@ -77,6 +77,22 @@ def twelve_seconds(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tupl
     return recorded(tmp_path_factory.mktemp("door"), range(120))
 
 
+def test_what_is_sought_begins_with_a_key_picture_though_it_is_written_more_often(
+    twelve_seconds: tuple[Path, tuple[Recorded, ...]],
+) -> None:
+    folder, entries = twelve_seconds
+    for entry in entries:
+        layout = layout_of(folder / entry.file)
+        written = (folder / entry.file).read_bytes().count(b"moof")
+        keys = 0
+        with av.open(str(folder / entry.file)) as container:
+            keys = sum(packet.is_keyframe for packet in container.demux(video=0) if packet.size)
+        assert len(layout.fragments) == keys < written
+        for number in range(keys):
+            with layout.opened_at(number) as container:
+                assert next(container.demux(video=0)).is_keyframe
+
+
 def test_a_span_over_three_files_is_one_file_without_a_gap(twelve_seconds: tuple[Path, tuple[Recorded, ...]]) -> None:
     folder, entries = twelve_seconds
     assert len(entries) == 3
