@@ -40,8 +40,16 @@ test: .venv/full
 	@.venv-servers/bin/pip install --quiet --disable-pip-version-check -r tests/servers/models.txt
 	@touch $@
 
+# a Home Assistant that tests run against, as it is for this Python; elsewhere they are left out
+.venv-home/ready: tests/servers/home_assistant.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || exit 0; \
+	test -x .venv-home/bin/python || $(PYTHON) -m venv .venv-home; \
+	echo "installing Home Assistant into .venv-home (once) …"; \
+	.venv-home/bin/pip install --quiet --disable-pip-version-check --no-deps --no-compile -r tests/servers/home_assistant.txt \
+	&& touch $@
+
 # the servers, browser and compiler that tests run against, from Debian's packages and PyPI
-servers: .venv-servers/ready
+servers: .venv-servers/ready .venv-home/ready
 	@packages=$$($(PYTHON) tests/servers/needs.py) || exit; \
 	root=$$(test "$$(id -u)" = 0 || echo sudo); \
 	dpkg -s $$packages >/dev/null 2>&1 || { $$root apt-get update -qq && \
@@ -83,4 +91,4 @@ gpu-quarter: .venv/gpu
 	@$(BIN)/python tests/gpu/quarter_hour.py
 
 clean:
-	rm -rf .venv .venv-servers build dist *.egg-info
+	rm -rf .venv .venv-servers .venv-home build dist *.egg-info

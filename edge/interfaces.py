@@ -35,6 +35,15 @@ EmbedBoxes: TypeAlias = Callable[[Int64], Float32]
 EngineName: TypeAlias = Literal[
     "auto", "ort", "ort-cuda", "ort-tensorrt", "openvino", "openvino-bf16", "trt", "kserve", "null"
 ]
+# what can be switched off of a stream that goes on
+SwitchPart: TypeAlias = Literal["analysis", "recording"]
+
+
+class Switch(Protocol):
+    """Switches a part of a stream on or off; does not wait."""
+
+    def __call__(self, stream: str, part: SwitchPart, *, is_on: bool) -> None:
+        """Raises: ConfigError: there is no such stream, or it has nothing of this kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +254,11 @@ class Tracker(Protocol):
 
 
 class Sink(Protocol):
-    """Where results go. Used by one thread; a slow one delays only its own stream."""
+    """Where results go. Used by one thread; a slow one delays only its own stream.
+
+    One with an attribute ``takes_unseen`` that is true also gets the frames that no model has seen, because analysis is
+    switched off or its engine failed: those that show or record pictures.
+    """
 
     @property
     def name(self) -> str: ...

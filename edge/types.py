@@ -452,6 +452,7 @@ class Result:
         stage_ns: nanoseconds spent per stage.
         labels: track id → what the second stage says of it, most likely first; tracks it knows nothing of are left out.
         counts: of lines and zones so far, JSON values: ``counts["lines"]["gate"]["in"]``; empty where nothing counts.
+        is_analysed: False: no model has seen the frame, so that nothing found says nothing.
         draw: makes the annotated picture, None where nothing was asked to; see ``picture``.
     """
 
@@ -462,6 +463,7 @@ class Result:
     stage_ns: StageNs = field(default_factory=lambda: MappingProxyType({}))
     labels: Mapping[int, tuple[Label, ...]] = field(default_factory=lambda: MappingProxyType({}))
     counts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    is_analysed: bool = True
     draw: Callable[[], UInt8] | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -84,7 +84,7 @@ class StreamAnalytics:
         )
         self._stream, self._classes, self._clock = stream, tuple(classes), clock
         self.lines = LineCounter(settings.lines, classes, width, height, model_anchors)
-        self.zones = ZoneWatcher(settings.zones, width, height, model_anchors)
+        self.zones = ZoneWatcher(settings.zones, classes, width, height, model_anchors)
         kept = (self.lines.anchors, self.zones.anchors)
         points = [anchors.field for anchors in kept if anchors.has_own]
         self._table = TrackTable(len(settings.lines), len(settings.zones), points)
@@ -133,17 +133,17 @@ class StreamAnalytics:
 
     def counts(self) -> dict[str, Any]:
         """All counts, JSON values only: ``lines`` and ``zones`` by name."""
-        return {"lines": self.lines.counts(), "zones": self.zones.counts()}
+        return {"lines": self.lines.counts(), "zones": self.zones.counts(self._table.rows)}
 
     def shapes(self) -> tuple[Shape, ...]:
         """Lines and zones with their counts, for the overlay."""
-        lines, zones = self.lines.counts(), self.zones.counts()
+        lines, occupancy = self.lines.counts(), self.zones.occupancy.tolist()
         return tuple(
             Shape("line", name, points.astype(np.float32), f"in {lines[name]['in']}  out {lines[name]['out']}")
             for name, points in zip(self.lines.names, self.lines.points, strict=True)
         ) + tuple(
-            Shape("zone", name, points.astype(np.float32), f"{zones[name]['occupancy']} inside")
-            for name, points in zip(self.zones.names, self.zones.points, strict=True)
+            Shape("zone", name, points.astype(np.float32), f"{inside} inside")
+            for name, points, inside in zip(self.zones.names, self.zones.points, occupancy, strict=True)
         )
 
     def heat(self) -> UInt8 | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.analytics.anchors import Anchors
+from edge.analytics.classes import class_name
 from edge.analytics.geometry import Polygons, area_of, box_size, crosses_itself, reach
 from edge.analytics.state import NEVER, settle
 from edge.errors import ConfigError
@@ -42,9 +44,15 @@ class ZoneWatcher:
     """The zones of one stream. What it knows of single tracks stands in the rows it is given."""
 
     def __init__(
-        self, zones: Sequence[ZoneSettings], width: int, height: int, model_anchors: Sequence[str] = ()
+        self,
+        zones: Sequence[ZoneSettings],
+        classes: Sequence[str],
+        width: int,
+        height: int,
+        model_anchors: Sequence[str] = (),
     ) -> None:
         self.names = [zone.name for zone in zones]
+        self._classes = tuple(classes)
         self.points = [np.array(zone.pixels(width, height), np.float64) for zone in zones]
         self.anchors = Anchors([zone.anchor for zone in zones], model_anchors, "zone_at")
         self._polygons = Polygons(self.points, width, height) if zones else None
@@ -61,6 +69,7 @@ class ZoneWatcher:
         self.crowd_ns = np.array([round(zone.crowd_s * 1e9) for zone in zones], np.int64)
         self.occupancy = np.zeros(len(zones), np.int64)
         self._entered = np.zeros(len(zones), np.int64)
+        self._entered_by: list[dict[str, int]] = [{} for _ in zones]
         self._left = np.zeros(len(zones), np.int64)
         self._dwell_s = np.zeros(len(zones), np.float64)
         self._crowded = np.full(len(zones), -1, np.int8)
@@ -138,8 +147,11 @@ class ZoneWatcher:
         """Begin timing crowds again: the clock has jumped back."""
         self._crowd_pending_ns[...] = NEVER
 
-    def counts(self) -> dict[str, Any]:
-        """Zone name → occupancy now, totals, mean dwell of those that left, and whether it is crowded."""
+    def counts(self, rows: Array) -> dict[str, Any]:
+        """Zone name → occupancy now, totals, mean dwell of those that left, whether it is crowded, and by class.
+
+        A class is named from the first object on that entered. ``rows`` are those that ``update`` changed.
+        """
         return {
             name: {
                 "occupancy": int(self.occupancy[k]),
@@ -147,22 +159,35 @@ class ZoneWatcher:
                 "left": int(self._left[k]),
                 "mean_dwell_s": round(float(self._dwell_s[k] / max(1, self._left[k])), 3),
                 "is_crowded": bool(self._crowded[k] > 0),
+                "by_class": self._by_class(rows, k),
             }
             for k, name in enumerate(self.names)
+        }
+
+    def _by_class(self, rows: Array, zone: int) -> dict[str, dict[str, int]]:
+        inside = Counter(
+            class_name(self._classes, number) for number in rows["class_id"][rows["zone_present"][:, zone]]
+        )
+        entered = self._entered_by[zone]
+        # an object that is called something else by now has entered under its first name
+        return {
+            name: {"occupancy": inside[name], "entered": entered.get(name, 0)} for name in sorted({*entered, *inside})
         }
 
     def state(self) -> dict[str, Any]:
         """What ``load`` takes."""
         columns = (self._entered, self._left, self._dwell_s, self.occupancy, self._crowded, self._crowd_pending_ns)
-        table = zip(*(column.tolist() for column in columns), strict=True)
+        table = zip(*(column.tolist() for column in columns), self._entered_by, strict=True)
         return dict(zip(self.names, map(list, table), strict=True))
 
     def load(self, state: Mapping[str, Any], *, with_tracks: bool) -> None:
         """Continue from what ``state`` gave; without the tracks, only totals."""
         for k, name in enumerate(self.names):
             if name in state:
-                entered, left, dwell_s, occupancy, crowded, pending_ns = state[name]
+                entered, left, dwell_s, occupancy, crowded, pending_ns, *by_class = state[name]
                 self._entered[k], self._left[k], self._dwell_s[k] = entered, left, dwell_s
+                for named in by_class[:1]:
+                    self._entered_by[k] = {str(one): int(count) for one, count in named.items()}
                 if with_tracks:
                     self.occupancy[k], self._crowded[k], self._crowd_pending_ns[k] = occupancy, crowded, pending_ns
 
@@ -201,6 +226,8 @@ class ZoneWatcher:
                 row["zone_since_ns"][zone] = times_ns[n, zone]
                 row["zone_loitered"][zone] = False
                 self._entered[zone] += 1
+                name = class_name(self._classes, int(row["class_id"]))
+                self._entered_by[zone][name] = self._entered_by[zone].get(name, 0) + 1
                 changes.append(ZoneChange("zone_entered", int(slot[n]), zone, {}))
                 continue
             dwell_s = max(0, int(times_ns[n, zone]) - int(row["zone_since_ns"][zone])) / 1e9

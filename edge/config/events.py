@@ -42,6 +42,8 @@ class MqttSettings(Section):
     Attributes:
         topic: prefix; events go to ``TOPIC/STREAM/events``, ``online`` or ``offline`` to ``TOPIC/status``.
         discovery: topic prefix of Home Assistant's discovery (``homeassistant``); None: no discovery.
+        commands: whether analysis and recording can be switched through the broker, at ``TOPIC/STREAM/analysis/set``
+            and ``TOPIC/STREAM/recording/set``, by whoever may publish there.
     """
 
     name: TargetName = "mqtt"
@@ -57,6 +59,7 @@ class MqttSettings(Section):
     tls_key_file: Path | None = None
     topic: Topic = "edge"
     discovery: Topic | None = None
+    commands: bool = False
     timeout_s: float = Field(default=10, gt=0, le=300)
     backoff_base_s: float = Field(default=0.5, ge=0.05, le=60)
     backoff_cap_s: float = Field(default=30, ge=0.05, le=3600)

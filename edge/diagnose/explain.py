@@ -24,10 +24,16 @@ CAUSES: Mapping[str, str] = {
     "drop_max_fps": "above max_fps, as configured",
     "drop_no_motion": "nothing moved, as configured by motion_gate",
     "drop_no_engine": "the engine failed; they were recorded and not inferred until another worker had loaded it",
+    "drop_switched_off": "analysis of this stream is switched off; they were shown and recorded",
     "drop_governor": "the governor holds this stream back because the device is too hot or draws too much",
 }
 # what somebody asked for is no fault
-INTENDED: tuple[DropCause, ...] = ("drop_max_fps", "drop_no_motion", "drop_stopped")
+INTENDED: tuple[DropCause, ...] = (
+    "drop_max_fps",
+    "drop_no_motion",
+    "drop_stopped",
+    "drop_switched_off",
+)
 ADVICE = {
     "inference": "use an INT8 or smaller model, a GPU engine (edge build), or set max_fps",
     "output": "fewer or faster sinks, smaller pictures, or a hardware encoder",

@@ -29,6 +29,7 @@ DropCause = Literal[
     "drop_governor",
     "drop_output_full",
     "drop_no_engine",
+    "drop_switched_off",
 ]
 DROP_CAUSES: Final[tuple[DropCause, ...]] = get_args(DropCause)
 # what counters of a stream are called

@@ -193,6 +193,10 @@ class StreamAnalysis:
         """Counts of lines and zones as JSON values."""
         return self._analytics.counts() if self._analytics else {}
 
+    def known_counts(self) -> Mapping[str, Any] | None:
+        """The same; None where lines or zones are watched and no frame has begun that yet."""
+        return None if self._analytics is None and self.has_analytics else self.counts()
+
     def heat(self) -> UInt8 | None:
         """Where objects spent their time, see ``Heatmap.draw``; None without heat map or frame. Any thread may ask."""
         # not held up by a drawing: half of a frame's time missing in a cell is nothing to see

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge.config.schema import Config, ModelSettings, StreamSettings
-    from edge.interfaces import Sink, Tracker
+    from edge.interfaces import Sink, SwitchPart, Tracker
     from edge.models.manifest import Manifest
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
     from edge.pipeline.shared_outputs import SharedOutputs
@@ -68,6 +68,7 @@ class Shared:
             one needs.
         on_result: told of every result that comes out, in the output thread of its stream.
         appends: whether files of lines were begun by another process, and go on here.
+        off: gives what is switched off of a stream now.
         gate: limits attempts per host.
     """
 
@@ -79,6 +80,7 @@ class Shared:
     is_alone: Callable[[], bool]
     on_result: Callable[[Result], object] | None = None
     appends: bool = False
+    off: Callable[[str], frozenset[SwitchPart]] = lambda _: frozenset()
     gate: HostGate = field(default_factory=HostGate)
 
     def make(self, stream: StreamSettings, model: ModelSettings, manifest: Manifest) -> Stream:
@@ -99,6 +101,7 @@ class Shared:
             on_event=on_event,
             on_lost=self.outputs.report_lost,
             is_served=self.config.rtsp.enabled,
+            off=partial(self.off, stream.name),
         )
         log = analysis.log = analysis.rounding = self.outputs.log_of(made)
         if log is not None:
@@ -272,8 +275,7 @@ def _output(stream: Stream, shared: Shared) -> OutputWorker:
         undo.pop_all()
     stream.note_guards([*sinks, *stages])
     overlay = Overlay(stream.manifest.classes, Theme(score=score), limbs=limbs_of(stream.manifest.keypoint_names))
-    recorder = shared.outputs.recordings.get(stream.name)
-    return OutputWorker(stream, sinks, overlay, shared.latest.wake, stages, recorder)
+    return OutputWorker(stream, sinks, overlay, shared.latest.wake, stages)
 
 
 def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:

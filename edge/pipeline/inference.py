@@ -133,7 +133,7 @@ class InferenceWorker:
             frames = self._take_again() or self._take()
             # one view of the streams for the whole round: some may be removed meanwhile
             streams = self._streams()
-            fresh = [frame for frame in frames if _is_fresh(frame, streams)]
+            fresh = self._analysed([frame for frame in frames if _is_fresh(frame, streams)], streams)
             begun = self._begun(fresh, streams) if fresh else None
             self._land()
             self._flight = begun
@@ -158,8 +158,8 @@ class InferenceWorker:
             streams = self._streams()
             for frame in self._latest.take(self._max_batch, self._no_linger_s, IDLE_S):
                 if (blind := streams.get(frame.stream)) is not None:
-                    blind.blind_from = blind.blind_from or (frame.epoch, frame.seq)
-                    blind.results.put(Result(frame, Detections.empty()))
+                    blind.metrics.counters.add("drop_no_engine")
+                    _pass_unseen(blind, frame)
             for name in self._latest.ended() & streams.keys():
                 streams[name].results.close()
             if streams and all(_is_over(stream) for stream in streams.values()):
@@ -217,6 +217,23 @@ class InferenceWorker:
         if self._flight is not None:
             return self._latest.take(sizes, self._no_linger_s, 0.0)
         return self._latest.take(sizes, self._linger_s, IDLE_S, self._has_answer)
+
+    def _analysed(self, frames: list[Frame], streams: Mapping[str, Stream]) -> list[Frame]:
+        """The frames for a model; those of streams whose analysis is switched off go straight on."""
+        off = {name for name in {frame.stream for frame in frames} if not streams[name].is_analysed}
+        if not off:
+            return frames
+        if self._flight is not None and any(frame.stream in off for frame in self._flight.frames):
+            # it holds earlier frames
+            self._land()
+        for frame in frames:
+            stream = streams[frame.stream]
+            if frame.stream in off:
+                stream.metrics.counters.add("drop_switched_off")
+                # a server still has earlier ones: until it has answered nothing of the stream comes out
+                if not stream.num_in_engine:
+                    _pass_unseen(stream, frame)
+        return [frame for frame in frames if frame.stream not in off]
 
     def _take_again(self) -> list[Frame]:
         """Frames of a server that failed them, for who works in its place or for itself."""
@@ -351,6 +368,10 @@ def _submit(
     owners = [frame.stream for frame in frames] if model.is_foreign and check is None else None
     tiles = [streams[frame.stream].tiles for frame in frames]
     return model.submit([frame.planes for frame in frames], tiles, check, owners)
+
+
+def _pass_unseen(stream: Stream, frame: Frame) -> None:
+    stream.results.put(Result(frame, Detections.empty(), is_analysed=False))
 
 
 def _is_over(stream: Stream) -> bool:

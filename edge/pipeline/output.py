@@ -41,13 +41,8 @@ class OutputWorker:
         overlay: Overlay,
         on_room: Callable[[], None],
         stages: Sequence[GuardedStage] = (),
-        recorder: Sink | None = None,
     ) -> None:
-        """Args: stream, sinks (closed here), what draws, who waits for room, what adds to results (closed here).
-
-        ``recorder`` is that of the sinks which goes on without an engine.
-        """
-        self._recorder = recorder
+        """Args: stream, sinks (closed here), what draws, who waits for room, what adds to results (closed here)."""
         self._stream = stream
         self._sinks = sinks
         self._overlay = overlay
@@ -78,12 +73,12 @@ class OutputWorker:
             stream.metrics.counters.add("drop_too_old")
             self._stream.report_lost(result)
             return
+        if not result.is_analysed:
+            self._show_unseen(result)
+            return
         if stream.budget is not None and not stream.budget.take():
             stream.metrics.counters.add("drop_stopped")
             stream.report_lost(result)
-            return
-        if stream.is_blind(result.frame):
-            self._record(result)
             return
         events = stream.take_events(result.frame)
         result = result.with_events(events) if events else result
@@ -105,12 +100,13 @@ class OutputWorker:
             {**result.stage_ns, **added, "overlay": picture.spent_ns, "output": done_ns - staged_ns - picture.spent_ns}
         )
 
-    def _record(self, result: Result) -> None:
-        """Record a frame that no engine has seen; events and lines say nothing of it."""
-        self._stream.metrics.counters.add("drop_no_engine")
-        picture = _Picture(self._overlay, result, lambda: StreamState("live", note="no engine"))
-        if self._recorder is not None:
-            self._write(self._recorder, result, picture)
+    def _show_unseen(self, result: Result) -> None:
+        """Show and record a frame that no model has seen; events and lines say nothing of it."""
+        note = "no engine" if self._stream.is_analysed else "analysis off"
+        picture = _Picture(self._overlay, result, lambda: StreamState("live", note=note))
+        for sink in self._sinks:
+            if getattr(sink, "takes_unseen", False):
+                self._write(sink, result, picture)
 
     def _write(self, sink: Sink, result: Result, picture: Callable[[], UInt8]) -> None:
         try:

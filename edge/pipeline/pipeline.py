@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from edge.threads.worker import LATE_S, Worker
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, ModelSettings, StreamSettings
+    from edge.interfaces import SwitchPart
     from edge.model import Model
     from edge.models.manifest import Manifest
     from edge.pipeline.progress import Progress
@@ -43,10 +44,12 @@ class Part:
     Attributes:
         streams: that begin here; more may be added.
         outputs: the process that keeps the events of all.
+        off: stream → what begins switched off.
     """
 
     streams: tuple[StreamSettings, ...]
     outputs: Elsewhere
+    off: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 class Pipeline:
@@ -77,6 +80,7 @@ class Pipeline:
         from edge.pipeline.build import Shared
         from edge.pipeline.inference import InferenceWorker
         from edge.pipeline.shared_outputs import SharedOutputs
+        from edge.pipeline.switches import Switches
         from edge.second_stage.models import CropModels
         from edge.video.allowed import allow_encoders
 
@@ -93,10 +97,19 @@ class Pipeline:
         self._is_part = part is not None
         self._plan(config.streams)
         elsewhere = None if part is None else part.outputs
-        self.outputs = SharedOutputs(config, lambda: tuple(self.streams), elsewhere, self._standings)
+        self.switches = Switches(config.state_dir) if part is None else Switches(None, part.off)
+        self.outputs = SharedOutputs(config, lambda: tuple(self.streams), elsewhere, self._standings, self.switch)
         self._latest: LatestFrames[Frame] = LatestFrames()
         self._shared = Shared(
-            config, self._latest, self.outputs, self._crops, board, self._is_alone, on_result, self._is_part
+            config,
+            self._latest,
+            self.outputs,
+            self._crops,
+            board,
+            self._is_alone,
+            on_result,
+            self._is_part,
+            self.switches.off,
         )
         # replaced as a whole when a stream comes or goes, so any thread may read it
         self.streams: Mapping[str, Stream] = {stream.name: self._stream(stream) for stream in config.streams}
@@ -182,6 +195,10 @@ class Pipeline:
         with self._changing:
             look_up("stream", config.name, self.streams).watch(config)
             self.config = self.config.with_stream(config)
+
+    def switch(self, stream: str, part: SwitchPart, *, is_on: bool) -> None:
+        """Switch a part of a stream on or off, from the next frame on; see ``edge.interfaces.Switch``."""
+        self.switches.change(look_up("stream", stream, self.streams).config, part, is_on=is_on)
 
     def remove_stream(self, name: str) -> bool:
         """End a stream while the others run: what is under way comes out first. False if a part did not end in time.
@@ -286,7 +303,13 @@ class Pipeline:
         from edge.sinks.home_assistant import Standing
 
         return {
-            name: Standing(stream.status.state, stream.status.health, stream.analysis.counts())
+            name: Standing(
+                stream.status.state,
+                stream.status.health,
+                stream.analysis.known_counts(),
+                stream.off(),
+                has_recording=stream.config.record is not None,
+            )
             for name, stream in self.streams.items()
         }
 

@@ -32,7 +32,7 @@ from edge.threads.worker import Worker
 if TYPE_CHECKING:
     from edge.config.events import NotifySettings
     from edge.config.schema import Config
-    from edge.interfaces import Sink
+    from edge.interfaces import Sink, Switch
     from edge.pipeline.stream import Stream
     from edge.server.recordings import Archive, Shelf
     from edge.sinks.home_assistant import Standing
@@ -68,6 +68,7 @@ class SharedOutputs:
         streams: Callable[[], Sequence[str]],
         elsewhere: Elsewhere | None = None,
         standings: Callable[[], Mapping[str, Standing]] = dict,
+        switch: Switch | None = None,
     ) -> None:
         """Open the outbox.
 
@@ -76,6 +77,7 @@ class SharedOutputs:
             streams: gives the names of the streams that run now.
             elsewhere: another process has the outbox and delivers; events and pictures are handed to it.
             standings: gives how the streams stand now, for targets that tell of it.
+            switch: carries out what may come from a broker.
 
         Raises:
             ConfigError: there is no place for the outbox.
@@ -101,7 +103,7 @@ class SharedOutputs:
             pictured = elsewhere if settings.snapshots is not None else None
             self.writer = EventWriter(elsewhere, pictured, EnvelopeMaker(run=self._run))
             return
-        deliveries = _deliveries(config, streams, standings)
+        deliveries = _deliveries(config, streams, standings, switch)
         limits = OutboxLimits(round(settings.max_mb * MB), settings.max_age_days)
         path = outbox_path(config)
         index_path = path.with_name(f"{path.stem}.review.db")
@@ -240,6 +242,9 @@ def _recording(stream: Stream) -> RecordSink | None:
         return None
     from edge.sinks.record import RecordSink
 
+    def is_on() -> bool:
+        return stream.is_recorded
+
     if stream.packets is not None:
         # no result of a live stream comes out later than that; every result of a file comes out
         late_s = float("inf") if config.is_lossless else config.max_age_ms / 1e3 + LATE_S
@@ -247,10 +252,17 @@ def _recording(stream: Stream) -> RecordSink | None:
         need = None if stream.record_source is None else stream.record_source.need
         taken_ns = None if stream.event_clock is None else stream.event_clock.taken_ns
         return RecordSink(
-            settings, stream.name, packets=stream.packets, late_s=late_s, found=found, need=need, taken_ns=taken_ns
+            settings,
+            stream.name,
+            packets=stream.packets,
+            late_s=late_s,
+            found=found,
+            need=need,
+            taken_ns=taken_ns,
+            is_on=is_on,
         )
     fps = stream.status.info.fps if stream.status.info else 0.0
-    return RecordSink(settings, stream.name, fps=fps, is_lossless=config.is_lossless)
+    return RecordSink(settings, stream.name, fps=fps, is_lossless=config.is_lossless, is_on=is_on)
 
 
 def _ended(worker: Worker, deadline_s: float) -> bool:
@@ -319,7 +331,10 @@ def joined_delivery(settings: NotifySettings, outbox: Outbox) -> JoinedDelivery:
 
 
 def _deliveries(
-    config: Config, streams: Callable[[], Sequence[str]], standings: Callable[[], Mapping[str, Standing]]
+    config: Config,
+    streams: Callable[[], Sequence[str]],
+    standings: Callable[[], Mapping[str, Standing]],
+    switch: Switch | None,
 ) -> Sequence[tuple[Target, Backoff]]:
     found: list[tuple[Target, Backoff]] = []
     node = "".join(char if char.isalnum() else "-" for char in socket.gethostname()) or "edge"
@@ -329,7 +344,7 @@ def _deliveries(
 
         backoff = Backoff(base_s=broker.backoff_base_s, cap_s=broker.backoff_cap_s)
         memory = kept.with_name(f"{kept.stem}.{broker.name}.json")
-        found.append((MqttTarget(broker, streams, node, standings, memory), backoff))
+        found.append((MqttTarget(broker, streams, node, standings, memory, switch), backoff))
     for hook in config.webhooks:
         from edge.sinks.webhook import WebhookTarget
 

@@ -28,7 +28,7 @@ from edge.video.packets import PacketQueue, PacketTaker, PacketTap
 
 if TYPE_CHECKING:
     from edge.config.schema import StreamSettings
-    from edge.interfaces import SourceInfo
+    from edge.interfaces import SourceInfo, SwitchPart
     from edge.models.manifest import Manifest
     from edge.pipeline.analysis import StreamAnalysis
     from edge.pipeline.latest_frames import LatestFrames, StreamSlot
@@ -112,8 +112,6 @@ class Stream:
             belongs to.
         is_leaving: the stream is being removed: its end is not the end of the pipeline.
         server: how the server of its model is; see ``Pipeline.server``.
-        blind_from: epoch and number of the frame from which on its results have no predictions, because its engine
-            failed, and go to the recording alone; written by inference.
         tally: what came out in all; written by output.
         budget: how many frames may still come out; None for all.
         analysed: what inference has seen, for the watch log to take; None where none is kept.
@@ -129,6 +127,7 @@ class Stream:
         on_event: Callable[[Event], None] = lambda event: None,
         on_lost: Callable[[Stream, Result], None] = lambda stream, result: None,
         is_served: bool = False,
+        off: Callable[[], frozenset[SwitchPart]] = frozenset,
     ) -> None:
         """Prepare; nothing is open yet.
 
@@ -136,6 +135,7 @@ class Stream:
             config, model, manifest, analysis, on_event: see the attributes.
             on_lost: told of a result that was dropped before it came out.
             is_served: whether others may want the camera's own packets, where nothing forbids it.
+            off: gives what is switched off now.
         """
         self.config = config
         self.model = model
@@ -145,6 +145,7 @@ class Stream:
         self.metrics = StreamMetrics()
         self.on_event = on_event
         self._on_lost = on_lost
+        self.off = off
         capacity = LOSSLESS_CAPACITY if config.is_lossless else OUTPUT_CAPACITY
         self.results: DropQueue[Result] = DropQueue(
             capacity, is_lossless=config.is_lossless, on_drop=self._on_output_full
@@ -167,7 +168,6 @@ class Stream:
         self.num_in_engine = 0
         self.held_fps: float | None = None
         self.is_leaving = False
-        self.blind_from: tuple[int, int] | None = None
         self._next_ns = 0
         self.tally = Tally(manifest.classes, *_drawn(config))
         self.budget: FrameBudget | None = None
@@ -211,6 +211,16 @@ class Stream:
         return TileGrid(*self.config.tiles, overlap=self.config.tile_overlap)
 
     @property
+    def is_analysed(self) -> bool:
+        """Whether frames go to the model; they are shown and recorded in any case."""
+        return "analysis" not in self.off()
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether what the configuration records is recorded now."""
+        return "recording" not in self.off()
+
+    @property
     def has_room(self) -> bool:
         """Whether inference may work for this stream: a lossless one waits for its output."""
         return not self.config.is_lossless or len(self.results) + self.num_in_engine < LOSSLESS_CAPACITY
@@ -218,10 +228,6 @@ class Stream:
     def is_too_old(self, frame: Frame, now_ns: int) -> bool:
         """Whether a frame is beyond the age that may still come out; lossless streams have no such age."""
         return not self.config.is_lossless and now_ns - frame.captured_ns > self.config.max_age_ms * 1e6
-
-    def is_blind(self, frame: Frame) -> bool:
-        """Whether no engine has seen this frame."""
-        return self.blind_from is not None and (frame.epoch, frame.seq) >= self.blind_from
 
     def is_held_back(self, frame: Frame) -> bool:
         """Whether the governor lets this frame pass no more; inference's thread."""
@@ -301,6 +307,7 @@ class Stream:
             "state": status.state,
             "reason": redacted(status.reason),
             "health": list(status.health),
+            "switched_off": sorted(self.off()),
             "width": status.info.width if status.info else 0,
             "height": status.info.height if status.info else 0,
             "decoder": status.info.decoder if status.info else "",

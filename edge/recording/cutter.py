@@ -158,6 +158,11 @@ class Cutter:
         self._end_file()
         self._pre_roll.clear()
 
+    def forget(self) -> None:
+        """Finish what is open, and keep nothing for later: recording is switched off."""
+        self.end()
+        self._wanted, self._events = None, []
+
     def close(self) -> None:
         """Finish what is open, for the last time."""
         self.end()

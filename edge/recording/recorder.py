@@ -70,6 +70,11 @@ class Recorder:
         for packet in packets:
             self._cutter.take(Coded(packet, mark.time_ns, mark.captured_ns))
 
+    def pass_over(self, _: Shot | None) -> None:
+        """Recording is switched off: forget this picture and those that are kept for the next clip."""
+        self._cutter.forget()
+        self._encoder = None
+
     def idle(self) -> None:
         """Nothing came for a while; the next picture will say whether that was a gap."""
 

@@ -89,6 +89,13 @@ class SourceRecorder:
             case SourcePacket():
                 self._take_packet(item)
 
+    def pass_over(self, item: Item | None) -> None:
+        """Recording is switched off: know only in which form packets come, and begin with a key picture afterwards."""
+        self._is_running = False
+        self._cutter.forget()
+        if isinstance(item, PacketForm):
+            self.take(item)
+
     def idle(self) -> None:
         """Nothing came for a while: what was recorded of a camera that is silent is finished."""
         if self._is_running and self._clock_s() - self._last_s > GAP_S:

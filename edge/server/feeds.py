@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from edge.pictures.planes import Planes
 from edge.server.board import LiveBoard, Viewer
-from edge.server.published import DRAWN, WIDTHS
+from edge.server.published import DRAWN, WIDTHS, divisor_for, smaller, width_step
 from edge.types import UInt8
 
 if TYPE_CHECKING:
@@ -22,13 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Subscription:
-    """Somebody who gets the packets of one stream; given back with ``Feeds.leave``."""
+    """Somebody who gets the packets of one stream; given back with ``Feeds.leave``.
+
+    Attributes:
+        width: of the place that plain pictures are shown in, one of ``WIDTHS``; 0: as large as they are.
+    """
 
     stream: str
     is_plain: bool
     deliver: Callable[[Packet], None]
     on_end: Callable[[], None]
     viewer: Viewer | None
+    width: int = 0
     feed: VideoFeed | None = None
 
 
@@ -44,7 +49,7 @@ def watch_video(board: LiveBoard, stream: str, is_plain: bool) -> Viewer:
 
 
 class Feeds:
-    """Thread-safe.
+    """Thread-safe. Plain pictures are encoded once for all, as large as the largest place that they are shown in.
 
     Args:
         board: whose pictures are encoded.
@@ -65,6 +70,7 @@ class Feeds:
         *,
         is_viewer: bool = True,
         is_plain: bool = False,
+        width: int = 0,
     ) -> Subscription:
         """Get the packets of a stream, the first soon a key picture; the first who joins starts its encoder.
 
@@ -75,9 +81,10 @@ class Feeds:
             on_end: told, in the encoder's thread, when the encoder has failed.
             is_viewer: whether this makes one viewer of the board; else the caller's viewers are there themselves.
             is_plain: for who draws for themselves.
+            width: of the place that a plain picture is shown in; 0: as large as it is.
         """
         viewer = watch_video(self._board, stream, is_plain) if is_viewer else None
-        subscription = Subscription(stream, is_plain, deliver, on_end, viewer)
+        subscription = Subscription(stream, is_plain, deliver, on_end, viewer, width_step(width))
         key = stream, is_plain
         with self._lock:
             channel = self._channels.get(key)
@@ -87,6 +94,10 @@ class Feeds:
             subscription.feed = channel.feed
         channel.feed.ask_key()
         return subscription
+
+    def widen(self, subscription: Subscription, width: int) -> None:
+        """The place that its plain pictures are shown in is this wide now; 0: show them as large as they are."""
+        subscription.width = width_step(width)
 
     def leave(self, subscription: Subscription) -> None:
         """Get no more; the last one ends the encoder. May be called twice."""
@@ -124,8 +135,22 @@ class Feeds:
 
         fps = self._board.info(key[0]).get("fps") or 0.0
         deliver = partial(self._deliver, key)
-        feed = VideoFeed(f"video {key[0]}", encoder, fps=fps, deliver=deliver, on_end=lambda: self._ended(key, feed))
+        feed = VideoFeed(
+            f"video {key[0]}",
+            encoder,
+            fps=fps,
+            deliver=deliver,
+            on_end=lambda: self._ended(key, feed),
+            fit=partial(self._fitted, key),
+        )
         return feed
+
+    def _fitted(self, key: tuple[str, bool], planes: Planes) -> Planes:
+        """A picture as large as the largest place that shows it."""
+        widths = [taker.width for taker in self._takers(key)]
+        if not key[1] or not widths or 0 in widths:
+            return planes
+        return smaller(planes, divisor_for(max(widths), planes.width))
 
     def _take(self, stream: str, picture: UInt8 | Planes, time_ns: int) -> None:
         """A picture of the board, a plain one as planes; called in the publishing thread."""

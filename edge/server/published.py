@@ -114,7 +114,7 @@ def make(
         jpegs |= dict.fromkeys(due, jpegs[DRAWN]) if jpegs else {}
         return Made(jpegs, b"", image if wants_video else None, None, num_encoded)
     sizes = {width: divisor_for(width, plain.planes.width) for width in due}
-    made = {divisor: encode_jpeg(smaller(plain.planes, divisor), quality) for divisor in set(sizes.values())}
+    made = {divisor: encode_jpeg(smaller(plain.planes, divisor).bgr, quality) for divisor in set(sizes.values())}
     jpegs |= {width: made[divisor] for width, divisor in sizes.items()}
     marks = plain.marks() if due or demand.draws_all else b""
     video = plain.planes if demand.wants_plain_video else None
@@ -131,11 +131,11 @@ def divisor_for(width: int, picture_width: int) -> int:
     return next((one for one in DIVISORS if picture_width >= LEAST_SHARE * width * one), 1)
 
 
-def smaller(planes: Planes, divisor: int) -> UInt8:
-    """(H, W, 3) uint8 BGR, made smaller by this before it is converted; at least one pixel."""
+def smaller(planes: Planes, divisor: int) -> Planes:
+    """The picture made smaller by this; at least one pixel."""
     if divisor == 1:
-        return planes.bgr
-    return planes.resized(max(planes.width // divisor, 1), max(planes.height // divisor, 1)).bgr
+        return planes
+    return planes.resized(max(planes.width // divisor, 1), max(planes.height // divisor, 1))
 
 
 def encode_jpeg(image: UInt8, quality: int) -> bytes:

@@ -37,6 +37,7 @@ class _Peer:
     id: str
     stream: str
     is_plain: bool = False
+    width: int = 0
     track: PacketTrack | None = None
     connection: Any = None
     viewer: Viewer | None = None
@@ -84,7 +85,9 @@ class Peers:
         """``peers`` now, and the counters."""
         return {"peers": len(self._peers), **self.counters.snapshot()}
 
-    async def answer(self, stream: str, sdp: str, asked_from: str, *, is_plain: bool = False) -> tuple[str, str]:
+    async def answer(
+        self, stream: str, sdp: str, asked_from: str, *, is_plain: bool = False, width: int = 0
+    ) -> tuple[str, str]:
         """Take a viewer's offer.
 
         Args:
@@ -92,6 +95,7 @@ class Peers:
             sdp: its offer, with all its candidates.
             asked_from: the address that it came from.
             is_plain: whether it draws for itself.
+            width: of the place that it shows a plain picture in; 0: as large as it is.
 
         Returns:
             The viewer's id and the SDP answer.
@@ -105,7 +109,7 @@ class Peers:
             self.counters.add("refused")
             raise SinkError(f"there are {self._max_peers} WebRTC viewers already (server.max_peers)")
         # taken before the first pause, so that many offers at once cannot pass the limit together
-        peer = _Peer(secrets.token_urlsafe(16), stream, is_plain)
+        peer = _Peer(secrets.token_urlsafe(16), stream, is_plain, width)
         self._peers[peer.id] = peer
         try:
             # the first time this loads aiortc and tries encoders, which may take seconds
@@ -177,6 +181,7 @@ class Peers:
             self._channels[key] = channel = _Channel()
             channel.subscription = self._subscribe(peer.stream, peer.is_plain, channel)
         self._channels[key].peers.add(peer)
+        self._fit(self._channels[key])
         self._feeds.ask_key(peer.stream, is_plain=peer.is_plain)
         peer.viewer = watch_video(self._board, peer.stream, peer.is_plain)
         peer.watch = self._loop.create_task(self._watch(peer))
@@ -205,6 +210,12 @@ class Peers:
             is_viewer=False,
             is_plain=is_plain,
         )
+
+    def _fit(self, channel: _Channel) -> None:
+        """Let pictures be as large as the largest place that shows them."""
+        widths = {peer.width for peer in channel.peers}
+        if channel.subscription is not None and widths:
+            self._feeds.widen(channel.subscription, 0 if 0 in widths else max(widths))
 
     def _deliver(self, channel: _Channel, packet: Packet) -> None:
         if channel.peers:
@@ -240,6 +251,7 @@ class Peers:
         channel = self._channels.get((peer.stream, peer.is_plain))
         if channel is not None:
             channel.peers.discard(peer)
+            self._fit(channel)
             if not channel.peers:
                 del self._channels[peer.stream, peer.is_plain]
                 if channel.subscription is not None:

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SDP = "application/sdp"
 MAX_OFFER_BYTES = 32 * 1024
 RETRY_S = 5
+# a place that is narrower shows nothing: 1 asks for plain pictures as large as they are
+LEAST_WIDTH = 16
+MAX_WIDTH_DIGITS = 5
 
 
 class WebRtcRoutes:
@@ -37,16 +40,16 @@ class WebRtcRoutes:
         self._known = known
 
     async def whep(self, request: Request) -> Response:
-        """POST an SDP offer (WHEP) to see a stream over WebRTC as H.264; ?plain=1 draws nothing into it."""
+        """POST an SDP offer (WHEP) to see a stream over WebRTC as H.264; ?plain=WIDTH draws nothing into it."""
         name = self._known(request.path_params["name"])
         # a browser asks first before it sends this type to another site, and is refused
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != SDP:
             raise HTTPException(415, f"expected content-type: {SDP}")
         asked_from = request.client.host if request.client else ""
-        is_plain = request.query_params.get("plain", "0") != "0"
+        is_plain, width = _place(request)
         offer = await _offer(request)
         try:
-            peer_id, answer = await self._peers.answer(name, offer, asked_from, is_plain=is_plain)
+            peer_id, answer = await self._peers.answer(name, offer, asked_from, is_plain=is_plain, width=width)
         except UsageError as error:
             raise HTTPException(400, str(error)) from None
         except MissingError as error:
@@ -60,6 +63,13 @@ class WebRtcRoutes:
         """DELETE ends a WebRTC viewer, if it has not ended already."""
         await self._peers.end(self._known(request.path_params["name"]), request.path_params["viewer"])
         return Response(status_code=200)
+
+
+def _place(request: Request) -> tuple[bool, int]:
+    """Whether the viewer draws for itself, and how wide its place is: 0 is unknown, and so is what is no width."""
+    asked = request.query_params.get("plain", "0")
+    width = int(asked) if asked.isascii() and asked.isdigit() and len(asked) <= MAX_WIDTH_DIGITS else 0
+    return asked != "0", width if width >= LEAST_WIDTH else 0
 
 
 async def _offer(request: Request) -> str:

@@ -42,6 +42,10 @@ class LateSink:
     def name(self) -> str:
         return "late" if self._sink is None else self._sink.name
 
+    @property
+    def takes_unseen(self) -> bool:
+        return getattr(self._sink, "takes_unseen", False)
+
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         self._opened().write(result, picture)
 

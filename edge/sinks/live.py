@@ -29,6 +29,8 @@ class LiveSink:
         shapes: gives the zones and lines.
     """
 
+    takes_unseen = True
+
     def __init__(
         self,
         board: LiveBoard,

@@ -45,6 +45,8 @@ class Mp4Sink:
         MissingError: this PyAV has no video encoder.
     """
 
+    takes_unseen = True
+
     def __init__(self, path: Path, *, fps: float) -> None:
         self.name = f"mp4:{path}"
         if not path.parent.is_dir():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from edge.errors import SinkError
 from edge.events.delivery import Delivered
 from edge.sinks.home_assistant import OFFLINE, ONLINE, Standing, discovery, state_of
+from edge.sinks.mqtt_commands import Commands
 from edge.sinks.mqtt_packets import V5, V311, Login, ProtocolError
 from edge.sinks.mqtt_session import Message, MqttSession, RefusedError
 from edge.sinks.retained import Retained
@@ -21,12 +22,15 @@ from edge.sinks.retained import Retained
 if TYPE_CHECKING:
     from edge.config.events import MqttSettings
     from edge.events.stored import StoredEvent
+    from edge.interfaces import Switch
 
 log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 30
 MQTT_PORT, MQTTS_PORT = 1883, 8883
 # of a stream and a broker: what changes faster is told once in this time
 STATE_S = 1.0
+# somebody who sends nonsense must not fill the log
+REPORT_EVERY_S = 60.0
 MAX_PICTURE_BYTES = 2 << 20
 
 
@@ -39,6 +43,7 @@ class MqttTarget:
         node: what the device is called in client id and discovery.
         standings: gives how the streams stand now, for Home Assistant.
         memory: a file for the topics that Home Assistant reads; None: what goes while nothing runs stays there.
+        switch: carries out what comes from the broker, where the settings allow that.
     """
 
     def __init__(
@@ -48,6 +53,7 @@ class MqttTarget:
         node: str,
         standings: Callable[[], Mapping[str, Standing]] = dict,
         memory: Path | None = None,
+        switch: Switch | None = None,
     ) -> None:
         self.name = settings.name
         self._settings = settings
@@ -56,6 +62,11 @@ class MqttTarget:
         self._told_s = float("-inf")
         self._retained = Retained(memory)
         self._node = node
+        takes_commands = settings.commands and switch is not None
+        self._commands = Commands(settings.topic, streams, switch) if takes_commands and switch else None
+        # whether the broker lets us hear them
+        self._is_heard = False
+        self._refusal_told_s = float("-inf")
         port = settings.port or (MQTTS_PORT if settings.tls else MQTT_PORT)
         self._address = (settings.host, port)
         self._session: MqttSession | None = None
@@ -72,11 +83,12 @@ class MqttTarget:
         if refusals[0]:
             log.error("%s: event %s was refused by %s: %s", self.name, events[0].id, self._label, refusals[0])
             return Delivered(0, 1)
-        if self._settings.discovery is not None and self._session is session:
+        if self._session is session:
             # what the broker has is acknowledged, whatever becomes of this
             with suppress(SinkError), self._in_words():
-                self._tell_home_assistant(session)
-                self._show(session, events)
+                self._tell_of_streams(session)
+                if self._settings.discovery is not None:
+                    self._show(session, events)
         num_taken = next((place for place, refusal in enumerate(refusals) if refusal), len(refusals))
         return Delivered(num_taken)
 
@@ -138,7 +150,7 @@ class MqttTarget:
         else:
             self._session = self._logged_in()
             self._announce(self._session)
-        self._tell_home_assistant(self._session)
+        self._tell_of_streams(self._session)
         return self._session
 
     def _logged_in(self) -> MqttSession:
@@ -184,22 +196,46 @@ class MqttTarget:
         # the broker may be another one, or may have forgotten
         self._retained.forget_texts()
         self._told_s = float("-inf")
+        if self._commands is not None:
+            self._is_heard = session.subscribe(self._commands.topics, self._commands.take)
+            if not self._is_heard:
+                log.warning("%s: %s lets nobody subscribe to commands", self.name, self._label)
 
-    def _tell_home_assistant(self, session: MqttSession) -> None:
+    def _tell_of_streams(self, session: MqttSession) -> None:
+        """Carry out what was asked for, and publish what has changed of entities and states."""
+        self._obey(session)
+        self._tell_standings(session)
+
+    def _obey(self, session: MqttSession) -> None:
+        if self._commands is None:
+            return
+        has_changed, refused = self._commands.carry_out()
+        if has_changed:
+            # who has switched is told at once how it stands now
+            self._told_s = float("-inf")
+        if refused is None:
+            return
+        if time.monotonic() - self._refusal_told_s >= REPORT_EVERY_S:
+            self._refusal_told_s = time.monotonic()
+            log.warning("%s: a command to %s was refused: %s", self.name, refused["topic"], refused["reason"])
+        text = json.dumps(refused, separators=(",", ":"))
+        self._tell(session, [Message(f"{self._settings.topic}/refused", text)])
+
+    def _tell_standings(self, session: MqttSession) -> None:
         """Publish what has changed of entities and states; an empty message takes back what is gone."""
-        is_wanted = self._settings.discovery is not None
+        is_wanted = self._settings.discovery is not None or self._commands is not None
         if not (is_wanted or self._retained) or time.monotonic() - self._told_s < STATE_S:
             return
         self._told_s = time.monotonic()
         streams = self._streams() if is_wanted else ()
         standings = self._standings() if is_wanted else {}
-        wanted = discovery(self._settings, streams, self._node, standings)
+        wanted = discovery(self._settings, streams, self._node, standings, has_switches=self._is_heard)
         for name, standing in standings.items():
             text = json.dumps(state_of(standing), separators=(",", ":"))
             wanted[f"{self._settings.topic}/{name}/state"] = text
         pictures = {self._picture_topic(name) for name in streams}
         # what a stream counts is known with its standing: until then nothing of it is taken back
-        is_whole = set(streams) <= set(standings)
+        is_whole = all(name in standings and standings[name].counts is not None for name in streams)
         missing = self._retained.missing(wanted, pictures, is_whole=is_whole)
         self._tell(session, [Message(topic, text, is_retained=True) for topic, text in missing.items()])
         self._retained.published(wanted, pictures, is_whole=is_whole)

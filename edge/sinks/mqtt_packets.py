@@ -1,4 +1,4 @@
-"""The packets of MQTT 3.1.1 and 5 that a publisher sends and gets; no sockets, no clocks.
+"""The packets of MQTT 3.1.1 and 5 that a publisher, and who takes commands, sends and gets; no sockets, no clocks.
 
 Numbers are those of the OASIS standards, section 2.2 (packets) and 2.2.2 (properties of version 5).
 """
@@ -6,14 +6,16 @@ Numbers are those of the OASIS standards, section 2.2 (packets) and 2.2.2 (prope
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-CONNECT, CONNACK, PUBLISH, PUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 12, 13, 14
-# what a publisher that subscribes to nothing gets is far smaller
-MAX_PACKET_BYTES = 1 << 16
+CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP, DISCONNECT = 1, 2, 3, 4, 8, 9, 12, 13, 14
+# what a publisher gets is far smaller; of what others publish it holds the longest topic, and the rest is thrown away
+MAX_PACKET_BYTES = 1 << 17
 V311, V5 = 4, 5
-_QOS_1, _RETAIN = 0x02, 0x01
+_QOS, _QOS_1, _RETAIN = 0x06, 0x02, 0x01
+# version 5: nothing that is retained is sent when we subscribe
+_NO_RETAINED = 0x20
 _FAILURE = 0x80
 # version 5: property -> bytes of its value; 0: a length and as many bytes, twice for the pair of a user property
 _PROPERTY_BYTES = {0x11: 4, 0x13: 2, 0x21: 2, 0x22: 2, 0x24: 1, 0x25: 1, 0x27: 4, 0x28: 1, 0x29: 1, 0x2A: 1}
@@ -40,7 +42,7 @@ _REFUSALS = {
 
 
 class ProtocolError(Exception):
-    """The other end sends what a broker must not send to a publisher."""
+    """The other end sends what a broker must not send to us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,63 @@ def publish(topic: str, payload: str | bytes, number: int, version: int, *, is_r
     return _packet(head, _text(topic) + struct.pack("!H", number) + no_properties + content)
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What somebody else has published.
+
+    Attributes:
+        payload: as far as it fits into ``MAX_PACKET_BYTES``.
+        number: that of the acknowledgement that is due; 0: none is.
+        is_retained: the broker has kept it for those who come later.
+    """
+
+    topic: str
+    payload: bytes
+    number: int
+    is_retained: bool
+
+
+def published(flags: int, body: bytes, version: int) -> Published:
+    """What a PUBLISH packet with these flags says. Raises: ProtocolError: nothing that we know."""
+    qos = (flags & _QOS) >> 1
+    start = 2 + int.from_bytes(body[:2], "big")
+    end = start + (2 if qos else 0)
+    if qos > 1 or len(body) < max(2, end):
+        raise ProtocolError("a message that is cut, or that needs more than an acknowledgement")
+    number = int.from_bytes(body[start:end], "big")
+    if version == V5:
+        place, length = _varint(body, end)
+        end = place + length
+    # a topic that is no text is none of ours
+    topic = body[2:start].decode(errors="replace")
+    return Published(topic, body[end:], number, bool(flags & _RETAIN))
+
+
+def acknowledge(number: int) -> bytes:
+    """A PUBACK of what somebody else has published."""
+    return _packet(PUBACK << 4, struct.pack("!H", number))
+
+
+def subscribe(topics: Sequence[str], number: int, version: int) -> bytes:
+    """Ask for what others publish to these topics, with QoS 1 at most; what is retained there is not wanted."""
+    options = 1 | (_NO_RETAINED if version == V5 else 0)
+    no_properties = b"\0" if version == V5 else b""
+    wanted = b"".join(_text(topic) + bytes([options]) for topic in topics)
+    return _packet(SUBSCRIBE << 4 | 0x02, struct.pack("!H", number) + no_properties + wanted)
+
+
+def subscribed(body: bytes, version: int) -> tuple[int, bool]:
+    """The number of a SUBACK's request, and whether the broker grants all of it."""
+    if len(body) < 3:
+        raise ProtocolError("a SUBACK that is cut")
+    place = 2
+    if version == V5:
+        place, length = _varint(body, 2)
+        place += length
+    codes = body[place:]
+    return int.from_bytes(body[:2], "big"), bool(codes) and max(codes) < _FAILURE
+
+
 def ping() -> bytes:
     """A PINGREQ."""
     return _packet(PINGREQ << 4, b"")
@@ -108,13 +167,19 @@ def goodbye() -> bytes:
 
 
 class PacketReader:
-    """Cuts what comes into packets, and keeps no more than one of them."""
+    """Cuts what comes into packets, and keeps no more than one of them.
+
+    Attributes:
+        takes_messages: whether others' messages come, of any length: what is beyond ``MAX_PACKET_BYTES`` is lost.
+    """
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self._unwanted = 0
+        self.takes_messages = False
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
-        """Kind and body of each packet that is whole now.
+        """The first byte (kind << 4 | flags) and the body of each packet that is whole now.
 
         Raises:
             ProtocolError: one is announced that is too long, or its length is no number.
@@ -124,6 +189,10 @@ class PacketReader:
             yield found
 
     def _next(self) -> tuple[int, bytes] | None:
+        if self._unwanted:
+            gone = min(self._unwanted, len(self._data))
+            del self._data[:gone]
+            self._unwanted -= gone
         length, shift = 0, 0
         for place, byte in enumerate(self._data[1:5], start=2):
             length |= (byte & 0x7F) << shift
@@ -135,13 +204,15 @@ class PacketReader:
         return None
 
     def _cut(self, start: int, length: int) -> tuple[int, bytes] | None:
-        if length > MAX_PACKET_BYTES:
+        kept = min(length, MAX_PACKET_BYTES)
+        if kept < length and not (self.takes_messages and self._data[0] >> 4 == PUBLISH):
             raise ProtocolError(f"a packet of {length} bytes, expected at most {MAX_PACKET_BYTES}")
-        if len(self._data) < start + length:
+        if len(self._data) < start + kept:
             return None
-        kind, body = self._data[0] >> 4, bytes(self._data[start : start + length])
-        del self._data[: start + length]
-        return kind, body
+        head, body = self._data[0], bytes(self._data[start : start + kept])
+        del self._data[: start + kept]
+        self._unwanted = length - kept
+        return head, body
 
 
 def welcome(body: bytes, version: int) -> Welcome:

@@ -1,22 +1,29 @@
-"""One connection to an MQTT broker: every wait has a deadline, and nothing that nobody asked for is taken."""
+"""One connection to an MQTT broker: every wait has a deadline, and nothing that nobody asked for is taken.
+
+What others publish is taken only after ``subscribe``, and acknowledged whatever it says.
+"""
 
 from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from edge.net.timed_socket import Limits, TimedSocket
 from edge.sinks import mqtt_packets as packets
-from edge.sinks.mqtt_packets import Login, PacketReader, ProtocolError
+from edge.sinks.mqtt_packets import Login, PacketReader, ProtocolError, Published
 
 # brokers let so many through at once by default
 WINDOW = 20
 CHUNK_BYTES = 1 << 14
 # acknowledgements of a batch, or answers to pings, are far smaller
 MAX_ANSWER_BYTES = 1 << 18
+# where others may publish to us as well, between two of our uses of the connection
+MAX_OTHERS_BYTES = 1 << 27
+# what is there already is read, but not without end
+MAX_TEND_BYTES = 1 << 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,9 @@ class MqttSession:
         self._under_way: dict[int, int] = {}
         self._answers: dict[int, str] = {}
         self._pinged_s: float | None = None
+        self._on_message: Callable[[Published], None] | None = None
+        self._is_granted: bool | None = None
+        self._asked = 0
         self._grant()
         self._socket = TimedSocket.connect(*address, self._limits, tls)
         with ExitStack() as undo:
@@ -89,6 +99,24 @@ class MqttSession:
         in_order = [index for place, index in enumerate(done) if place == index]
         return [self._answers[index] for index in in_order]
 
+    def subscribe(self, topics: Sequence[str], on_message: Callable[[Published], None]) -> bool:
+        """Take what others publish to these topics from now on; whether the broker grants that.
+
+        Args:
+            topics: filters of topics.
+            on_message: told of each message, within any later use of this connection; must be quick and raise nothing.
+
+        Raises:
+            OSError, ProtocolError: it did not answer.
+        """
+        self._grant()
+        self._asked = self._next_number()
+        self._on_message, self._reader.takes_messages = on_message, True
+        self._send(packets.subscribe(topics, self._asked, self._version))
+        while self._is_granted is None:
+            self._take(self._received())
+        return self._is_granted
+
     def tend(self) -> None:
         """Answer the keep-alive, and hear whether the broker has gone; never waits.
 
@@ -100,8 +128,10 @@ class MqttSession:
         if self._pinged_s is not None and now_s - self._pinged_s > self._timeout_s:
             raise TimeoutError("no answer to a ping")
         self._grant()
-        if (data := self._socket.recv_ready(CHUNK_BYTES)) is not None:
+        left = MAX_TEND_BYTES
+        while left > 0 and (data := self._socket.recv_ready(CHUNK_BYTES)) is not None:
             self._take(data)
+            left -= len(data)
         if self._pinged_s is None and now_s - self._sent_s > self._keep_alive_s / 2:
             self._pinged_s = now_s
             self._send(packets.ping())
@@ -123,7 +153,8 @@ class MqttSession:
         found: list[tuple[int, bytes]] = []
         while not found:
             found = list(self._reader.feed(self._received()))
-        kind, body = found[0]
+        head, body = found[0]
+        kind = head >> 4
         if kind != packets.CONNACK or len(found) > 1:
             raise ProtocolError(f"packet {kind} in place of a CONNACK")
         welcome = packets.welcome(body, self._version)
@@ -145,7 +176,7 @@ class MqttSession:
                 self._take(self._received())
 
     def _begin(self, index: int, message: Message) -> None:
-        self._number = self._number % 0xFFFF + 1
+        self._next_number()
         topic, payload = message.topic, message.payload
         data = packets.publish(topic, payload, self._number, self._version, is_retained=message.is_retained)
         if self._max_bytes and len(data) > self._max_bytes:
@@ -154,11 +185,29 @@ class MqttSession:
         self._under_way[self._number] = index
         self._send(data)
 
+    def _next_number(self) -> int:
+        self._number = self._number % 0xFFFF + 1
+        return self._number
+
+    def _hear(self, message: Published) -> None:
+        assert self._on_message is not None
+        if message.number:
+            self._send(packets.acknowledge(message.number))
+        self._on_message(message)
+
     def _take(self, data: bytes) -> None:
         if not data:
             raise ConnectionError("the broker has closed the connection")
-        for kind, body in self._reader.feed(data):
-            if kind == packets.PUBACK:
+        for head, body in self._reader.feed(data):
+            kind = head >> 4
+            if kind == packets.PUBLISH and self._on_message is not None:
+                self._hear(packets.published(head & 0x0F, body, self._version))
+            elif kind == packets.SUBACK and self._asked:
+                number, self._is_granted = packets.subscribed(body, self._version)
+                if number != self._asked:
+                    raise ProtocolError(f"an answer to request {number}, which nobody has made")
+                self._asked = 0
+            elif kind == packets.PUBACK:
                 number, refusal = packets.acknowledged(body)
                 index = self._under_way.pop(number, None)
                 if index is None:
@@ -172,7 +221,8 @@ class MqttSession:
                 raise ProtocolError(f"packet {kind}, which nobody asked for")
 
     def _grant(self) -> None:
-        self._limits.grant(time.monotonic() + self._timeout_s, MAX_ANSWER_BYTES)
+        max_bytes = MAX_ANSWER_BYTES if self._on_message is None else MAX_OTHERS_BYTES
+        self._limits.grant(time.monotonic() + self._timeout_s, max_bytes)
 
     def _received(self) -> bytes:
         data = self._socket.recv(CHUNK_BYTES)

@@ -40,6 +40,7 @@ class Taker(Protocol[Taken_contra]):
     """What a recorder does with the items of its queue."""
 
     def take(self, item: Taken_contra, /) -> None: ...
+    def pass_over(self, item: Taken_contra | None, /) -> None: ...
     def idle(self) -> None: ...
     def close(self) -> None: ...
 
@@ -56,6 +57,7 @@ class RecordSink:
         late_s: how long after its packet a result may come; infinite where all of them come.
         found: what a result found, as JSON that is kept next to the camera's own packets; None: nothing is.
         need: where the packets are those of another opening, told of each event: for how many seconds they are needed.
+        is_on: says whether it is switched on now; while it is not, nothing is kept, not even for a later clip.
         taken_ns: when the picture was taken that came from the decoder then, in the time of the packets; None: then.
         clock: turns capture times into UTC; None goes by the device's, measured again for each file.
         disk: how files are written.
@@ -67,6 +69,8 @@ class RecordSink:
         SinkError: the folder cannot be written.
         MissingError: there is no encoder.
     """
+
+    takes_unseen = True
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class RecordSink:
         found: Callable[[Result], str] | None = None,
         need: Callable[[float], None] | None = None,
         taken_ns: Callable[[int], int] | None = None,
+        is_on: Callable[[], bool] = lambda: True,
         clock: WallClock | None = None,
         disk: Disk | None = None,
     ) -> None:
@@ -100,13 +105,14 @@ class RecordSink:
             self._recorder = pictures = Recorder(
                 settings, self._folder, find_encoder(), fps if fps > 0 else FALLBACK_FPS
             )
-            run = partial(_record, shots, pictures, self._folder)
+            run = partial(_record, shots, pictures, self._folder, is_on)
         else:
             self._queue = packets
             self._recorder = source = SourceRecorder(
                 settings, self._folder, late_s=late_s, wait_s=0.0 if need is None else OPENING_S
             )
-            run = partial(_record, packets, source, self._folder)
+            run = partial(_record, packets, source, self._folder, is_on)
+        self._is_on = is_on
         self._found = found
         self._need = need
         self._taken_ns = taken_ns
@@ -118,6 +124,9 @@ class RecordSink:
         self._worker.start()
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
+        if not self._is_on():
+            self._raise_once()
+            return
         frame, kinds = result.frame, tuple(event.kind for event in result.events)
         found_ns = 0 if self._taken_ns is None else self._taken_ns(frame.captured_ns)
         found = "" if self._found is None else self._found(result)
@@ -132,7 +141,9 @@ class RecordSink:
         self._raise_once()
 
     def clip_of(self, result: Result) -> str | None:
-        """The path of the clip or recording that shows these events; None where there is none (continuous mode)."""
+        """The path of the clip or recording that shows these events; None where there is none (continuous, off)."""
+        if not self._is_on():
+            return None
         clip = self._clips.clip_for(result)
         return None if clip is None else str(clip)
 
@@ -163,12 +174,20 @@ class RecordSink:
             raise SinkError(f"{self.name}: {error}; recording pauses")
 
 
-def _record(queue: HandOver[Item], recorder: Taker[Item], folder: RecordingFolder, stopping: threading.Event) -> None:
+def _record(
+    queue: HandOver[Item],
+    recorder: Taker[Item],
+    folder: RecordingFolder,
+    is_on: Callable[[], bool],
+    stopping: threading.Event,
+) -> None:
     """What the thread does: everything that waits goes to the recorder, then the files are finished."""
     try:
         while not queue.is_finished and not stopping.is_set():
             item = queue.get(IDLE_S)
-            if item is None:
+            if not is_on():
+                recorder.pass_over(item)
+            elif item is None:
                 recorder.idle()
             else:
                 recorder.take(item)

@@ -192,6 +192,8 @@ class RestreamSink:
         MissingError: there is no encoder.
     """
 
+    takes_unseen = True
+
     def __init__(self, receiver: Receiver, *, fps: float, patience: Patience = PATIENCE) -> None:
         self.name = receiver.label
         self._receiver = receiver

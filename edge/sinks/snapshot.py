@@ -31,6 +31,8 @@ class SnapshotSink:
         SinkError: the folder does not exist.
     """
 
+    takes_unseen = True
+
     def __init__(
         self, path: Path, *, period_s: float = PERIOD_S, clock_ns: Callable[[], int] = time.monotonic_ns
     ) -> None:

@@ -108,6 +108,8 @@ class WhipSink:
         MissingError: aiortc is not installed, or there is no H.264 encoder.
     """
 
+    takes_unseen = True
+
     def __init__(self, endpoint: WhipEndpoint, *, fps: float, patience: WhipPatience = PATIENCE) -> None:
         try:
             import edge.video.webrtc.track  # noqa: F401 - loads aiortc

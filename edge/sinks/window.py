@@ -25,6 +25,8 @@ class WindowSink:
         MissingError: this machine has no display, or this OpenCV cannot open windows.
     """
 
+    takes_unseen = True
+
     def __init__(self, title: str) -> None:
         self.name = "window:"
         self._title = title

@@ -34,6 +34,7 @@ class VideoFeed:
         fps: nominal frame rate, 0 where unknown.
         deliver: takes each packet, in the encoder's thread.
         on_end: told, in the encoder's thread, when it has ended; ``failure`` says why.
+        fit: makes a picture as large as it is wanted, in the encoder's thread.
 
     Attributes:
         counters: ``encoded``, and ``dropped``, which were older than the newest when the encoder came to them.
@@ -47,7 +48,9 @@ class VideoFeed:
         fps: float,
         deliver: Callable[[Packet], None],
         on_end: Callable[[], None] = lambda: None,
+        fit: Callable[[Planes], Planes] = lambda planes: planes,
     ) -> None:
+        self._fit = fit
         self._encoder_name = encoder
         self._fps = fps if fps > 0 else FALLBACK_FPS
         self._deliver = deliver
@@ -90,7 +93,7 @@ class VideoFeed:
             taken = self._pictures.get(IDLE_S)
             if taken is None:
                 continue
-            planes, time_ns = taken
+            planes, time_ns = self._fit(taken[0]), taken[1]
             begin_ns = begin_ns or time_ns
             if encoder is None or not encoder.takes(planes):
                 encoder = self._new_encoder(planes)

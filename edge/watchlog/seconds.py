@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 NS_PER_S: Final = 1_000_000_000
 NS_PER_MS: Final = 1_000_000
-# drops that were asked for: the gate saw nothing move, the rate is limited
-WANTED_DROPS: Final = ("drop_max_fps", "drop_no_motion")
+# drops that were asked for: the gate saw nothing move, the rate is limited, analysis is switched off
+WANTED_DROPS: Final = ("drop_max_fps", "drop_no_motion", "drop_switched_off")
 # frames and events of this many seconds wait at most, whatever a clock or a camera does
 MAX_OPEN = 4096
 

@@ -1,6 +1,6 @@
 // The view of one camera: the picture with the drawing tools, what is seen, how well it runs, events, the model.
 
-import { clock, el, number, say, seconds, words } from "./dom.js";
+import { clock, el, number, say, seconds } from "./dom.js";
 import { DrawTool } from "./draw.js";
 import { screenWidth } from "./feed.js";
 import { Picture } from "./picture.js";
@@ -9,7 +9,7 @@ import { recordingsAddress } from "./recordings.js";
 import { VideoSync } from "./sync.js";
 import { Video, canVideo } from "./webrtc.js";
 import { WhatIfPanel, WhyPanel } from "./why.js";
-import { t } from "./words.js";
+import { called, t, told } from "./words.js";
 
 const TABLE_MS = 250;
 const MAX_EVENTS_SHOWN = 60;
@@ -19,12 +19,36 @@ const SETTLE_MS = 300;
 // what was found in an older picture is not drawn over a newer one for longer
 const LONGEST_MARKS_MS = 500;
 
+const MAX_ACCURACIES = 4;
+const MAX_NAMES = 12;
+const SHA_CHARS = 16;
+
 let numPanels = 0;
 
 function panel(title, ...children) {
   numPanels += 1;
   const id = `panel-${numPanels}`;
   return el("section", { class: "panel", "aria-labelledby": id }, el("h2", { id, text: title }), ...children);
+}
+
+/** A fact of the model as text; empty for what is no single fact. */
+function shortFact(key, value) {
+  if (value === null || value === undefined) return "";
+  if (Array.isArray(value)) {
+    return value.length > MAX_NAMES ? `${value.length}: ${value.slice(0, MAX_NAMES).join(", ")}, …` : value.join(", ");
+  }
+  if (typeof value === "object") return "";
+  if (typeof value === "number") return number(value, Number.isInteger(value) ? 0 : 3);
+  return key === "sha256" ? value.slice(0, SHA_CHARS) : String(value);
+}
+
+/** Four numbers of what was measured, the first ones of each precision; the card of the model has all of them. */
+function accuracies(measured) {
+  const tables = Object.entries(measured).filter(([, values]) => values && typeof values === "object");
+  const each = Math.max(Math.floor(MAX_ACCURACIES / Math.max(tables.length, 1)), 1);
+  return tables.flatMap(([precision, values]) => Object.entries(values).filter(([, value]) => Number.isFinite(value)).slice(0, each)
+    .map(([name, value]) => [t("model.accuracy", { name: called("accuracy", name), precision }), number(value, 3)]))
+    .slice(0, MAX_ACCURACIES);
 }
 
 export class CameraView {
@@ -60,7 +84,9 @@ export class CameraView {
   }
 
   watch() {
-    if (!this.isClosed) this.source.watch([this.stream.name], 0, this.hasPictures, screenWidth(this.frame));
+    if (this.isClosed) return;
+    if (this.video) this.video.width = screenWidth(this.frame);
+    this.source.watch([this.stream.name], 0, this.hasPictures, screenWidth(this.frame));
   }
 
   /** JPEG pictures are shown until the video plays, and again when it does not. */
@@ -162,14 +188,13 @@ export class CameraView {
   modelCard() {
     const { model } = this.stream;
     const rows = [];
-    const add = (key, value) => {
-      if (value === null || value === "" || value === undefined) return;
-      if (Array.isArray(value)) add(key, value.length > 12 ? `${value.length}: ${value.slice(0, 12).join(", ")}, …` : value.join(", "));
-      else if (typeof value === "object") for (const [inner, v] of Object.entries(value)) add(`${key} ${inner}`, v);
-      else rows.push(el("dt", { text: words(key) }), el("dd", { text: key === "sha256" ? String(value).slice(0, 16) : value }));
-    };
-    for (const [key, value] of Object.entries(model)) add(key, value);
-    add("source", this.stream.info.source);
+    const add = (text, value) => rows.push(el("dt", { text }), el("dd", { text: value }));
+    const { accuracy, ...facts } = model;
+    for (const [key, value] of Object.entries({ ...facts, source: this.stream.info.source })) {
+      const said = shortFact(key, value);
+      if (said) add(called("model", key), said);
+    }
+    for (const [key, value] of accuracies(accuracy || {})) add(key, value);
     return panel(t("camera.model"), el("dl", { class: "card-list" }, ...rows));
   }
 
@@ -235,7 +260,7 @@ export class CameraView {
       [t("camera.late")]: t("picture.age", { ms: number(stats.age_p99_ms) }),
       [t("camera.fps_in")]: number(stats.fps_in, 1), [t("camera.viewers")]: live.viewers,
     };
-    const counts = Object.fromEntries(Object.entries(stats.counts || {}).map(([key, value]) => [words(key), value]));
+    const counts = Object.fromEntries(Object.entries(stats.counts || {}).map(([key, value]) => [called("count", key), value]));
     this.numbers.replaceChildren(...Object.entries({ ...facts, ...counts })
       .filter(([, value]) => value !== undefined)
       .map(([key, value]) => el("div", {}, el("dt", { text: key }), el("dd", { text: value }))));
@@ -259,13 +284,12 @@ export class CameraView {
   }
 
   entry(event) {
-    const details = Object.entries(event.data || {}).map(([key, value]) => `${words(key)} ${value}`).join(" · ");
     return el("li", {},
       el("time", { datetime: event.captured, class: "muted", text: event.captured ? clock(event.captured) : "" }),
-      el("strong", {}, words(event.kind), event.captured ? el("a", {
+      el("strong", {}, called("kind", event.kind), event.captured ? el("a", {
         class: "event-link", href: recordingsAddress(this.stream.name, Date.parse(event.captured) / 1000 - 3), text: ` ▸ ${t("camera.recording")}` }) : null,
       this.why && event.captured ? el("button", { class: "event-link is-button", type: "button", text: ` ▸ ${t("camera.why")}`, onclick: () => this.why.askOf(event) }) : null),
-      el("span", { class: "muted", text: (event.track_id === null ? "" : `${t("event.track", { id: event.track_id })} · `) + details }));
+      el("span", { class: "muted", text: told(event) }));
   }
 
   tick() {
@@ -277,8 +301,8 @@ export class CameraView {
     this.badge.className = `badge state-${state}`;
     say(this.badge, isLost ? t("connection.lost") : stream.stateWord);
     say(this.veil, isLost ? t("connection.again") : stream.isMoving ? "" : stream.stateWords);
-    this.node.classList.toggle("is-still", isLost || !stream.isMoving);
-    say(this.still, isLost ? t("connection.again") : stream.isMoving ? "" : stream.stateWords);
+    this.node.classList.toggle("is-still", isLost || !stream.isMoving || !stream.isAnalysed);
+    say(this.still, isLost ? t("connection.again") : stream.isMoving ? stream.offWords : stream.stateWords);
     const key = !stream.isMoving || isLost ? "camera.size" : Number.isFinite(stream.age) ? "camera.facts.age" : "camera.facts";
     say(this.facts, t(key, { width: stream.width, height: stream.height, fps: number(stream.fps, 1), ms: number(stream.age) }));
     this.draw.fit();

@@ -68,7 +68,7 @@ class Card {
     say(this.age, state === "live" && Number.isFinite(stream.age) ? t("picture.age", { ms: number(stream.age) }) : "");
     const counts = stream.counts.slice(0, 3).map(([name, n]) => `${n} ${name}`).join("  ·  ");
     // what an older picture showed is not there now
-    say(this.seen, stream.isMoving && !isLost ? counts || (stream.result?.objects ? t("grid.empty") : "") : isLost ? t("connection.lost") : stream.stateWord);
+    say(this.seen, stream.isMoving && !isLost ? stream.offWords || counts || (stream.result?.objects ? t("grid.empty") : "") : isLost ? t("connection.lost") : stream.stateWord);
     this.node.setAttribute("aria-label", t("grid.card", { name: stream.name, state: stream.stateWords, seen: stream.isMoving ? counts || t("grid.empty") : "" }));
   }
 }

@@ -1,8 +1,8 @@
 // Sparklines and the stage-time bar, drawn as SVG so that they follow the theme.
 
-import { el, number, svg, words } from "./dom.js";
+import { el, number, svg } from "./dom.js";
 import { HISTORY } from "./store.js";
-import { t } from "./words.js";
+import { called, t } from "./words.js";
 
 const WIDTH = 240;
 
@@ -57,13 +57,13 @@ export function stageBar() {
     const all = Object.entries(stages || {}).filter(([, times]) => Number.isFinite(times.median_ms));
     const total = all.reduce((sum, [, times]) => sum + times.median_ms, 0) || 1;
     bar.replaceChildren(...all.map(([name, times], i) => {
-      const part = el("span", { class: `stage-${i % 8}`, title: t("stages.part", { name: words(name), ms: number(times.median_ms, 2) }) });
+      const part = el("span", { class: `stage-${i % 8}`, title: t("stages.part", { name: called("stage", name), ms: number(times.median_ms, 2) }) });
       part.style.flexGrow = times.median_ms / total;
       return part;
     }));
-    bar.setAttribute("aria-label", all.map(([name, times]) => t("stages.part", { name: words(name), ms: number(times.median_ms, 1) })).join(", "));
+    bar.setAttribute("aria-label", all.map(([name, times]) => t("stages.part", { name: called("stage", name), ms: number(times.median_ms, 1) })).join(", "));
     rows.replaceChildren(...all.map(([name, times], i) => el("tr", {},
-      el("th", { scope: "row" }, el("i", { class: `dot stage-${i % 8}`, "aria-hidden": "true" }), words(name)),
+      el("th", { scope: "row" }, el("i", { class: `dot stage-${i % 8}`, "aria-hidden": "true" }), called("stage", name)),
       el("td", { class: "num", text: number(times.median_ms, 2) }),
       el("td", { class: "num", text: number(times.p99_ms, 2) }))));
   }

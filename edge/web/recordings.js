@@ -2,11 +2,11 @@
 
 import { BoxLayer } from "./boxes.js";
 import { dayAfter, dayOf, endOf, midnight, twoDigits } from "./days.js";
-import { clock, decoded, el, number, say, words } from "./dom.js";
+import { clock, decoded, el, number, say } from "./dom.js";
 import { ReviewList } from "./review.js";
 import { TimeLine } from "./timeline.js";
 import { TestMaker } from "./why.js";
-import { t } from "./words.js";
+import { called, t, told } from "./words.js";
 
 const REFRESH_MS = 15000;
 const MAX_EVENTS = 100;
@@ -217,7 +217,7 @@ export class RecordingsView {
 
   showFiles(leftOut) {
     this.rows.replaceChildren(...[...this.files].reverse().map((file) => {
-      const kinds = [...new Set(file.events.map((event) => words(event.kind)))].join(", ");
+      const kinds = [...new Set(file.events.map((event) => called("kind", event.kind)))].join(", ");
       return el("li", {}, el("button", { type: "button", class: "file-row", "data-url": file.url, onclick: () => this.play(file, 0) },
         el("strong", { text: clock(file.start) }), el("span", { class: `kind kind-${file.kind}`, text: file.kind }),
         el("span", { class: "file-events muted", text: kinds }),
@@ -287,12 +287,11 @@ export class RecordingsView {
     this.eventsKey = key;
     this.noEvents.hidden = Boolean(events?.length);
     this.happened.replaceChildren(...(events || []).map((event) => {
-      const details = Object.entries(event.data || {}).map(([name, value]) => `${words(name)} ${value}`).join(" · ");
       return el("li", {}, el("button", { type: "button", class: "past-event", onclick: () => this.showEvent(event) },
         event.links.snapshot ? el("img", { src: event.links.snapshot, alt: "", loading: "lazy" }) : el("span", { class: "no-image" }),
-        el("span", { class: "past-words" }, el("strong", { text: words(event.kind) }),
+        el("span", { class: "past-words" }, el("strong", { text: called("kind", event.kind) }),
           el("time", { datetime: event.time, class: "muted small", text: new Date(event.time).toLocaleString([], { hour12: false }) }),
-          el("span", { class: "muted small", text: details }))));
+          el("span", { class: "muted small", text: told(event) }))));
     }));
   }
 

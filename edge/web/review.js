@@ -1,7 +1,7 @@
 // The list of events: filters, seen and not seen, and only so many rows as are near the screen, however many there are.
 
-import { el, say, words } from "./dom.js";
-import { t } from "./words.js";
+import { el, say } from "./dom.js";
+import { called, t } from "./words.js";
 
 const PAGE = 50;
 // pages in the document: the one that is looked at, and its neighbours
@@ -160,7 +160,7 @@ export class ReviewList {
     const button = el("button", { type: "button", class: "past-event", "data-id": event.id, "data-seen": String(Boolean(event.seen)),
       onclick: () => this.open(event, button) },
     event.links.snapshot ? el("img", { src: event.links.snapshot, alt: "", loading: "lazy" }) : el("span", { class: "no-image" }),
-    el("span", { class: "past-words" }, el("strong", { text: words(event.kind) }),
+    el("span", { class: "past-words" }, el("strong", { text: called("kind", event.kind) }),
       el("span", { class: "small", text: told(event) }),
       el("span", { class: "muted small", text: this.everywhere.checked || !this.stream ? `${event.stream} · ${when}` : when })),
     el("span", { class: "dot", role: "img", "aria-label": t(event.seen ? "review.is_seen" : "review.is_unseen") }));
@@ -202,7 +202,7 @@ export class ReviewList {
       const found = Object.entries(choices[key] || {});
       if (chosen && !found.some(([word]) => word === chosen)) found.push([chosen, 0]);
       select.replaceChildren(el("option", { value: "", text: t(`review.any.${key}`) }), ...found.slice(0, 200).map(([word, count]) =>
-        el("option", { value: word, text: `${words(word)} (${count.toLocaleString()})` })));
+        el("option", { value: word, text: `${called(key === "kinds" ? "kind" : key, word)} (${count.toLocaleString()})` })));
       select.value = chosen;
       select.hidden = !found.length;
     }

@@ -53,6 +53,11 @@ class Stream {
     return t(`state.${state}`, { seconds: since });
   }
 
+  get isAnalysed() { return !this.stats.switched_off?.includes("analysis"); }
+
+  /** What is switched off. */
+  get offWords() { return (this.stats.switched_off || []).map((part) => t(`off.${part}`)).join(", "); }
+
   /** The same in a word or two. */
   get stateWord() {
     return this.state === "offline" ? t("state.offline") : this.stateWords;

@@ -45,6 +45,8 @@ export class Video extends EventTarget {
   constructor(stream) {
     super();
     this.stream = stream;
+    // of its place, in pixels of the screen; 1 while that is not known
+    this.width = this.asked = 1;
     this.numShown = 0;
     this.isPlaying = false;
     this.isClosed = false;
@@ -92,7 +94,7 @@ export class Video extends EventTarget {
     // plain: what was found is drawn here
     const body = await offerOf(connection);
     if (this.connection !== connection) throw new Error("hung up before the call");
-    const answer = await fetch(`${url}?plain=1`, {
+    const answer = await fetch(`${url}?plain=${this.asked = this.width}`, {
       method: "POST", headers: { "content-type": "application/sdp" }, body,
       cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS),
     });
@@ -122,6 +124,11 @@ export class Video extends EventTarget {
     while (this.connection === connection) {
       const limit = this.isPlaying ? SILENCE_MS : FIRST_PICTURE_MS;
       if (["failed", "closed"].includes(connection.connectionState)) return;
+      if (this.width > this.asked && this.asked > 1) {
+        // its place has grown: larger pictures are asked for
+        this.retryMs = CHECK_MS;
+        return;
+      }
       if (performance.now() - seenMs > limit && (!this.isPlaying || this.stream.lastFrameMs - seenMs > limit / 2)) return;
       await later(CHECK_MS);
     }

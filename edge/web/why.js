@@ -3,7 +3,7 @@
 
 import { Editor } from "./edit.js";
 import { clock, el, number, say, words } from "./dom.js";
-import { t } from "./words.js";
+import { called, t } from "./words.js";
 
 const POLL_MS = 400;
 const KINDS = ["line_crossed", "zone_entered", "zone_left", "zone_loitering", "object_stopped", "zone_crowded"];
@@ -80,7 +80,7 @@ function picture(source, alt) {
 
 function told(event) {
   const { data } = event;
-  return [words(event.kind), data.line || data.zone, data.direction, data.class, event.track_id === null ? "" : t("event.track", { id: event.track_id })]
+  return [called("kind", event.kind), data.line || data.zone, data.direction, data.class, event.track_id === null ? "" : t("event.track", { id: event.track_id })]
     .filter(Boolean).join(" · ");
 }
 
@@ -97,7 +97,7 @@ export class WhyPanel {
     this.asker = new Asker(stream.name);
     this.time = el("input", { type: "datetime-local", step: 1, "aria-label": t("asked.when"), value: localText(new Date(Date.now() - 30000)) });
     this.kind = el("select", { "aria-label": t("asked.kind") }, el("option", { value: "", text: t("asked.kind.any") }),
-      ...KINDS.map((kind) => el("option", { value: kind, text: words(kind) })));
+      ...KINDS.map((kind) => el("option", { value: kind, text: called("kind", kind) })));
     this.part = el("select", { "aria-label": t("asked.part"), onfocus: () => this.fill() }, el("option", { value: "", text: t("asked.part.any") }));
     this.result = el("div", { class: "asked", "aria-live": "polite" });
     this.node = el("section", { class: "panel why", "aria-label": t("asked.why.label") },
@@ -179,7 +179,7 @@ export class WhatIfPanel {
     this.result.replaceChildren(
       el("p", { class: "asked-sentence", text: t(isSame ? "asked.same" : "asked.changes", { same: answer.same, ...sizes }) }),
       el("table", { class: "table" }, el("thead", {}, el("tr", {}, ...["part", "event", "then", "now"].map((key, i) => el("th", { scope: "col", class: i > 1 ? "num" : null, text: t(`asked.column.${key}`) })))),
-        el("tbody", {}, ...counts.map((one) => el("tr", {}, el("td", { text: one.part }), el("td", { text: words(one.kind) }),
+        el("tbody", {}, ...counts.map((one) => el("tr", {}, el("td", { text: one.part }), el("td", { text: called("kind", one.kind) }),
           el("td", { class: "num", text: one.then }), el("td", { class: "num", text: one.now }))))),
       el("ol", { class: "asked-events" }, ...events.map(([word, event]) => row(word, event))),
       ...(left > 0 ? [el("p", { class: "muted", text: t("asked.more", { count: left }) })] : []), this.save);
@@ -231,7 +231,7 @@ export class TestMaker {
     const counts = Object.entries(answer.counts);
     this.result.replaceChildren(
       el("p", { class: "asked-sentence", text: t("asked.test.facts", { frames: answer.frames, objects: answer.objects, events: answer.sizes.events }) }),
-      counts.length ? el("ul", { class: "asked-counts" }, ...counts.map(([event, count]) => el("li", { text: `${words(event)}: ${count}` })))
+      counts.length ? el("ul", { class: "asked-counts" }, ...counts.map(([event, count]) => el("li", { text: `${called("kind", event)}: ${count}` })))
         : el("p", { class: "muted", text: t("asked.test.none") }),
       el("ol", { class: "asked-list" }, ...answer.events.map((event) => el("li", { text: words(event.named) }))),
       el("div", { class: "asked-events" }, ...answer.pictures.map((one) => picture(one.picture, t("asked.test.at", { seconds: number(one.time_s, 1) })))),

@@ -74,6 +74,82 @@ const en = {
   "camera.line": "in {in} · out {out}",
   "camera.zone": "{count} inside",
   "event.track": "track {id}",
+  "event.who": "{class} #{id}",
+  "event.somebody": "something",
+
+  "off.analysis": "analysis is switched off",
+  "off.recording": "recording is switched off",
+
+  "kind.line_crossed": "line crossed",
+  "kind.zone_entered": "zone entered",
+  "kind.zone_left": "zone left",
+  "kind.zone_loitering": "zone loitering",
+  "kind.zone_crowded": "zone crowded",
+  "kind.object_stopped": "object stopped",
+  "kind.camera_offline": "camera offline",
+  "kind.camera_frozen": "camera frozen",
+  "kind.camera_dark": "camera dark",
+  "kind.camera_overexposed": "camera overexposed",
+  "kind.camera_defocused": "camera defocused",
+  "kind.camera_covered": "camera covered",
+  "kind.camera_moved": "camera moved",
+  "kind.camera_recovered": "camera recovered",
+
+  "told.line_crossed": "{who} crossed {line}, {direction}",
+  "told.zone_entered": "{who} entered {zone}",
+  "told.zone_left": "{who} left {zone} after {dwell_s} s",
+  "told.zone_loitering": "{who} has been in {zone} for {dwell_s} s",
+  "told.zone_crowded": "{occupancy} are in {zone}",
+  "told.object_stopped": "{who} stopped in {zone} {still_s} s ago",
+  "told.camera_offline": "{reason}",
+  "told.camera_recovered": "it was {from}",
+  "direction.in": "in",
+  "direction.out": "out",
+
+  "stage.read": "read",
+  "stage.letterbox": "letterbox",
+  "stage.infer": "inference",
+  "stage.head": "head",
+  "stage.track": "tracking",
+  "stage.second_stage": "second stage",
+  "stage.analytics": "lines and zones",
+  "stage.added": "added stages",
+  "stage.overlay": "drawing",
+  "stage.output": "output",
+
+  "count.captured": "captured",
+  "count.inferred": "analysed",
+  "count.emitted": "given out",
+  "count.objects": "objects seen",
+  "count.reconnects": "reconnects",
+  "count.sink_errors": "lost outputs",
+  "count.unread": "unreadable",
+  "count.drop_max_fps": "left out: max_fps",
+  "count.drop_no_motion": "left out: no motion",
+  "count.drop_ring_full": "lost: memory full",
+  "count.drop_replaced": "lost: newer came",
+  "count.drop_stopped": "lost: at the end",
+  "count.drop_too_old": "lost: too old",
+  "count.drop_governor": "left out: device too hot",
+  "count.drop_output_full": "lost: output too slow",
+  "count.drop_no_engine": "lost: no engine",
+  "count.drop_switched_off": "not analysed: off",
+
+  "model.name": "name",
+  "model.input": "input",
+  "model.task": "task",
+  "model.precision": "precision",
+  "model.classes": "classes",
+  "model.sha256": "SHA-256",
+  "model.source": "source",
+  "model.engine": "engine",
+  "model.licence": "licence",
+  "model.accuracy": "{name}, {precision}",
+  "accuracy.map": "mAP",
+  "accuracy.map50": "mAP at IoU 0.5",
+  "accuracy.top1": "top 1",
+  "accuracy.top5": "top 5",
+  "accuracy.miou": "mean IoU",
 
   "plot.now": "{label}: now {value}, {range}",
   "plot.range": "min {least} · max {most}",
@@ -272,6 +348,23 @@ export function use(...wanted) {
 export function t(key, values = {}) {
   const text = LANGUAGES[chosen][key] ?? en[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+/** The words of what the device calls by a name of its own: kinds of events, stages, counts; an unknown name is told as it is. */
+export function called(table, name) {
+  const key = `${table}.${name}`;
+  return key in en ? t(key) : name.replaceAll("_", " ");
+}
+
+/** What happened, in a sentence: "person #126 crossed pavement, out". Nothing where no words are known for it. */
+export function told(event) {
+  const data = event.data || {};
+  const key = `told.${event.kind}`;
+  if (!(key in en)) return "";
+  const who = event.track_id === null || event.track_id === undefined ? data.class || t("event.somebody")
+    : t("event.who", { class: data.class || t("event.somebody"), id: event.track_id });
+  const rounded = Object.fromEntries(["dwell_s", "still_s"].filter((name) => name in data).map((name) => [name, Math.round(data[name])]));
+  return t(key, { ...data, ...rounded, who, direction: data.direction ? called("direction", data.direction) : "" });
 }
 
 use(...[new URLSearchParams(location.search).get("lang"), ...navigator.languages].filter(Boolean));

@@ -23,6 +23,7 @@ from edge.errors import SinkError
 from edge.events.delivery import DeliveryWorker
 from edge.events.outbox import Outbox
 from edge.events.schema import EnvelopeMaker, Place
+from edge.interfaces import SwitchPart
 from edge.sinks.home_assistant import Standing
 from edge.sinks.mqtt import MqttTarget
 from edge.sinks.retained import Retained
@@ -46,12 +47,15 @@ def broker(folder: Path, *lines: str) -> Iterator[Any]:
 @contextmanager
 def delivering(
     outbox: Outbox,
-    settings: MqttSettings,
+    settings: MqttSettings | MqttTarget,
     streams: Sequence[str] = ("door",),
     standings: Callable[[], Mapping[str, Standing]] = dict,
     memory: Path | None = None,
 ) -> Iterator[DeliveryWorker]:
-    target = MqttTarget(settings, lambda: streams, "box", standings, memory)
+    if isinstance(settings, MqttTarget):
+        target = settings
+    else:
+        target = MqttTarget(settings, lambda: streams, "box", standings, memory)
     worker = DeliveryWorker(outbox, target, Backoff(base_s=0.05, cap_s=0.3))
     stopping = threading.Event()
     thread = threading.Thread(target=worker.run, args=(stopping,))
@@ -342,6 +346,80 @@ def test_a_broker_that_accepts_and_says_nothing_is_given_up(tmp_path: Path) -> N
         with pytest.raises(SinkError, match="no answer within"):
             MqttTarget(settings, lambda: ["door"], "box").keep_alive()
         assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_a_command_is_obeyed_told_back_and_not_repeated(tmp_path: Path, protocol: Any) -> None:
+    off: set[SwitchPart] = set()
+
+    def switch(stream: str, part: SwitchPart, *, is_on: bool) -> None:
+        assert stream == "door"
+        (off.discard if is_on else off.add)(part)
+
+    def standings() -> dict[str, Standing]:
+        return {"door": Standing("streaming", off=frozenset(off), has_recording=True)}
+
+    def told(got: list[tuple[str, str, bool]]) -> list[str]:
+        return [json.loads(text)["analysis"] for topic, text, _ in got if topic == "edge/door/state"]
+
+    with broker(tmp_path) as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, protocol=protocol, commands=True)
+        listener = servers.Listener(mosquitto)
+        # it lies there before anybody has subscribed: nobody meant it for now
+        listener.publish("edge/door/recording/set", "OFF", retain=True)
+        target = MqttTarget(settings, lambda: ["door"], "box", standings, None, switch)
+        with delivering(Outbox(tmp_path / "e.db", ["mqtt"]), target):
+            listener.wait_for(lambda got: told(got) == ["ON"])
+            listener.publish("edge/door/analysis/set", "OFF")
+            listener.wait_for(lambda got: told(got)[-1] == "OFF")
+            listener.publish("edge/door/analysis/set", "ON", qos=0)
+            listener.wait_for(lambda got: told(got)[-1] == "ON")
+        assert off == set()
+        listener.close()
+
+
+def test_hostile_messages_cost_no_event_and_change_nothing(tmp_path: Path) -> None:
+    done: list[str] = []
+    outbox = Outbox(tmp_path / "e.db", ["mqtt"])
+    feed = Feed(outbox)
+    with broker(tmp_path) as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, commands=True, timeout_s=5)
+        target = MqttTarget(settings, lambda: ["door"], "box", dict, None, lambda *a, **_: done.append(a[0]))
+        listener = servers.Listener(mosquitto)
+        attacker = servers.Listener(mosquitto, "edge/refused", client_id="attacker")
+        with delivering(outbox, target) as worker:
+            listener.wait_for(lambda got: any(topic == "edge/status" for topic, _, _ in got))
+            for size in (0, 3, 200_000, 5_000_000):
+                attacker.publish("edge/door/analysis/set", b"\xff" * size, qos=size % 2)
+            attacker.publish(f"edge/{'x' * 60_000}/analysis/set", "OFF")
+            for number in range(3_000):
+                attacker.publish(f"edge/door{number % 7}/recording/set", "OFF", qos=0)
+            feed.put(50)
+            listener.wait_for(lambda got: set(ids_in(got)) == set(feed.ids), 60)
+            refused = [json.loads(text) for _, text, _ in attacker.got]
+            attacker.wait_for(lambda got: sum(json.loads(text)["count"] for _, text, _ in got) >= 3_000, 60)
+            assert worker.counters["failures"] == 0
+        assert done == [] and all({"topic", "reason", "count"} == set(one) for one in refused)
+        assert len(attacker.got) < 60
+        attacker.close()
+        listener.close()
+
+
+def test_a_broker_that_lets_nobody_subscribe_still_gets_events(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rights = tmp_path / "rights"
+    # version 5 tells a refused subscription apart from one that never hears anything
+    rights.write_text("topic write edge/#\n")
+    outbox = Outbox(tmp_path / "e.db", ["mqtt"])
+    feed = Feed(outbox)
+    with broker(tmp_path, "allow_anonymous true", f"acl_file {rights}") as mosquitto:
+        settings = MqttSettings(host="127.0.0.1", port=mosquitto.port, protocol="5", commands=True)
+        target = MqttTarget(settings, lambda: ["door"], "box", dict, None, lambda *_, **__: None)
+        with delivering(outbox, target) as worker:
+            feed.put(3)
+            while worker.counters["delivered"] < 3:
+                time.sleep(0.02)
 
 
 def test_a_check_logs_in_without_a_word_to_anybody(tmp_path: Path) -> None:

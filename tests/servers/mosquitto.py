@@ -50,13 +50,13 @@ class Broker:
 class Listener:
     """Subscribes with a session that the broker keeps, and writes down what comes as (topic, payload, retained)."""
 
-    def __init__(self, broker: Broker, topic: str = "#", **login: Any) -> None:
+    def __init__(self, broker: Broker, topic: str = "#", *, client_id: str = "listener", **login: Any) -> None:
         from paho.mqtt import client as paho
 
         self.got: list[tuple[str, str, bool]] = []
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
-        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id="listener", clean_session=False)
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
         if login:
             self._client.username_pw_set(**login)
         self._client.reconnect_delay_set(1, 1)
@@ -79,3 +79,6 @@ class Listener:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+    def publish(self, topic: str, payload: str | bytes, *, retain: bool = False, qos: int = 1) -> None:
+        self._client.publish(topic, payload, qos, retain).wait_for_publish(20)

@@ -13,6 +13,7 @@ from pathlib import Path
 RTSP_SERVER = "an RTSP server"
 LIBSRT = "libsrt"
 MODEL_SERVERS = "model servers"
+HOME_ASSISTANT = "Home Assistant"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # what a test asks for → Debian packages
 PACKAGES = {
@@ -32,6 +33,8 @@ PACKAGES = {
     LIBSRT: ("libsrt1.5-gnutls",),
     # Triton runs models in this Python; the servers themselves are in a folder next to .venv (make servers)
     MODEL_SERVERS: (f"lib{PYTHON}",),
+    # in a folder next to .venv too
+    HOME_ASSISTANT: (),
     RTSP_SERVER: (
         "gir1.2-gst-rtsp-server-1.0",
         "python3-gi",
@@ -69,6 +72,9 @@ def find(name: str) -> str | None:
     assert name in PACKAGES
     if name == LIBSRT:
         return ctypes.util.find_library("srt-gnutls") or ctypes.util.find_library("srt")
+    if name == HOME_ASSISTANT:
+        installed = Path(__file__).parents[2] / ".venv-home" / "ready"
+        return str(installed.with_name("bin") / "python") if installed.is_file() else None
     if name == MODEL_SERVERS:
         installed = Path(__file__).parents[2] / ".venv-servers" / "ready"
         has_library = ctypes.util.find_library(PYTHON) is not None

@@ -28,6 +28,7 @@ from edge.daemon.workers.process import ChildWorker
 from edge.daemon.workers.seat import Seat, WorkerStream, settings_of
 from edge.errors import ConfigError, EdgeError, look_up
 from edge.pipeline.shared_outputs import SharedOutputs
+from edge.pipeline.switches import Switches
 from edge.server.published import Demand
 from edge.sinks.home_assistant import Standing
 from edge.threads.finish import finish
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from edge.daemon.workers.link import Link, Message
     from edge.daemon.workers.pages import PageMemory
     from edge.daemon.workers.process import ModelFacts
+    from edge.interfaces import SwitchPart
     from edge.models.manifest import Manifest
     from edge.pipeline.progress import Progress
     from edge.pipeline.swap.report import Phase, SwapReport
@@ -83,7 +85,8 @@ class WorkerPool:
         self._events: queue.SimpleQueue[tuple[Link, PageMemory, Message] | None] = queue.SimpleQueue()
         # what streams see is kept by their workers
         own = config.model_copy(update={"track_store": None})
-        self._shared = SharedOutputs(own, lambda: tuple(self.streams), standings=self._standings)
+        self.switches = Switches(config.state_dir)
+        self._shared = SharedOutputs(own, lambda: tuple(self.streams), standings=self._standings, switch=self.switch)
         self._taker = EventTaker(self._shared)
         self._event_thread = Worker("events of workers", lambda _: self._take_events())
         self.outputs = PoolOutputs(self, self._shared)
@@ -193,6 +196,12 @@ class WorkerPool:
             stream.seat.change(stream, config)
             self.config = self.config.with_stream(config)
 
+    def switch(self, stream: str, part: SwitchPart, *, is_on: bool) -> None:
+        """Switch analysis or recording of a stream on or off; see ``Pipeline.switch``."""
+        known = look_up("stream", stream, self.streams)
+        if self.switches.change(known.config, part, is_on=is_on):
+            known.seat.tell_off(stream)
+
     def remove_stream(self, name: str) -> bool:
         """End a stream; see ``Pipeline.remove_stream``."""
         with self._changing:
@@ -297,6 +306,10 @@ class WorkerPool:
                     log.error("%s: %s", stream.name, error)
         return True
 
+    def off(self, stream: str) -> list[str]:
+        """What is switched off of a stream."""
+        return sorted(self.switches.off(stream))
+
     def demand(self, stream: str) -> Demand:
         """What viewers of a stream want now."""
         return Demand() if self._board is None else self._board.demand(stream)
@@ -314,6 +327,7 @@ class WorkerPool:
             "config": {**raw, "streams": [settings_of(stream) for stream in config.streams]},
             "streams": [stream.name for stream in streams],
             "indices": {stream.name: stream.index for stream in streams},
+            "off": {stream.name: sorted(self.switches.off(stream.name)) for stream in streams},
             "log_level": logging.getLogger().level,
             "log_form": config.log.form,
         }
@@ -344,7 +358,13 @@ class WorkerPool:
     def _standings(self) -> Mapping[str, Standing]:
         stats = {name: stream.stats() for name, stream in self.streams.items()}
         return {
-            name: Standing(str(said["state"]), tuple(said["health"]), said.get("analytics") or {})  # type: ignore[arg-type]
+            name: Standing(
+                str(said["state"]),
+                tuple(said["health"]),  # type: ignore[arg-type]
+                self.streams[name].counts_said,
+                self.switches.off(name),
+                has_recording=self.streams[name].config.record is not None,
+            )
             for name, said in stats.items()
         }
 

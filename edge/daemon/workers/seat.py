@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge.daemon.workers.process import ChildWorker
@@ -71,6 +72,12 @@ class WorkerStream:
         return self.stats_said.get("width", 0), self.stats_said.get("height", 0)
 
     @property
+    def counts_said(self) -> Mapping[str, Any] | None:
+        """Of its lines and zones; None where they are not known yet."""
+        watched, said = self.config.analytics, self.stats_said.get("analytics")
+        return said or (None if watched.lines or watched.zones else {})
+
+    @property
     def num_emitted(self) -> int:
         said = self.summary_said.get("counts", {}).get("emitted", 0)
         return max(int(said), int(self.seat.status.get("emitted", {}).get(self.name, 0)))
@@ -93,6 +100,7 @@ EMPTY_STATS: dict[str, Any] = {
     "state": "connecting",
     "reason": "",
     "health": [],
+    "switched_off": [],
     "width": 0,
     "height": 0,
     "decoder": "",
@@ -122,6 +130,7 @@ class Owner(Protocol):
     def take_spare(self) -> ChildWorker | None: ...
     def move_streams(self, seat: Seat) -> bool: ...
     def demand(self, stream: str) -> Demand: ...
+    def off(self, stream: str) -> list[str]: ...
 
 
 class Seat:
@@ -202,6 +211,13 @@ class Seat:
             if self.process is not None:
                 self.process.link.ask("watch", ADD_TIMEOUT_S, stream=settings_of(config))
             stream.config = config
+
+    def tell_off(self, name: str) -> None:
+        """Say what is switched off of a stream; does not wait. Where the process is lost, the next one is told."""
+        process = self.process
+        if process is not None:
+            with suppress(EdgeError):
+                process.link.send("off", name=name, off=self._owner.off(name))
 
     def remove(self, name: str) -> bool:
         """End a stream. Whether all its parts ended in time."""
@@ -307,7 +323,10 @@ class Seat:
 
     def _tell_of(self, process: ChildWorker, stream: WorkerStream) -> None:
         process.memory.put_demand(stream.index, self._owner.demand(stream.name))
-        process.link.ask("add", ADD_TIMEOUT_S, stream=settings_of(stream.config), index=stream.index)
+        off = self._owner.off(stream.name)
+        process.link.ask("add", ADD_TIMEOUT_S, stream=settings_of(stream.config), index=stream.index, off=off)
+        # it may be another by now
+        process.link.send("off", name=stream.name, off=self._owner.off(stream.name))
 
     def _forget(self, name: str) -> None:
         self.streams = {key: stream for key, stream in self.streams.items() if key != name}

@@ -87,7 +87,9 @@ class WorkerProcess:
             self._board.set_index(name, index)
         streams = tuple(stream for stream in config.streams if stream.name in self._setup["streams"])
         board = self._board if config.server.enabled or config.rtsp.enabled else None
-        pipeline = Pipeline(config, board, part=Part(streams, EventsElsewhere(self._link, self._places)))
+        pipeline = Pipeline(
+            config, board, part=Part(streams, EventsElsewhere(self._link, self._places), self._setup["off"])
+        )
         self._helpers = Helpers(config, pipeline)
         self._watchdog = Watchdog(pipeline.progress)
         _import_ahead(config)
@@ -168,6 +170,8 @@ class WorkerProcess:
                 Worker("go", lambda _: self._answered(message, self._go)).start()
             case "look":
                 self._looked_at_s = time.monotonic()
+            case "off":
+                self._pipeline.switches.put(message["name"], message["off"])
             case "stop":
                 self._stop_s = message["seconds"]
                 self._stopping.set()
@@ -197,6 +201,7 @@ class WorkerProcess:
         for address in filter(None, (stream.source, stream.record_source)):
             register_uri(address)
         self._board.set_index(stream.name, message["index"])
+        self._pipeline.switches.put(stream.name, message["off"])
         self._pipeline.add_stream(stream)
         return {}
 

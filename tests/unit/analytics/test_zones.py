@@ -76,6 +76,7 @@ def test_enter_and_leave_carry_the_dwell() -> None:
         "left": 1,
         "mean_dwell_s": 5.0,
         "is_crowded": False,
+        "by_class": {"person": {"occupancy": 0, "entered": 1}},
     }
 
 

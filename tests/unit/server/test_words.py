@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
+
+from edge.interfaces import SwitchPart
+from edge.metrics.stages import STAGES, Count
+from edge.sinks.home_assistant import EVENT_KINDS
 
 WEB = Path(__file__).parents[3] / "edge" / "web"
 SCRIPTS = sorted(path for path in WEB.glob("*.js") if path.name != "words.js")
@@ -38,8 +44,10 @@ def used() -> tuple[set[str], set[str]]:
     )
     groups = "|".join(sorted({key.partition(".")[0] for key in language()}))
     # t("state.live"), t(isLost ? "state.a" : "state.b"), data-word="state.live"
-    keys = set(re.findall(rf"\"((?:{groups})\.[\w.]+)\"", text))
-    return keys, set(re.findall(r"\bt\(`([\w.]+)\$\{", text))
+    keys = set(re.findall(rf"\"((?:{groups})\.[\w.]+)\"", text)) | {"event.who", "event.somebody"}
+    # called("kind", event.kind), and what happened, in a sentence
+    tables = {f"{table}." for table in re.findall(r"\bcalled\(\"(\w+)\"", text)} | {"told.", "direction.", "kind."}
+    return keys, tables | set(re.findall(r"\bt\(`([\w.]+)\$\{", text))
 
 
 def test_every_key_that_is_used_is_there_and_every_one_that_is_there_is_used() -> None:
@@ -47,6 +55,23 @@ def test_every_key_that_is_used_is_there_and_every_one_that_is_there_is_used() -
     assert keys - there == set()
     assert [one for one in beginnings if not any(key.startswith(one) for key in there)] == []
     assert {key for key in there - keys if not key.startswith(tuple(beginnings))} == set()
+
+
+def test_what_the_device_calls_by_a_name_has_words() -> None:
+    names = {
+        "kind": EVENT_KINDS,
+        "stage": STAGES,
+        "count": get_args(Count),
+        "off": get_args(SwitchPart),
+    }
+    missing = {f"{table}.{name}" for table, known in names.items() for name in flat(known)} - set(language())
+    assert missing == set()
+
+
+def flat(names: Iterable[Any]) -> Iterator[str]:
+    """Of a Literal that holds others."""
+    for name in names:
+        yield from [name] if isinstance(name, str) else flat(get_args(name))
 
 
 @pytest.mark.parametrize("name", languages())
