@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import av
 import cv2
 import numpy as np
 
 from edge.addresses.printable import printable
+from edge.boxes import iou
 from edge.config.schema import StreamSettings
+from edge.overlay.text import draw_text, text_width
 from edge.recording.index import RecordingIndex
 from edge.recording.names import PART_SUFFIX, start_in, whole_of
 
@@ -28,6 +31,10 @@ NS_PER_S = 1_000_000_000
 WIDTH_PX = 640
 JPEG_QUALITY = 80
 GREY = 60
+LABEL_PX = 11
+# from this overlap on a candidate is what is followed
+SAME_IOU = 0.5
+Colour: TypeAlias = tuple[int, int, int]
 RULE, TRACK, MARKED, CANDIDATE = (200, 120, 0), (60, 170, 40), (30, 30, 220), (170, 170, 170)
 
 
@@ -132,31 +139,70 @@ def _drawn(
     drawn: UInt8 = np.full((size[1], size[0], 3), GREY, np.uint8)
     if image is not None:
         drawn = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-    watched = settings.analytics
+    watched, labels = settings.analytics, list[Label]()
     for part in (*watched.lines, *watched.zones):
         corners = np.array(part.pixels(head.width, head.height)) * scale
         cv2.polylines(drawn, [np.round(corners).astype(np.int32)], part in watched.zones, RULE, 2, cv2.LINE_AA)
-        _write(drawn, part.name, corners[0], RULE)
-    others = block.candidates[block.candidates.frame == number]
-    for box, score in zip(others.xyxy * scale, others.score.tolist(), strict=True):
-        _box(drawn, box, f"{score:.2f}", CANDIDATE, 1)
+        labels.append(Label(printable(part.name), (*corners.min(0), *corners.max(0)), RULE))
     seen = block.sightings[block.sightings.frame == number]
-    for row, box in enumerate(seen.xyxy * scale):
+    boxes = seen.xyxy * scale
+    others = block.candidates[block.candidates.frame == number]
+    overlap = iou(others.xyxy, seen.xyxy).max(1, initial=0)
+    # what is followed is told once
+    for box, score in zip(
+        others.xyxy[overlap < SAME_IOU] * scale, others.score[overlap < SAME_IOU].tolist(), strict=True
+    ):
+        _box(drawn, box, CANDIDATE, 1)
+        labels.append(Label(f"{score:.0%}", tuple(box), CANDIDATE, rank=2))
+    for row, box in enumerate(boxes):
         track, class_id = int(seen.track_id[row]), int(seen.class_id[row])
         name = head.classes[class_id] if class_id < len(head.classes) else str(class_id)
+        text = f"{name} #{track} {float(seen.score[row]):.0%}"
         is_marked = track == marked
-        text = f"{name} {track} {float(seen.score[row]):.2f}"
-        _box(drawn, box, text, MARKED if is_marked else TRACK, 3 if is_marked else 2)
+        colour = MARKED if is_marked else TRACK
+        _box(drawn, box, colour, 3 if is_marked else 2)
+        labels.append(Label(printable(text), tuple(box), colour, rank=0 if is_marked else 1))
+    for label, left, top in placed(labels, *size):
+        draw_text(drawn, label.text, (left, top), LABEL_PX, label.colour)
     return drawn
 
 
-def _box(image: UInt8, box: Any, text: str, colour: tuple[int, int, int], thickness: int) -> None:
+def _box(image: UInt8, box: Any, colour: Colour, thickness: int) -> None:
     left, top, right, bottom = (round(float(value)) for value in box)
     cv2.rectangle(image, (left, top), (right, bottom), colour, thickness)
-    _write(image, text, (left, top), colour)
 
 
-def _write(image: UInt8, text: str, at: Any, colour: tuple[int, int, int]) -> None:
-    place = round(float(at[0])), max(12, round(float(at[1])) - 4)
-    cv2.putText(image, printable(text), place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
-    cv2.putText(image, printable(text), place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, 1, cv2.LINE_AA)
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A name of what lies within a box of pixels. A lower rank is more wanted."""
+
+    text: str
+    box: tuple[float, float, float, float]
+    colour: Colour
+    rank: int = 1
+
+
+def label_size(text: str) -> tuple[int, int]:
+    """Width and height of a label in pixels, as ``draw_text`` makes it."""
+    return text_width(text, LABEL_PX) + round(2.4 * LABEL_PX), round(1.7 * LABEL_PX)
+
+
+def placed(labels: Sequence[Label], width: int, height: int) -> list[tuple[Label, int, int]]:
+    """Left and top of the labels that have room, the most wanted ones first: above their box, below it, or inside."""
+    taken: list[tuple[int, int, int, int]] = []
+    found = []
+    for label in sorted(labels, key=lambda one: one.rank):
+        wide, high = label_size(label.text)
+        left = round(min(max(label.box[0], 0), width - wide))
+        for top in (round(label.box[1]) - high, round(label.box[3]), round(label.box[1]) + 2):
+            place = (left, top, left + wide, top + high)
+            is_inside = left >= 0 and top >= 0 and place[3] <= height
+            if is_inside and not any(_overlap(place, other) for other in taken):
+                taken.append(place)
+                found.append((label, left, top))
+                break
+    return found
+
+
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

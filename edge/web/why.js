@@ -17,6 +17,11 @@ function localText(date) {
   return new Date(date.getTime() - date.getTimezoneOffset() * 60000).toISOString().slice(0, 19);
 }
 
+/** The same sentence with the times as they are here. */
+function localTimes(sentence) {
+  return sentence.replace(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, (iso) => new Date(iso).toLocaleString([], { hour12: false }));
+}
+
 /** Puts questions, shows how far they are, ends them. */
 class Asker {
   constructor(streamName) {
@@ -131,7 +136,7 @@ export class WhyPanel {
     const others = answer.also ? t(isDay ? "asked.others.day" : "asked.others.hour", { count: answer.also })
       : t(isDay ? "asked.others.none.day" : "asked.others.none.hour");
     this.result.replaceChildren(
-      el("p", { class: "asked-sentence", text: answer.sentence }),
+      el("p", { class: "asked-sentence", text: localTimes(answer.sentence) }),
       ...(answer.setting && answer.value !== null ? [el("p", {}, el("code", { text: `${answer.setting} = ${JSON.stringify(answer.value)}` }))] : []),
       ...(answer.picture ? [picture(answer.picture, t("asked.frame"))] : [el("p", { class: "muted", text: t("asked.frame.none") })]),
       ...(answer.value === null ? [] : [el("p", { class: "muted", text: others })]),
