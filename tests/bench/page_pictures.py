@@ -84,7 +84,7 @@ class Camera:
         planes = Planes(result.frame.planes.form, result.frame.planes.arrays)
         frame = Frame(self.name, 0, self.number, time.monotonic_ns(), self.number * 10**9 // FPS, planes=planes)
         self.number += 1
-        crossed = Event("line_crossed", self.name, 1, 7, {"line": "kerb", "direction": "out"})
+        crossed = Event("line_crossed", self.name, 1, 7, {"line": "kerb", "direction": "out", "class": "person"})
         self.sink.write(replace(result, frame=frame, events=(crossed,) * (self.number % 30 == 0)), result.picture)
 
     def stats(self, is_gone: bool) -> dict[str, Any]:

@@ -68,6 +68,9 @@ def test_the_addon_makes_a_configuration_of_options_and_broker(
     ]
     (broker,) = config.mqtt
     assert (broker.host, broker.username, broker.discovery) == ("core-mosquitto", "addons", "homeassistant")
+    assert not broker.commands
+    addon["write_config"](tmp_path, {**OPTIONS, "switches": True}, BROKER)
+    assert load_config(path).mqtt[0].commands
     assert CANARY not in path.read_text()
     secrets = [config.streams[0].password_file, broker.password_file, config.server.token_file]
     for file in secrets:

@@ -77,6 +77,8 @@ def write_config(folder: Path, options: dict[str, Any], broker: dict[str, Any]) 
     lines = f'host = "0.0.0.0"\ntoken_file = {json.dumps(str(token))}'
     text = re.sub(r'(?m)^# host = "127\.0\.0\.1"$', lambda _: lines, text, count=1)
     mqtt = {"host": broker["host"], "port": int(broker["port"]), "discovery": "homeassistant"}
+    if options.get("switches"):
+        mqtt["commands"] = True
     if broker.get("ssl"):
         mqtt["tls"] = True
     if broker.get("username"):
