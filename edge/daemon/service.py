@@ -239,10 +239,10 @@ class _Daemon:
         if folder is not None:
             self._accuracy = AccuracyFacts(folder, lambda: list(self.pipeline.streams))
             self._reading = Worker("accuracy", self._accuracy.run)
-        self._night = self._night_shift()
             self._keeping = Worker(
                 "rehearsal", lambda stopping: keep_seen_until(stopping, lambda: self.pipeline.config, folder)
             )
+        self._night = self._night_shift()
         self._is_proven = False
         self._show_at_s = time.monotonic() + SHOW_EVERY_S
 

@@ -102,11 +102,17 @@ class OutputWorker:
 
     def _show_unseen(self, result: Result) -> None:
         """Show and record a frame that no model has seen; events and lines say nothing of it."""
-        note = "no engine" if self._stream.is_analysed else "analysis off"
+        is_off = not self._stream.is_analysed
+        note = "analysis off" if is_off else "no engine"
         picture = _Picture(self._overlay, result, lambda: StreamState("live", note=note))
         for sink in self._sinks:
             if getattr(sink, "takes_unseen", False):
                 self._write(sink, result, picture)
+        if is_off:
+            # who watches is told how well pictures come
+            done_ns = time.monotonic_ns()
+            self._stream.metrics.emitted_rate.tick(done_ns)
+            self._stream.metrics.age_ms.add((done_ns - result.frame.captured_ns) / 1e6)
 
     def _write(self, sink: Sink, result: Result, picture: Callable[[], UInt8]) -> None:
         try:
