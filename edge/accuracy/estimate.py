@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
 from edge.types import Float64, Int64
 
@@ -88,17 +87,27 @@ def ratio(hits: Float64, total: Float64, strata: Int64, sizes: Int64) -> Share:
     effective = _effective(value, variance, seen)
     # as many independent comparisons as there are units beyond one of each stratum
     freedom = max(1, int((counts > 0).sum() * -1 + len(hits)))
-    shrunk = effective * (special.stdtrit(max(1.0, seen - 1), 0.975) / special.stdtrit(freedom, 0.975)) ** 2
+    shrunk = effective * (_student(max(1.0, seen - 1)) / _student(freedom)) ** 2
     low, high = clopper_pearson(value * shrunk, shrunk)
     return Share(value, low, 1.0 if value > 1 - ROUNDING else high)
 
 
 def clopper_pearson(hits: float, trials: float) -> tuple[float, float]:
     """The exact interval of a share (Clopper and Pearson 1934), of numbers that need not be whole."""
+    from scipy.special import betaincinv
+
     tail = (1 - CONFIDENCE) / 2
-    low = 0.0 if hits <= 0 else float(special.betaincinv(hits, trials - hits + 1, tail))
-    high = 1.0 if hits >= trials else float(special.betaincinv(hits + 1, trials - hits, 1 - tail))
+    low = 0.0 if hits <= 0 else float(betaincinv(hits, trials - hits + 1, tail))
+    high = 1.0 if hits >= trials else float(betaincinv(hits + 1, trials - hits, 1 - tail))
     return low, high
+
+
+def _student(freedom: float) -> float:
+    """The 97.5th percentile of Student's t."""
+    # SciPy takes a quarter of a second to import, which no daemon's start shall wait for
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.975))
 
 
 def _variance(residual: Float64, strata: Int64, sizes: Int64, counts: Int64) -> float:

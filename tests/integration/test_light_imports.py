@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "pycuda", "openvino", "export", "calib")
+HEAVY = ("torch", "tensorrt", "tensorrt_rtx", "pycuda", "export", "calib", "scipy.optimize", "scipy.stats", "openvino")
 
 
 def run_python(code: str) -> list[str]:
