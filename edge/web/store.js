@@ -101,6 +101,7 @@ export class Store extends EventTarget {
     this.hasWebrtc = Boolean(answer.webrtc);
     this.canEdit = Boolean(answer.can_edit);
     this.canAsk = answer.can_ask || {};
+    this.hasMessages = Boolean(answer.has_messages);
     this.events = [];
     this.connection = "connecting";
   }
