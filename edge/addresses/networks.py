@@ -27,3 +27,13 @@ def is_loopback(address: str) -> bool:
         return address.lower() == "localhost"
     mapped = getattr(found, "ipv4_mapped", None)
     return (mapped or found).is_loopback
+
+
+def is_public(address: str) -> bool:
+    """Whether an address is of the internet, and not of this machine or a network of its own."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None) or getattr(found, "sixtofour", None)
+    return found.is_global and not found.is_multicast and (mapped is None or is_public(str(mapped)))

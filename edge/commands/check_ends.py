@@ -39,7 +39,8 @@ def check_ends(config: Config) -> Iterator[Row]:
 
         yield tried("webhook", hook.name, without_keys(hook.url), partial(_reachable, hook.url))
     for notify in config.notify:
-        yield tried("message", notify.name, str(notify.url_file), partial(_service, notify))
+        if not notify.push:
+            yield tried("message", notify.name, str(notify.url_file), partial(_service, notify))
     if config.server.enabled:
         yield tried("page", "server", f"{config.server.host}:{config.server.port}", lambda: _page(config))
 

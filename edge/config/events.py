@@ -10,6 +10,8 @@ from pydantic import Field, model_validator
 from edge.config.analytics import ScheduleSettings
 from edge.config.section import Section
 
+# where the browsers' makers take messages: Chrome, Edge, Firefox, Safari
+PUSH_HOSTS = ("fcm.googleapis.com", "*.notify.windows.com", "*.push.services.mozilla.com", "*.push.apple.com")
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="letters, digits, - and _")]
 Topic = Annotated[str, Field(pattern=r"^[^#+\x00/][^#+\x00]{0,199}$", description="no # and +, no leading /")]
 
@@ -88,10 +90,17 @@ class WebhookSettings(Section):
 
 
 class NotifySettings(Section):
-    """A service that tells a person what happened, through Apprise: several events are one message.
+    """A person who is told what happened, through Apprise or on a phone: several events are one message.
 
     Attributes:
         url_file: a file with the service's Apprise address, in which its keys stand; read again for every message.
+        push: in place of it: the phones and browsers that have asked for messages on the page (Web Push).
+        contact: for ``push``: whom a push service may write to, ``mailto:…`` or ``https://…``; it is sent to it.
+        push_hosts: servers that may be pushed to; ``*.NAME`` stands for all below NAME. Those that are not the
+            browsers' makers' may be of this network.
+        push_ca_file: the authority of their certificates; None: those that the system trusts.
+        page_url: address of the page as the person reaches it, for the link to be left alone by this camera; None: no
+            link. Phones need none.
         streams, kinds, classes: which events are told; empty: all. An event without an object has no class to ask for.
         neighbours: streams that see the same place: what happens there is told together.
         join_s: how long a message waits, after its first event, for others of the same place.
@@ -103,7 +112,12 @@ class NotifySettings(Section):
     """
 
     name: TargetName = "notify"
-    url_file: Path
+    url_file: Path | None = None
+    push: bool = False
+    contact: Annotated[str, Field(pattern=r"^(mailto:|https://)[^\s]{3,200}$")] | None = None
+    push_hosts: tuple[Annotated[str, Field(pattern=r"^(\*\.)?[A-Za-z0-9_.:\[\]-]+$")], ...] = PUSH_HOSTS
+    push_ca_file: Path | None = None
+    page_url: Annotated[str, Field(pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$")] | None = None
     streams: tuple[TargetName, ...] = ()
     kinds: tuple[str, ...] = ()
     classes: tuple[str, ...] = ()
@@ -116,6 +130,16 @@ class NotifySettings(Section):
     give_up_h: float = Field(default=24, gt=0, le=8760)
     backoff_base_s: float = Field(default=1, ge=0.05, le=60)
     backoff_cap_s: float = Field(default=120, ge=0.05, le=3600)
+
+    @model_validator(mode="after")
+    def _is_one_kind(self) -> NotifySettings:
+        if self.push == (self.url_file is not None):
+            raise ValueError("expected either url_file, for a service of Apprise, or push = true, for phones")
+        if self.push and self.contact is None:
+            raise ValueError('push = true needs a contact, such as "mailto:you@example.org": push services ask for it')
+        if not self.push and self.contact is not None:
+            raise ValueError("contact is for push = true alone")
+        return self
 
     @model_validator(mode="after")
     def _is_in_one_place(self) -> NotifySettings:

@@ -231,6 +231,8 @@ class Config(Section):
         _refuse_twins("models", models)
         _refuse_twins("streams", [stream.name for stream in self.streams])
         _refuse_twins("event targets", self.target_names)
+        if sum(notify.push for notify in self.notify) > 1:
+            raise ValueError("two [[notify]] tables have push = true; expected one, for all phones")
         for notify in self.notify:
             _refuse_unknown_streams(notify, {stream.name for stream in self.streams})
         for one in self.models:
@@ -269,9 +271,10 @@ class Config(Section):
 
     @property
     def target_names(self) -> list[str]:
-        """Of everything that events are delivered to."""
+        """Of everything that events are delivered to; each phone that takes messages is one more."""
         broker_names = [broker.name for broker in self.mqtt]
-        return broker_names + [hook.name for hook in self.webhooks] + [notify.name for notify in self.notify]
+        services = [notify.name for notify in self.notify if not notify.push]
+        return broker_names + [hook.name for hook in self.webhooks] + services
 
     def model_of(self, stream: StreamSettings) -> ModelSettings:
         """The model of a stream: the one that it names, else the first."""

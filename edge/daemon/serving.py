@@ -81,6 +81,7 @@ def serve(
         _token(settings.token_file, "server.token_file"),
         _token(settings.view_token_file, "server.view_token_file"),
         settings.allow_anyone,
+        b"" if (messages := pipeline.outputs.archive().messages) is None else messages.snooze_key,
     )
     with ExitStack() as undo:
         undo.callback(feeds.close)

@@ -24,6 +24,14 @@ log = logging.getLogger(__name__)
 BATCH = 256
 
 
+class LaterError(SinkError):
+    """The message was not taken, and shall not be tried again before ``after_s`` seconds."""
+
+    def __init__(self, message: str, after_s: float) -> None:
+        super().__init__(message)
+        self.after_s = after_s
+
+
 class Messenger(Protocol):
     """Something that takes messages. Used by one thread."""
 
@@ -34,7 +42,7 @@ class Messenger(Protocol):
         """Send it, and wait until it was taken.
 
         Raises:
-            SinkError: it was not, or the wait was to stop; try again later.
+            SinkError: it was not, or the wait was to stop; try again later, of a ``LaterError`` not before its time.
         """
 
 
@@ -110,6 +118,9 @@ class JoinedDelivery:
     def _claim_due(self) -> None:
         """Make the events of a place a message; one at a time, the next when it was taken."""
         now_s = self.clock_s()
+        if snoozed := self.joiner.snoozed():
+            self.outbox.claim(self.messenger.name, "", snoozed)
+            self.joiner.drop(snoozed)
         ids = None if self.is_quiet() else next(self.joiner.due(now_s), None)
         if ids is not None:
             self.outbox.claim(self.messenger.name, str(uuid.uuid5(NAMESPACE, f"{self.messenger.name} {ids[0]}")), ids)
@@ -141,4 +152,5 @@ class JoinedDelivery:
         if is_new or self.clock_s() - self._reported_s >= REPORT_EVERY_S:
             self._reported_s = self.clock_s()
             log.warning("%s: %s; events wait in the outbox", self.messenger.name, error)
-        stopping.wait(self.backoff.next_delay_s())
+        after_s = error.after_s if isinstance(error, LaterError) else 0.0
+        stopping.wait(max(after_s, self.backoff.next_delay_s()))

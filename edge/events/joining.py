@@ -6,7 +6,7 @@ A place is a stream with the streams that see the same. No clock is read and not
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +20,26 @@ MAX_EVENTS = 10_000
 
 @dataclass(slots=True)
 class _Place:
-    """Events that wait, by id, since when the first of them does, and when the last message left."""
+    """Events that wait: id, stream and kind; since when the first of them does, and when the last message left."""
 
-    ids: list[str] = field(default_factory=list)
+    events: list[tuple[str, str, str]] = field(default_factory=list)
     since_s: float = 0.0
     told_s: float = float("-inf")
 
 
 class Joiner:
-    """Sorts events into places and says which of them are due. Times are of one monotonic clock, in seconds."""
+    """Sorts events into places and says which of them are due. Times are of one monotonic clock, in seconds.
 
-    def __init__(self, settings: NotifySettings) -> None:
+    Args:
+        settings: which events are told, and when.
+        is_snoozed: whether nothing is told now of a stream's events of a kind.
+    """
+
+    def __init__(
+        self, settings: NotifySettings, is_snoozed: Callable[[str, str], bool] = lambda stream, kind: False
+    ) -> None:
         self._settings = settings
+        self._is_snoozed = is_snoozed
         self._place_of = {stream: place[0] for place in settings.neighbours for stream in place if place}
         self._places: dict[str, _Place] = {}
 
@@ -40,35 +48,48 @@ class Joiner:
         if not self._is_wanted(event):
             return False
         place = self._places.setdefault(self._place_of.get(event.stream, event.stream), _Place())
-        if not place.ids:
+        if not place.events:
             place.since_s = now_s
-        place.ids.append(event.id)
+        place.events.append((event.id, event.stream, event.kind))
         return True
 
     def due(self, now_s: float) -> Iterator[list[str]]:
         """The events of each place that are a message now, in their order."""
         for place in self._places.values():
             ready_s = max(place.since_s + self._settings.join_s, place.told_s + self._settings.cool_down_s)
-            if place.ids and now_s >= ready_s:
-                yield place.ids[:MAX_EVENTS]
+            if place.events and now_s >= ready_s:
+                yield [event_id for event_id, _, _ in place.events[:MAX_EVENTS]]
+
+    def snoozed(self) -> list[str]:
+        """The events that wait, and that nobody wants to be told of any more."""
+        waiting = [event for place in self._places.values() for event in place.events]
+        return [event_id for event_id, stream, kind in waiting if self._is_snoozed(stream, kind)]
+
+    def drop(self, ids: list[str]) -> None:
+        """These are done with."""
+        gone = set(ids)
+        for place in self._places.values():
+            place.events = [event for event in place.events if event[0] not in gone]
 
     def claimed(self, ids: list[str], now_s: float) -> None:
         """These are a message now; their place cools down."""
         for place in self._places.values():
-            if place.ids[: len(ids)] == ids:
-                del place.ids[: len(ids)]
+            if [event[0] for event in place.events[: len(ids)]] == ids:
+                del place.events[: len(ids)]
                 place.told_s = now_s
 
     def forget(self) -> None:
         """Nothing waits any more: it will be added again."""
         for place in self._places.values():
-            place.ids.clear()
+            place.events.clear()
 
     def _is_wanted(self, event: StoredEvent) -> bool:
         wanted = self._settings
         if wanted.streams and event.stream not in wanted.streams:
             return False
         if wanted.kinds and event.kind not in wanted.kinds:
+            return False
+        if self._is_snoozed(event.stream, event.kind):
             return False
         name = data_of(event).get("class") if wanted.classes else None
         return name is None or name in wanted.classes

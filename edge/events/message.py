@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 20
 MAX_LINE_CHARS = 200
+MAX_TIME_CHARS = 40
 # of an event's data: where it happened
 PLACES = ("line", "zone", "name")
 
@@ -27,12 +28,17 @@ class Message:
 
     Attributes:
         picture: a JPEG file, which may be gone.
+        stream, time: where and when (ISO 8601) it began; empty where that is not known.
+        happened: stream and kind of what happened, each once.
     """
 
     id: str
     title: str
     body: str
     picture: Path | None = None
+    stream: str = ""
+    time: str = ""
+    happened: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(slots=True)
@@ -59,7 +65,16 @@ def compose(message_id: str, events: Sequence[StoredEvent]) -> Message:
     num_told = sum(sum(thing.happened.values()) for thing in list(things.values())[:MAX_LINES])
     if num_told < len(events):
         lines = [*lines[:MAX_LINES], f"and {len(events) - num_told} more events"]
-    return Message(message_id, _title(events), "\n".join(lines), picture)
+    first = str(facts_of(events[0]).get("time") or "")[:MAX_TIME_CHARS] if events else ""
+    return Message(
+        message_id,
+        _title(events),
+        "\n".join(lines),
+        picture,
+        events[0].stream if events else "",
+        first,
+        tuple(dict.fromkeys((event.stream, event.kind) for event in events)),
+    )
 
 
 def _title(events: Sequence[StoredEvent]) -> str:

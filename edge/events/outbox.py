@@ -194,6 +194,32 @@ class Outbox:
                 )
             self._advance(target)
 
+    def add_target(self, target: str) -> None:
+        """From now on a target of this name gets the events; one that is there already goes on.
+
+        Raises:
+            SinkError: this could not be written.
+        """
+        with self._lock, self._in_words(": a target was not kept"):
+            self._targets = [*(name for name in self._targets if name != target), target]
+            with self._database:
+                last = self._database.execute("SELECT ifnull(max(seq), 0) FROM sqlite_sequence").fetchone()[0]
+                self._database.execute("INSERT OR IGNORE INTO targets VALUES (?, ?)", (target, last))
+            self._count_all()
+
+    def remove_target(self, target: str) -> None:
+        """A target is no more.
+
+        Raises:
+            SinkError: this could not be written.
+        """
+        with self._lock, self._in_words(": a target was not forgotten"):
+            self._targets = [name for name in self._targets if name != target]
+            with self._database:
+                self._database.execute("DELETE FROM targets WHERE name = ?", (target,))
+                self._database.execute("DELETE FROM claims WHERE target = ?", (target,))
+            self._count_all()
+
     def recent(self, limit: int, stream: str | None = None) -> list[StoredEvent]:
         """The newest events, newest first, delivered ones included."""
         with self._lock:

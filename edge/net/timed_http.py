@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -32,13 +32,16 @@ class TimedHttp:
     Args:
         url: ``http`` or ``https``; its login and path are the caller's to send.
         tls: how a certificate is checked; needed for ``https``.
+        is_allowed: whether an address of the host may be connected to.
     """
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, url: str, tls: ssl.SSLContext | None = None, is_allowed: Callable[[str], bool] = lambda address: True
+    ) -> None:
         parts = urlsplit(url)
         self._limits = Limits()
         default = 443 if parts.scheme == "https" else 80
-        self._connection = _Connection(parts.hostname or "", parts.port or default, self._limits, tls)
+        self._connection = _Connection(parts.hostname or "", parts.port or default, self._limits, tls, is_allowed)
         self._is_used = False
 
     def ask(
@@ -78,6 +81,12 @@ class TimedHttp:
         self._connection.close()
         self._is_used = False
 
+    def abort(self) -> None:
+        """End what another thread waits for."""
+        connected = self._connection.sock
+        if isinstance(connected, TimedSocket):
+            connected.abort()
+
     def _ask(self, method: str, target: str, body: bytes | None, headers: Mapping[str, str], max_bytes: int) -> Answer:
         self._connection.request(method, target, body, dict(headers))
         answer = self._connection.getresponse()
@@ -98,12 +107,15 @@ def target_of(url: str) -> str:
 
 
 class _Connection(http.client.HTTPConnection):
-    def __init__(self, host: str, port: int, limits: Limits, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, host: str, port: int, limits: Limits, tls: ssl.SSLContext | None, is_allowed: Callable[[str], bool]
+    ) -> None:
         super().__init__(host, port)
+        self._is_allowed = is_allowed
         self._limits = limits
         self._tls = tls
         # the Host header leaves out what the scheme implies
         self.default_port = 80 if tls is None else 443
 
     def connect(self) -> None:
-        self.sock = TimedSocket.connect(self.host, self.port, self._limits, self._tls)
+        self.sock = TimedSocket.connect(self.host, self.port, self._limits, self._tls, self._is_allowed)

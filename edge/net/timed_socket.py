@@ -10,6 +10,8 @@ import io
 import socket
 import ssl
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 
@@ -52,13 +54,25 @@ class TimedSocket:
         self._limits = limits
 
     @classmethod
-    def connect(cls, host: str, port: int, limits: Limits, tls: ssl.SSLContext | None) -> TimedSocket:
+    def connect(
+        cls,
+        host: str,
+        port: int,
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        is_allowed: Callable[[str], bool] = lambda address: True,
+    ) -> TimedSocket:
         """Try the host's addresses until one answers; each has its share of the time that is left.
+
+        Args:
+            host, port, limits, tls: where, and within which limits.
+            is_allowed: whether an address may be connected to; the others of the host are left out.
 
         Raises:
             OSError: none did, or its certificate is not right.
         """
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = [one for one in found if is_allowed(str(one[4][0]))]
         failure = OSError(errno.EADDRNOTAVAIL, "no address")
         for tried, (family, kind, protocol, _, address) in enumerate(addresses):
             plain = socket.socket(family, kind, protocol)
@@ -104,6 +118,11 @@ class TimedSocket:
     def close(self) -> None:
         """May be called twice; a file of ``makefile`` stays open."""
         self._socket.close()
+
+    def abort(self) -> None:
+        """End what another thread waits for."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class _Reader(io.RawIOBase):

@@ -7,17 +7,14 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from edge.analytics.schedule import Schedule
 from edge.config.events import EventSettings
 from edge.errors import ConfigError, SinkError
 from edge.events.delivery import DeliveryWorker, Target
 from edge.events.index import EventIndex
 from edge.events.joined_delivery import JoinedDelivery
-from edge.events.joining import Joiner
 from edge.events.outbox import Outbox
 from edge.events.outbox_file import MAX_NUMBER
 from edge.events.schema import EnvelopeMaker, ModelFacts
@@ -32,8 +29,10 @@ from edge.threads.worker import Worker
 if TYPE_CHECKING:
     from edge.config.events import NotifySettings
     from edge.config.schema import Config
+    from edge.events.snooze import Snoozes
     from edge.interfaces import Sink, Switch
     from edge.night.keeper import Keeper
+    from edge.pipeline.messages import Messaging, Phones
     from edge.pipeline.stream import Stream
     from edge.server.recordings import Archive, Shelf
     from edge.sinks.home_assistant import Standing
@@ -90,6 +89,7 @@ class SharedOutputs:
         self.outbox: Outbox | None = None
         self.index: EventIndex | None = None
         self.snapshots: Snapshots | None = None
+        self.messaging: Messaging | None = None
         self._settings = config.events
         self.recordings: dict[str, RecordSink] = {}
         self._deliveries: dict[str, DeliveryWorker | JoinedDelivery] = {}
@@ -114,14 +114,18 @@ class SharedOutputs:
         index_path = path.with_name(f"{path.stem}.review.db")
         self.index = EventIndex(index_path, settings.review_events, settings.review_days, self._kept)
         deliveries = [*deliveries, (self.index, Backoff())]
-        self.outbox = Outbox(path, [*config.target_names, self.index.name], limits)
+        self.messaging = _messaging(config, path)
+        phones = self.messaging.phones if self.messaging is not None else None
+        names = [*config.target_names, *(phones.target_names if phones is not None else ())]
+        self.outbox = Outbox(path, [*names, self.index.name], limits)
         pictures = settings.snapshots
         self.snapshots = None if pictures is None else Snapshots(pictures, round(settings.max_snapshots_mb * MB))
         self.writer = EventWriter(self.outbox, self.snapshots, EnvelopeMaker(run=self._run))
         for target, backoff in deliveries:
             self._deliveries[target.name] = DeliveryWorker(self.outbox, target, backoff, DRAIN_S)
         for notify in config.notify:
-            self._deliveries[notify.name] = joined_delivery(notify, self.outbox)
+            if not notify.push and self.messaging is not None:
+                self._deliveries[notify.name] = _to_service(notify, self.outbox, self.messaging.snoozes)
 
     def start(self) -> None:
         """Begin to write and deliver events, and to keep tracks."""
@@ -136,6 +140,12 @@ class SharedOutputs:
             self._workers = [Worker(f"deliver {name}", one.run) for name, one in self._deliveries.items()]
             for worker in (*self._writers, *self._workers):
                 worker.start()
+        if self._phones is not None and self.outbox is not None:
+            self._phones.start(self.outbox)
+
+    @property
+    def _phones(self) -> Phones | None:
+        return None if self.messaging is None else self.messaging.phones
 
     def report_event(self, event: Event) -> None:
         """Report an event that belongs to no frame: the camera is gone."""
@@ -204,7 +214,8 @@ class SharedOutputs:
         def shelves() -> dict[str, Shelf]:
             return {name: Shelf(sink.folder, sink.entries()) for name, sink in self.recordings.items()}
 
-        return Archive(recordings or shelves, history, None if events is None else events.snapshots, self.index)
+        folder = None if events is None else events.snapshots
+        return Archive(recordings or shelves, history, folder, self.index, self.messaging)
 
     def flush_tracks(self, timeout_s: float) -> None:
         """Have tracks that wait written, for a question about what has just happened."""
@@ -230,6 +241,9 @@ class SharedOutputs:
         ended = [_ended(worker, deadline_s) for worker in self._writers]
         for worker in self._workers:
             worker.stop()
+        if self._phones is not None:
+            self._phones.stop()
+            ended.append(self._phones.join(deadline_s))
         ended += [_ended(worker, deadline_s) for worker in self._workers]
         is_clean = all(ended)
         if is_clean and self.outbox is not None:
@@ -242,6 +256,8 @@ class SharedOutputs:
         if self.outbox is not None:
             events["outbox"] = {"error": self.outbox.error, **self.outbox.counts()}
             events["targets"] = {name: delivery.stats() for name, delivery in self._deliveries.items()}
+        if self._phones is not None:
+            events["phones"] = self._phones.stats()
         kept: dict[str, object] = {} if self.tracks is None else {"track_store": self.tracks.stats()}
         kept |= {} if self.night is None else {"night_frames": self.night.stats()}
         recordings = {name: sink.stats() for name, sink in self.recordings.items()}
@@ -352,24 +368,30 @@ def outbox_path(config: Config) -> Path:
     return config.state_dir / "events.db"
 
 
-def joined_delivery(settings: NotifySettings, outbox: Outbox) -> JoinedDelivery:
-    """Messages to a person.
+def _messaging(config: Config, place: Path) -> Messaging | None:
+    """What is asked of messages to people; None where nobody is told anything."""
+    if not config.notify:
+        return None
+    from edge.events.snooze import Snoozes
+    from edge.pipeline.messages import Messaging, Phones
+
+    snoozes = Snoozes(place.with_name(f"{place.stem}.snoozes.json"))
+    push = next((notify for notify in config.notify if notify.push), None)
+    return Messaging(None if push is None else Phones(push, place, snoozes), snoozes)
+
+
+def _to_service(settings: NotifySettings, outbox: Outbox, snoozes: Snoozes) -> JoinedDelivery:
+    """Messages through Apprise.
 
     Raises:
         ConfigError: a time zone of its quiet hours is not known.
         MissingError: Apprise is not installed.
     """
+    from edge.pipeline.messages import joined_delivery
     from edge.sinks.notify import NotifyTarget
 
-    quiet = Schedule(settings.quiet, f"notify.{settings.name}.quiet")
-    return JoinedDelivery(
-        outbox,
-        NotifyTarget(settings),
-        Joiner(settings),
-        is_quiet=lambda: bool(settings.quiet) and quiet.is_on(datetime.now(timezone.utc)),
-        backoff=Backoff(base_s=settings.backoff_base_s, cap_s=settings.backoff_cap_s),
-        give_up_s=settings.give_up_h * 3600,
-    )
+    target = NotifyTarget(settings, lambda message: snoozes.offer(settings.name, message.happened))
+    return joined_delivery(settings, outbox, target, snoozes)
 
 
 def _deliveries(

@@ -13,9 +13,11 @@ from typing import Literal
 from urllib.parse import unquote_plus
 
 from edge.addresses.networks import network_of
+from edge.net.signed import SNOOZE_PURPOSE, signed_data
 
 Role = Literal["view", "operate"]
 COOKIE = "edgeloop"
+SNOOZE_PATH = "/snooze"
 # wrong tokens within the window: from one network, and from all of them together
 MAX_FAILURES = 10
 MAX_FAILURES_OF_ALL = 300
@@ -26,6 +28,7 @@ MAX_TOKEN_CHARS = 512
 MAX_COOKIE_CHARS = 4096
 _BEARER = re.compile(rf"\s*bearer\s+(\S{{1,{MAX_TOKEN_CHARS}}})\s*\Z", re.IGNORECASE)
 _COOKIE = re.compile(rf"(?:^|[;\s]){COOKIE}=([0-9a-f]{{64}})(?=[;\s]|\Z)")
+_LINK = re.compile(r"(?:^|&)k=([\w.-]{1,1500})(?=&|\Z)", re.ASCII)
 _TOKEN = re.compile(rf"(?:^|&)token=([^&]{{1,{MAX_TOKEN_CHARS}}})")
 
 
@@ -67,11 +70,18 @@ class Access:
         operate: who has it may do everything; None: everybody who reaches the port may look.
         view: who has it may look; None: there is no such token.
         allow_anyone: without a token, whether other machines may look too.
+        snooze_key: signs the links of messages, which open one page without a token; empty: there are none.
     """
 
     operate: str | None = None
     view: str | None = None
     allow_anyone: bool = False
+    snooze_key: bytes = b""
+
+    def is_snooze(self, path: str, query: str) -> bool:
+        """Whether this is the link of a message; how old it is, the page says."""
+        link = _LINK.search(query) if path == SNOOZE_PATH and self.snooze_key else None
+        return link is not None and signed_data(link[1], self.snooze_key, SNOOZE_PURPOSE) is not None
 
     def role_of(self, shown: Credentials) -> Role | None:
         """What these allow; every comparison takes the same time.

@@ -24,6 +24,8 @@ from edge.server.cameras import CameraRoutes
 from edge.server.edit import EditRoutes
 from edge.server.guard import Guard
 from edge.server.json_answer import JSON, JsonAnswer, json_bytes
+from edge.server.messages import METHODS as MESSAGE_METHODS
+from edge.server.messages import PUSH, MessageRoutes
 from edge.server.night import NightRoutes
 from edge.server.operate import Operable, OperateRoutes
 from edge.server.push import (
@@ -97,6 +99,8 @@ def build_app(
     if archive is not None:
         recorded |= RecordingRoutes(archive).answers()
         recorded |= ReviewRoutes(archive).answers() | SpanRoutes(archive).answers()
+    if archive is not None and archive.messages is not None:
+        recorded |= MessageRoutes(archive.messages).answers()
     routes = _Routes(hub, facts, None if operable is None else OperateRoutes(operable), recorded).table()
     return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), access)
 
@@ -129,7 +133,7 @@ class _Routes:
             "/metrics": self.metrics,
         }
         answers |= self._recorded
-        methods: dict[str, list[str]] = {SEEN: ["POST"]}
+        methods: dict[str, list[str]] = {SEEN: ["POST"], **MESSAGE_METHODS}
         if self._operate is not None:
             answers["/api/models"] = self._operate.models
             answers["/api/models/{name}/swap"] = self._operate.swap
@@ -195,6 +199,7 @@ class _Routes:
         facts = {
             "webrtc": self._facts.peers is not None,
             "revision": self._board.revision,
+            "has_messages": PUSH in self._recorded,
             "can_edit": self._operate is not None and self._operate.editor is not None,
             "has_night": self._operate is not None and self._operate.night is not None,
             "can_ask": {} if self._operate is None or not self._operate.questions else self._operate.questions.can(),

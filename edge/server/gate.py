@@ -61,6 +61,7 @@ class Gate:
         # its current folder is another
         cert, key = (str(path.absolute()) for path in tls) if tls else ("", "")
         facts = {"operate": access.operate, "view": access.view, "cert": cert, "key": key}
+        facts["snooze_key"] = access.snooze_key.hex()
         self._setup = json.dumps(facts).encode()
         self._take = take
         self._loop = asyncio.get_running_loop()

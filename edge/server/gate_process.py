@@ -64,7 +64,7 @@ class _Gate:
         self._control = control
         self._listener = listener
         self._tls = _context(setup)
-        access = Access(setup["operate"], setup["view"])
+        access = Access(setup["operate"], setup["view"], snooze_key=bytes.fromhex(setup["snooze_key"]))
         self._rules = GateRules(access, self._is_server_alive, is_secure=self._tls is not None)
         # oldest first
         self._visitors: dict[_Visitor, None] = {}

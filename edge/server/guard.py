@@ -42,7 +42,8 @@ class Guard:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in {**HEADERS, **(SECURE_HEADERS if scope.get("scheme") == "https" else {})}.items():
-                    headers[name] = value
+                    # a page with a form has a policy of its own
+                    headers.setdefault(name, value)
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
@@ -59,6 +60,8 @@ class Guard:
         query = scope["query_string"].decode("latin-1")
         shown = Credentials.of(headers.get("authorization", ""), query, headers.get("cookie", ""))
         role = self._access.role_of(shown)
+        if role is None and self._access.is_snooze(scope["path"], query):
+            return None
         if role is None:
             return PlainTextResponse(NO_TOKEN, 401, {"www-authenticate": "Bearer", **CLOSE})
         scope["edge.role"] = role

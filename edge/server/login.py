@@ -18,24 +18,31 @@ STYLE = (
     "input{background:#171c22;color:inherit}}"
 )
 _DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
-LOGIN_HEADERS: Mapping[str, str] = {
+# of a page that is whole in one answer, with a form
+FORM_HEADERS: Mapping[str, str] = {
     "content-type": "text/html; charset=utf-8",
     "content-security-policy": HEADERS["content-security-policy"]
     .replace("style-src 'self'", f"style-src 'sha256-{_DIGEST}'")
     .replace("form-action 'none'", "form-action 'self'"),
-    "www-authenticate": "Bearer",
 }
+LOGIN_HEADERS: Mapping[str, str] = {**FORM_HEADERS, "www-authenticate": "Bearer"}
+
+
+def page_of(inner: str) -> str:
+    """A small page around this HTML."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Edgeloop</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{STYLE}</style></head><body><main><h1>Edgeloop</h1>{inner}</main></body></html>\n"
+    )
 
 
 def login_page(words: str = "") -> str:
     """The page; ``words`` say what was wrong with the token before, plain text without markup."""
     wrong = f'<p class="wrong" role="alert">{words}</p>' if words else ""
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Edgeloop</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{STYLE}</style></head><body><main><h1>Edgeloop</h1>"
+    return page_of(
         "<p>This device shows its cameras to who has its token.</p>"
         f'{wrong}<form method="get" action="/"><label for="token">Token</label>'
         '<input id="token" name="token" type="password" autocomplete="current-password" required autofocus>'
-        "<button>Open</button></form></main></body></html>\n"
+        "<button>Open</button></form>"
     )

@@ -24,6 +24,7 @@ from edge.server.json_answer import JsonAnswer
 if TYPE_CHECKING:
     from edge.events.index import EventIndex
     from edge.recording.index import Recorded
+    from edge.server.messages import Messaging
 
 MAX_LISTED = 2000
 MAX_EVENTS = 500
@@ -51,12 +52,14 @@ class Archive:
         history: (limit, stream or None) → the newest events as JSON bodies, newest first.
         snapshots: folder of the events' pictures, None where none are kept.
         index: finds events again, None where none are kept.
+        messages: what can be asked of messages to people, None where nobody is told anything.
     """
 
     shelves: Callable[[], Mapping[str, Shelf]]
     history: Callable[[int, str | None], Sequence[str]] = lambda limit, stream: ()
     snapshots: Path | None = None
     index: EventIndex | None = None
+    messages: Messaging | None = None
 
 
 class RecordingRoutes:

@@ -37,6 +37,7 @@ QUERY: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "/api/export/{name}": _SPAN,
     "/export/{name}.mp4": {**_SPAN, "download": _FLAG},
     "/lapse/{name}.mp4": {**_SPAN, "download": _FLAG, "seconds": {"type": "number", "minimum": 1, "maximum": 300}},
+    "/snooze": {"k": {"type": "string", "maxLength": 1500}, "hours": {"enum": ["0", "1", "8"]}},
     "/recordings/{name}/{file}": {"download": {"type": "integer", "minimum": 0, "maximum": 1}},
 }
 _SHAPES = {"type": "array", "maxItems": 100, "items": {"type": "object", "required": ["name", "points_share"]}}
@@ -77,6 +78,15 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
             "seen": {"type": "boolean"},
             "ids": {"type": "array", "maxItems": 200, "items": {"type": "string"}},
             "query": {"type": "string", "maxLength": 4096},
+        },
+    },
+    "/api/push": {
+        "type": "object",
+        "required": ["endpoint"],
+        "properties": {
+            "endpoint": {"type": "string", "maxLength": 1000},
+            "keys": {"type": "object", "required": ["p256dh", "auth"]},
+            "name": {"type": "string", "maxLength": 64},
         },
     },
     "/api/config/versions": {"type": "object", "required": ["restore"], "properties": {"restore": {"type": "string"}}},
@@ -143,6 +153,6 @@ def _operation(path: str, method: str, words: str) -> dict[str, Any]:
     }
     if path.endswith("/whep"):
         operation["requestBody"] = {"required": True, "content": {"application/sdp": {"schema": {"type": "string"}}}}
-    if method in ("POST", "PUT") and path in BODIES:
+    if (method in ("POST", "PUT") or (path == "/api/push" and method == "DELETE")) and path in BODIES:
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[path]}}}
     return operation

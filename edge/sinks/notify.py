@@ -12,7 +12,9 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.addresses.printable import printable
@@ -36,15 +38,20 @@ LOOK_S = 0.2
 class NotifyTarget:
     """Sends messages to one service. The file with its address is read again for each.
 
+    Args:
+        settings: of the messages.
+        offer: gives the text with which the person may ask for silence; None: there is no link for that.
+
     Raises:
         MissingError: Apprise is not installed.
     """
 
-    def __init__(self, settings: NotifySettings) -> None:
+    def __init__(self, settings: NotifySettings, offer: Callable[[Message], str] | None = None) -> None:
         if find_spec("apprise") is None:
             raise MissingError("[[notify]] needs Apprise; run: pip install 'edgeloop[notify]'")
         self.name = settings.name
         self._settings = settings
+        self._offer = offer
 
     def send(self, message: Message, stopping: threading.Event) -> None:
         """Send it. Raises: SinkError: the service did not take it, or it was to stop."""
@@ -52,11 +59,18 @@ class NotifyTarget:
         self._ask(
             {
                 "title": message.title,
-                "body": message.body,
+                "body": message.body + self._link(message),
                 "picture": str(picture) if picture is not None and picture.is_file() else "",
             },
             stopping,
         )
+
+    def _link(self, message: Message) -> str:
+        """Leads to a page with a button: programs that look at every link of a message change nothing."""
+        page = self._settings.page_url
+        if page is None or self._offer is None or not message.happened:
+            return ""
+        return f"\n\nQuiet for a while: {page.rstrip('/')}/snooze?k={self._offer(message)}"
 
     def try_service(self) -> str:
         """See that the address is understood and its server can be reached, and send nothing; in words.
@@ -91,7 +105,7 @@ class NotifyTarget:
     def _url(self) -> str:
         """The service's address. Raises: SinkError: it cannot be read."""
         try:
-            url = read_secret(self._settings.url_file, f"notify.{self.name}.url_file")
+            url = read_secret(self._settings.url_file or Path(), f"notify.{self.name}.url_file")
         except ConfigError as error:
             raise SinkError(str(error)) from None
         if not scheme_of(url):

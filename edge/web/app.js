@@ -5,6 +5,7 @@ import { CameraView } from "./camera.js";
 import { decoded, el, say } from "./dom.js";
 import { Feed, Polling } from "./feed.js";
 import { GridView } from "./grid.js";
+import { MessagesView } from "./messages.js";
 import { RecordingsView } from "./recordings.js";
 import { Store } from "./store.js";
 import { t } from "./words.js";
@@ -58,13 +59,14 @@ class App {
     // what is typed stays while other cameras come and go
     if (isAdding && this.view instanceof AddView) return;
     this.view?.close();
-    this.view = isAdding ? new AddView(this.store, this.source) : isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
+    const isTold = location.hash === "#/messages";
+    this.view = isAdding ? new AddView(this.store, this.source) : isTold ? new MessagesView(this.store, this.source) : isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
       ? new CameraView(this.store, this.source, stream, this.isFallback)
       : new GridView(this.store, this.source, this.isFallback);
     main.replaceChildren(this.view.node);
     main.classList.toggle("is-grid", this.view instanceof GridView);
     this.view.arrange?.();
-    const place = isAdding ? t("page.add") : isPast ? t("page.recordings") : stream ? name : "";
+    const place = isAdding ? t("page.add") : isTold ? t("page.messages") : isPast ? t("page.recordings") : stream ? name : "";
     crumbs.replaceChildren(...(place ? [el("a", { href: "#/", text: t("page.all") }), el("span", { text: place })] : []));
     document.title = place ? `${place} · Edgeloop` : "Edgeloop";
     window.scrollTo(0, 0);
@@ -74,6 +76,7 @@ class App {
   tick() {
     this.view?.tick();
     document.getElementById("to-add").hidden = !this.store.canEdit || location.hash === "#/add";
+    document.getElementById("to-messages").hidden = !this.store.hasMessages || location.hash === "#/messages";
     document.getElementById("to-recordings").hidden = !this.store.hasPast || location.hash.startsWith("#/recordings");
     document.getElementById("to-night").hidden = !this.store.hasNight;
     const streams = [...this.store.streams.values()];

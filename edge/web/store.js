@@ -107,6 +107,7 @@ export class Store extends EventTarget {
     this.canEdit = Boolean(answer.can_edit);
     this.hasNight = Boolean(answer.has_night);
     this.canAsk = answer.can_ask || {};
+    this.hasMessages = Boolean(answer.has_messages);
     this.events = [];
     this.connection = "connecting";
   }

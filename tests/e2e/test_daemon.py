@@ -46,7 +46,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Da
     folder = tmp_path_factory.mktemp("served")
     server = with_tokens(folder, "can_reload = true\ncan_swap = true\n")
     night = f'[night]\nenabled = false\nfolder = "{folder}/night"\nteachers = ["t.onnx"]\nsealed = ["coco:s.json"]\n'
-    with daemon(folder, config_of(model, server=server, more=QUICK_SWAP + night)) as running:
+    told = '[[notify]]\npush = true\ncontact = "mailto:me@example.org"\n'
+    more = f'state_dir = "{folder}/state"\n{QUICK_SWAP}\n{night}\n{told}'
+    with daemon(folder, config_of(model, server=server, more=more)) as running:
         running.wait_for("READY=1")
         deadline = time.monotonic() + 20
         while "emitted" not in stats(running)["streams"]["door"]["counts"] and time.monotonic() < deadline:
@@ -277,6 +279,7 @@ def routes(running: Daemon) -> dict[str, list[str]]:
 def test_every_route_and_method_needs_a_token(served: Daemon) -> None:
     known = routes(served)
     assert {"/api/reload", "/api/models/door/swap", "/metrics", "/api/stats"} <= set(known)
+    assert {"/api/push", "/api/snoozes", "/api/snoozes/{id}", "/snooze"} <= set(known)
     with httpx.Client(base_url=served.url) as client:
         for path in [*known, "/", "/app.js", "/nothing", "/api/../api/stats"]:
             for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"):

@@ -17,8 +17,10 @@ from daemon_process import Daemon
 from e2e.live_show import Show, show, wait_until
 from e2e.test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
 from e2e.test_page_why import clean, open_page, press  # noqa: F401
+from e2e.test_push_page import opened, service, told  # noqa: F401
 from e2e.test_questions import door  # noqa: F401
 from e2e.test_recordings_page import archive, served, shelf, snapshots  # noqa: F401
+from push_server import PushServer
 
 from edge.types import Event
 
@@ -124,6 +126,28 @@ def test_the_form_for_a_new_camera(browser: Any, door: Daemon, scheme: str, widt
         # as it is once a camera was seen
         browser.execute_script("window.edgeloop.view.third.hidden = false")
         hold_rules(browser)
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_messages_and_the_page_behind_their_link(
+    browser: Any, told: Daemon, service: PushServer, scheme: str, width: int
+) -> None:
+    phone = service.browser()
+    with looking(browser, scheme, width), told.client() as client:
+        client.post("/api/push", json=phone.subscription("Pixel"))
+        wait_until(lambda: bool(phone.got), 60)
+        link = f"{told.url}/snooze?k={phone.got[0]['snooze']}"
+        check(browser, link, "Quiet for an hour", scheme, width)
+        browser.find_element("css selector", "button").click()
+        wait_until(lambda: "No messages until" in text_of(browser, "[role=status]"))
+        hold_rules(browser)
+        opened(browser, told)
+        wait_until(lambda: "Pixel" in text_of(browser, ".version-list"))
+        hold_rules(browser)
+        client.request("DELETE", "/api/push", json={"endpoint": phone.endpoint})
+        for snooze in client.get("/api/snoozes").json()["snoozes"]:
+            client.delete(f"/api/snoozes/{snooze['id']}")
 
 
 @needs_axe

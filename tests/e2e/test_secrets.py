@@ -19,9 +19,11 @@ from urllib.parse import quote, quote_plus
 import httpx
 import pytest
 from daemon_process import COMMAND, SCENE, TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
+from push_server import Browser
 from rtsp_rig import digest
 from tiny_models import tiny_model
 
+from edge.events.phones import PhoneBook
 from edge.trackstore.read import Reader
 
 # characters that every encoding changes, and a middle that none does
@@ -138,13 +140,23 @@ def targets_of(folder: Path, port: int) -> str:
     """Where events go: a broker and a webhook that refuse everything."""
     secret = quote(CANARY, safe="")
     (folder / "signing-secret").write_text(CANARY)
+    _phone_of(folder, port)
     (folder / "notify-url").write_text(f"json://u:{secret}@127.0.0.1:{port}/{secret}?+X-Key={secret}")
     return (
         f'[[notify]]\nurl_file = "{folder}/notify-url"\njoin_s = 0\ncool_down_s = 0\n'
+        f'[[notify]]\nname = "phones"\npush = true\ncontact = "mailto:me@example.org"\npush_hosts = ["127.0.0.1"]\n'
+        "join_s = 0\ncool_down_s = 0\n"
         f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\nusername = "edge"\npassword_file = "{folder}/camera-password"\n'
         f'[[webhooks]]\nurl = "http://u:{secret}@127.0.0.1:{port}/hook/{secret}?token={secret}"\n'
         f'secret_file = "{folder}/signing-secret"\n'
     )
+
+
+def _phone_of(folder: Path, port: int) -> None:
+    """A phone with a secret in each of its parts."""
+    (folder / "state").mkdir()
+    browser = Browser(f"https://127.0.0.1:{port}/{quote(CANARY, safe='')}", auth=f"{CORE}123456".encode())
+    PhoneBook(folder / "state" / "events.phones.secret", ["127.0.0.1"]).add(browser.subscription())
 
 
 def everything_served(running: Daemon) -> str:
@@ -241,6 +253,7 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
     assert "backing_off" in kept
     assert leaks(kept) == []
     assert "edgeloop_emitted_fps" in served
+    assert '"phones": {"phones": 1' in served
     assert '"stream":"door"' in written
     assert leaks(running.text) == []
     assert leaks(served) == []

@@ -13,16 +13,18 @@ KILLS = Path(__file__).parents[1] / "servers" / "notify_kills.py"
 
 
 @pytest.mark.parametrize(
-    ("kills", "seconds"),
+    ("kills", "seconds", "way"),
     [
         # a tenth of the time and less, and of all waiting
-        (1, 6),
-        (4, 4),
-        pytest.param(1, 60, marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
+        (1, 6, "apprise"),
+        (4, 4, "apprise"),
+        (4, 4, "push"),
+        pytest.param(1, 60, "apprise", marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
+        pytest.param(1, 60, "push", marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
     ],
 )
-def test_200_events_are_few_messages_and_each_is_in_one(tmp_path: Path, kills: int, seconds: int) -> None:
-    command = [sys.executable, str(KILLS), str(kills), "3", str(seconds), str(tmp_path)]
+def test_200_events_are_few_messages_and_each_is_in_one(tmp_path: Path, kills: int, seconds: int, way: str) -> None:
+    command = [sys.executable, str(KILLS), str(kills), "3", str(seconds), str(tmp_path), way]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=280)
     assert done.returncode == 0, done.stderr
     found = re.fullmatch(rf"200 events, {kills} kills, (\d+) messages, (\d+) sent twice\n", done.stdout)
