@@ -34,6 +34,7 @@ EVENT_KINDS = (
     "camera_covered",
     "camera_moved",
     "camera_recovered",
+    "night_report",
 )
 _NO_SLUG = re.compile(r"[^a-zA-Z0-9_-]+")
 
