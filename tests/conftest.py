@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import locale
 import os
@@ -66,12 +65,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in QUIET:
             item.add_marker("quiet")
-
-
-def pytest_collection_finish() -> None:
-    """What was imported stays: no later collection of garbage looks at these million objects again."""
-    gc.collect()
-    gc.freeze()
 
 
 def umask() -> int:

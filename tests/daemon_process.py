@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from waiting import source_of
 
 COMMAND = [sys.executable, "-c", "from edge.cli import main; main()"]
 SCENE = "synthetic://street?seed=1&size=160x96&fps=20&objects=2&live=1"
@@ -55,14 +56,18 @@ class Daemon:
         """Wait for a message to systemd."""
         deadline = time.monotonic() + timeout_s
         while not any(message in seen for seen in self.messages):
-            assert time.monotonic() < deadline, f"{message} did not come; so far {self.messages[-5:]}\n{self.text}"
+            in_time = time.monotonic() < deadline
+            assert in_time, (
+                f"time limit: {message} did not come in {timeout_s:g} s; so far {self.messages[-5:]}\n{self.text}"
+            )
             assert self.process.poll() is None or any(message in seen for seen in self.receive(0.2)), self.text
             self.receive(0.1)
 
     def until(self, condition: Callable[[], bool], timeout_s: float = 30) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
-            assert time.monotonic() < deadline, self.text
+            in_time = time.monotonic() < deadline
+            assert in_time, f"time limit: not within {timeout_s:g} s: {source_of(condition)}\n{self.text}"
             assert self.process.poll() is None, self.text
             time.sleep(0.05)
 

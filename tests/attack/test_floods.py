@@ -22,6 +22,8 @@ CAMERA = '[[streams]]\nname = "door"\nsource = "synthetic://street?seed=1&size=6
 PAUSE_S = 0.02
 # so many wait for each core that a process gets it late, flood or not
 SWAMPED_LOAD_PER_CORE = 4.0
+TRIES = 3
+LIMIT_MS = 200
 
 
 @dataclass(frozen=True)
@@ -91,21 +93,24 @@ LONG = [pytest.mark.soak, pytest.mark.timeout(1200)]
 @pytest.mark.parametrize("seconds", [4, pytest.param(120, marks=LONG)])
 @pytest.mark.parametrize(("kind", "rate"), [("headers", 40), ("pipelined", 7600), ("single", 7600)])
 def test_a_flood_without_a_token_takes_no_frame(kind: str, rate: float, seconds: float, served: Daemon) -> None:
-    # on a busy machine the camera may be slower than its 10 fps without a flood too
-    quiet = flooded(served, kind, 0, 4)
-    before_s = processor_s(served)
-    found = flooded(served, kind, rate, seconds)
-    used = (processor_s(served) - before_s) / seconds
-    load = os.getloadavg()[0] / (os.cpu_count() or 1)
-    words = f"{kind}: {found}, {used:.2f} cores; without it {quiet.fps:.2f} fps, load average {load:.1f} per core"
-    print(words)
-    # the flood itself costs the daemon nothing: the parsing of 60 KB at 40/s alone took a whole core
-    assert used < 0.7, words
-    assert rss_mb(gate_of(served.process.pid)) < 60
-    if load > SWAMPED_LOAD_PER_CORE and found.healthz_p99_ms > 200:
+    # what else the machine does for a moment slows the camera too; a flood that costs frames costs them every time
+    for _ in range(TRIES):
+        # on a busy machine the camera may be slower than its 10 fps without a flood too
+        quiet = flooded(served, kind, 0, 4)
+        before_s = processor_s(served)
+        found = flooded(served, kind, rate, seconds)
+        used = (processor_s(served) - before_s) / seconds
+        load = os.getloadavg()[0] / (os.cpu_count() or 1)
+        words = f"{kind}: {found}, {used:.2f} cores; without it {quiet.fps:.2f} fps, load average {load:.1f} per core"
+        print(words)
+        # the flood itself costs the daemon nothing: the parsing of 60 KB at 40/s alone took a whole core
+        assert used < 0.7, words
+        assert rss_mb(gate_of(served.process.pid)) < 60
+        if found.fps >= min(9.5, 0.95 * quiet.fps) and found.healthz_p99_ms <= LIMIT_MS:
+            return
+    if load > SWAMPED_LOAD_PER_CORE and found.healthz_p99_ms > LIMIT_MS:
         pytest.skip(words)
-    assert found.fps >= min(9.5, 0.95 * quiet.fps), words
-    assert found.healthz_p99_ms <= 200, words
+    pytest.fail(f"time limit: a camera that keeps its rate, and an answer within {LIMIT_MS} ms: {words}")
 
 
 def processor_s(running: Daemon) -> float:

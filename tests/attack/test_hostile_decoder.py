@@ -25,6 +25,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tiny_models import tiny_model
+from waiting import wait_until as until
 
 from edge.config.load import parse_config
 from edge.errors import MissingError, SourceError
@@ -314,13 +315,6 @@ def two_cameras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
     monkeypatch.undo()
     for pipeline in running:
         assert pipeline.stop()
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def emitted(pipeline: Pipeline, name: str) -> int:

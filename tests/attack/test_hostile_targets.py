@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until as until
 
 from edge.commands.api_client import ApiClient
 from edge.config.events import MqttSettings, NotifySettings, WebhookSettings
@@ -459,10 +460,3 @@ def test_500_damaged_answers_end_attempts_and_nothing_else(
         assert threading.active_count() <= threads + 20
         # the damage is small: some answers are good
         assert 0 < num_taken < 500
-
-
-def until(is_so: Callable[[], bool], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

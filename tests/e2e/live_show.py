@@ -16,6 +16,7 @@ import cv2
 import httpx
 import numpy as np
 import pytest
+from waiting import wait_until as wait_until  # noqa: PLC0414 - the tests of the page have it from here
 
 from edge.overlay import Overlay, StreamState
 from edge.server import LiveServer
@@ -229,10 +230,3 @@ def check_ages(what: str, ages_ms: list[float], limit_ms: float) -> None:
     if low_ms >= limit_ms and load > SWAMPED_LOAD_PER_CORE:
         pytest.skip(words)
     assert low_ms < limit_ms, words
-
-
-def wait_until(condition: Any, timeout_s: float = 40.0) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not happen in time"
-        time.sleep(0.01)

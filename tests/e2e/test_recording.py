@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError
@@ -242,10 +243,3 @@ def test_kills_lose_at_most_one_fragment(tmp_path: Path, mode: str, rounds: int)
     assert found, done.stdout
     assert int(found[1]) >= rounds // 2
     assert float(found[3]) <= scene.FRAGMENT_S
-
-
-def wait_until(is_so: Any, timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from edge.config.events import WebhookSettings
 from edge.errors import SinkError
@@ -192,10 +193,3 @@ def test_a_server_that_says_nothing_is_given_up_after_the_timeout() -> None:
         with pytest.raises(SinkError, match="cannot be reached"):
             WebhookTarget(WebhookSettings(url=url, timeout_s=0.3)).deliver([EVENT])
         assert time.monotonic() - began < 5
-
-
-def wait_until(is_so: Any, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

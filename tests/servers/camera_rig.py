@@ -6,7 +6,6 @@ import gc
 import json
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import psutil
 from needs import RTSP_SERVER as RTSP
 from needs import need
+from waiting import wait_until
 
 from edge.config.load import parse_config
 from edge.engines.null import NullEngine
@@ -34,11 +34,7 @@ def free_port() -> int:
 
 def wait_for(condition: Callable[[], bool], limit_s: float, what: str) -> float:
     """Seconds until the condition held."""
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < limit_s, f"not within {limit_s} s: {what}"
-        time.sleep(0.01)
-    return time.monotonic() - started
+    return wait_until(condition, limit_s, what)
 
 
 class RtspServer:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tiny_models import tiny_model
+from waiting import wait_until
 
 import edge.daemon.edit
 from edge.config.load import load_config
@@ -47,10 +47,8 @@ class Site:
 
     def wait_for_frames(self, count: int = 3) -> None:
         counters = self.pipeline.streams["door"].metrics.counters
-        wanted, deadline = counters["emitted"] + count, time.monotonic() + 20
-        while counters["emitted"] < wanted:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wanted = counters["emitted"] + count
+        wait_until(lambda: counters["emitted"] >= wanted)
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from tiny_models import tiny_model
+from waiting import wait_until
 
 from edge.config.load import parse_config
 from edge.config.schema import Config
@@ -132,11 +132,9 @@ def text_of(folder: Path, *, more: str = "", **sources: str) -> str:
 
 
 def wait_for_frames(pipeline: Pipeline, name: str, count: int = 3) -> None:
-    deadline = time.monotonic() + 20
-    wanted = pipeline.streams[name].metrics.counters["emitted"] + count
-    while pipeline.streams[name].metrics.counters["emitted"] < wanted:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    counters = pipeline.streams[name].metrics.counters
+    wanted = counters["emitted"] + count
+    wait_until(lambda: counters["emitted"] >= wanted)
 
 
 def test_only_the_changed_stream_begins_anew(running: tuple[Pipeline, Reloader, Path], tmp_path: Path) -> None:

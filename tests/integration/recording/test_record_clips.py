@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import record_kills as scene
+from waiting import wait_until
 
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError
@@ -43,13 +43,6 @@ def result(number: int, epoch: int, *, has_event: bool) -> Result:
 def clips(folder: Path) -> dict[str, list[int]]:
     """Path → what the file shows."""
     return {str(path): scene.numbers_in(path) for path in sorted((folder / "door").glob("*.mp4"))}
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 class Camera:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import record_kills as scene
+from waiting import wait_until
 
 from edge.config.recording import RecordSettings
 from edge.errors import SinkError
@@ -50,13 +50,6 @@ def write(sink: RecordSink, numbers: range) -> None:
         shown = scene.result(number)
         sink.write(shown, lambda image=shown.frame.image: image)  # type: ignore[misc]
     wait_until(lambda: not len(sink._queue))
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def shown(folder: Path) -> list[int]:

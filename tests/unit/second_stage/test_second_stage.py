@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tiny_models import COLOURS, colour_classifier, tiny_model
+from waiting import wait_until as until
 
 from edge.config.analytics import AnalyticsSettings, SecondStageSettings
 from edge.config.load import parse_config
@@ -68,13 +67,6 @@ def view_of(classifier: CropClassifier, stream: str = "door", *, is_waiting: boo
 
 def names(labels: Any) -> dict[int, str]:
     return {track_id: found[0].name for track_id, found in labels.items()}
-
-
-def until(is_true: Callable[[], bool], timeout_s: float = 10) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
 
 
 def test_a_file_has_its_labels_in_the_same_frame(classifier: CropClassifier) -> None:
