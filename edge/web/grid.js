@@ -19,6 +19,8 @@ const SHAPE = 16 / 9;
 const LEAST_PX = 200;
 const PHONE_PX = 640;
 const MOST_IN_ONE_COLUMN = 4;
+// narrower cards have no room for a whole reason, which the camera's own page tells
+const REASON_PX = 240;
 
 /** In how many columns this many cards are largest in a window of that size, and how wide one is then. */
 export function arranged(count, width, height) {
@@ -63,7 +65,8 @@ class Card {
     this.node.dataset.state = state;
     this.badge.className = `badge state-${state}`;
     say(this.badge, isLost ? t("connection.lost") : stream.stateWord);
-    say(this.veil, isLost ? t("connection.again") : stream.isMoving ? "" : stream.stateWords);
+    const why = this.frame.clientWidth < REASON_PX ? stream.stateWord : stream.stateWords;
+    say(this.veil, isLost ? t("connection.again") : stream.isMoving ? "" : why);
     say(this.rate, stream.isMoving && !isLost ? t("picture.rate", { fps: number(stream.fps, 1) }) : "");
     say(this.age, state === "live" && Number.isFinite(stream.age) ? t("picture.age", { ms: number(stream.age) }) : "");
     const counts = stream.counts.slice(0, 3).map(([name, n]) => `${n} ${name}`).join("  ·  ");
