@@ -73,6 +73,13 @@ class BoxNotes:
             except OSError as error:
                 self.num_lost += 1
                 log.warning("record: what was found in %s is not kept (%s)", file.path.name, error.strerror)
+        if ready:
+            self._forget(max(file.last_ns for file in ready))
+
+    def _forget(self, until_ns: int) -> None:
+        """What was found until then is written; the last of it says how long the next one is shown."""
+        while len(self._notes) > 1 and self._notes[1][0] <= until_ns:
+            self._num_bytes -= len(self._notes.popleft()[1])
 
 
 def webvtt(notes: Sequence[tuple[int, str]], zero_ns: int, last_ns: int) -> str:

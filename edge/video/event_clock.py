@@ -7,7 +7,6 @@ not, a picture is placed where its packet would have arrived without delay: the 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 
 from edge.video.packets import PacketForm, PacketTaker, SoundLevel, SourcePacket, Wanted
 
@@ -106,7 +105,9 @@ class PlacedPackets(PacketTaker):
         stated_ns = self._clock.at(packet.camera_ns)
         if stated_ns is not None and abs(stated_ns - packet.arrived_ns) <= MAX_LAG_NS:
             time_ns = stated_ns
-        self._taker.take(replace(packet, time_ns=time_ns, arrived_ns=time_ns))
+        # for every packet of a camera: dataclasses.replace takes three times as long
+        facts = packet.lost_before, packet.camera_ns, packet.is_sound
+        self._taker.take(SourcePacket(packet.data, packet.pts, packet.dts, packet.is_key, time_ns, time_ns, *facts))
 
 
 class LeastLag:

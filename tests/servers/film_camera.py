@@ -19,11 +19,11 @@ from edge.server.rtsp.server import Offered, RtspServer
 from edge.video.packets import PacketForm, PacketTap, SourcePacket
 
 
-def play(path: str, tap: PacketTap) -> None:
-    """Give the packets of an H.264 film to a tap, at its own rate."""
+def play(path: str, fps: float, tap: PacketTap) -> None:
+    """Give the packets of an H.264 film to a tap, so many a second."""
     with av.open(path) as film:
         stream = film.streams.video[0]
-        fps, header = float(stream.average_rate), bytes(stream.codec_context.extradata or b"")
+        header = bytes(stream.codec_context.extradata or b"")
         packets = [(bytes(packet), bool(packet.is_keyframe)) for packet in film.demux(stream) if packet.size]
     tap.begin(PacketForm("h264", 0, 0, header))
     began_s = time.monotonic()
@@ -39,8 +39,10 @@ def main() -> None:
     offered = {name: Offered(tap) for name, tap in taps.items()}
     server = RtspServer("127.0.0.1", 0, Access(), Feeds(LiveBoard()), lambda: offered, max_clients=8)
     _, port = server.start()
-    for path, tap in zip(sys.argv[1:3], taps.values(), strict=True):
-        threading.Thread(target=play, args=(path, tap), daemon=True).start()
+    for film, tap in zip(sys.argv[1:3], taps.values(), strict=True):
+        # such a film does not say how fast it is
+        path, _, fps = film.rpartition("@")
+        threading.Thread(target=play, args=(path, float(fps), tap), daemon=True).start()
     print(port, flush=True)
     threading.Event().wait()
 

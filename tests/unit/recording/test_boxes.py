@@ -55,3 +55,16 @@ def test_notes_take_bounded_memory_and_a_disk_that_fails_costs_them_alone(tmp_pa
     notes.end_file(tmp_path / "gone" / "a.mp4", 0, 10 * S)
     notes.write()
     assert notes.num_lost == 1
+
+
+def test_notes_of_files_that_are_written_are_gone_and_the_next_file_has_its_own(tmp_path: Path) -> None:
+    notes = BoxNotes()
+    for number in range(100):
+        for tenth in range(10):
+            notes.add(number * S + tenth * S // 10, SOMETHING)
+        notes.end_file(tmp_path / f"{number:03}.mp4", number * S, number * S + 9 * S // 10)
+    assert len(notes._notes) < 25
+    notes.write()
+    cues = [path.read_text().count(" --> ") for path in sorted(tmp_path.glob("*.vtt"))]
+    assert len(cues) == 100
+    assert min(cues) >= 10
