@@ -42,6 +42,7 @@ GROUPS = {
         "accuracy": "edge.commands.accuracy:accuracy",
         "certify": "edge.commands.certify:certify",
         "test": "edge.commands.test:test",
+        "night": "edge.commands.night:night",
     },
     "This machine": {
         "doctor": "edge.commands.doctor:doctor",

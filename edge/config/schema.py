@@ -23,6 +23,7 @@ from edge.config.daemon import (
     WatchLogSettings,
 )
 from edge.config.events import EventSettings, MqttSettings, NotifySettings, WebhookSettings
+from edge.config.night import NightSettings
 from edge.config.parts import part_name, refuse_unknown
 from edge.config.picture import HealthSettings, Mask, MotionGateSettings, Region, Side, TileCount
 from edge.config.recording import RecordSettings, TrackStoreSettings
@@ -178,6 +179,7 @@ class Config(Section):
     events: EventSettings | None = None
     watch_log: WatchLogSettings | None = None
     tests: ClipTestSettings | None = None
+    night: NightSettings | None = None
     mqtt: tuple[MqttSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
     notify: tuple[NotifySettings, ...] = ()
@@ -235,6 +237,23 @@ class Config(Section):
             for model in {stream.model, second, stream.track.appearance_model} - {None, *models}:
                 raise ValueError(f"stream {stream.name!r} asks for model {model!r}; known: {', '.join(models)}")
         return self
+
+    @model_validator(mode="after")
+    def _night_fits(self) -> Config:
+        if self.night is None:
+            return self
+        names = [model.name for model in self.models]
+        if self.night.model not in (None, *names):
+            raise ValueError(f"night.model: no model is called {self.night.model!r}; known: {', '.join(names)}")
+        if self.night_model.engine == "kserve":
+            raise ValueError(f"night.model: {self.night_model.name!r} runs on a server; expected one that runs here")
+        return self
+
+    @property
+    def night_model(self) -> ModelSettings:
+        """The model that the night shift teaches."""
+        wanted = None if self.night is None else self.night.model
+        return next((model for model in self.models if model.name == wanted), self.models[0])
 
     @property
     def target_names(self) -> list[str]:

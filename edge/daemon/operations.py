@@ -117,7 +117,24 @@ class Operations:
             ConfigError: there is no such model or file.
             EdgeError: a swap of this model is under way, or too much waits already.
         """
-        path = self._candidate(name, file_name)
+        self._order_swap(name, self._candidate(name, file_name), classes)
+
+    def order_swap_to(self, name: str, path: Path) -> None:
+        """Change a model soon to a file of the night shift's, wherever it lies.
+
+        Raises:
+            EdgeError: the file is gone, a swap of this model is under way, or too much waits already.
+        """
+        if not path.is_file():
+            raise ConfigError(f"{path.name}: is gone; nothing can take over")
+        self._order_swap(name, path, {})
+
+    def configured_model(self, name: str) -> Path:
+        """The file that the configuration names for a model, whatever was swapped in since."""
+        running = {model.name: model.path for model in self._pipeline.config.models}
+        return running[name] if self._reloader is None else self._reloader.model_paths.get(name, running[name])
+
+    def _order_swap(self, name: str, path: Path, classes: Mapping[str, str]) -> None:
         with self._lock:
             if name in self._phases:
                 raise EdgeError(f"a swap of {name} is under way; wait for its end")

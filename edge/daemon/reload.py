@@ -32,6 +32,7 @@ NEEDS_RESTART = (
     "notify",
     "events",
     "track_store",
+    "night",
     "log",
     "watch_log",
 )

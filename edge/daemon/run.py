@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edge.pipeline.progress import Progress
     from edge.pipeline.swap.report import Phase, SwapReport
     from edge.server.recordings import Archive
-    from edge.types import UInt8
+    from edge.types import Event, UInt8
 
 
 class RunningStream(Protocol):
@@ -54,6 +54,7 @@ class Outputs(Protocol):
     def stats(self) -> dict[str, object]: ...
     def archive(self) -> Archive: ...
     def flush_tracks(self, timeout_s: float) -> None: ...
+    def report_event(self, event: Event) -> None: ...
 
 
 class Run(Protocol):

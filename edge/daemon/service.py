@@ -48,6 +48,8 @@ TICK_S = 0.25
 # how long a run must last to count as started well
 GOOD_AFTER_S = 60.0
 SHOW_EVERY_S = 1.0
+# for the process of a shift to be ended
+NIGHT_END_S = 3.0
 # frames through, and of how many
 OnProgress: TypeAlias = Callable[[int, "int | None"], None]
 
@@ -236,6 +238,7 @@ class _Daemon:
         if folder is not None:
             self._accuracy = AccuracyFacts(folder, lambda: list(self.pipeline.streams))
             self._reading = Worker("accuracy", self._accuracy.run)
+        self._night = self._night_shift()
         self._is_proven = False
         self._show_at_s = time.monotonic() + SHOW_EVERY_S
 
@@ -244,21 +247,35 @@ class _Daemon:
             self._helpers.start()
         self.pipeline.start()
         self._orders.start()
-        if self._reading is not None:
-            self._reading.start()
+        for worker in (self._reading, self._night):
+            if worker is not None:
+                worker.start()
 
     def stop(self) -> bool:
         """End everything; False if a part did not end in time."""
         self._orders.stop()
-        if self._reading is not None:
-            self._reading.stop()
+        for worker in (self._reading, self._night):
+            if worker is not None:
+                worker.stop()
         if self._helpers is not None:
             self._helpers.stop()
         is_clean = self.pipeline.stop()
         if self._helpers is not None:
             self._helpers.finish()
         self._orders.join(1.0)
+        if self._night is not None:
+            self._night.join(NIGHT_END_S)
         return is_clean
+
+    def _night_shift(self) -> Worker | None:
+        """What begins the night's shifts; None where none is wanted."""
+        if self.config.night is None:
+            return None
+        from edge.daemon.night import Around, NightShift
+        from edge.pipeline.shared_outputs import night_folder
+
+        around = Around(report_event=self.pipeline.outputs.report_event)
+        return Worker("night", NightShift(self.pipeline, self.operations, night_folder(self.config), around).run)
 
     def note_time(self, starts: CrashLoopGuard) -> None:
         """Once it has run for a while with results, it is in no crash loop and its configuration is good."""

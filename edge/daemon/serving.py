@@ -20,7 +20,6 @@ from edge.models.keypoints import limbs_of
 from edge.server.access import Access
 
 if TYPE_CHECKING:
-    from edge.config.daemon import ServerSettings
     from edge.config.schema import Config, StreamSettings
     from edge.daemon.operations import Operations
     from edge.daemon.run import Run
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from edge.server import LiveServer
     from edge.server.board import LiveBoard
     from edge.server.feeds import Feeds
+    from edge.server.night import Night
     from edge.server.operate import Operable
     from edge.server.rtsp.server import RtspServer
 
@@ -121,7 +121,7 @@ def _page(
         stats=stats,
         not_ready=pipeline.not_ready,
         heat=pipeline.heat,
-        operable=_operable(settings, operations),
+        operable=_operable(config, operations),
         archive=pipeline.outputs.archive(),
     )
     if settings.token_file is not None and tls is None and not is_loopback(settings.host):
@@ -130,14 +130,29 @@ def _page(
     return server, f"{'https' if tls else 'http'}://{_shown(host)}:{port}/"
 
 
-def _operable(settings: ServerSettings, operations: Operations) -> Operable:
+def _operable(config: Config, operations: Operations) -> Operable:
     """What the page may do."""
+    settings = config.server
     from edge.daemon.cameras import CameraAdder
     from edge.server.operate import Operable
 
     editor = operations.editor() if settings.can_edit else None
     adder = None if editor is None else CameraAdder(editor)
-    return Operable(operations, settings.can_reload, settings.can_swap, editor, adder, operations.questions)
+    return Operable(
+        operations, settings.can_reload, settings.can_swap, editor, adder, operations.questions, _night(config)
+    )
+
+
+def _night(config: Config) -> Night | None:
+    """What tells of the night shift; None where there is none."""
+    if config.night is None:
+        return None
+    from edge.night.report import page, told
+    from edge.pipeline.shared_outputs import night_folder
+    from edge.server.night import Night
+
+    folder = night_folder(config)
+    return Night(partial(told, folder), partial(page, folder))
 
 
 def _rtsp(config: Config, access: Access, feeds: Feeds, pipeline: Run) -> RtspServer:

@@ -223,7 +223,9 @@ class Pipeline:
             raise EdgeError("another model swap is under way; wait for its end")
         try:
             config = next(model for model in self.config.models if model.name == name)
-            order = Order(config, path, renamed or {}, has_trial, partial(self._rehearse, name, path, renamed or {}))
+            rehearse = partial(self._rehearse, name, path, renamed or {})
+            note = self.outputs.note_disagreement
+            order = Order(config, path, renamed or {}, has_trial, rehearse, note)
             swap = Swap(order, self.models[name], self._inference, self.config.swap, self._stopping, on_phase)
             report, self.models[name] = swap.run()
             for stream in self.streams.values():

@@ -33,12 +33,13 @@ if TYPE_CHECKING:
     from edge.config.events import NotifySettings
     from edge.config.schema import Config
     from edge.interfaces import Sink
+    from edge.night.keeper import Keeper
     from edge.pipeline.stream import Stream
     from edge.server.recordings import Archive, Shelf
     from edge.sinks.home_assistant import Standing
     from edge.sinks.record import RecordSink
     from edge.trackstore.store import FrameLog, TrackStore
-    from edge.types import Event, Result
+    from edge.types import Event, Frame, Result
 
 log = logging.getLogger(__name__)
 MB = 1 << 20
@@ -60,6 +61,7 @@ class SharedOutputs:
         snapshots: keeps their pictures; used by the writer alone.
         recordings: the record sink of each recorded stream.
         tracks: keeps what the streams see; None where nobody wants that.
+        night: keeps frames that are worth a label; None where nothing learns.
     """
 
     def __init__(
@@ -93,6 +95,9 @@ class SharedOutputs:
         self._workers: list[Worker] = []
         self._keeping: Worker | None = None
         self.tracks = _track_store(config)
+        self.night = _keeper(config)
+        self._night_model = config.night_model.name
+        self._night_keeping: Worker | None = None
         self._run = str(uuid.uuid4())
         if not (config.events or config.mqtt or config.webhooks or config.notify):
             return
@@ -121,6 +126,9 @@ class SharedOutputs:
         if self.tracks is not None:
             self._keeping = Worker("track store", self.tracks.run)
             self._keeping.start()
+        if self.night is not None:
+            self._night_keeping = Worker("night frames", self.night.run)
+            self._night_keeping.start()
         if self.writer is not None:
             self._writers = [Worker("events", self.writer.run)]
             self._workers = [Worker(f"deliver {name}", one.run) for name, one in self._deliveries.items()]
@@ -152,6 +160,11 @@ class SharedOutputs:
         found["recording"] = str(recording.stats().get("error") or "") if recording is not None else ""
         return found
 
+    def note_disagreement(self, frame: Frame) -> None:
+        """A model on trial sees hardly what the one sees that runs: the frame may be worth a label."""
+        if self.night is not None:
+            self.night.note_disagreement(frame)
+
     def report_lost(self, stream: Stream, result: Result) -> None:
         """A result was dropped before it came out; its events are reported without picture and clip."""
         if self.writer is not None:
@@ -172,6 +185,9 @@ class SharedOutputs:
         if self.writer is not None:
             clip_of = recording.clip_of if recording is not None else lambda _: None
             found.append(EventSink(self.writer, stream.name, lambda: _facts(stream), clip_of))
+        if self.night is not None and stream.model == self._night_model:
+            night = self.night.sink_of(stream.config)
+            found += [] if night is None else [night]
         return found
 
     def archive(self, recordings: Callable[[], Mapping[str, Shelf]] | None = None) -> Archive:
@@ -203,6 +219,9 @@ class SharedOutputs:
         if self.tracks is not None and self._keeping is not None:
             self.tracks.close()
             has_kept = _ended(self._keeping, deadline_s)
+        if self.night is not None and self._night_keeping is not None:
+            self.night.close()
+            has_kept &= _ended(self._night_keeping, deadline_s)
         if self.writer is None:
             return has_kept
         self.writer.close()
@@ -222,6 +241,7 @@ class SharedOutputs:
             events["outbox"] = {"error": self.outbox.error, **self.outbox.counts()}
             events["targets"] = {name: delivery.stats() for name, delivery in self._deliveries.items()}
         kept: dict[str, object] = {} if self.tracks is None else {"track_store": self.tracks.stats()}
+        kept |= {} if self.night is None else {"night_frames": self.night.stats()}
         recordings = {name: sink.stats() for name, sink in self.recordings.items()}
         return {"events": events, "recordings": recordings, **kept}
 
@@ -275,6 +295,27 @@ def tracks_path(config: Config) -> Path:
     if config.state_dir is None:
         raise ConfigError("track_store.folder: there is no place for the tracks; set it, or state_dir")
     return config.state_dir / "tracks"
+
+
+def night_folder(config: Config) -> Path:
+    """Where the night shift keeps everything.
+
+    Raises:
+        ConfigError: there is no place for it.
+    """
+    if config.night is not None and config.night.folder is not None:
+        return config.night.folder
+    if config.state_dir is None:
+        raise ConfigError("night.folder: there is no place for frames; set it, or state_dir")
+    return config.state_dir / "night"
+
+
+def _keeper(config: Config) -> Keeper | None:
+    if config.night is None or not config.night.enabled:
+        return None
+    from edge.night.keeper import Keeper
+
+    return Keeper(config.night, night_folder(config))
 
 
 def _track_store(config: Config) -> TrackStore | None:

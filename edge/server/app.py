@@ -24,6 +24,7 @@ from edge.server.cameras import CameraRoutes
 from edge.server.edit import EditRoutes
 from edge.server.guard import Guard
 from edge.server.json_answer import JSON, JsonAnswer, json_bytes
+from edge.server.night import NightRoutes
 from edge.server.operate import Operable, OperateRoutes
 from edge.server.push import (
     BOUNDARY,
@@ -140,6 +141,8 @@ class _Routes:
             cameras = CameraRoutes(self._operate.adder)
             answers |= {"/api/cameras": cameras.cameras, "/api/cameras/look": cameras.look}
             methods |= {"/api/cameras": ["GET", "POST"], "/api/cameras/look": ["POST"]}
+            night = NightRoutes(self._operate.night)
+            answers |= {"/api/night": night.told, "/api/night/page": night.page}
             if self._operate.questions is not None:
                 asked = QuestionRoutes(self._operate.questions)
                 answers |= {"/api/questions": asked.questions, "/api/questions/{id}": asked.question}
@@ -193,6 +196,7 @@ class _Routes:
             "webrtc": self._facts.peers is not None,
             "revision": self._board.revision,
             "can_edit": self._operate is not None and self._operate.editor is not None,
+            "has_night": self._operate is not None and self._operate.night is not None,
             "can_ask": {} if self._operate is None or not self._operate.questions else self._operate.questions.can(),
         }
         return JsonAnswer({"streams": cards, "colours": colours, **facts})

@@ -18,6 +18,7 @@ from edge.server.request_body import read_small
 if TYPE_CHECKING:
     from edge.server.cameras import Adder
     from edge.server.edit import Editor
+    from edge.server.night import Night
     from edge.server.questions import Questioner
 
 MAX_BODY_BYTES = 64 * 1024
@@ -44,6 +45,7 @@ class Operable:
         editor: changes the file, where that is allowed.
         adder: adds cameras to it, where that is allowed.
         questions: answers questions about the past.
+        night: tells of the night shift, where there is one.
     """
 
     orders: Orders
@@ -52,6 +54,7 @@ class Operable:
     editor: Editor | None = None
     adder: Adder | None = None
     questions: Questioner | None = None
+    night: Night | None = None
 
 
 class OperateRoutes:
@@ -62,6 +65,7 @@ class OperateRoutes:
         self.editor = operable.editor
         self.adder = operable.adder
         self.questions = operable.questions
+        self.night = operable.night
 
     async def models(self, request: Request) -> Response:
         """The models that run, and how their last swap went."""

@@ -75,6 +75,7 @@ class App {
     this.view?.tick();
     document.getElementById("to-add").hidden = !this.store.canEdit || location.hash === "#/add";
     document.getElementById("to-recordings").hidden = !this.store.hasPast || location.hash.startsWith("#/recordings");
+    document.getElementById("to-night").hidden = !this.store.hasNight;
     const streams = [...this.store.streams.values()];
     const live = streams.filter((stream) => stream.isMoving).length;
     const isLive = !streams.some((stream) => stream.info.is_file);

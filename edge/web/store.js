@@ -100,6 +100,7 @@ export class Store extends EventTarget {
     this.hasPast = false;
     this.hasWebrtc = Boolean(answer.webrtc);
     this.canEdit = Boolean(answer.can_edit);
+    this.hasNight = Boolean(answer.has_night);
     this.canAsk = answer.can_ask || {};
     this.events = [];
     this.connection = "connecting";

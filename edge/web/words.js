@@ -7,6 +7,7 @@ const en = {
   "page.where": "Where you are",
   "page.add": "Add a camera",
   "page.recordings": "Recordings",
+  "page.night": "Last night",
   "page.theme": "Switch between light and dark",
   "page.all": "All cameras",
   "page.silent": "The device does not answer. Trying again…",

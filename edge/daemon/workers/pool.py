@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from edge.pipeline.swap.report import Phase, SwapReport
     from edge.server.board import LiveBoard
     from edge.server.recordings import Archive, Shelf
-    from edge.types import UInt8
+    from edge.types import Event, UInt8
 
 log = logging.getLogger(__name__)
 STOP_GRACE_S = 5.0
@@ -81,8 +81,8 @@ class WorkerPool:
         self._living: set[ChildWorker] = set()
         self._looked_s = 0.0
         self._events: queue.SimpleQueue[tuple[Link, PageMemory, Message] | None] = queue.SimpleQueue()
-        # what streams see is kept by their workers
-        own = config.model_copy(update={"track_store": None})
+        # what streams see, and frames for the night, are kept by their workers
+        own = config.model_copy(update={"track_store": None, "night": None})
         self._shared = SharedOutputs(own, lambda: tuple(self.streams), standings=self._standings)
         self._taker = EventTaker(self._shared)
         self._event_thread = Worker("events of workers", lambda _: self._take_events())
@@ -448,6 +448,10 @@ class PoolOutputs:
     def archive(self) -> Archive:
         """What the live page may show of the past: recordings are read from their folders."""
         return self._shared.archive(self._shelves)
+
+    def report_event(self, event: Event) -> None:
+        """Report an event that belongs to no frame."""
+        self._shared.report_event(event)
 
     def flush_tracks(self, timeout_s: float) -> None:
         """Each worker writes its own, at its own time."""

@@ -29,12 +29,15 @@ from edge.pipeline.swap.trial import check_golden, golden_frames, try_model
 if TYPE_CHECKING:
     from edge.config.daemon import SwapSettings
     from edge.config.schema import ModelSettings
+    from edge.types import Frame
 
 log = logging.getLogger(__name__)
 TAKE_OVER_TIMEOUT_S = 10.0
 POLL_S = 0.05
 # below this a model is fast enough whatever the old one took: clocks and other threads make more noise than that
 FAST_ENOUGH_MS = 5.0
+# share of a frame's objects below which both models see hardly the same
+DISAGREEMENT = 0.5
 
 
 class InferencePort(Protocol):
@@ -55,6 +58,7 @@ class Order:
         renamed: new class name → old class name; an empty old name leaves the class out.
         has_trial: whether the golden frames run in a process of their own first.
         rehearse: runs the clip tests; raises EdgeError where something expected is lost.
+        on_disagreement: told of a live frame in which both models hardly see the same.
     """
 
     config: ModelSettings
@@ -62,6 +66,7 @@ class Order:
     renamed: Mapping[str, str]
     has_trial: bool = True
     rehearse: Callable[[], None] = lambda: None
+    on_disagreement: Callable[[Frame], None] = lambda frame: None
 
 
 class Swap:
@@ -194,9 +199,10 @@ class Swap:
         started_ns = time.monotonic_ns()
         predictions = new.predict([frame.planes for frame in batch.frames], check_outputs)
         spent_ms = (time.monotonic_ns() - started_ns) / 1e6 / len(batch.frames)
-        for old, found in zip(batch.predictions, predictions, strict=True):
+        for frame, old, found in zip(batch.frames, batch.predictions, predictions, strict=True):
             check_sane(found, len(self._old.manifest.classes))
-            comparison.add(old, found)
+            if comparison.add(old, found) < DISAGREEMENT:
+                self._order.on_disagreement(frame)
         return spent_ms
 
     def _judge(self, agreement: Agreement) -> None:

@@ -1,0 +1,112 @@
+"""Learning: a recipe made of what the network comes from, with epochs as the budget allows; ONNX; INT8."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from calib.calibrate import calibrate
+from calib.frames import Candidate, choose_frames
+from edge.errors import ModelError
+from edge.model import find_manifest
+from edge.models.manifest import Manifest
+from edge.night.shift import write_json
+from export.config import TrainSettings, parse_config
+from export.data.concat import first
+from export.data.open_data import open_dataset
+from export.night.label import read
+from export.quantize.quantize import QuantizeOptions, QuantizeResult, quantize
+from export.to_onnx import export_checked
+from export.training.checkpoint import load_checkpoint
+from export.training.guess import estimate_s
+from export.training.train import TrainResult, train
+
+# a network that can do something already is easily destroyed: low rates, few passes
+RATES = {".pt": 0.0006, ".onnx": 0.00002}
+MAX_EPOCHS, BATCH = 8, 16
+# of the budget that is left; judging and quantizing need the rest
+LEARNING_SHARE = 0.5
+CALIBRATED, JUDGED = 60, 100
+
+
+def learn(work: Path, start: Path, sets: tuple[str, str], threads: int, left_s: float) -> TrainResult:
+    """Train, or go on with the training that was killed.
+
+    Args:
+        work: folder of the shift; the recipe is kept there, so that a killed training goes on with the same.
+        start: a checkpoint of ``edge train``, or a float ONNX file.
+        sets: addresses of what is learned and of what chooses the best epoch.
+        threads: of the training.
+        left_s: processor seconds that are left for the whole shift.
+
+    Raises:
+        ModelError: the start cannot be learned from.
+        DataError: the labels cannot.
+    """
+    kept = work / "recipe.json"
+    if not kept.is_file():
+        write_json(kept, _recipe(start, sets, threads, left_s).model_dump(mode="json"))
+    config = parse_config(json.loads(kept.read_text(encoding="utf-8")), "recipe.json")
+    return train(config, work / "run", resume=True)
+
+
+def _recipe(start: Path, sets: tuple[str, str], threads: int, left_s: float) -> TrainSettings:
+    tree = _tree(start)
+    tree["data"] |= {"train": sets[0], "val": sets[1], "bad": "skip", "workers": 0, "cache": True}
+    tree["optim"] |= {
+        "optimizer": "adamw", "lr": RATES.get(start.suffix, RATES[".pt"]), "epochs": 1, "batch_size": BATCH,
+        "warmup_steps": 10, "ema_decay": 0.99, "ema_steps": 20, "plain_epochs": 0, "balance": True,
+    }  # fmt: skip
+    transfer = {"weights": str(start), "rates": {}, "freeze": []}
+    tree["transfer"] = {**tree.get("transfer", {}), **transfer, "original": None, "activation": "", "backbone": ""}
+    tree["teacher"] = {}
+    tree["run"] |= {"threads": threads, "eval_every": 2, "patience": 0, "device": "cpu", "eval_images": 100}
+    once = parse_config(tree, "night")
+    epoch_s = max(0.1, estimate_s(once, open_dataset(sets[0], "detect", on_error="skip"), time.process_time))
+    epochs = max(1, min(MAX_EPOCHS, int(LEARNING_SHARE * left_s / epoch_s)))
+    tree["optim"]["epochs"] = epochs
+    tree["run"]["eval_every"] = 2 if epochs > 2 else 1
+    return parse_config(tree, "night")
+
+
+def _tree(start: Path) -> dict[str, Any]:
+    """The recipe that the start was made by, or a plain one for a file of somebody else."""
+    if start.suffix == ".pt":
+        return load_checkpoint(start).recipe.model_dump(mode="json")
+    manifest = find_manifest(start)
+    if manifest.task != "detect":
+        raise ModelError(f"{start.name} is made to {manifest.task}; the night shift teaches detectors")
+    data = {"width": manifest.input.width, "height": manifest.input.height}
+    return {
+        "task": "detect", "name": start.stem, "data": data, "model": {"nms": manifest.needs_nms}, "optim": {},
+        "augment": {"mosaic": 0.3}, "run": {},
+    }  # fmt: skip
+
+
+def exported(checkpoint: Path, out: Path, running: Manifest) -> None:
+    """Write the network as ONNX, with the score from which the model that runs shows objects."""
+    export_checked(checkpoint, out, score=running.thresholds.score)
+
+
+def quantized(
+    model: Path, out: Path, frames: Sequence[Path], judged: str, threads: int, max_drop: float
+) -> QuantizeResult:
+    """Through the gate: ranges from the site's frames, judged on labelled pictures, and on other frames of the site.
+
+    Raises:
+        AccuracyError: the budget cannot be held; nothing is written.
+    """
+    manifest = find_manifest(model)
+    seen = (Candidate(path.name, read(path)) for path in frames)
+    chosen = choose_frames(seen, manifest.input, CALIBRATED, origin="kept frames", min_frames=8)
+    ranges = model.with_suffix(".ranges.json")
+    table = calibrate(model, manifest, chosen, ranges, threads=threads).table
+    used = set(chosen.frame_ids)
+    others = (Candidate(path.name, read(path)) for path in frames if path.name not in used)
+    footage = choose_frames(others, manifest.input, CALIBRATED, origin="kept frames", min_frames=0)
+    options = QuantizeOptions(flavour="cpu", max_drop=max_drop, threads=threads, ranks_layers=False)
+    dataset = first(open_dataset(judged, "detect", on_error="skip"), JUDGED)
+    return quantize(model, table, dataset, out, options, footage=footage if len(footage) else None)
