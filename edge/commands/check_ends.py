@@ -65,6 +65,8 @@ def _kept_rows(config: Config) -> Iterator[Row]:
         from edge.daemon.watcher import watch_folder
 
         yield tried("watch log", "state_dir", "", lambda: _writable(watch_folder(placed)))
+    if config.night is not None:
+        yield tried("night", "teachers", ", ".join(map(str, config.night.teachers)), lambda: _night(placed))
     if not (config.events or config.mqtt or config.webhooks or config.notify):
         return
     from edge.pipeline.shared_outputs import outbox_path
@@ -73,6 +75,32 @@ def _kept_rows(config: Config) -> Iterator[Row]:
     pictures = config.events.snapshots if config.events else None
     if pictures is not None:
         yield tried("events", "snapshots", str(pictures), lambda: _writable(pictures))
+
+
+def _night(config: Config) -> str:
+    """Whether a shift would find what it needs."""
+    from importlib.util import find_spec
+
+    from edge.errors import ConfigError, MissingError
+    from edge.model import find_manifest
+    from edge.packages.installed import add_extra
+    from edge.pipeline.shared_outputs import night_folder
+
+    assert config.night is not None
+    if find_spec("torch") is None:
+        raise MissingError(f"the night shift needs torch; run: {add_extra('train')}")
+    for path in (*config.night.teachers, *([config.night.start] if config.night.start else [])):
+        if not path.is_file():
+            raise ConfigError(f"night: {path}: no such file")
+    taught = find_manifest(config.night_model.path)
+    if taught.task != "detect":
+        raise ConfigError(f"night.model: {config.night_model.path.name} is made to {taught.task}; expected a detector")
+    if taught.precision == "int8" and config.night.start is None:
+        raise ConfigError(
+            f"night.start: {config.night_model.path.name} is INT8, from which nothing can learn; name the checkpoint "
+            "or the float ONNX file that it was made of"
+        )
+    return f"window {config.night.window}, {_writable(night_folder(config))}"
 
 
 def _sink_row(stream: StreamSettings, spec: str) -> Row:

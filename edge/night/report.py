@@ -69,11 +69,12 @@ def _whole(title: str, body: str) -> str:
 
 
 def _frames(report: Mapping[str, Any]) -> str:
-    cameras = report["frames"]["cameras"]
-    kept = ", ".join(f"{count} of {camera}" for camera, count in cameras.items()) or "none"
-    reasons = ", ".join(f"{reason} {count}" for reason, count in report["frames"]["reasons"].items())
-    labels = ", ".join(f"{count} {name}" for name, count in report["labels"].get("per_class", {}).items()) or "none"
-    return f"<p>Frames: {_text(kept)} ({_text(reasons)}). Labels: {_text(labels)}. {report['cpu_s']:.0f} processor s."
+    frames = report.get("frames", {})
+    kept = ", ".join(f"{count} of {camera}" for camera, count in frames.get("cameras", {}).items()) or "none"
+    reasons = ", ".join(f"{reason} {count}" for reason, count in frames.get("reasons", {}).items())
+    labels = ", ".join(f"{count} {name}" for name, count in report.get("labels", {}).get("per_class", {}).items())
+    spent = f"{report.get('cpu_s', 0):.0f} processor seconds"
+    return f"<p>Frames: {_text(kept)} ({_text(reasons)}). Labels: {_text(labels or 'none')}. {spent}."
 
 
 def _judged(judged: Mapping[str, Any]) -> Iterator[str]:

@@ -45,7 +45,8 @@ def served(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[Da
     """One daemon for the tests that only ask."""
     folder = tmp_path_factory.mktemp("served")
     server = with_tokens(folder, "can_reload = true\ncan_swap = true\n")
-    with daemon(folder, config_of(model, server=server, more=QUICK_SWAP)) as running:
+    night = f'[night]\nenabled = false\nfolder = "{folder}/night"\nteachers = ["t.onnx"]\nsealed = ["coco:s.json"]\n'
+    with daemon(folder, config_of(model, server=server, more=QUICK_SWAP + night)) as running:
         running.wait_for("READY=1")
         deadline = time.monotonic() + 20
         while "emitted" not in stats(running)["streams"]["door"]["counts"] and time.monotonic() < deadline:
@@ -296,6 +297,9 @@ def test_every_route_and_method_needs_a_token(served: Daemon) -> None:
         (VIEW_TOKEN, "GET", "/api/config/versions", 403),
         (VIEW_TOKEN, "POST", "/api/config/versions", 403),
         (VIEW_TOKEN, "GET", "/api/questions", 200),
+        (VIEW_TOKEN, "GET", "/api/night", 200),
+        (VIEW_TOKEN, "GET", "/api/night/page", 200),
+        (TOKEN, "POST", "/api/night", 405),
         (VIEW_TOKEN, "PUT", "/api/questions/0", 403),
         # it operates, and the configuration does not allow it
         (TOKEN, "PUT", "/api/streams/door/drawn", 403),

@@ -226,6 +226,7 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
             with_tokens(tmp_path),
             f'state_dir = "{tmp_path}/state"\n[log]\nform = "{form}"\n[rtsp]\nenabled = true\nport = 0\n'
             "[track_store]\nblock_s = 1\n"
+            '[night]\nteachers = ["teacher.onnx"]\nsealed = ["coco:labels.json"]\nwindow = "00:00-00:00"\n'
             f"{targets_of(tmp_path, port)}",
         )
         with daemon(tmp_path, config, arguments=("--debug",)) as running:
