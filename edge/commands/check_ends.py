@@ -93,8 +93,8 @@ def _night(config: Config) -> str:
         if not path.is_file():
             raise ConfigError(f"night: {path}: no such file")
     taught = find_manifest(config.night_model.path)
-    if taught.task != "detect":
-        raise ConfigError(f"night.model: {config.night_model.path.name} is made to {taught.task}; expected a detector")
+    if taught.task != "detect" or config.night_model.path.suffix != ".onnx":
+        raise ConfigError(f"night.model: {config.night_model.path.name}: expected a detector as an ONNX file")
     if taught.precision == "int8" and config.night.start is None:
         raise ConfigError(
             f"night.start: {config.night_model.path.name} is INT8, from which nothing can learn; name the checkpoint "

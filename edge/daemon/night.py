@@ -31,6 +31,7 @@ from edge.night.shift import (
     adopt,
     night_name,
     report_of,
+    sweep,
     write_json,
 )
 from edge.types import Event
@@ -205,6 +206,7 @@ class NightShift:
         self._is_ordered = False
         write_json(private_folder(self._folder / REPORTS) / f"{job.night}.json", found)
         shutil.rmtree(self._folder / WORK, ignore_errors=True)
+        sweep(self._folder, job.configured)
         self._say("waiting", "")
         log.info("night: shift %s: %s: %s", job.night, found["outcome"], found["reason"])
         self._tell(found)

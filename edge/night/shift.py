@@ -16,7 +16,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ WORK, REPORTS, MODELS = "work", "reports", "models"
 # a shift that was killed so often is given up: something in it kills it
 MAX_TRIES = 5
 MODULE = "export.night.child"
+# what can be gone back to, and looked up
+KEPT_MODELS, KEPT_REPORTS = 5, 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +93,18 @@ class Chain:
 
     Attributes:
         configured: the model file of the configuration that they began with.
-        first: AP50 of the site's first model on each sealed set, by its address.
         links: model file, checkpoint and night of each network that took over, oldest first.
     """
 
     configured: str = ""
-    first: Mapping[str, float] = field(default_factory=dict)
     links: tuple[Mapping[str, str], ...] = ()
 
     @classmethod
     def read(cls, folder: Path, configured: Path) -> Chain:
         """That of this model; a new one where the configuration names another file now."""
         match load_object(folder / "chain.json"):
-            case {"configured": str(before), "first": dict(first), "links": list(links)} if before == str(configured):
-                return cls(before, first, tuple(links))
+            case {"configured": str(before), "links": list(links)} if before == str(configured):
+                return cls(before, tuple(links))
         return cls(str(configured))
 
     def write(self, folder: Path) -> None:
@@ -123,9 +123,7 @@ class Chain:
 
     def with_link(self, model: str, checkpoint: str, night: str) -> Chain:
         """With one more network; what came after the one that it learned from is no longer part of it."""
-        return Chain(
-            self.configured, self.first, (*self.links, {"model": model, "checkpoint": checkpoint, "night": night})
-        )
+        return Chain(self.configured, (*self.links, {"model": model, "checkpoint": checkpoint, "night": night}))
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
@@ -142,6 +140,18 @@ def adopt(folder: Path, report: Mapping[str, Any], configured: Path) -> None:
     """Note that the network of a shift has taken over: the next one learns from it."""
     chain = Chain.read(folder, configured)
     chain.with_link(report["candidate"], report["checkpoint"], report["night"]).write(folder)
+
+
+def sweep(folder: Path, configured: Path) -> None:
+    """Delete models that took over nowhere or long ago, and the oldest reports with their pictures."""
+    links = Chain.read(folder, configured).links[-KEPT_MODELS:]
+    kept = {Path(link[key]).stem for link in links for key in ("model", "checkpoint")}
+    for path in (folder / MODELS).glob("*"):
+        if path.name.partition(".")[0] not in kept:
+            path.unlink(missing_ok=True)
+    for path in sorted((folder / REPORTS).glob("*.json"))[:-KEPT_REPORTS]:
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+        path.unlink(missing_ok=True)
 
 
 def done_stages(folder: Path) -> list[str]:

@@ -38,7 +38,7 @@ def learn(work: Path, start: Path, sets: tuple[str, str], threads: int, left_s: 
     Args:
         work: folder of the shift; the recipe is kept there, so that a killed training goes on with the same.
         start: a checkpoint of ``edge train``, or a float ONNX file.
-        sets: addresses of what is learned and of what chooses the best epoch.
+        sets: addresses of what is learned, and of what shows how well.
         threads: of the training.
         left_s: processor seconds that are left for the whole shift.
 
@@ -67,8 +67,8 @@ def _recipe(start: Path, sets: tuple[str, str], threads: int, left_s: float) -> 
     once = parse_config(tree, "night")
     epoch_s = max(0.1, estimate_s(once, open_dataset(sets[0], "detect", on_error="skip"), time.process_time))
     epochs = max(1, min(MAX_EPOCHS, int(LEARNING_SHARE * left_s / epoch_s)))
-    tree["optim"]["epochs"] = epochs
-    tree["run"]["eval_every"] = 2 if epochs > 2 else 1
+    # the last epoch is taken: what few frames of a site would choose among epochs is chance
+    tree["optim"]["epochs"] = tree["run"]["eval_every"] = epochs
     return parse_config(tree, "night")
 
 

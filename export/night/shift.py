@@ -28,7 +28,7 @@ from export.night.label import KEEP, Remembered, read, vote
 from export.teach.labels import Note, to_coco
 
 log = logging.getLogger(__name__)
-SEALED_SHARE, CHOOSING_SHARE = 0.2, 0.1
+SEALED_SHARE, ASIDE_BELOW = 0.2, 0.3
 MAX_PICTURES = 1500
 LEAST_SEALED = 4
 # of what the model that runs sees surely, on frames drawn fairly
@@ -125,11 +125,10 @@ class Shift:
         return self._used_s + time.process_time() - self._begun_s
 
     def collect(self) -> dict[str, Any]:
-        """Take the kept frames as they are now, and part them by moments: learned, choosing, sealed for ever."""
-        if self._manifest.task != "detect":
-            raise ModelError(
-                f"{self._job.model.name} is made to {self._manifest.task}; the night shift teaches detectors"
-            )
+        """Take the kept frames as they are now, and part them by moments: learned, aside for INT8, sealed for ever."""
+        name = self._job.model.name
+        if self._manifest.task != "detect" or self._job.model.suffix != ".onnx":
+            raise ModelError(f"{name}: expected a detector as an ONNX file; the night shift teaches nothing else")
         kept = frames_of(self._folder)[-MAX_PICTURES:]
         if len(kept) < self._settings.min_frames:
             raise DataError(f"{len(kept)} frames are kept, {self._settings.min_frames} are needed (night.min_frames)")
@@ -140,7 +139,7 @@ class Shift:
             # it may make room for a newer one while the shift works
             with contextlib.suppress(FileNotFoundError):
                 os.link(one.path, place)
-                part = "sealed" if one.draw < SEALED_SHARE else "choose" if one.draw < 0.3 else "learn"
+                part = "sealed" if one.draw < SEALED_SHARE else "aside" if one.draw < ASIDE_BELOW else "learn"
                 frames[f"{one.camera}/{one.wall_ns}"] = {"part": part, "reasons": list(one.reasons)}
         parts = Counter(frame["part"] for frame in frames.values())
         if parts["sealed"] < LEAST_SEALED:
@@ -235,7 +234,7 @@ class Shift:
 
     def _write_labels(self, heard: Mapping[str, Mapping[str, Detections]]) -> dict[str, Any]:
         """A COCO file per part of the frames; how many labels there are of each class."""
-        parts: dict[str, list[Note]] = {"learn": [], "choose": [], "sealed": []}
+        parts: dict[str, list[Note]] = {"learn": [], "aside": [], "sealed": []}
         counts: Counter[str] = Counter()
         found = stage_facts(self._folder, "collect")["frames"]
         for number, (name, path) in enumerate(self._frames().items()):
@@ -260,8 +259,8 @@ class Shift:
 
         chain = Chain.read(self._folder, self._job.configured)
         start = chain.checkpoint_of(self._job.model) or self._settings.start or self._job.model
-        choosing = self._set("choose" if self._frames("choose") else "learn")
-        sets = (" + ".join([self._set("learn"), *self._settings.replay]), choosing)
+        aside = self._set("aside" if self._frames("aside") else "learn")
+        sets = (" + ".join([self._set("learn"), *self._settings.replay]), aside)
         result = learn(self._work, start, sets, self._threads, self._settings.processor_minutes * 60 - self.used_s())
         return {
             "start": str(start),
@@ -283,7 +282,7 @@ class Shift:
         if self._manifest.precision != "int8":
             return {"model": str(model), "checkpoint": str(kept), "int8": None}
         frames = list(self._frames("learn").values())
-        judged = " + ".join([self._set("choose"), *self._settings.replay])
+        judged = " + ".join([self._set("aside"), *self._settings.replay])
         result = quantized(model, place / f"{name}-int8.onnx", frames, judged, self._threads, INT8_DROP)
         int8 = {"drop": round(result.drop, 5), "method": result.scheme.method, "agreement": result.verdict.agreement}
         return {"model": str(result.out), "checkpoint": str(kept), "int8": int8}
@@ -292,17 +291,18 @@ class Shift:
         """Compare the new model with the one that runs, on what neither has learned from."""
         candidate = Path(stage_facts(self._folder, "quantize")["model"])
         skills, own = self._skills(candidate), self._skills(self._job.model)
-        chain = self._chain_with_first(own)
+        # against the site's first model, so that many small losses are none
+        known = self._skills(self._job.configured) if self._job.configured.is_file() else own
         dataset = open_dataset(self._set("sealed"), "detect", on_error="skip")
         before, after = Recalls(self._score, self._classes), Recalls(self._score, self._classes)
         site = [
             skill(path, dataset, self._threads, recalls)
             for path, recalls in ((self._job.model, before), (candidate, after))
         ]
-        footage = dict(list(self._frames("sealed", "choose", is_random=True).items())[-SAMPLED:])
+        footage = dict(list(self._frames("sealed", "aside", is_random=True).items())[-SAMPLED:])
         sure = seen(self._job.model, footage.values(), self._threads)
         sight = keeps_sight(sure, candidate, self._threads, self._score)
-        reason = self._why_not(skills, chain.first, site, sight)
+        reason = self._why_not(skills, known, site, sight)
         rows = [
             {
                 "camera": camera,
@@ -319,7 +319,7 @@ class Shift:
             "outcome": "dropped" if reason else "ready",
             "reason": reason or words,
             "sealed": {
-                uri: {"first": chain.first[uri], "before": own[uri].ap50, "after": skills[uri].ap50} for uri in skills
+                uri: {"first": known[uri].ap50, "before": own[uri].ap50, "after": skills[uri].ap50} for uri in skills
             },
             "site": {"frames": len(dataset), "before": site[0].ap50, "after": site[1].ap50},
             "agreement": round(sight.same, 4),
@@ -327,24 +327,15 @@ class Shift:
             "pictures": self._draw(before, after),
         }
 
-    def _chain_with_first(self, own: Mapping[str, Skill]) -> Chain:
-        """The chain, with what the site's first model could do: that is kept, so that many small losses are none."""
-        chain = Chain.read(self._folder, self._job.configured)
-        missing = {uri: one.ap50 for uri, one in own.items() if uri not in chain.first}
-        if missing:
-            chain = Chain(chain.configured, {**chain.first, **missing}, chain.links)
-            chain.write(self._folder)
-        return chain
-
     def _why_not(
-        self, skills: Mapping[str, Skill], first: Mapping[str, float], site: Sequence[Skill], sight: Sight
+        self, skills: Mapping[str, Skill], known: Mapping[str, Skill], site: Sequence[Skill], sight: Sight
     ) -> str:
         """Why the new model must not take over, in one sentence; empty where it may."""
         settings = self._settings
         for uri, one in skills.items():
-            if one.ap50 < first[uri] - settings.max_drop:
+            if one.ap50 < known[uri].ap50 - settings.max_drop:
                 return (
-                    f"it would lose what was known: AP50 {first[uri]:.3f} → {one.ap50:.3f} on {uri}, "
+                    f"it would lose what was known: AP50 {known[uri].ap50:.3f} → {one.ap50:.3f} on {uri}, "
                     f"at most {settings.max_drop:.3f} may be lost"
                 )
         if site[1].ap50 < site[0].ap50 + settings.min_gain:

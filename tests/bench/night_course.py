@@ -46,6 +46,8 @@ CAMERAS = ("gate", "yard")
 DAY_NS, STEP_NS = 86_400 * 10**9, 10**9
 BEGIN_NS = 1_790_000_000 * 10**9
 FRAMES_A_DAY = 160
+# objects of a camera at a time, those out of sight included
+BUSY = 18
 
 
 def made(folder: Path, name: str, shown: Any) -> str:
@@ -65,7 +67,9 @@ class Course:
         self.public = made(data, "public", pictures(5000, 150, DAY))
         self.replay = made(data, "replay", pictures(1000, 120, DAY))
         # the same cameras at other hours than those that are filmed, and streets of nobody at dusk
-        later = (shown for place in range(2) for shown in film(street_of(place, DUSK), 60_000, 60, 15))
+        later = (
+            shown for place in range(2) for shown in film(street_of(place, DUSK, num_objects=BUSY), 60_000, 60, 15)
+        )
         self.later = made(data, "later", later)
         self.elsewhere = made(data, "elsewhere", pictures(7000, 120, DUSK))
         self.start = self._first_network(epochs)
@@ -111,7 +115,10 @@ def keep_a_day(folder: Path, settings: NightSettings, model: Path, day: int, cou
         for place, camera in enumerate(CAMERAS):
             sink, tracker = keeper.sink_of(StreamSettings(name=camera, source="rtsp://camera")), open_tracker()
             assert sink is not None
-            shows = [film(street_of(place, light), day * 4000 + 500, count // 2, 5) for light in (DAY, DUSK)]
+            shows = [
+                film(street_of(place, light, num_objects=BUSY), day * 4000 + 500, count // 2, 5)
+                for light in (DAY, DUSK)
+            ]
             for number, (image, _) in enumerate(shown for film in shows for shown in film):
                 frame = Frame(camera, 0, number, number * STEP_NS, number * STEP_NS, image)
                 found = running.predict([image])[0]
@@ -138,7 +145,7 @@ def night(folder: Path, settings: NightSettings, first: Path, name: str) -> dict
 
 def settings_of(course: Course, teachers: list[Path], **more: Any) -> NightSettings:
     values: dict[str, Any] = {"start": course.start, "teachers": teachers, "sealed": [course.public]}
-    values |= {"replay": [course.replay], "processor_minutes": 1.6, "min_frames": 40}
+    values |= {"replay": [course.replay], "processor_minutes": 1.2, "min_frames": 40}
     return NightSettings(**values | {"random_per_hour": 20, "doubtful_per_hour": 30} | more)
 
 
@@ -168,9 +175,11 @@ def run_nights(course: Course, count: int) -> None:
 def run_poisoned(course: Course, count: int) -> None:
     """So many first nights with a wrong teacher: always wrong, or only where nobody has labelled."""
     place, rows = course.folder / "poisoned", []
-    days = place / "day"
-    if not (days / "frames").is_dir():
-        keep_a_day(days, settings_of(course, [TEACHER]), course.first, 0)
+    days, sealed = place / "day", made(course.folder / "data", "public-small", pictures(5000, 60, DAY))
+    few: dict[str, Any] = {"sealed": [sealed], "random_per_hour": 20, "doubtful_per_hour": 10, "processor_minutes": 0.8}
+    if not (days / "done").is_file():
+        keep_a_day(days, settings_of(course, [TEACHER], **few), course.first, 0, 80)
+        (days / "done").write_text("")
     faults: tuple[Fault, ...] = ("class", "blind", "missing", "shifted")
     kinds = [(fault, dark) for dark in (False, True) for fault in faults]
     for number in range(count):
@@ -180,7 +189,7 @@ def run_poisoned(course: Course, count: int) -> None:
             shutil.copytree(days / "frames", folder / "frames")
         teacher = folder / "teacher.onnx"
         write_poisoned(TEACHER, teacher, fault, number, only_dark=only_dark)
-        found = night(folder, settings_of(course, [teacher]), course.first, "night")
+        found = night(folder, settings_of(course, [teacher], **few), course.first, "night")
         row = {"run": number, "fault": fault, "only_dark": only_dark, "outcome": found["outcome"]}
         rows.append(row | {"reason": found["reason"], "cpu_s": found["cpu_s"]})
         print(json.dumps(rows[-1]), flush=True)

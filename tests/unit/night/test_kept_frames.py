@@ -16,6 +16,7 @@ from edge.metrics.clock import WallClock
 from edge.night.choose import NS_PER_HOUR, NS_PER_S, Chooser
 from edge.night.frames import CameraFrames, KeptFrame, forget, frames_of
 from edge.night.keeper import CAPACITY, Keeper, masks_of
+from edge.night.shift import Chain, sweep
 from edge.types import Detections, Frame, Result, Tracks
 
 BEGIN_NS = 1_790_000_000 * NS_PER_S // NS_PER_HOUR * NS_PER_HOUR
@@ -27,12 +28,12 @@ def settings(**more: Any) -> NightSettings:
     return NightSettings(**values | more)
 
 
-def offered(frames: CameraFrames, wall_ns: int, *reasons: str) -> None:
+def offered(frames: CameraFrames, wall_ns: int, *reasons: str, jpeg: bytes = JPEG) -> None:
     """As the keeper does with a frame."""
     chosen = ["random"] if frames.wants(wall_ns, is_random=True) else []
     chosen += reasons if reasons and frames.wants(wall_ns, is_random=False) else ()
     if chosen:
-        frames.keep(wall_ns, chosen, JPEG)
+        frames.keep(wall_ns, chosen, jpeg)
 
 
 def found(*scores: float, kind: int = 0, place: float = 100.0) -> Detections:
@@ -60,23 +61,31 @@ def result(seconds: float, detections: Detections, seen: tuple[bool, ...] = ()) 
     return Result(frame, detections, tracks)
 
 
+@pytest.fixture
+def quick_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of files that need not outlive a power cut."""
+    monkeypatch.setattr("edge.files._sync", lambda path: None)
+
+
+@pytest.mark.usefixtures("quick_disk")
 def test_every_frame_of_an_hour_is_drawn_equally_often(tmp_path: Path) -> None:
     """Over many cameras, each tenth of the hour has its share of the sample, restarts in between included."""
     tenths: Counter[int] = Counter()
-    for camera in range(120):
-        name, bounds = f"c{camera}", settings(random_per_hour=5, doubtful_per_hour=0)
+    for camera in range(60):
+        name, bounds = f"c{camera}", settings(random_per_hour=4, doubtful_per_hour=0)
         frames = CameraFrames(tmp_path, name, bounds)
-        for number in range(200):
-            if number == 90:
+        for number in range(50):
+            if number == 23:
                 frames = CameraFrames(tmp_path, name, bounds)
-            offered(frames, BEGIN_NS + number * 17 * NS_PER_S)
+            offered(frames, BEGIN_NS + number * 70 * NS_PER_S)
         kept = frames_of(tmp_path, name)
-        assert len(kept) == 5
-        tenths.update((one.wall_ns - BEGIN_NS) // (17 * NS_PER_S) // 20 for one in kept)
-    # 600 draws, 60 expected of each tenth with a deviation of 7.3
-    assert all(34 <= tenths[tenth] <= 86 for tenth in range(10)), tenths
+        assert len(kept) == 4
+        tenths.update((one.wall_ns - BEGIN_NS) // (70 * NS_PER_S) // 5 for one in kept)
+    # 240 draws, 24 expected of each tenth with a deviation of 4.6
+    assert all(8 <= tenths[tenth] <= 40 for tenth in range(10)), tenths
 
 
+@pytest.mark.usefixtures("quick_disk")
 def test_an_hour_that_is_full_of_doubts_leaves_the_fair_sample_alone(tmp_path: Path) -> None:
     plain, doubtful = (CameraFrames(tmp_path / one, "gate", settings(random_per_hour=4)) for one in ("a", "b"))
     for number in range(300):
@@ -88,16 +97,17 @@ def test_an_hour_that_is_full_of_doubts_leaves_the_fair_sample_alone(tmp_path: P
     assert len([one for one in frames_of(tmp_path / "b") if "low-score" in one.reasons]) == 24
 
 
+@pytest.mark.usefixtures("quick_disk")
 def test_bytes_days_and_numbers_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
-    bounds = settings(max_mb=1, max_days=2, per_camera=900, random_per_hour=600)
+    bounds = settings(max_mb=1, max_days=2, per_camera=900, random_per_hour=120)
     gate, yard = CameraFrames(tmp_path, "gate", bounds), CameraFrames(tmp_path, "yard", bounds)
     for number in range(300):
-        offered(yard, BEGIN_NS + number * NS_PER_S)
-    for number in range(900):
-        offered(gate, BEGIN_NS + 1000 * NS_PER_S + number * 4 * NS_PER_S)
+        offered(yard, BEGIN_NS + number * NS_PER_S, jpeg=5 * JPEG)
+    for number in range(300):
+        offered(gate, BEGIN_NS + 1000 * NS_PER_S + number * 12 * NS_PER_S, jpeg=5 * JPEG)
     kept = frames_of(tmp_path)
     assert sum(one.num_bytes for one in kept) <= 1_000_000
-    assert min(one.wall_ns for one in kept) >= BEGIN_NS + 150 * NS_PER_S
+    assert min(one.wall_ns for one in kept) >= BEGIN_NS + 1000 * NS_PER_S
     offered(gate, BEGIN_NS + 51 * NS_PER_HOUR)
     assert {one.camera for one in frames_of(tmp_path, "gate")} == {"gate"}
     assert len(frames_of(tmp_path, "gate")) == 1
@@ -219,3 +229,21 @@ def test_a_class_that_hardly_ever_comes_is_worth_a_label() -> None:
 def test_a_set_that_judges_must_not_teach() -> None:
     with pytest.raises(ValueError, match="must never teach"):
         settings(replay=["coco:sealed.json"])
+
+
+def test_models_that_took_over_nowhere_and_old_reports_go(tmp_path: Path) -> None:
+    first, place = tmp_path / "first.onnx", tmp_path / "models"
+    place.mkdir()
+    (tmp_path / "reports").mkdir()
+    chain = Chain(str(first))
+    for number in range(8):
+        for suffix in (".onnx", ".json", ".pt", ".ranges.json"):
+            (place / f"m-{number}{suffix}").write_text("")
+        if number != 7:
+            chain = chain.with_link(str(place / f"m-{number}.onnx"), str(place / f"m-{number}.pt"), f"night-{number}")
+    chain.write(tmp_path)
+    for number in range(70):
+        (tmp_path / "reports" / f"2026-01-{number:03}.json").write_text("{}")
+    sweep(tmp_path, first)
+    assert {path.name.partition(".")[0] for path in place.iterdir()} == {f"m-{number}" for number in range(2, 7)}
+    assert len(list((tmp_path / "reports").glob("*.json"))) == 60
