@@ -282,7 +282,8 @@ class Shift:
         if self._manifest.precision != "int8":
             return {"model": str(model), "checkpoint": str(kept), "int8": None}
         frames = list(self._frames("learn").values())
-        judged = " + ".join([self._set("aside"), *self._settings.replay])
+        # those that ranges are measured on are left out there
+        judged = " + ".join([self._set("aside"), self._set("learn"), *self._settings.replay])
         result = quantized(model, place / f"{name}-int8.onnx", frames, judged, self._threads, INT8_DROP)
         int8 = {"drop": round(result.drop, 5), "method": result.scheme.method, "agreement": result.verdict.agreement}
         return {"model": str(result.out), "checkpoint": str(kept), "int8": int8}
