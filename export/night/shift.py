@@ -136,8 +136,8 @@ class Shift:
         frames: dict[str, dict[str, Any]] = {}
         for one in kept:
             place = private_folder(private_folder(self._work / FRAMES) / one.camera) / f"{one.wall_ns}.jpg"
-            # it may make room for a newer one while the shift works
-            with contextlib.suppress(FileNotFoundError):
+            # it may make room for a newer one while the shift works; a kill may leave two of a moment
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
                 os.link(one.path, place)
                 part = "sealed" if one.draw < SEALED_SHARE else "aside" if one.draw < ASIDE_BELOW else "learn"
                 frames[f"{one.camera}/{one.wall_ns}"] = {"part": part, "reasons": list(one.reasons)}
