@@ -64,15 +64,17 @@ def run_shift(folder: Path, job: Job, progress: Progress) -> None:
         "quantize": shift.quantize,
         "judge": shift.judge,
     }
-    for name in STAGES:
-        path = folder / WORK / f"{name}.json"
-        if path.is_file():
-            continue
-        log.info("%s", name)
-        facts = stages[name]()
-        progress.cpu_s = shift.used_s()
-        write_json(path, facts)
-        progress.write(folder)
+    try:
+        for name in STAGES:
+            path = folder / WORK / f"{name}.json"
+            if not path.is_file():
+                log.info("%s", name)
+                write_json(path, stages[name]())
+                progress.note(folder, shift.used_s())
+    finally:
+        # a camera that was forgotten meanwhile took the folder of work with it
+        if (folder / WORK).is_dir():
+            progress.note(folder, shift.used_s())
     verdict = stage_facts(folder, "judge")
     report(folder, job, verdict["outcome"], verdict["reason"])
 
