@@ -143,6 +143,10 @@ class CameraFrames:
         path = self._place / f"{wall_ns}-{'+'.join(reasons)}.jpg"
         with atomic_path(path, 0o600) as temporary:
             temporary.write_bytes(jpeg)
+        before = self._kept.get(wall_ns)
+        if before is not None and before.path != path:
+            # the clock was set back: a moment has one frame
+            before.path.unlink(missing_ok=True)
         self._kept[wall_ns] = KeptFrame(self.camera, wall_ns, tuple(reasons), path, len(jpeg))
         for is_random in (True, False):
             for one in self._rivals(wall_ns, is_random)[self._limit(is_random) :]:

@@ -86,6 +86,11 @@ class Progress:
     def write(self, folder: Path) -> None:
         write_json(folder / WORK / "progress.json", asdict(self))
 
+    def note(self, folder: Path, cpu_s: float) -> None:
+        """Write how many processor seconds are used now."""
+        self.cpu_s = round(cpu_s, 2)
+        self.write(folder)
+
 
 @dataclass(frozen=True, slots=True)
 class Chain:

@@ -25,8 +25,8 @@ from export.training.guess import estimate_s
 from export.training.train import TrainResult, train
 
 # a network that can do something already is easily destroyed: low rates, few passes
-RATES = {".pt": 0.0006, ".onnx": 0.00002}
-MAX_EPOCHS, BATCH = 8, 16
+RATES = {".pt": 0.001, ".onnx": 0.00002}
+MAX_EPOCHS, BATCH = 8, 8
 # of the budget that is left; judging and quantizing need the rest
 LEARNING_SHARE = 0.5
 CALIBRATED, JUDGED = 60, 100
@@ -59,6 +59,8 @@ def _recipe(start: Path, sets: tuple[str, str], threads: int, left_s: float) -> 
     tree["optim"] |= {
         "optimizer": "adamw", "lr": RATES.get(start.suffix, RATES[".pt"]), "epochs": 1, "batch_size": BATCH,
         "warmup_steps": 10, "ema_decay": 0.99, "ema_steps": 20, "plain_epochs": 0, "balance": True,
+        # few pictures of one place would bend the statistics of all
+        "freeze_bn": True,
     }  # fmt: skip
     transfer = {"weights": str(start), "rates": {}, "freeze": []}
     tree["transfer"] = {**tree.get("transfer", {}), **transfer, "original": None, "activation": "", "backbone": ""}

@@ -64,15 +64,17 @@ def run_shift(folder: Path, job: Job, progress: Progress) -> None:
         "quantize": shift.quantize,
         "judge": shift.judge,
     }
-    for name in STAGES:
-        path = folder / WORK / f"{name}.json"
-        if path.is_file():
-            continue
-        log.info("%s", name)
-        facts = stages[name]()
-        progress.cpu_s = shift.used_s()
-        write_json(path, facts)
-        progress.write(folder)
+    try:
+        for name in STAGES:
+            path = folder / WORK / f"{name}.json"
+            if not path.is_file():
+                log.info("%s", name)
+                write_json(path, stages[name]())
+                progress.note(folder, shift.used_s())
+    finally:
+        # a camera that was forgotten meanwhile took the folder of work with it
+        if (folder / WORK).is_dir():
+            progress.note(folder, shift.used_s())
     verdict = stage_facts(folder, "judge")
     report(folder, job, verdict["outcome"], verdict["reason"])
 
@@ -136,8 +138,8 @@ class Shift:
         frames: dict[str, dict[str, Any]] = {}
         for one in kept:
             place = private_folder(private_folder(self._work / FRAMES) / one.camera) / f"{one.wall_ns}.jpg"
-            # it may make room for a newer one while the shift works
-            with contextlib.suppress(FileNotFoundError):
+            # it may make room for a newer one while the shift works; a kill may leave two of a moment
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
                 os.link(one.path, place)
                 part = "sealed" if one.draw < SEALED_SHARE else "aside" if one.draw < ASIDE_BELOW else "learn"
                 frames[f"{one.camera}/{one.wall_ns}"] = {"part": part, "reasons": list(one.reasons)}

@@ -27,7 +27,7 @@ from export.night.child import work
 from export.to_onnx import export_onnx
 from export.training.train import train
 
-pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 TEACHER = ROOT / "edge" / "models" / "street-nano.onnx"
 BEGIN_NS = 1_790_000_000 * NS_PER_S
@@ -129,7 +129,7 @@ def test_killed_at_every_stage_it_comes_to_the_same_end(site: Site, unbroken: Pa
         # no more than four kills are forgiven, then it would be given up
         progress = Progress.read(folder)
         Progress(0, progress.cpu_s).write(folder)
-        process, deadline_s = begun(folder), time.monotonic() + 120
+        process, deadline_s = begun(folder), time.monotonic() + 300
         while len(done_stages(folder)) < number or Progress.read(folder).tries == 0:
             assert process.poll() is None, "it ended before it could be killed"
             assert time.monotonic() < deadline_s
@@ -137,7 +137,7 @@ def test_killed_at_every_stage_it_comes_to_the_same_end(site: Site, unbroken: Pa
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert report_of(folder, job.night) is None
-    assert begun(folder).wait(200) == 0
+    assert begun(folder).wait(300) == 0
     found, wanted = ended(folder, job), ended(unbroken, site.job())
     assert found["labels"] == wanted["labels"]
     # the address of what was learned from differs, so pictures are drawn from other seeds: as good, not the same
@@ -150,7 +150,7 @@ def test_a_shift_ends_where_its_processor_time_does(site: Site, tmp_path: Path) 
     job = site.job(site.settings(processor_minutes=1))
     job.write(folder)
     Progress(0, 58.0).write(folder)
-    assert begun(folder).wait(200) == 0
+    assert begun(folder).wait(300) == 0
     assert ended(folder, job)["outcome"] == "dropped"
     assert "1 processor minutes were used up" in ended(folder, job)["reason"]
 

@@ -134,6 +134,13 @@ def test_frames_are_private_and_what_a_kill_left_is_swept(tmp_path: Path) -> Non
     assert {stat.S_IMODE(path.stat().st_mode) for path in place.iterdir()} == {0o600}
 
 
+def test_a_moment_has_one_frame_though_the_clock_was_set_back(tmp_path: Path) -> None:
+    frames = CameraFrames(tmp_path, "gate", settings())
+    offered(frames, BEGIN_NS)
+    frames.keep(BEGIN_NS, ["low-score"], JPEG)
+    assert [one.reasons for one in frames_of(tmp_path)] == [("low-score",)]
+
+
 def test_other_masks_delete_what_was_kept_under_the_old_ones(tmp_path: Path) -> None:
     plain = StreamSettings(name="gate", source="rtsp://camera")
     masked = StreamSettings.model_validate(
