@@ -19,6 +19,7 @@ from export.models.blocks import Conv, RepConv
 # channels of the maps that prototypes are made of, at stride 8 and 4
 PROTOTYPE_WIDTH = 32
 FINE_WIDTH = 16
+TOWER_DEPTH = 3
 # how many input pixels a cell of the prototypes is wide
 PROTOTYPE_STRIDE = 4
 
@@ -57,7 +58,8 @@ class Prototypes(nn.Module):
 class InstanceBranch(nn.Module):
     """The branch of a detector: prototypes if there are any, and a tower of its own for each level.
 
-    The tower is not shared with boxes or classes, so that a detector can be given the branch without changing.
+    The tower is not shared with boxes or classes, so that a detector can be given the branch without changing. It is
+    deeper than theirs: on features that were learned for boxes one layer cannot tell a left knee from a right one.
 
     Args:
         fine: channels of the backbone's map at stride 4.
@@ -71,7 +73,10 @@ class InstanceBranch(nn.Module):
         super().__init__()
         self.num_prototypes, self.num_points = num_prototypes, num_points
         self.prototypes = Prototypes(fine, neck, num_prototypes) if num_prototypes else None
-        self.towers = nn.ModuleList(RepConv(neck, tower) for _ in range(levels))
+        self.towers = nn.ModuleList(
+            nn.Sequential(RepConv(neck, tower), *(RepConv(tower, tower) for _ in range(TOWER_DEPTH - 1)))
+            for _ in range(levels)
+        )
         self.numbers = nn.ModuleList(nn.Conv2d(tower, num_prototypes + 3 * num_points, 1) for _ in range(levels))
 
     def start(self) -> None:

@@ -15,7 +15,7 @@ from export.training.assign import Assignment, Truth
 
 # weights against the class term of the boxes
 MASK_GAIN = 2.0
-POINT_GAIN = 2.0
+POINT_GAIN = 4.0
 SEEN_GAIN = 0.5
 # of the grid points that many-boxes assignment chose: a mask of each would cost more than it teaches
 MAX_MANY_MASKS = 64

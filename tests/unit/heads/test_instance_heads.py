@@ -16,7 +16,7 @@ from edge.boxes import corners_of, distinct, nms_oriented, oriented_iou, prob_io
 from edge.errors import EngineError, ManifestError
 from edge.heads.choose import HEADS, open_head
 from edge.masks import mask_of, whole_masks
-from edge.models.keypoints import COCO_PERSON
+from edge.models.keypoints import COCO_PERSON, COCO_SIGMAS, USUAL_SIGMA, limbs_of, sigmas_of
 from edge.models.manifest import HeadName, InputSpec, Manifest, OutputSpec, Thresholds, parse_manifest
 from edge.models.preprocess import fit
 from edge.types import Array, Detections
@@ -312,3 +312,11 @@ def test_a_manifest_that_cannot_be_is_refused(changes: dict[str, object], messag
     raw = json.loads(manifest_of("yolov8-pose").to_json()) | changes
     with pytest.raises(ManifestError, match=message):
         parse_manifest(json.dumps(raw), "m.json")
+
+
+def test_joints_are_joined_and_judged_by_their_names() -> None:
+    assert limbs_of(COCO_PERSON)[0] == (15, 13) and limbs_of(("head", "tail")) == ()
+    names = ("head", "left_shoulder", "left_elbow", "right_shoulder")
+    assert set(limbs_of(names)) == {(0, 1), (0, 3), (1, 2), (1, 3)}
+    assert sigmas_of(4, names) == (USUAL_SIGMA, 0.079, 0.072, 0.079)
+    assert sigmas_of(17) == COCO_SIGMAS == sigmas_of(17, COCO_PERSON) and sigmas_of(2) == (USUAL_SIGMA,) * 2
