@@ -126,7 +126,7 @@ class Block:
 
 def encode(block: Block, steps: Steps) -> bytes:
     """The block as bytes; boxes and speeds must be multiples of the steps already."""
-    notes = zlib.compress(json.dumps(block.notes, separators=(",", ":")).encode(), 6)
+    notes = zlib.compress(json.dumps(block.notes, separators=(",", ":")).encode(), 9)
     frames = b"".join(map(pack, _frame_columns(block)))
     tracks = b"".join(map(pack, _sighting_columns(block.sightings, block.time_ns, steps)))
     others = b"".join(map(pack, _candidate_columns(block.candidates, steps)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge.analytics.anchors import MASK_FOOT
 from edge.trackstore.block import Block, Candidates, Sightings, Steps
-from edge.trackstore.steady import steady_candidates, steady_scores
+from edge.trackstore.steady import TRACK_REACH, KnownBoxes, steady_candidates, steady_scores
 
 if TYPE_CHECKING:
     from edge.types import Array, Detections, Event, Float32, Label, Tracks
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # wider than any picture, and kept exactly
 FARTHEST_PX = 1 << 18
 # ages are kept so finely
-AGE_MS = 4
+AGE_MS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ def block_of(
     labels: dict[int, Any],
     anchors: Sequence[str],
     how: tuple[Sequence[str], Steps, int],
+    known: KnownBoxes | None = None,
 ) -> Block:
     """Make a block.
 
@@ -72,6 +73,7 @@ def block_of(
         labels: track → what was known of it before; brought up to date.
         anchors: of the model's own, those that are kept.
         how: the model's anchors, the steps, the wall clock's offset.
+        known: boxes of the blocks before; brought up to date.
     """
     model_anchors, steps, offset_ns = how
     columns = [(f.time_ns, f.captured_ns, f.epoch, f.seq, (f.now_ns - f.captured_ns) // 1_000_000) for f in frames]
@@ -79,7 +81,10 @@ def block_of(
     events = [[number, *_told(event)] for number, frame in enumerate(frames) for event in frame.events]
     notes = {"wall_offset_ns": offset_ns, "moments": list(moments), "events": events}
     notes["labels"] = _new_labels(frames, labels)
-    sightings, candidates = _sightings(frames, anchors, model_anchors, steps)
+    known = known or KnownBoxes()
+    sightings, others = _sightings(frames, anchors, model_anchors)
+    candidates = steady_candidates(others, steps, known)
+    known.end_block(len(frames))
     return Block(time_ns, captured_ns, epoch, seq, age_ms // AGE_MS * AGE_MS, sightings, candidates, notes)
 
 
@@ -103,7 +108,7 @@ def _new_labels(frames: Sequence[FrameFacts], known: dict[int, Any]) -> list[lis
 
 
 def _sightings(
-    frames: Sequence[FrameFacts], anchors: Sequence[str], model_anchors: Sequence[str], steps: Steps
+    frames: Sequence[FrameFacts], anchors: Sequence[str], model_anchors: Sequence[str]
 ) -> tuple[Sightings, Candidates]:
     found = [(number, frame.found, frame.tracks) for number, frame in enumerate(frames) if frame.found is not None]
     counts = np.array([len(detections) for _, detections, _ in found], np.int64)
@@ -129,7 +134,7 @@ def _sightings(
     # what analytics would take: not predicted, and finite
     rows = rows[is_seen & (rows.track_id >= 0) & (np.abs(rows.xyxy) < FARTHEST_PX).all(1)]
     rows = rows[np.lexsort((rows.frame, rows.track_id))]
-    rows = replace(rows, score=steady_scores(rows.score, rows.track_id))
+    rows = replace(rows, score=steady_scores(rows.score, rows.track_id, TRACK_REACH))
     others = Candidates(
         np.repeat([number for number, *_ in found], counts).astype(np.int64),
         _joined([detections.class_id for _, detections, _ in found], np.int32),
@@ -137,7 +142,7 @@ def _sightings(
         _joined([detections.xyxy for _, detections, _ in found], np.float32, (4,)),
     )
     others = others[~is_taken & (np.abs(others.xyxy) < FARTHEST_PX).all(1) & np.isfinite(others.score)]
-    return rows, steady_candidates(others, steps)
+    return rows, others
 
 
 def _points(tracks: Tracks, anchors: Sequence[str], model_anchors: Sequence[str]) -> Float32:

@@ -12,8 +12,8 @@ from edge.types import Tracks
 if TYPE_CHECKING:
     from edge.types import Array, Float32, Frame, Int64
 
-# times are kept to a tenth of a millisecond, rounded down
-TICK_NS = 100_000
+# times are kept to a fifth of a millisecond, rounded down
+TICK_NS = 200_000
 # a track rests while its box and its speed are within a step of what was stored last
 REST = 1.0
 

@@ -18,42 +18,44 @@ if TYPE_CHECKING:
 KEPT_FRAMES = 20
 # a candidate stays in a box whose edges are within so many coarse steps
 NEAR = 1.0
+# of scores; those of tracks decide nothing
+TRACK_REACH, CANDIDATE_REACH = 1.5, 1.0
 
 
-def steady_scores(score: Float32, group: Int64) -> Float32:
-    """Scores in whole ``SCORES``, rounded down, that stay while they are within one and a half of the middle.
+def steady_scores(score: Float32, group: Int64, reach: float) -> Float32:
+    """Scores in whole ``SCORES``, rounded down, that stay while they are near.
 
     Args:
         score: (N,), of each group in order. group: (N,) what belongs together stands together.
+        reach: how far from the middle of what it is rounded to, in whole ``SCORES``; 0.5 is rounding alone.
     """
     found, last, kept = [], -1, 0
     for value, number in zip((score * SCORES).tolist(), group.tolist(), strict=True):
-        if number != last or not -0.5 <= value - kept < 1.5:
+        if number != last or not 0.5 - reach <= value - kept < 0.5 + reach:
             kept, last = int(value), number
         found.append(kept)
     steady: Float32 = np.array(found, np.float32) / np.float32(SCORES)
     return steady
 
 
-def steady_candidates(found: Candidates, steps: Steps) -> Candidates:
+def steady_candidates(found: Candidates, steps: Steps, known: KnownBoxes) -> Candidates:
     """Candidates of a block, sorted by frame, in coarse boxes; of a class, what is near a known box is given that."""
     step = COARSE * steps.px
     exact = found.xyxy / np.float32(step)
     box = np.rint(exact)
     numbers = np.zeros(len(found), np.int64)
-    known = _Known()
     starts = np.flatnonzero(np.diff(found.frame, prepend=-1))
     for rows in np.split(np.arange(len(found)), starts[1:]) if len(starts) else ():
         frame = int(found.frame[rows[0]])
         numbers[rows], box[rows] = known.settle(frame, (exact[rows], box[rows]), found.class_id[rows])
     order = np.lexsort((found.frame, numbers))
     score = np.empty_like(found.score)
-    score[order] = steady_scores(found.score[order], numbers[order])
+    score[order] = steady_scores(found.score[order], numbers[order], CANDIDATE_REACH)
     return Candidates(found.frame, found.class_id, score, (box * np.float32(step)).astype(np.float32))
 
 
-class _Known:
-    """The boxes of the last frames."""
+class KnownBoxes:
+    """The boxes of the last frames, of a stream in frames of one size."""
 
     def __init__(self) -> None:
         self._box = np.zeros((0, 4), np.float32)
@@ -86,6 +88,10 @@ class _Known:
         self._number = np.concatenate([self._number, number[is_new]])
         self._count += len(number)
         return number, box
+
+    def end_block(self, num_frames: int) -> None:
+        """Frames are numbered from 0 again in the next block."""
+        self._frame = self._frame - num_frames
 
     def _keep(self, wanted: Array) -> None:
         if not wanted.all():

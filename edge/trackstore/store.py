@@ -24,6 +24,7 @@ from edge.trackstore.collect import FrameFacts, block_of
 from edge.trackstore.compact import UNFINISHED, compact
 from edge.trackstore.parts import Head, PartWriter, Span, parts_in
 from edge.trackstore.rounding import TICK_NS, Rounding
+from edge.trackstore.steady import KnownBoxes
 from edge.types import Detections
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ MAX_WAITING = 4096
 MAX_FRAMES = 2048
 PART_S = 3600.0
 MAX_PART_BYTES = 8 << 20
+# so finely it is told when something was dropped
+MOMENT_NS = 10_000_000
 NS_PER_DAY = 86_400_000_000_000
 MB = 1_000_000
 
@@ -131,6 +134,7 @@ class _Open:
     frames: list[FrameFacts] = field(default_factory=list)
     moments: list[dict[str, Any]] = field(default_factory=list)
     labels: dict[int, Any] = field(default_factory=dict)
+    known: KnownBoxes = field(default_factory=KnownBoxes)
     counts: Mapping[str, int] = field(default_factory=dict)
     shown: Mapping[str, Any] = field(default_factory=dict)
     lost: int = 0
@@ -281,7 +285,7 @@ class TrackStore:
             moment |= shown
         opened.counts, opened.shown = stand.counts, shown
         if moment:
-            opened.moments.append({"ns": self._clock.now_ns(), **moment})
+            opened.moments.append({"ns": self._clock.now_ns() // MOMENT_NS * MOMENT_NS, **moment})
 
     def _write(self, one: FrameLog, opened: _Open) -> None:
         """Make a block of what is there, and append it; what cannot be written is counted."""
@@ -294,7 +298,7 @@ class TrackStore:
         size = frames[-1].size if frames else None
         head = self._head(one, opened, size)
         how = (head.model_anchors, head.steps, offset_ns)
-        block = block_of(frames, moments, opened.labels, head.anchors, how)
+        block = block_of(frames, moments, opened.labels, head.anchors, how, opened.known)
         block = replace(block, notes={**block.notes, "lost": opened.lost})
         times = [frame.captured_ns for frame in frames] + [moment["ns"] for moment in moments]
         span = Span(min(times) + offset_ns, max(times) + offset_ns)
@@ -318,7 +322,7 @@ class TrackStore:
         head = one.facts.head(*size)
         if head != known:
             self._end_part(opened)
-            opened.head = head
+            opened.head, opened.known = head, KnownBoxes()
         return head
 
     def _append(self, opened: _Open, head: Head, span: Span, data: bytes) -> None:

@@ -22,6 +22,7 @@ from edge.config.recording import TrackStoreSettings
 from edge.models.shipped import demo_model
 from edge.pipeline import Pipeline
 from edge.trackstore.compact import compact
+from edge.trackstore.parts import Part
 from edge.trackstore.store import FrameLog, TrackStore
 from edge.types import Frame, Prediction, Tracks
 
@@ -92,7 +93,8 @@ def main() -> None:
         for path in parts:
             list(compact(path))
         paced.writer_s += time.thread_time() - started_s
-        size = sum(path.stat().st_size for path in parts)
+        # a part of an hour has one head
+        size = sum(path.stat().st_size - len(Part(path).start) for path in parts)
     hot, count = np.array(paced.hot_us), len(paced.hot_us)
     own_s = paced.writer_s + hot.sum() / 1e6
     print(f"{Path(source).name}: {count} frames, {paced.num_tracks / count:.1f} tracks a frame")

@@ -19,7 +19,7 @@ from edge.trackstore.block import COARSE, Block, Sightings, Steps, decode, encod
 from edge.trackstore.compact import compact
 from edge.trackstore.parts import parts_in
 from edge.trackstore.read import Reader
-from edge.trackstore.rounding import TICK_NS, Rounding
+from edge.trackstore.rounding import REST, TICK_NS, Rounding
 from edge.trackstore.steady import NEAR
 from edge.trackstore.store import MAX_WAITING, TrackStore
 from edge.types import Label, Tracks
@@ -49,7 +49,7 @@ def test_everything_comes_back(tmp_path: Path) -> None:
         assert seen.track_id.tolist() == tracks.track_id.tolist()
         assert np.array_equal(seen.xyxy, tracks.xyxy) and np.array_equal(seen.velocity, tracks.velocity)
         assert seen.class_id.tolist() == tracks.class_id.tolist()
-        assert (np.abs(seen.score - tracks.score) <= 1.5 / 16).all()
+        assert (np.abs(seen.score - tracks.score) <= 2 / 16).all()
         others = block.candidates[block.candidates.frame == number]
         assert len(others) == len(found) - len(tracks)
         apart = np.abs(np.sort(others.xyxy[:, 0]) - np.sort(found.xyxy[len(tracks) :, 0]))
@@ -199,7 +199,7 @@ def test_what_rests_does_not_tremble_and_what_moves_is_followed() -> None:
         seen.append(stored)
         exact.append(trembling)
     assert len({tuple(stored[1].tolist()) for stored in seen}) == 1
-    assert np.abs(np.array(seen) - np.array(exact)).max() <= step.px
+    assert np.abs(np.array(seen) - np.array(exact)).max() <= REST * step.px
     assert len({tuple(stored[0].tolist()) for stored in seen}) == 50
 
 
