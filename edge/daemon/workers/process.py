@@ -33,7 +33,7 @@ START_LIMIT_S = 300.0
 # from a worker that is neither loading nor stopped one hears five times a second
 SILENT_S = 10.0
 # one that was stopped from outside (SIGSTOP, a debugger, a frozen container) is not waited for
-STOPPED_S = 0.5
+STOPPED_S = 0.3
 # a stage that makes no progress for so long has hung
 STUCK_S = 15.0
 KILLED_S = 2.0
