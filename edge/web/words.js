@@ -392,8 +392,9 @@ export function told(event) {
   const data = event.data || {};
   const key = `told.${event.kind}`;
   if (!(key in en)) return "";
-  const who = event.track_id === null || event.track_id === undefined ? data.class || t("event.somebody")
-    : t("event.who", { class: data.class || t("event.somebody"), id: event.track_id });
+  const isTrack = event.track_id !== null && event.track_id !== undefined;
+  const named = data.class || t("event.somebody");
+  const who = !isTrack ? named : t(data.class ? "event.who" : "event.track", { class: named, id: event.track_id });
   const rounded = Object.fromEntries(["dwell_s", "still_s"].filter((name) => name in data).map((name) => [name, Math.round(data[name])]));
   return t(key, { ...data, ...rounded, who, direction: data.direction ? called("direction", data.direction) : "" });
 }
