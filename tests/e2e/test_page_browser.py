@@ -455,10 +455,10 @@ def test_an_open_page_shows_the_events_after_a_restart(browser: Any) -> None:
             wait_for_number(browser, 0)
             for number in range(5):
                 running.cameras[0].publish(Event("line_crossed", "door", number, number, {"line": "before"}))
-            wait_until(lambda: "line before" in text_of(browser, ".events"))
+            wait_until(lambda: "crossed before" in text_of(browser, ".events"))
     with show("door", port=port) as again, again.play():
         again.cameras[0].publish(Event("line_crossed", "door", 1, 1, {"line": "after"}))
-        wait_until(lambda: "line after" in text_of(browser, ".events"))
+        wait_until(lambda: "crossed after" in text_of(browser, ".events"))
 
 
 def test_the_token_opens_the_page_and_leaves_the_address(browser: Any) -> None:
