@@ -100,7 +100,7 @@ const en = {
   "kind.camera_moved": "camera moved",
   "kind.camera_recovered": "camera recovered",
 
-  "told.line_crossed": "{who} crossed {line}, {direction}",
+  "told.line_crossed": "{who} crossed {line}{direction}",
   "told.zone_entered": "{who} entered {zone}",
   "told.zone_left": "{who} left {zone} after {dwell_s} s",
   "told.zone_loitering": "{who} has been in {zone} for {dwell_s} s",
@@ -392,10 +392,13 @@ export function told(event) {
   const data = event.data || {};
   const key = `told.${event.kind}`;
   if (!(key in en)) return "";
-  const who = event.track_id === null || event.track_id === undefined ? data.class || t("event.somebody")
-    : t("event.who", { class: data.class || t("event.somebody"), id: event.track_id });
+  const isTrack = event.track_id !== null && event.track_id !== undefined;
+  const named = data.class || t("event.somebody");
+  const who = !isTrack ? named : t(data.class ? "event.who" : "event.track", { class: named, id: event.track_id });
   const rounded = Object.fromEntries(["dwell_s", "still_s"].filter((name) => name in data).map((name) => [name, Math.round(data[name])]));
-  return t(key, { ...data, ...rounded, who, direction: data.direction ? called("direction", data.direction) : "" });
+  const text = t(key, { ...data, ...rounded, who, direction: data.direction ? `, ${called("direction", data.direction)}` : "" });
+  // an event that does not say all of it is told by its kind alone
+  return text.includes("{") ? "" : text;
 }
 
 use(...[new URLSearchParams(location.search).get("lang"), ...navigator.languages].filter(Boolean));

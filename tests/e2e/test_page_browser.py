@@ -308,7 +308,7 @@ def test_the_camera_page_shows_tracks_counts_events_and_the_model(browser: Any) 
         running.cameras[0].publish(Event("line_crossed", "door", 1, 3, {"line": "kerb", "direction": "in"}))
         wait_until(lambda: "line crossed" in text_of(browser, ".events"))
         wait_until(lambda: browser.execute_script("return document.querySelectorAll('tr[data-track]').length") == 2)
-        assert "track 3 · line kerb · direction in" in text_of(browser, ".events")
+        assert "track 3 crossed kerb, in" in text_of(browser, ".events")
         assert "person" in text_of(browser, ".counts")
         assert "rtsp://***@10.0.0.2/live" in text_of(browser, ".card-list")
         wait_until(lambda: "infer" in text_of(browser, ".camera-main"))
@@ -455,10 +455,10 @@ def test_an_open_page_shows_the_events_after_a_restart(browser: Any) -> None:
             wait_for_number(browser, 0)
             for number in range(5):
                 running.cameras[0].publish(Event("line_crossed", "door", number, number, {"line": "before"}))
-            wait_until(lambda: "line before" in text_of(browser, ".events"))
+            wait_until(lambda: "crossed before" in text_of(browser, ".events"))
     with show("door", port=port) as again, again.play():
         again.cameras[0].publish(Event("line_crossed", "door", 1, 1, {"line": "after"}))
-        wait_until(lambda: "line after" in text_of(browser, ".events"))
+        wait_until(lambda: "crossed after" in text_of(browser, ".events"))
 
 
 def test_the_token_opens_the_page_and_leaves_the_address(browser: Any) -> None:
