@@ -6,20 +6,16 @@ import json
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from minimal_root import make_base, pip_access
-from mosquitto import Broker, Listener
 from needs import need
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +67,6 @@ class Buildah:
         assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
         return done.stdout + done.stderr
 
-    def begin(self, *arguments: str | Path) -> subprocess.Popen[bytes]:
-        """The same, not waited for."""
-        return subprocess.Popen([*self._start, *(str(part) for part in arguments)])
-
 
 @pytest.fixture(scope="module")
 def buildah(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buildah]:
@@ -117,51 +109,6 @@ def test_a_demo_runs_as_nobody_in_particular(buildah: Buildah, container: str) -
     assert "30 frames in " in told
     refused = buildah("run", "--isolation", "chroot", container, "--", "touch", "/opt/edge/x", code=1)
     assert "Permission denied" in refused
-
-
-class Supervisor(BaseHTTPRequestHandler):
-    """Says which broker Home Assistant uses, to who has its token."""
-
-    def do_GET(self) -> None:
-        is_known = self.headers["authorization"] == "Bearer t" and self.path == "/services/mqtt"
-        self.send_response(200 if is_known else 401)
-        self.end_headers()
-        broker = {"host": "127.0.0.1", "port": self.server.broker_port, "ssl": False}  # type: ignore[attr-defined]
-        self.wfile.write(json.dumps({"result": "ok", "data": broker}).encode())
-
-    def log_message(self, *arguments: Any) -> None: ...
-
-
-def test_the_addon_is_built_and_runs_with_options_broker_and_page(buildah: Buildah, tmp_path: Path) -> None:
-    folder = tmp_path / "addon"
-    shutil.copytree(ROOT / "container/home-assistant/edgeloop", folder)
-    subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT], check=True, capture_output=True
-    )
-    access = pip_access(tmp_path)
-    volumes = {str(access.config): "/etc/pip.conf", **access.mounts}
-    mounts = [text for here, there in volumes.items() for text in ("--volume", f"{here}:{there}:ro")]
-    arguments = ["--isolation", "chroot", "--format", "docker", "--build-arg", "BUILD_FROM=localhost/base", *mounts]
-    buildah("bud", *arguments, "-t", "localhost/addon", folder)
-    broker = Broker(tmp_path)
-    broker.start()
-    supervisor = HTTPServer(("127.0.0.1", 80), Supervisor)
-    supervisor.broker_port = broker.port  # type: ignore[attr-defined]
-    threading.Thread(target=supervisor.serve_forever, daemon=True).start()
-    (data := tmp_path / "data").mkdir()
-    streams = [{"name": "street", "source": "synthetic://street?seed=7&size=320x180&fps=10&live=1"}]
-    (data / "options.json").write_text(json.dumps({"token": "t" * 20, "streams": streams}))
-    image = buildah("from", "--add-host", "supervisor:127.0.0.1", "localhost/addon").strip()
-    command = ["--isolation", "chroot", "--env", "SUPERVISOR_TOKEN=t", "--volume", f"{data}:/data", image, "--"]
-    process = buildah.begin("run", *command, "/opt/edge/bin/python", "/opt/run.py")
-    try:
-        listener = Listener(broker)
-        listener.wait_for(lambda got: any(topic == "edge/street/state" for topic, _, _ in got), 120)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(60)
-        supervisor.shutdown()
-        broker.end()
 
 
 def test_as_process_1_with_a_read_only_root_it_is_healthy_and_ends_on_sigterm(
