@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import record_kills as scene
+from waiting import wait_until
 
 from edge.config.recording import RecordSettings
 from edge.sinks.record import RecordSink
@@ -17,13 +17,6 @@ from edge.video.encoder import VideoEncoder, find_encoder
 from edge.video.packets import PacketForm, PacketQueue, SourcePacket
 
 FPS = scene.FPS
-
-
-def wait_until(is_so: Callable[[], bool], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class Switched:
