@@ -38,7 +38,9 @@ def compact(path: Path) -> Generator[None, None, None]:
     Raises:
         OSError: the disk is full or fails; the part is as it was.
     """
-    with contextlib.suppress(DataError, BlockingIOError, FileNotFoundError), path.open("rb") as file:
+    # what a block lacks that we write is damage too
+    damage = (DataError, LookupError, TypeError, ValueError)
+    with contextlib.suppress(*damage, BlockingIOError, FileNotFoundError), path.open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         part = Part(path)
         if part.head is None or part.is_packed:
@@ -85,8 +87,8 @@ def _goes_on(waiting: list[Stored], one: Stored) -> bool:
         sum(len(other.time_ns) for _, other in waiting) + len(block.time_ns) <= MAX_FRAMES
         and span.start_ns - last_span.end_ns <= MAX_GAP_NS
         and block.notes["wall_offset_ns"] == last.notes["wall_offset_ns"]
-        and not block.notes["lost"]
-        and not last.notes["lost"]
+        and not block.notes.get("lost")
+        and not last.notes.get("lost")
     )
 
 
