@@ -173,6 +173,17 @@ def test_a_muted_camera_is_recorded_without_its_sound(tmp_path: Path, start: Cal
         assert [stream.type for stream in file.streams] == ["video"]
 
 
+def clicked_first_file(browser: Any) -> bool:  # noqa: F811
+    """A real click, as browsers play no sound that nobody asked for; false where the list was drawn anew meanwhile."""
+    from selenium.common.exceptions import WebDriverException
+
+    try:
+        browser.find_elements("css selector", ".file-row")[0].click()
+    except WebDriverException:
+        return False
+    return True
+
+
 def test_a_clip_with_sound_plays_in_chromium(
     tmp_path: Path,
     start: Callable[..., Pipeline],
@@ -191,8 +202,7 @@ def test_a_clip_with_sound_plays_in_chromium(
     try:
         browser.get(f"http://127.0.0.1:{port}/#/recordings")
         wait_until(lambda: len(browser.find_elements("css selector", ".file-row")) >= 2)
-        # a real click: browsers play no sound that nobody asked for
-        browser.find_elements("css selector", ".file-row")[0].click()
+        wait_until(lambda: clicked_first_file(browser))
         browser.execute_script("document.querySelector('video').muted = false")
         state = "const v = document.querySelector('video'); return [v.currentTime, v.webkitAudioDecodedByteCount]"
         wait_until(lambda: browser.execute_script(state)[0] > 1)
