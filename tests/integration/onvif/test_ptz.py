@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from onvif_device import Auth, OnvifDevice, Picture, onvif_device
 
@@ -17,7 +19,7 @@ PRESETS = {"1": "Gate", "p&<2>": "Yard & <garden>", "3": ""}
     ("media", "has_services", "auth"),
     [(2, True, "token"), (1, True, "token"), (1, False, "token"), (2, True, "digest"), (2, True, "digest-sha256")],
 )
-def test_a_camera_turns_where_it_is_told(media: int, has_services: bool, auth: Auth) -> None:
+def test_a_camera_turns_where_it_is_told(media: Literal[1, 2], has_services: bool, auth: Auth) -> None:
     device = OnvifDevice(PICTURES, media=media, has_services=has_services, auth=auth, presets=PRESETS)
     with onvif_device(device):
         login = Login(device.username, device.password)
