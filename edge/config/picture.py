@@ -29,6 +29,22 @@ class HealthSettings(Section):
     hold_s: float = Field(default=3.0, ge=0, le=3600)
 
 
+class PtzSettings(Section):
+    """A camera that can be turned to its presets from the page (ONVIF), with the login of its stream.
+
+    Attributes:
+        home: name of the preset in which lines and zones were drawn; away from it they rest.
+        onvif: HOST, HOST:PORT or address of its device service; None: at the host of ``source``.
+        back_s: how long after it was turned away it goes home by itself.
+        settle_s: how long it takes to turn; lines and zones rest so much longer.
+    """
+
+    home: str = Field(min_length=1, max_length=64)
+    onvif: Annotated[str, Field(pattern=r"^(https?://)?[^\s@?#]+$")] | None = None
+    back_s: float = Field(default=60, ge=1, le=86_400)
+    settle_s: float = Field(default=5, ge=0, le=120)
+
+
 def _region(roi: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     if roi[0] >= roi[2] or roi[1] >= roi[3]:
         raise ValueError("expected left, top, right, bottom as shares of the picture, left < right and top < bottom")

@@ -25,7 +25,7 @@ from edge.config.daemon import (
 from edge.config.events import EventSettings, MqttSettings, NotifySettings, WebhookSettings
 from edge.config.night import NightSettings
 from edge.config.parts import part_name, refuse_unknown
-from edge.config.picture import HealthSettings, Mask, MotionGateSettings, Region, Side, TileCount
+from edge.config.picture import HealthSettings, Mask, MotionGateSettings, PtzSettings, Region, Side, TileCount
 from edge.config.recording import RecordSettings, TrackStoreSettings
 from edge.config.remote import RemoteSettings, check_remote
 from edge.config.section import Section
@@ -137,6 +137,7 @@ class StreamSettings(Section):
     sinks: tuple[str, ...] = ()
     record: RecordSettings | None = None
     stages: tuple[StageSettings, ...] = ()
+    ptz: PtzSettings | None = None
 
     @field_validator("source")
     @classmethod
@@ -243,6 +244,10 @@ class Config(Section):
                     f"stream {stream.name!r}: audio = true would keep what is said where masks forbid to look"
                 )
             _refuse_unfit_loud(stream)
+            if stream.ptz is not None and stream.masks:
+                raise ValueError(f"stream {stream.name!r}: ptz would turn the camera to where its masks hide nothing")
+            if stream.ptz is not None and stream.ptz.onvif is None and kind_of(stream.source) != "network":
+                raise ValueError(f"stream {stream.name!r}: expected ptz.onvif, the camera's address")
             _refuse_unfit_source_recording(stream)
             _refuse_unfit_record_source(stream)
             _refuse_unfit_live_source(stream)

@@ -122,7 +122,7 @@ def _page(
         stats=stats,
         not_ready=pipeline.not_ready,
         heat=pipeline.heat,
-        operable=_operable(config, operations),
+        operable=_operable(config, operations, pipeline),
         archive=pipeline.outputs.archive(),
     )
     if settings.token_file is not None and tls is None and not is_loopback(settings.host):
@@ -131,16 +131,18 @@ def _page(
     return server, f"{'https' if tls else 'http'}://{_shown(host)}:{port}/"
 
 
-def _operable(config: Config, operations: Operations) -> Operable:
+def _operable(config: Config, operations: Operations, pipeline: Run) -> Operable:
     """What the page may do."""
     settings = config.server
     from edge.daemon.cameras import CameraAdder
+    from edge.daemon.turning import Turner
     from edge.server.operate import Operable
 
     editor = operations.editor() if settings.can_edit else None
     adder = None if editor is None else CameraAdder(editor)
+    turner = Turner(pipeline) if any(stream.ptz for stream in pipeline.config.streams) else None
     return Operable(
-        operations, settings.can_reload, settings.can_swap, editor, adder, operations.questions, _night(config)
+        operations, settings.can_reload, settings.can_swap, editor, adder, operations.questions, _night(config), turner
     )
 
 
@@ -211,6 +213,7 @@ def _card(stream: StreamSettings, manifest: Manifest) -> dict[str, object]:
         # its video has other pictures than those that are analysed
         "has_live_source": stream.live_source is not None,
         "heatmap": stream.analytics.heatmap is not None,
+        "can_turn": stream.ptz is not None,
         "model": {
             "name": manifest.name,
             "task": manifest.task,

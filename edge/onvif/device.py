@@ -15,6 +15,7 @@ from edge.onvif.soap import CallError, Login, Soap, text_at
 DEVICE = "http://www.onvif.org/ver10/device/wsdl"
 MEDIA = "http://www.onvif.org/ver10/media/wsdl"
 MEDIA2 = "http://www.onvif.org/ver20/media/wsdl"
+PTZ = "http://www.onvif.org/ver20/ptz/wsdl"
 SERVICE_PATH = "/onvif/device_service"
 MAX_PROFILES = 16
 LOOK_S = 10.0
@@ -131,32 +132,34 @@ def small_and_large(profiles: Sequence[Profile]) -> tuple[Profile, Profile | Non
 
 
 def _profiles(soap: Soap) -> tuple[Profile, ...]:
-    services = _services(soap)
+    services = services_of(soap)
     # the second media service tells of H.265 too, the first of H.264 and JPEG alone
     namespace = MEDIA2 if MEDIA2 in services else MEDIA
     url = services.get(namespace, soap.url)
     inner = "<s:Type>All</s:Type>" if namespace == MEDIA2 else ""
     found = soap.call(url, namespace, "GetProfiles", inner).findall("Profiles")[:MAX_PROFILES]
-    profiles = [_with_address(soap, url, namespace, _profile(one)) for one in found]
+    profiles = [_with_address(soap, url, namespace, profile_of(one)) for one in found]
     seen: dict[str, Profile] = {}
     for profile in profiles:
         seen.setdefault(profile.address or profile.token, profile)
     return tuple(seen.values())
 
 
-def _services(soap: Soap) -> dict[str, str]:
+def services_of(soap: Soap) -> dict[str, str]:
     """Namespace of each service → its address; of older cameras by their capabilities."""
     try:
         told = soap.call(soap.url, DEVICE, "GetServices", "<s:IncludeCapability>false</s:IncludeCapability>")
     except CallError as error:
         if error.is_login:
             raise
-        told = soap.call(soap.url, DEVICE, "GetCapabilities", "<s:Category>Media</s:Category>")
-        return {MEDIA: text_at(told, "Capabilities/Media/XAddr") or soap.url}
+        told = soap.call(soap.url, DEVICE, "GetCapabilities", "<s:Category>All</s:Category>")
+        turns = text_at(told, "Capabilities/PTZ/XAddr")
+        found = {MEDIA: text_at(told, "Capabilities/Media/XAddr") or soap.url}
+        return found | ({PTZ: turns} if turns else {})
     return {text_at(one, "Namespace"): text_at(one, "XAddr") or soap.url for one in told.findall("Service")}
 
 
-def _profile(element: Element) -> Profile:
+def profile_of(element: Element) -> Profile:
     """A profile as the first or the second media service tells it."""
     video = element.find("Configurations/VideoEncoder")
     if video is None:

@@ -111,6 +111,8 @@ class StreamAnalysis:
         self.shapes: tuple[Shape, ...] = ()
         self.shown_counts: Mapping[str, Any] = {}
         self.fault = ""
+        # the camera shows another view than that in which lines and zones were drawn; any thread may set it
+        self.is_away = False
         self.clock: WallClock = wall_clock
         self.captured_ns = 0
         self.log: FrameLog | None = None
@@ -164,7 +166,7 @@ class StreamAnalysis:
         if self.rounding is not None:
             stored, time_ns = self.rounding.rounded(tracks, frame), self.rounding.time_ns(frame)
         with self._changing:
-            analytics = self._analytics_for(frame) if self.has_analytics else None
+            analytics = self._analytics_for(frame) if self.has_analytics and not self.is_away else None
             events = () if analytics is None else labelled(analytics.update(stored, time_ns), labels)
         if self.log is not None:
             self.log.add(frame, prediction, stored, events, labels)

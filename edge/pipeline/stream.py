@@ -369,6 +369,7 @@ class Stream:
             "counts": metrics.counters.snapshot(),
             "analytics": self.analysis.counts(),
             "analytics_fault": self.analysis.fault,
+            **({} if self.config.ptz is None else {"is_away": self.analysis.is_away}),
             "server": redacted_value(self.server()),
             "stages": metrics.stages.snapshot(),
             **({} if self.record_source is None else {"record_source": self.record_source.stats()}),

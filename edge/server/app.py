@@ -44,6 +44,7 @@ from edge.server.questions import QuestionRoutes
 from edge.server.recordings import Answer, Archive, RecordingRoutes
 from edge.server.review import SEEN, ReviewRoutes
 from edge.server.spans import SpanRoutes
+from edge.server.turning import TurnRoutes
 from edge.server.webrtc_routes import WebRtcRoutes
 
 if TYPE_CHECKING:
@@ -147,6 +148,9 @@ class _Routes:
             methods |= {"/api/cameras": ["GET", "POST"], "/api/cameras/look": ["POST"]}
             night = NightRoutes(self._operate.night)
             answers |= {"/api/night": night.told, "/api/night/page": night.page}
+            if self._operate.turner is not None:
+                answers["/api/streams/{name}/presets"] = TurnRoutes(self._operate.turner, self._known).presets
+                methods["/api/streams/{name}/presets"] = ["GET", "POST"]
             if self._operate.questions is not None:
                 asked = QuestionRoutes(self._operate.questions)
                 answers |= {"/api/questions": asked.questions, "/api/questions/{id}": asked.question}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edge.server.edit import Editor
     from edge.server.night import Night
     from edge.server.questions import Questioner
+    from edge.server.turning import Turner
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_CLASSES = 1000
@@ -46,6 +47,7 @@ class Operable:
         adder: adds cameras to it, where that is allowed.
         questions: answers questions about the past.
         night: tells of the night shift, where there is one.
+        turner: turns cameras, where one can be turned.
     """
 
     orders: Orders
@@ -55,6 +57,7 @@ class Operable:
     adder: Adder | None = None
     questions: Questioner | None = None
     night: Night | None = None
+    turner: Turner | None = None
 
 
 class OperateRoutes:
@@ -66,6 +69,7 @@ class OperateRoutes:
         self.adder = operable.adder
         self.questions = operable.questions
         self.night = operable.night
+        self.turner = operable.turner
 
     async def models(self, request: Request) -> Response:
         """The models that run, and how their last swap went."""

@@ -80,6 +80,11 @@ BODIES: Mapping[str, Mapping[str, Any]] = {
             "query": {"type": "string", "maxLength": 4096},
         },
     },
+    "/api/streams/{name}/presets": {
+        "type": "object",
+        "required": ["preset"],
+        "properties": {"preset": {"type": "string", "minLength": 1, "maxLength": 200}},
+    },
     "/api/push": {
         "type": "object",
         "required": ["endpoint"],

@@ -7,6 +7,7 @@ import { Picture } from "./picture.js";
 import { sparkline, stageBar } from "./plots.js";
 import { recordingsAddress } from "./recordings.js";
 import { VideoSync } from "./sync.js";
+import { TurnPanel } from "./turn.js";
 import { Video, canVideo } from "./webrtc.js";
 import { WhatIfPanel, WhyPanel } from "./why.js";
 import { called, t, told } from "./words.js";
@@ -66,8 +67,9 @@ export class CameraView {
     this.draw = new DrawTool(stream, this.frame, store.canEdit);
     this.whatIf = store.canAsk["what-if"] ? new WhatIfPanel(stream, this.draw) : null;
     this.why = store.canAsk.why ? new WhyPanel(stream) : null;
+    this.turn = stream.info.can_turn ? new TurnPanel(stream) : null;
     this.node = el("section", { class: "camera" },
-      el("div", { class: "camera-main" }, this.title(), this.frame, this.draw.node, this.whatIf?.node, this.why?.node, this.health()),
+      el("div", { class: "camera-main" }, this.title(), this.frame, this.turn?.node, this.draw.node, this.whatIf?.node, this.why?.node, this.health()),
       el("div", { class: "camera-side" }, this.counting(), this.tracking(), this.happening(), this.modelCard()));
     store.watch([stream.name]);
     this.hasPictures = true;
@@ -319,6 +321,7 @@ export class CameraView {
     const key = !stream.isMoving || isLost ? "camera.size" : Number.isFinite(stream.age) ? "camera.facts.age" : "camera.facts";
     say(this.facts, t(key, { width: stream.width, height: stream.height, fps: number(stream.fps, 1), ms: number(stream.age) }));
     this.draw.fit();
+    this.turn?.tick();
   }
 
   close() {

@@ -336,6 +336,11 @@ const en = {
   "asked.test.saved": "Saved as {name}. Nothing new takes over that loses this.",
   "asked.test.discard": "Discard",
 
+  "turn.title": "Turn the camera",
+  "turn.show": "Where to?",
+  "turn.home": "{name} (home)",
+  "turn.away": "The camera is turned away: lines and zones rest until it is home again.",
+
   "push.title": "This phone",
   "push.switch": "Send messages to this phone",
   "push.on": "What happens is told to this phone, also while the page is closed.",

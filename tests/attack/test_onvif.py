@@ -14,8 +14,10 @@ import pytest
 from hostile import Hostile
 from onvif_device import GROUP, PORT
 
+from edge.errors import SourceError
 from edge.onvif.device import Device, look_at
 from edge.onvif.discovery import find_devices
+from edge.onvif.ptz import go_to, presets_of
 from edge.onvif.soap import MAX_ANSWER_BYTES, MAX_DEPTH, MAX_ELEMENTS, Login, parse_xml
 
 LOGIN = Login("admin", "canary-geheim-77")
@@ -180,6 +182,41 @@ def _answer_to(request: bytes, port: int) -> bytes:
     action = next(name for name in answers if name in request)
     name = action.decode()
     return envelope(f"<{name}Response>{answers[action]}</{name}Response>")
+
+
+@pytest.mark.parametrize("behaviour", [endless, one_byte_now_and_then, silent, answering(http(BOMB.encode()))])
+def test_a_camera_that_shall_turn_costs_no_more(
+    hostile: Callable[[Callable[[socket.socket], None]], str], behaviour: Callable[[socket.socket], None]
+) -> None:
+    url, began_s = hostile(behaviour), time.monotonic()
+    for ask in (lambda: presets_of(url, LOGIN, TIMEOUT_S), lambda: go_to(url, "gate", LOGIN, TIMEOUT_S)):
+        with pytest.raises(SourceError) as failed:
+            ask()
+        assert "canary" not in str(failed.value)
+    assert time.monotonic() - began_s < 2 * (TIMEOUT_S + 2)
+
+
+def test_a_service_that_turns_at_another_host_is_asked_at_the_camera_alone(
+    hostile: Callable[[Callable[[socket.socket], None]], str],
+) -> None:
+    def behave(connection: socket.socket) -> None:
+        for request in requests_of(connection):
+            heard.append(request)
+            evil = f"http://127.0.0.2:{other.getsockname()[1]}/ptz"
+            ptz = f"<Service><Namespace>http://www.onvif.org/ver20/ptz/wsdl</Namespace><XAddr>{evil}</XAddr></Service>"
+            turns = '<Profiles token="a"><PTZConfiguration/></Profiles>'
+            inner = {b"GetServices": ptz, b"GetProfiles": turns, b"GetPresets": '<Preset token="1"/>'}
+            action = next((name for name in inner if name in request), b"GetSystemDateAndTime")
+            name = action.decode()
+            connection.sendall(http(envelope(f"<{name}Response>{inner.get(action, '')}</{name}Response>")))
+
+    heard: list[bytes] = []
+    with socket.create_server(("127.0.0.2", 0)) as other:
+        assert [one.token for one in presets_of(hostile(behave), LOGIN, TIMEOUT_S)] == ["1"]
+        other.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            other.accept()
+    assert any(b"POST /ptz HTTP" in request for request in heard), "its path counts"
 
 
 def test_thousands_of_profiles_are_a_few(hostile: Callable[[Callable[[socket.socket], None]], str]) -> None:

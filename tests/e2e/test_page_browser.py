@@ -76,8 +76,8 @@ def browser(chromium: Any) -> Iterator[Any]:
     closing = r"/whep\?plain=\d+ - Failed to load resource: the server responded with a status of 503"
     # the documented answer of a device that keeps no recordings, which the page says in words
     nothing_kept = r"/api/(recordings|history)\?\S* - Failed to load resource: .* status of 404"
-    # the documented answers to who may not change the file, or draws or adds what cannot work, said in words as well
-    not_saved = r"/(drawn|cameras|cameras/look) - Failed to load resource: .* status of (403|409)"
+    # the documented answers to who may not change the file, turn a camera, or draws or adds what cannot work, in words
+    not_saved = r"/(drawn|presets|cameras|cameras/look) - Failed to load resource: .* status of (403|409)"
     expected = ("net::ERR", "status of 401")
     unexpected = [text for text in faults if not any(one in text for one in expected)]
     assert not [text for text in unexpected if not re.search(f"{nothing_kept}|{not_saved}|{closing}", text)]

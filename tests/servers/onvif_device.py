@@ -31,11 +31,14 @@ DN = "http://www.onvif.org/ver10/network/wsdl"
 TDS = "http://www.onvif.org/ver10/device/wsdl"
 TRT = "http://www.onvif.org/ver10/media/wsdl"
 TR2 = "http://www.onvif.org/ver20/media/wsdl"
+PTZ = "http://www.onvif.org/ver20/ptz/wsdl"
 TT = "http://www.onvif.org/ver10/schema"
 OASIS = "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss"
 WSSE, WSU = f"{OASIS}-wssecurity-secext-1.0.xsd", f"{OASIS}-wssecurity-utility-1.0.xsd"
 DIGEST = f"{OASIS}-username-token-profile-1.0#PasswordDigest"
-PREFIXES = f'xmlns:SOAP-ENV="{SOAP}" xmlns:tds="{TDS}" xmlns:trt="{TRT}" xmlns:tr2="{TR2}" xmlns:tt="{TT}"'
+PREFIXES = (
+    f'xmlns:SOAP-ENV="{SOAP}" xmlns:tds="{TDS}" xmlns:trt="{TRT}" xmlns:tr2="{TR2}" xmlns:tptz="{PTZ}" xmlns:tt="{TT}"'
+)
 GROUP, PORT = "239.255.255.250", 3702
 CLOCK_IS_AHEAD = timedelta(days=-4000, hours=3)
 MAX_SKEW_S = 5.0
@@ -63,7 +66,10 @@ class Picture:
 
 @dataclass
 class OnvifDevice:
-    """A running camera. ``refused`` has the reason of each login that was not right, ``calls`` every action."""
+    """A running camera. ``refused`` has the reason of each login that was not right, ``calls`` every action.
+
+    ``presets``: token → name; with any, its first profile turns, and ``turned_to`` has the tokens in their order.
+    """
 
     pictures: list[Picture]
     username: str = "admin"
@@ -74,6 +80,8 @@ class OnvifDevice:
     model: str = "TM-2 <&>"
     has_services: bool = True
     named_host: str = ""
+    presets: dict[str, str] = field(default_factory=dict)
+    turned_to: list[str] = field(default_factory=list)
     port: int = 0
     calls: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
@@ -91,8 +99,8 @@ class OnvifDevice:
 
     def answer(self, action: str, namespace: str, body: ElementTree.Element, host: str) -> str | None:
         """The inside of a response; None for what it does not know."""
-        service = {TDS: "tds", TRT: "trt", TR2: "tr2"}.get(namespace, "")
-        if namespace == TR2 and self.media == 1:
+        service = {TDS: "tds", TRT: "trt", TR2: "tr2", PTZ: "tptz"}.get(namespace, "")
+        if (namespace == TR2 and self.media == 1) or (namespace == PTZ and not self.presets):
             return None
         made = getattr(self, f"_{service}_{action}", None)
         inner = None if made is None else made(body, host)
@@ -116,6 +124,7 @@ class OnvifDevice:
         if not self.has_services:
             return None
         services = [(TDS, "/onvif/device_service"), (TRT, "/onvif/media")] + [(TR2, "/onvif/media2")] * (self.media > 1)
+        services += [(PTZ, "/onvif/ptz")] * bool(self.presets)
         version = "<tds:Version><tt:Major>2</tt:Major><tt:Minor>60</tt:Minor></tds:Version>"
         return "".join(
             f"<tds:Service><tds:Namespace>{name}</tds:Namespace><tds:XAddr>{self.url(host, path)}</tds:XAddr>"
@@ -126,7 +135,8 @@ class OnvifDevice:
     def _tds_GetCapabilities(self, _: ElementTree.Element, host: str) -> str:
         streaming = "<tt:StreamingCapabilities><tt:RTP_RTSP_TCP>true</tt:RTP_RTSP_TCP></tt:StreamingCapabilities>"
         media = f"<tt:Media><tt:XAddr>{self.url(host, '/onvif/media')}</tt:XAddr>{streaming}</tt:Media>"
-        return f"<tds:Capabilities>{media}</tds:Capabilities>"
+        ptz = f"<tt:PTZ><tt:XAddr>{self.url(host, '/onvif/ptz')}</tt:XAddr></tt:PTZ>" if self.presets else ""
+        return f"<tds:Capabilities>{media}{ptz}</tds:Capabilities>"
 
     def _trt_GetProfiles(self, _: ElementTree.Element, host: str) -> str:
         return "".join(
@@ -135,20 +145,44 @@ class OnvifDevice:
             f"<tt:Encoding>{one.codec}</tt:Encoding>{_resolution(one)}<tt:Quality>5</tt:Quality><tt:RateControl>"
             f"<tt:FrameRateLimit>{one.fps}</tt:FrameRateLimit><tt:EncodingInterval>1</tt:EncodingInterval>"
             "<tt:BitrateLimit>2048</tt:BitrateLimit></tt:RateControl><tt:SessionTimeout>PT60S</tt:SessionTimeout>"
-            "</tt:VideoEncoderConfiguration></trt:Profiles>"
+            f"</tt:VideoEncoderConfiguration>{self._turns(one, 'tt:PTZConfiguration')}</trt:Profiles>"
             for one in self.pictures
         )
 
     def _tr2_GetProfiles(self, body: ElementTree.Element, host: str) -> str:
-        assert body.findtext(f"{{{TR2}}}Type") == "All", "without a type the second service tells names alone"
+        asked = body.findtext(f"{{{TR2}}}Type")
+        assert asked in ("All", "PTZ"), "without a type the second service tells names alone"
         return "".join(
             f'<tr2:Profiles token="{one.key}" fixed="true"><tr2:Name>{one.key}</tr2:Name><tr2:Configurations>'
             f'<tr2:VideoEncoder token="e{one.key}"><tt:Name>e</tt:Name><tt:UseCount>1</tt:UseCount>'
             f"<tt:Encoding>{one.codec}</tt:Encoding>{_resolution(one)}<tt:RateControl>"
             f"<tt:FrameRateLimit>{one.fps}.0</tt:FrameRateLimit><tt:BitrateLimit>2048</tt:BitrateLimit>"
-            "</tt:RateControl><tt:Quality>5</tt:Quality></tr2:VideoEncoder></tr2:Configurations></tr2:Profiles>"
+            "</tt:RateControl><tt:Quality>5</tt:Quality></tr2:VideoEncoder>"
+            f"{self._turns(one, 'tr2:PTZ')}</tr2:Configurations></tr2:Profiles>"
             for one in self.pictures
         )
+
+    def _turns(self, one: Picture, tag: str) -> str:
+        if not self.presets or one is not self.pictures[0]:
+            return ""
+        return (
+            f'<{tag} token="p"><tt:Name>p</tt:Name><tt:UseCount>1</tt:UseCount><tt:NodeToken>n</tt:NodeToken></{tag}>'
+        )
+
+    def _tptz_GetPresets(self, body: ElementTree.Element, host: str) -> str | None:
+        if body.findtext(f"{{{PTZ}}}ProfileToken") != self.pictures[0].token:
+            return None
+        return "".join(
+            f'<tptz:Preset token="{escape(token)}"><tt:Name>{escape(name)}</tt:Name></tptz:Preset>'
+            for token, name in self.presets.items()
+        )
+
+    def _tptz_GotoPreset(self, body: ElementTree.Element, host: str) -> str | None:
+        token = body.findtext(f"{{{PTZ}}}PresetToken")
+        if body.findtext(f"{{{PTZ}}}ProfileToken") != self.pictures[0].token or token not in self.presets:
+            return None
+        self.turned_to.append(token)
+        return ""
 
     def _trt_GetStreamUri(self, body: ElementTree.Element, host: str) -> str | None:
         assert body.findtext(f"{{{TRT}}}StreamSetup/{{{TT}}}Transport/{{{TT}}}Protocol") == "RTSP"

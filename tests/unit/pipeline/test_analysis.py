@@ -165,6 +165,16 @@ def test_schedules_follow_the_clock_that_the_follower_was_given() -> None:
     assert at_night.count() == 1
 
 
+def test_nothing_is_counted_in_another_view_than_that_of_home() -> None:
+    camera = Camera()
+    assert camera.count() == 1
+    camera.follower.is_away = True
+    assert camera.count() == 1
+    assert camera.show().tracks is not None, "objects are followed there too"
+    camera.follower.is_away = False
+    assert camera.count() > 1
+
+
 def test_a_box_that_a_surer_one_covers_is_the_same_object_whatever_its_class() -> None:
     van = np.array([[10, 10, 110, 110], [11, 10, 110, 110], [200, 10, 260, 110]], np.float32)
     found = Detections(van, np.array([0.8, 0.9, 0.7], np.float32), np.array([0, 1, 1], np.int32))
