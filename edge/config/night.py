@@ -34,6 +34,7 @@ class NightSettings(Section):
         min_frames: frames without which a shift does not begin.
         max_drop: points of AP50 on ``sealed`` that the site's first model may be better by, 0.01 = one point.
         min_gain: points of AP50 on the site's own sealed frames that a new model must bring.
+        min_trust: share of what the model that runs sees surely that a teacher must see too, and call the same.
         min_agreement: share of what the model that runs sees surely that the new one must see too.
     """
 
@@ -56,6 +57,7 @@ class NightSettings(Section):
     max_drop: float = Field(default=0.01, ge=0, le=0.5)
     min_gain: float = Field(default=0.01, ge=0, le=0.5)
     min_agreement: float = Field(default=0.85, ge=0, le=1)
+    min_trust: float = Field(default=0.9, ge=0, le=1)
 
     @model_validator(mode="after")
     def _judges_by_others(self) -> NightSettings:

@@ -35,8 +35,6 @@ LEAST_SEALED = 4
 SAMPLED = 80
 # a teacher gives nine of ten objects the right class, and knows no less than its pupil
 LEAST_RIGHT, MOST_BEHIND = 0.9, 0.02
-# it also sees most of what the pupil surely sees on the site
-LEAST_MET = 0.6
 # several teachers agree with their vote
 LEAST_AGREED = 0.6
 INT8_DROP = 0.02
@@ -221,17 +219,15 @@ class Shift:
 
     def _strangers(self, looked: Mapping[str, Mapping[str, Detections]]) -> dict[str, str]:
         """Those that see nothing of what the pupil surely sees on the site, or call it something else."""
-        sample = dict(list(self._frames(is_random=True).items())[-SAMPLED:])
+        sample = dict(list(self._frames().items())[-SAMPLED:])
         sure = seen(self._job.model, sample.values(), self._threads)
-        found, own = {}, self._job.model.name
+        found, own, least = {}, self._job.model.name, self._settings.min_trust
         for name, labels in looked.items():
             total = sum((compared(sure[path], labels[frame]) for frame, path in sample.items()), Sight())
-            if total.met < LEAST_MET:
-                found[name] = f"sees {total.met:.0%} of what {own} surely sees, at least {LEAST_MET:.0%} is needed"
-            elif total.right < LEAST_RIGHT:
-                found[name] = (
-                    f"calls {total.right:.0%} of what both see as {own} does, at least {LEAST_RIGHT:.0%} is needed"
-                )
+            if total.met < least:
+                found[name] = f"sees {total.met:.0%} of what {own} surely sees, at least {least:.0%} is needed"
+            elif total.right < least:
+                found[name] = f"calls {total.right:.0%} of what both see as {own} does, at least {least:.0%} is needed"
         return found
 
     def _write_labels(self, heard: Mapping[str, Mapping[str, Detections]]) -> dict[str, Any]:

@@ -177,7 +177,7 @@ def run_nights(course: Course, count: int) -> None:
 def run_poisoned(course: Course, count: int) -> None:
     """So many first nights with a wrong teacher: always wrong, or only where nobody has labelled."""
     place, rows = course.folder / "poisoned", []
-    days, sealed = place / "day", made(course.folder / "data", "public-small", pictures(5000, 60, DAY))
+    days, sealed = place / "day", made(course.folder / "data", "public-small", pictures(5000, 30, DAY))
     few: dict[str, Any] = {"sealed": [sealed], "random_per_hour": 20, "doubtful_per_hour": 10, "processor_minutes": 0.8}
     if not (days / "done").is_file():
         keep_a_day(days, settings_of(course, [TEACHER], **few), course.first, 0, 80)
