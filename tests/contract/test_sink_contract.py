@@ -138,7 +138,7 @@ SINKS = {
 }
 # they open sinks, are run by one, or are targets of events
 NO_SINKS = {"__init__", "choose", "home_assistant", "restream_child", "whip_http", "webhook"}
-NO_SINKS |= {"mqtt", "mqtt_commands", "mqtt_packets", "mqtt_session", "retained", "notify", "notify_child"}
+NO_SINKS |= {"mqtt", "mqtt_commands", "mqtt_packets", "mqtt_session", "retained", "notify", "notify_child", "push"}
 
 
 IN_PROCESS = {name: kind for name, kind in SINKS.items() if not kind.is_process}
