@@ -8,6 +8,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
+import numpy as np
 import onnx
 from onnx import ModelProto
 
@@ -197,6 +198,9 @@ def quantize(
 def loss_of(before: Report, after: Report, confidence: float) -> Drop | None:
     """The drop of the main metric with its interval; None where there is nothing to draw again."""
     if before.redrawn is None or after.redrawn is None or before.num_drawn < 2:
+        return None
+    if before.main_metric not in before.redrawn(np.ones(before.num_drawn)):
+        # masks and key points are judged once, on all pictures
         return None
     return drop_between(before.redrawn, after.redrawn, before.main_metric, before.num_drawn, confidence)
 

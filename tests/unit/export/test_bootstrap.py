@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,8 @@ from export.data.sample import Sample
 from export.evaluate.bootstrap import draws, drop_between, intervals, redrawn_counts, redrawn_hits
 from export.evaluate.detect import DetectJudge
 from export.evaluate.names import match_classes
+from export.evaluate.report import Report
+from export.quantize.quantize import loss_of
 
 CLASSES = ("a", "b")
 
@@ -94,3 +98,17 @@ def test_pixels_and_classes_have_intervals_too() -> None:
     counts = [np.array([[8, 2, 0], [1, 9, 0]]), np.array([[1, 9, 0], [9, 1, 0]])]
     assert redrawn_counts(counts, (0, 1))(np.array([1.0, 0.0]))["miou"] == pytest.approx((8 / 11 + 9 / 12) / 2)
     assert redrawn_hits([(True, True), (False, True)])(np.array([1.0, 3.0])) == {"top1": 0.25, "top5": 1.0}
+
+
+def test_a_figure_that_cannot_be_drawn_again_has_no_interval() -> None:
+    """Masks are the main figure of a model that has them, and only boxes are drawn again."""
+    metrics = {"map": 0.9, "mask_map": 0.5}
+    report = Report(
+        "street", "", "detect", metrics, {}, ("a",), np.zeros((1, 1), np.int64), 4, 0.0,
+        redrawn=lambda weights: {"map": float(weights.mean())}, num_drawn=4,
+    )  # fmt: skip
+    assert report.main_metric == "mask_map"
+    assert loss_of(report, report, 0.95) is None
+    boxes = replace(report, metrics={"map": 0.9})
+    drop = loss_of(boxes, boxes, 0.95)
+    assert drop is not None and drop.value == 0
