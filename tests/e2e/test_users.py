@@ -21,6 +21,7 @@ import pytest
 from daemon_process import TOKEN, VIEW_TOKEN, gate_of
 from e2e.live_show import wait_until
 from e2e.users_show import CAMERAS, PASSWORD, USER_TOKEN, UsersShow, log_in, users_show
+from e2e.webrtc_viewer import Viewer
 
 from edge.server.access import COOKIE, MAX_FAILURES, SECURE_SESSION, SESSION
 from edge.server.proxies import Proxies
@@ -325,6 +326,41 @@ def test_what_somebody_watches_ends_when_it_may_not_any_more(own: UsersShow, end
         }
         assert pictures_end_s(own, client, "/stream/door.mjpeg", acts[end]) < ENDS_WITHIN_S
         assert client.get("/stream/door.mjpeg").status_code == (404 if end == "role" else 401)
+
+
+def test_a_removed_user_watches_no_longer_over_webrtc(tmp_path: Path) -> None:
+    with users_show(tmp_path, max_peers=4) as running, running.client("vera") as client:
+        headers = {"Cookie": f"{SESSION}={client.cookies[SESSION]}", "Origin": running.url}
+        viewer = Viewer(running.url, "door", headers=headers)
+        stopping = threading.Event()
+
+        def publish() -> None:
+            while not stopping.wait(0.05):
+                running.cameras[0].publish()
+
+        publisher = threading.Thread(target=publish)
+        publisher.start()
+        try:
+            assert viewer.start().status == 201
+            wait_until(lambda: len(viewer.seen) > 3)
+            change(running, "vera", lambda user: None)
+            begin_s = time.monotonic()
+            board = running.cameras[0].board
+            wait_until(lambda: board.counts()["door"]["viewers"] == 0)
+            assert time.monotonic() - begin_s < ENDS_WITHIN_S
+        finally:
+            stopping.set()
+            publisher.join()
+            viewer.close()
+
+
+def test_an_offer_is_for_who_may_look_and_for_no_other_site(tmp_path: Path) -> None:
+    with users_show(tmp_path, max_peers=4) as running, running.client("doris") as client:
+        client.headers["content-type"] = "application/sdp"
+        assert client.post("/stream/attic/whep", content=b"v=0").status_code == 404
+        assert client.post("/stream/door/whep", content=b"v=0").status_code == 400
+        client.headers["Origin"] = "https://evil.example"
+        assert client.post("/stream/door/whep", content=b"v=0").status_code == 403
 
 
 def test_a_users_token_that_goes_ends_its_stream(own: UsersShow) -> None:

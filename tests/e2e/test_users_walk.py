@@ -298,6 +298,21 @@ def test_every_look_at_a_recording_and_every_change_is_noted(walk: Walk) -> None
     assert told and {line["camera"] for line in told} == {"door"}
 
 
+def test_where_the_audit_log_cannot_be_written_recordings_are_kept_back_and_live_pictures_are_not(walk: Walk) -> None:
+    audit = walk.folder / "state" / "audit.jsonl"
+    kept = audit.rename(audit.with_name("kept"))
+    audit.mkdir()
+    try:
+        for path in ("/recordings/{name}/{file}", "/snapshots/{file}", "/export/{name}.mp4"):
+            status, body = walk.asked("vera", "GET", filled(walk, path, "door"))
+            assert status == 503 and b"the audit log cannot be written" in body and len(body) < 2000, path
+        assert walk.asked("vera", "GET", "/stream/door.mjpeg")[0] == 200
+    finally:
+        audit.rmdir()
+        kept.rename(audit)
+    assert walk.asked("vera", "GET", filled(walk, "/snapshots/{file}", "door"))[0] == 200
+
+
 def test_no_log_and_no_line_holds_a_password_or_a_cookie(walk: Walk) -> None:
     text = walk.running.text + (walk.folder / "state" / "audit.jsonl").read_text()
     assert PASSWORD not in text and PASSWORD.replace(" ", "+") not in text and "$argon2" not in text
