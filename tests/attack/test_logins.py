@@ -84,7 +84,8 @@ def test_brute_force_over_50_connections_takes_no_frame_and_no_memory(served: Da
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     words = (
         f"{told.strip()}; camera {forced:.2f} fps, without it {quiet:.2f}; gate at most {peak_mb[0]:.0f} MB, "
-        f"/healthz {health_s * 1000:.0f} ms, daemon {used:.2f} and gate {by_gate:.2f} cores, load average {load:.1f} per core"
+        f"/healthz {health_s * 1000:.0f} ms, daemon {used:.2f} and gate {by_gate:.2f} cores, "
+        f"load average {load:.1f} per core"
     )
     print(words)
     # that of the tokens is 22 MB; a hash takes 19 while it is compared
