@@ -86,11 +86,11 @@ class Guard:
             return self._refuse_stranger((headers("host") or [""])[0], address)
         if scope["path"] in OPEN_PATHS:
             return None
-        shown = self._shown(scope)
-        who = self._accounts.known.who(shown)
-        if who is None and self._access.is_snooze(scope["path"], scope["query_string"].decode("latin-1")):
+        if self._access.is_snooze(scope["path"], scope["query_string"].decode("latin-1")):
             scope[WHO] = OF_A_LINK
             return None
+        shown = self._shown(scope)
+        who = self._accounts.known.who(shown)
         if who is None:
             # a proxy may send the requests of many over one connection, so they come past the gate
             if self._has_users and scope["path"] == "/" and scope["method"] == "GET":
