@@ -32,6 +32,7 @@ GROUPS = {
         "check": "edge.commands.check:check",
         "swap": "edge.commands.swap:swap",
         "service": "edge.commands.service:service",
+        "users": "edge.commands.users:users",
         "analyze": "edge.commands.analyze:analyze",
     },
     "What happened, and how well": {
@@ -41,6 +42,7 @@ GROUPS = {
         "tracks": "edge.commands.tracks:tracks",
         "accuracy": "edge.commands.accuracy:accuracy",
         "certify": "edge.commands.certify:certify",
+        "audit": "edge.commands.audit:audit",
         "test": "edge.commands.test:test",
         "night": "edge.commands.night:night",
     },
@@ -96,6 +98,8 @@ OTHER_WORDS = {
     "label": "teach",
     "record": "capture",
     "status": "explain",
+    "passwd": "users",
+    "user": "users",
 }
 
 

@@ -62,6 +62,7 @@ def openapi() -> Any:
     from starlette.testclient import TestClient
 
     from edge.server.access import Access
+    from edge.server.accounts import Accounts
     from edge.server.app import Facts, build_app
     from edge.server.board import LiveBoard
     from edge.server.operate import Operable
@@ -71,7 +72,7 @@ def openapi() -> Any:
     nobody: Any = SimpleNamespace()
     hub: Any = SimpleNamespace(board=board)
     facts = Facts(board, dict, lambda: None, lambda _: None, peers=nobody)
-    app = build_app(hub, facts, Access(), Operable(nobody, editor=nobody), Archive(dict, messages=nobody))
+    app = build_app(hub, facts, Accounts(Access()), Operable(nobody, editor=nobody), Archive(dict, messages=nobody))
     with TestClient(app, base_url="http://localhost", client=("127.0.0.1", 1)) as client:
         return client.get("/api/openapi.json").json()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,13 @@ class LogSettings(Section):
     form: Literal["text", "json"] = "text"
 
 
+# whose values come from the browser
+TAKEN_HEADERS = {
+    *("host", "cookie", "authorization", "origin", "sec-fetch-site", "x-forwarded-for", "x-forwarded-proto"),
+    *("content-length", "content-type", "connection", "accept", "user-agent", "referer"),
+}
+
+
 class ServerSettings(Section):
     """The live page and API. Nothing listens unless ``enabled``.
 
@@ -25,6 +33,13 @@ class ServerSettings(Section):
         allow_anyone: whether other machines may look without a token, where ``host`` lets them.
         token_file: who has it may operate: everything that the API offers.
         view_token_file: who has it may look.
+        users_file: named users with passwords or tokens, and roles per camera: ``edge users``.
+        session_idle_h, session_max_days: a login ends after so long without a request, and after so long at any rate.
+        audit_file: who changed what and looked at which recording; None: ``audit.jsonl`` in ``state_dir`` where there
+            are users.
+        audit_mb: what is kept of it.
+        user_header: in which a trusted proxy names the user that has logged in there.
+        trusted_proxies: their addresses or networks.
         tls_cert_file, tls_key_file: PEM files; with them the server speaks HTTPS only.
         max_peers: the most WebRTC viewers at once; 0: pictures as JPEG only. Needs the extra ``webrtc``.
         can_reload, can_swap: whether the API may make the daemon read its file again, or change a model.
@@ -38,6 +53,13 @@ class ServerSettings(Section):
     allow_anyone: bool = False
     token_file: Path | None = None
     view_token_file: Path | None = None
+    users_file: Path | None = None
+    session_idle_h: float = Field(default=24, gt=0, le=24 * 366)
+    session_max_days: float = Field(default=14, gt=0, le=366)
+    audit_file: Path | None = None
+    audit_mb: float = Field(default=16, ge=0.1, le=10_000)
+    user_header: str = Field(default="", pattern=r"^[A-Za-z0-9-]{0,64}$")
+    trusted_proxies: tuple[str, ...] = ()
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     max_peers: int = Field(default=16, ge=0, le=256)
@@ -53,18 +75,37 @@ class ServerSettings(Section):
         if self.view_token_file is not None and self.token_file is None:
             raise ValueError("view_token_file is set, so token_file is expected too: else everybody could operate")
         can_do = self.can_reload or self.can_swap or self.can_edit or self.can_add_tests
-        if can_do and self.token_file is None:
+        is_closed = self.token_file is not None or self.users_file is not None
+        if can_do and not is_closed:
             raise ValueError(
                 "can_reload, can_swap, can_edit and can_add_tests need a token_file: nobody may operate without a token"
             )
-        if self.allow_anyone and self.token_file is not None:
-            raise ValueError("allow_anyone = true and a token_file contradict each other; leave one of them out")
-        if self.enabled and self.token_file is None and not (self.allow_anyone or is_loopback(self.host)):
+        if self.allow_anyone and is_closed:
+            key = "token_file" if self.token_file is not None else "users_file"
+            raise ValueError(f"allow_anyone = true and a {key} contradict each other; leave one of them out")
+        self._check_proxies()
+        if self.enabled and not is_closed and not (self.allow_anyone or is_loopback(self.host)):
             raise ValueError(
                 f"host = {self.host!r} lets other machines see the cameras, so a token_file is expected; "
                 "write allow_anyone = true if everybody may look"
             )
         return self
+
+    def _check_proxies(self) -> None:
+        for network in self.trusted_proxies:
+            try:
+                ipaddress.ip_network(network, strict=False)
+            except ValueError:
+                raise ValueError(
+                    f"trusted_proxies: expected addresses or networks such as 10.0.0.0/30, found {network!r}"
+                ) from None
+        if self.user_header and not (self.trusted_proxies and self.users_file):
+            raise ValueError(
+                "user_header is set, so trusted_proxies and a users_file are expected too: which proxies are believed, "
+                "and what the users that they name may do"
+            )
+        if self.user_header.lower() in TAKEN_HEADERS:
+            raise ValueError(f"user_header = {self.user_header!r} has another meaning; expected one of the proxy's own")
 
 
 class RtspSettings(Section):

@@ -218,7 +218,10 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _rtsp_is_closed(self) -> Config:
-        is_open = self.server.token_file is None and not (self.server.allow_anyone or is_loopback(self.rtsp.host))
+        has_token = self.server.token_file is not None
+        if self.rtsp.enabled and self.server.users_file is not None and not has_token:
+            raise ValueError("rtsp knows no users, so a server.token_file is expected: its clients show that token")
+        is_open = not has_token and not (self.server.allow_anyone or is_loopback(self.rtsp.host))
         if self.rtsp.enabled and is_open:
             raise ValueError(
                 f"rtsp.host = {self.rtsp.host!r} lets others see the cameras, so a server.token_file is expected; "

@@ -77,6 +77,7 @@ class _Job:
     """A question on its way; ``staged``: where a test waits to be saved."""
 
     ask: str
+    stream: str
     request: Mapping[str, Any]
     state: Literal["waiting", "running", "done", "failed", "cancelled"] = "waiting"
     error: str = ""
@@ -130,12 +131,15 @@ class Questions:
         job_id = uuid.uuid4().hex
         match ask:
             case "why":
-                job = _Job(ask, self._why(_checked(_Why, body)))
+                why = _checked(_Why, body)
+                job = _Job(ask, why.stream, self._why(why))
             case "what-if":
-                job = _Job(ask, self._what_if(_checked(_WhatIf, body)))
+                what_if = _checked(_WhatIf, body)
+                job = _Job(ask, what_if.stream, self._what_if(what_if))
             case "test":
-                request = self._test(_checked(_Test, body), job_id)
-                job = _Job(ask, request, staged=Path(request["folder"]))
+                test = _checked(_Test, body)
+                request = self._test(test, job_id)
+                job = _Job(ask, test.stream, request, staged=Path(request["folder"]))
             case _:
                 raise UsageError('expected "ask" to be one of: why, what-if, test')
         with self._lock:
@@ -154,6 +158,11 @@ class Questions:
         """How it goes, and the answer. Raises: DataError: there is no such question any more."""
         with self._lock:
             return self._job(job_id).as_json()
+
+    def stream_of(self, job_id: str) -> str:
+        """The stream that a question is about. Raises: DataError: there is none of this id."""
+        with self._lock:
+            return self._job(job_id).stream
 
     def cancel(self, job_id: str) -> None:
         """End it, and forget a test that waits to be saved. Raises: DataError: there is no such question any more."""

@@ -18,6 +18,8 @@ from edge.daemon.credentials import MIN_TOKEN_CHARS
 from edge.errors import ConfigError
 from edge.models.keypoints import limbs_of
 from edge.server.access import Access
+from edge.server.proxies import Proxies
+from edge.users.file import read_users
 
 if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from edge.server.operate import Operable
     from edge.server.rtsp.server import RtspServer
 
+AUDIT_NAME = "audit.jsonl"
 log = logging.getLogger(__name__)
 
 
@@ -77,12 +80,7 @@ def serve(
     for stream in pipeline.streams.values():
         announce(board, pipeline, stream.config)
     settings, feeds = config.server, Feeds(board)
-    access = Access(
-        _token(settings.token_file, "server.token_file"),
-        _token(settings.view_token_file, "server.view_token_file"),
-        settings.allow_anyone,
-        b"" if (messages := pipeline.outputs.archive().messages) is None else messages.snooze_key,
-    )
+    access = _access(config, b"" if (messages := pipeline.outputs.archive().messages) is None else messages.snooze_key)
     with ExitStack() as undo:
         undo.callback(feeds.close)
         rtsp = _rtsp(config, access, feeds, pipeline) if config.rtsp.enabled else None
@@ -125,8 +123,9 @@ def _page(
         operable=_operable(config, operations, pipeline),
         archive=pipeline.outputs.archive(),
     )
-    if settings.token_file is not None and tls is None and not is_loopback(settings.host):
-        log.warning("server: tokens cross the network as plain text; tls_cert_file and tls_key_file encrypt them")
+    if access.is_closed and tls is None and not is_loopback(settings.host):
+        what = "tokens" if settings.users_file is None else "tokens and passwords"
+        log.warning("server: %s cross the network as plain text; tls_cert_file and tls_key_file encrypt them", what)
     host, port = server.start()
     return server, f"{'https' if tls else 'http'}://{_shown(host)}:{port}/"
 
@@ -226,6 +225,37 @@ def _card(stream: StreamSettings, manifest: Manifest) -> dict[str, object]:
         "limbs": limbs_of(manifest.keypoint_names),
         "is_file": stream.is_lossless,
     }
+
+
+def _access(config: Config, snooze_key: bytes) -> Access:
+    """Who is let in.
+
+    Raises:
+        ConfigError: a token or the file of users cannot be read, or makes no sense.
+    """
+    settings = config.server
+    if settings.users_file is not None:
+        read_users(settings.users_file)
+    return Access(
+        _token(settings.token_file, "server.token_file"),
+        _token(settings.view_token_file, "server.view_token_file"),
+        settings.allow_anyone,
+        snooze_key,
+        settings.users_file,
+        Proxies(settings.user_header.lower(), settings.trusted_proxies),
+        settings.session_idle_h * 3600,
+        settings.session_max_days * 86_400,
+        audit_file_of(config),
+        int(settings.audit_mb * 1e6),
+    )
+
+
+def audit_file_of(config: Config) -> Path | None:
+    """Where the audit log is; None where none is kept."""
+    settings = config.server
+    if settings.audit_file is not None or settings.users_file is None or config.state_dir is None:
+        return settings.audit_file
+    return config.state_dir / AUDIT_NAME
 
 
 def _token(path: Path | None, key: str) -> str | None:

@@ -169,13 +169,31 @@ class EventIndex:
                 span = (wanted.start_ns, wanted.end_ns, min(num_buckets, MAX_BUCKETS))
                 return self._columns.density(places, *span).tolist(), self._columns.density(fresh, *span).tolist()
 
-    def span(self) -> tuple[int, int] | None:
-        """Times of the oldest and the newest event in nanoseconds since 1970; None where there is none."""
+    def span(self, streams: Sequence[str] = ()) -> tuple[int, int] | None:
+        """Times of the oldest and the newest event, of these streams or of all, in ns since 1970; None without one."""
         with self._in_words():
             self._ready()
             with self._reading:
-                times = self._columns["time_ns"]
+                places = self._columns.find(self._coded(Wanted({"stream": streams}))) if streams else slice(None)
+                times = self._columns["time_ns"][places]
                 return (int(times[0]), int(times[-1])) if len(times) else None
+
+    def streams(self) -> list[str]:
+        """The names of those that it has events of. Raises: SinkError: the file cannot be read."""
+        with self._in_words():
+            self._ready()
+            with self._reading:
+                return [self._words[code] for code in np.flatnonzero(np.bincount(self._columns["stream"])) if code]
+
+    def stream_of(self, event_id: str) -> str | None:
+        """The stream of an event; None where it is not known. Raises: SinkError: the file cannot be read."""
+        with self._in_words():
+            self._ready()
+            with self._reading:
+                assert self._reader is not None
+                numbers = file.numbers_of(self._reader, [event_id])
+                places = np.flatnonzero(np.isin(self._columns["number"], numbers))
+                return self._words[int(self._columns["stream"][places[0]])] if len(places) else None
 
     def mark(self, ids: Sequence[str], *, is_seen: bool) -> int:
         """Note these as seen, or not; how many there are. Raises: SinkError: the file cannot be written."""

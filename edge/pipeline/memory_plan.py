@@ -146,7 +146,8 @@ def _process_rows(config: Config, num_workers: int) -> list[MemoryRow]:
         if config.server.enabled or config.rtsp.enabled:
             shown_mb = NUM_PLACES * max((_frame_mb(stream) for stream in config.streams), default=0.0)
             rows.append(MemoryRow("workers", "pictures for the page in shared memory", num_workers * shown_mb))
-    if config.server.enabled and config.server.token_file is not None:
+    server = config.server
+    if server.enabled and (server.token_file is not None or server.users_file is not None):
         rows.append(MemoryRow("server", "the process that looks for tokens", GATE_MB))
     if config.rtsp.enabled:
         rows.append(MemoryRow("rtsp", "the process that serves, and what waits for it", RTSP_MB))

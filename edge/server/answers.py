@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 OPEN_PATHS = frozenset({"/healthz"})
@@ -23,9 +23,17 @@ HEADERS = {
 SECURE_HEADERS = {"strict-transport-security": "max-age=31536000"}
 CLOSE = {"connection": "close"}
 NO_TOKEN = "a token is needed: open /?token=… or send Authorization: Bearer …\n"
+NO_LOGIN = "a login is needed: open / or send Authorization: Bearer …\n"
 
 
-def raw_answer(status: int, words: str, more: Mapping[str, str], *, is_secure: bool) -> bytes:
+def needed(*, has_users: bool) -> str:
+    """What is said to who shows nothing that is right."""
+    return NO_LOGIN if has_users else NO_TOKEN
+
+
+def raw_answer(
+    status: int, words: str, more: Mapping[str, str], *, is_secure: bool, cookies: Sequence[str] = ()
+) -> bytes:
     """A whole HTTP answer as plain text, after which the connection ends."""
     body = words.encode()
     headers = {
@@ -38,4 +46,5 @@ def raw_answer(status: int, words: str, more: Mapping[str, str], *, is_secure: b
         **more,
     }
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    lines += [f"set-cookie: {cookie}" for cookie in cookies]
     return "\r\n".join([*lines, "", ""]).encode() + body

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge.overlay.palette import SAFE
-from edge.server.access import Access
+from edge.server.account import AccountRoutes
+from edge.server.accounts import Accounts
 from edge.server.board import LiveBoard
 from edge.server.cameras import CameraRoutes
 from edge.server.edit import EditRoutes
@@ -45,12 +47,22 @@ from edge.server.recordings import Answer, Archive, RecordingRoutes
 from edge.server.review import SEEN, ReviewRoutes
 from edge.server.spans import SpanRoutes
 from edge.server.turning import TurnRoutes
+from edge.server.visible import visible
 from edge.server.webrtc_routes import WebRtcRoutes
+from edge.server.who import guarded, refuse_hidden, who_of
 
 if TYPE_CHECKING:
     from edge.server.webrtc import Peers
     from edge.types import UInt8
+    from edge.users.rights import Who
 
+# routes that leave out by themselves what may not be seen; all others that name no camera are for those that see all
+FOR_EACH = {
+    *("/api", "/api/openapi.json", "/api/streams", "/api/stats", "/api/feed", "/api/events", "/readyz", "/metrics"),
+    *("/healthz", "/api/recordings", "/api/history", "/snapshots/{file}", "/api/review", "/api/review/density", SEEN),
+    *("/api/questions", "/api/questions/{id}"),
+    *("/api/me", "/api/logout", "/api/sessions", "/api/sessions/{id}", "/api/audit"),
+}
 WEB = Path(__file__).parents[1] / "web"
 SNAPSHOT_TIMEOUT_S = 2.0
 STATS_KEPT_S = 0.5
@@ -69,6 +81,7 @@ class Facts:
         not_ready: None, or the reason for not being ready.
         heat: the heat map of a stream as (H, W, 4) uint8; None where there is none.
         peers: the WebRTC viewers; None where there is no WebRTC.
+        access: what is told of logins, empty for nothing.
     """
 
     board: LiveBoard
@@ -76,41 +89,65 @@ class Facts:
     not_ready: Callable[[], str | None]
     heat: Callable[[str], UInt8 | None]
     peers: Peers | None = None
+    access: Callable[[], dict[str, Any]] = dict
+    _now: dict[str, Any] = field(default_factory=dict)
     _text: bytes = b""
     _until_s: float = 0.0
 
-    def now(self) -> dict[str, Any]:
-        webrtc = {} if self.peers is None else {"webrtc": self.peers.counts()}
-        return {**self.stats(), "live": self.board.counts(), "revision": self.board.revision, **webrtc}
+    def now(self, who: Who) -> dict[str, Any]:
+        """What this one may know."""
+        self._renew()
+        return self._now if who.sees_all else visible(self._now, who.rights)
 
-    def text(self) -> bytes:
-        """The statistics as JSON, made at most twice a second however many ask."""
+    def text(self, who: Who) -> bytes:
+        """The same as JSON; that of all is made at most twice a second however many ask."""
+        self._renew()
+        return self._text if who.sees_all else json_bytes(visible(self._now, who.rights))
+
+    def _renew(self) -> None:
         now_s = time.monotonic()
-        if now_s >= self._until_s:
-            self._until_s = now_s + STATS_KEPT_S
-            self._text = json_bytes(self.now())
-        return self._text
+        if now_s < self._until_s:
+            return
+        self._until_s = now_s + STATS_KEPT_S
+        webrtc = {} if self.peers is None else {"webrtc": self.peers.counts()}
+        access = {"access": told} if (told := self.access()) else {}
+        board = {"live": self.board.counts(), "revision": self.board.revision}
+        self._now = {**self.stats(), **board, **webrtc, **access}
+        self._text = json_bytes(self._now)
 
 
 def build_app(
-    hub: Hub, facts: Facts, access: Access, operable: Operable | None = None, archive: Archive | None = None
+    hub: Hub, facts: Facts, accounts: Accounts, operable: Operable | None = None, archive: Archive | None = None
 ) -> Guard:
     """The ASGI application. Starlette alone: FastAPI would add a third of a second to every start."""
     recorded: dict[str, Answer] = {}
+    account = AccountRoutes(accounts)
     if archive is not None:
+        archive = replace(archive, streams=lambda: hub.board.streams)
         recorded |= RecordingRoutes(archive).answers()
         recorded |= ReviewRoutes(archive).answers() | SpanRoutes(archive).answers()
     if archive is not None and archive.messages is not None:
         recorded |= MessageRoutes(archive.messages).answers()
-    routes = _Routes(hub, facts, None if operable is None else OperateRoutes(operable), recorded).table()
-    return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), access)
+    operate = None if operable is None else OperateRoutes(operable)
+    routes = _Routes(hub, facts, accounts, operate, account, recorded).table()
+    return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), accounts)
 
 
 class _Routes:
     """The answers; the first sentence of each docstring is what ``/api`` says about it."""
 
-    def __init__(self, hub: Hub, facts: Facts, operate: OperateRoutes | None, recorded: Mapping[str, Answer]) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        facts: Facts,
+        accounts: Accounts,
+        operate: OperateRoutes | None,
+        account: AccountRoutes,
+        recorded: Mapping[str, Answer],
+    ) -> None:
         self._operate = operate
+        self._accounts = accounts
+        self._account = account
         self._recorded = recorded
         self._hub = hub
         self._board = hub.board
@@ -133,8 +170,8 @@ class _Routes:
             "/readyz": self.readyz,
             "/metrics": self.metrics,
         }
-        answers |= self._recorded
-        methods: dict[str, list[str]] = {SEEN: ["POST"], **MESSAGE_METHODS}
+        answers |= {**self._recorded, **self._account.answers()}
+        methods: dict[str, list[str]] = {SEEN: ["POST"], **MESSAGE_METHODS, **self._account.methods}
         if self._operate is not None:
             answers["/api/models"] = self._operate.models
             answers["/api/models/{name}/swap"] = self._operate.swap
@@ -152,16 +189,21 @@ class _Routes:
                 answers["/api/streams/{name}/presets"] = TurnRoutes(self._operate.turner, self._known).presets
                 methods["/api/streams/{name}/presets"] = ["GET", "POST"]
             if self._operate.questions is not None:
-                asked = QuestionRoutes(self._operate.questions)
+                asked = QuestionRoutes(self._operate.questions, lambda: self._board.streams)
                 answers |= {"/api/questions": asked.questions, "/api/questions/{id}": asked.question}
                 methods |= {"/api/questions": ["GET", "POST"], "/api/questions/{id}": ["GET", "PUT", "DELETE"]}
         if self._facts.peers is not None:
-            webrtc = WebRtcRoutes(self._facts.peers, self._known)
+            webrtc = WebRtcRoutes(self._facts.peers, self._known, self._accounts.still_sees)
             answers |= {"/stream/{name}/whep": webrtc.whep, "/stream/{name}/whep/{viewer}": webrtc.leave}
             methods |= {"/stream/{name}/whep": ["POST"], "/stream/{name}/whep/{viewer}": ["DELETE"]}
         self._overview = {path: (answer.__doc__ or "").partition("\n")[0] for path, answer in answers.items()}
         self._methods = {path: methods.get(path, ["GET"]) for path in answers}
-        return [Route(path, answer, methods=self._methods[path]) for path, answer in answers.items()]
+        return [
+            Route(path, self._guarded(path, answer), methods=self._methods[path]) for path, answer in answers.items()
+        ]
+
+    def _guarded(self, path: str, answer: Answer) -> Answer:
+        return guarded(path, answer, lambda: self._board.streams, is_for_each=path in FOR_EACH)
 
     async def overview(self, request: Request) -> Response:
         """This list."""
@@ -199,28 +241,32 @@ class _Routes:
     async def streams(self, request: Request) -> Response:
         """What the streams are, with their models, and the colours of the classes."""
         colours = [f"#{red:02x}{green:02x}{blue:02x}" for blue, green, red in SAFE]
-        cards = [{"name": name, **self._board.info(name)} for name in self._board.streams]
+        who = who_of(request)
+        seen = who.rights.seen(self._board.streams)
+        cards = [{"name": name, **self._board.info(name), "role": who.rights.on(name)} for name in seen]
         facts = {
             "webrtc": self._facts.peers is not None,
             "revision": self._board.revision,
-            "has_messages": PUSH in self._recorded,
+            "has_messages": PUSH in self._recorded and who.sees_all,
             "can_edit": self._operate is not None and self._operate.editor is not None,
-            "has_night": self._operate is not None and self._operate.night is not None,
+            "has_night": self._operate is not None and self._operate.night is not None and who.sees_all,
             "can_ask": {} if self._operate is None or not self._operate.questions else self._operate.questions.can(),
         }
-        return JsonAnswer({"streams": cards, "colours": colours, **facts})
+        return JsonAnswer({"streams": cards, "colours": colours, **facts, "me": self._account.facts_of(who)})
 
     async def stats(self, request: Request) -> Response:
         """Rates, ages, counts and stage times."""
-        return Response(self._facts.text(), media_type=JSON)
+        return Response(self._facts.text(who_of(request)), media_type=JSON)
 
     async def feed(self, request: Request) -> Response:
         """Pictures, results, events and statistics of many streams over one connection; ?plain=WIDTH draws nothing."""
         query = request.query_params
         has_pictures = query.get("pictures", "1") != "0"
         seen, width = parse_seen(query.get("seen", "")), _width(request)
-        wanted = Wanted(self._names(request), _max_fps(request), seen, has_pictures, width)
-        return PushResponse(lambda: feed_parts(self._hub, wanted, self._facts.text), "application/octet-stream")
+        names, who = self._names(request), who_of(request)
+        wanted = Wanted(names, _max_fps(request), seen, has_pictures, width, lambda name: who.rights.may("view", name))
+        stats = partial(self._facts.text, who)
+        return PushResponse(lambda: feed_parts(self._hub, wanted, stats), "application/octet-stream")
 
     async def results(self, request: Request) -> Response:
         """The JSONL line of every frame as server-sent events."""
@@ -245,13 +291,18 @@ class _Routes:
     async def readyz(self, request: Request) -> Response:
         """200 when results can be expected, else 503 and the reason."""
         reason = self._facts.not_ready()
+        if reason is not None and not who_of(request).sees_all:
+            # it may be about any camera
+            reason = "not ready"
         return PlainTextResponse("ready\n" if reason is None else f"{reason}\n", 200 if reason is None else 503)
 
     async def metrics(self, request: Request) -> Response:
         """The statistics for Prometheus."""
         from edge.server.metrics import prometheus_text
 
-        return PlainTextResponse(prometheus_text(self._facts.now()), media_type="text/plain; version=0.0.4")
+        return PlainTextResponse(
+            prometheus_text(self._facts.now(who_of(request))), media_type="text/plain; version=0.0.4"
+        )
 
     def _name(self, request: Request) -> str:
         return self._known(request.path_params["name"])
@@ -259,7 +310,10 @@ class _Routes:
     def _names(self, request: Request) -> list[str]:
         """The streams of ``?streams=a,b``, each once; all of them without it."""
         text = request.query_params.get("streams", "")
-        return [self._known(name) for name in dict.fromkeys(text.split(","))] if text else list(self._board.streams)
+        names = dict.fromkeys(text.split(",")) if text else who_of(request).rights.seen(self._board.streams)
+        for name in names:
+            refuse_hidden(request, name, self._board.streams)
+        return [self._known(name) for name in names]
 
     def _known(self, name: str) -> str:
         if name not in self._board.streams:

@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edge.server.deeds import tell_more
 from edge.server.edit import done
 from edge.server.json_answer import JsonAnswer
 from edge.server.operate import json_body, refuse_unless
@@ -41,6 +42,7 @@ class CameraRoutes:
         if request.method != "POST":
             return JsonAnswer({"cameras": await done(adder.find)})
         look, name = await _texts(request, "look", "name")
+        tell_more(request, camera=name)
         return JsonAnswer(await done(lambda: adder.add(look, name)))
 
     async def look(self, request: Request) -> Response:

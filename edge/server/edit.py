@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.errors import EdgeError
+from edge.server.deeds import tell_more
 from edge.server.json_answer import JsonAnswer
 from edge.server.operate import json_body, refuse_unless
 
@@ -41,8 +42,8 @@ class EditRoutes:
 
     async def drawn(self, request: Request) -> Response:
         """GET: lines, zones, masks and score of a stream in the file; PUT the same with its "version" saves them."""
-        editor = self._allowed(request)
         name = self._known(request.path_params["name"])
+        editor = self._allowed(request, name)
         if request.method != "PUT":
             return JsonAnswer(await done(lambda: editor.drawn(name)))
         body = await json_body(request)
@@ -60,10 +61,11 @@ class EditRoutes:
         version = body.get("restore") if isinstance(body, dict) else None
         if not isinstance(version, str):
             raise HTTPException(400, 'expected {"restore": ID}, the id of a version')
+        tell_more(request, version=version)
         return JsonAnswer(await done(lambda: editor.restore(version)))
 
-    def _allowed(self, request: Request) -> Editor:
-        refuse_unless(request, self._editor is not None, "server.can_edit")
+    def _allowed(self, request: Request, camera: str | None = None) -> Editor:
+        refuse_unless(request, self._editor is not None, "server.can_edit", camera)
         assert self._editor is not None
         return self._editor
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge.server.access import Access
-from edge.server.gate_process import BEAT_S, MAX_MESSAGE_BYTES
+from edge.server.gate_process import BEAT, BEAT_S, MAX_MESSAGE_BYTES, facts_of
 from edge.threads.python_process import child_environment, python_command
 
 log = logging.getLogger(__name__)
@@ -45,9 +46,11 @@ class Gate:
 
     Args:
         listener: stays open here as well, so that no connection is lost while a new process starts.
-        access: at least one token.
+        access: at least one token, or users.
         tls: certificate and key.
-        take: called with every connection that shows a right token.
+        take: called with every connection that shows a right token or session.
+        hear: called with what the gate tells of logins, as JSON values.
+        sessions: those that a new process must know: key, user, generation.
     """
 
     def __init__(
@@ -56,14 +59,16 @@ class Gate:
         access: Access,
         tls: tuple[Path, Path] | None,
         take: Callable[[Handed], None],
+        hear: Callable[[dict[str, Any]], None] = lambda told: None,
+        sessions: Callable[[], list[tuple[str, str, str]]] = list,
     ) -> None:
         self._listener = listener
         # its current folder is another
         cert, key = (str(path.absolute()) for path in tls) if tls else ("", "")
-        facts = {"operate": access.operate, "view": access.view, "cert": cert, "key": key}
-        facts["snooze_key"] = access.snooze_key.hex()
-        self._setup = json.dumps(facts).encode()
+        self._facts = {**facts_of(access), "cert": cert, "key": key}
         self._take = take
+        self._hear = hear
+        self._sessions = sessions
         self._loop = asyncio.get_running_loop()
         self._start()
 
@@ -84,7 +89,8 @@ class Gate:
                     stdout=subprocess.DEVNULL,
                 )
                 # the tokens go this way because others can read command lines and environments
-                socket.send_fds(self._control, [self._setup], [self._listener.fileno()])
+                setup = json.dumps({**self._facts, "sessions": self._sessions()}).encode()
+                socket.send_fds(self._control, [setup], [self._listener.fileno()])
             except OSError:
                 self._control.close()
                 raise
@@ -115,10 +121,15 @@ class Gate:
             self._loop.remove_reader(self._control)
             self._control.close()
 
+    def tell(self, *, over: str = "", begun: tuple[str, str, str] | None = None) -> None:
+        """A session has ended, or begun: its key, user and generation. What is lost here, the server refuses."""
+        with suppress(OSError):
+            self._control.send(json.dumps({"over": over, "begun": begun}).encode())
+
     def _beat(self) -> None:
         # where the gate is too busy to take it there is one already
         with suppress(OSError):
-            self._control.send(b".")
+            self._control.send(BEAT)
         self._timer = self._loop.call_later(BEAT_S, self._beat)
 
     def _receive(self) -> None:
@@ -137,6 +148,8 @@ class Gate:
             self._timer = self._loop.call_later(RESTART_S if lived_s > RETRY_S else RETRY_S, self._start_anew)
             return
         facts, _, first = data.partition(b"\n")
+        if not files:
+            self._hear(json.loads(facts))
         for number in files:
             given = json.loads(facts)
             connection = socket.socket(fileno=number)

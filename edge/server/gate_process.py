@@ -1,4 +1,5 @@
-"""The gate: a process of its own that takes the connections of the port, and lets through who shows a right token.
+"""The gate: a process of its own that takes the connections of the port, and lets through who shows a right token or
+session. Who has none may log in here.
 
 Started by ``edge.server.gate``. A flood without a token keeps this process busy, which yields to the cameras, and never
 the one that has them. A connection of plain HTTP is handed over as it is, with the bytes that were read; one with TLS
@@ -17,11 +18,15 @@ import sys
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from edge.addresses.networks import network_of
 from edge.server.access import Access
-from edge.server.gate_rules import END, MAX_HEAD_BYTES, GateRules
+from edge.server.gate_rules import END, MAX_HEAD_BYTES, Form, GateRules
+from edge.server.logins import Login, Logins, as_note
+from edge.server.proxies import Proxies
+from edge.users.file import UsersFile
 
 # the cameras, the engine and the viewers come first
 NICENESS = 5
@@ -36,22 +41,29 @@ ACCEPTED_AT_ONCE = 64
 # until the next try where no file was left for a connection, or the server had no place for it
 PAUSE_S = 0.02
 # the server says so often that it lives, and is taken for dead after so long
+BEAT = b"."
 BEAT_S = 1.0
 SILENT_S = 5.0
-MAX_MESSAGE_BYTES = 2 * MAX_HEAD_BYTES
+# what was read of a connection, or the sessions
+MAX_MESSAGE_BYTES = 4 * MAX_HEAD_BYTES
+# how often the server is asked to note a login where it is too busy to, PAUSE_S apart
+NOTED_AFTER = 100
+# sessions that are known here; the server, which ends them, knows fewer
+MAX_SESSIONS = 1024
 # what lies in the pair of sockets of a slow viewer with TLS
 PAIR_BYTES = 64 * 1024
 
 
 @dataclass(slots=True, eq=False)
 class _Visitor:
-    """A connection that has not shown a token yet, or is told why it may not come in."""
+    """A connection that has not shown a token yet, logs in, or is told why it may not come in."""
 
     socket: socket.socket
     address: tuple[str, int]
     since_s: float
     head: bytes = b""
     is_refused: bool = False
+    is_logging_in: bool = False
 
 
 class _Gate:
@@ -64,8 +76,23 @@ class _Gate:
         self._control = control
         self._listener = listener
         self._tls = _context(setup)
-        access = Access(setup["operate"], setup["view"], snooze_key=bytes.fromhex(setup["snooze_key"]))
-        self._rules = GateRules(access, self._is_server_alive, is_secure=self._tls is not None)
+        access = access_in(setup)
+        users = None if access.users_file is None else UsersFile(access.users_file)
+        # key → user and generation, oldest first
+        self._sessions: dict[str, tuple[str, str]] = {key: (user, age) for key, user, age in setup["sessions"]}
+        self._num_spoofed = 0
+        self._spoof_told_s = float("-inf")
+        self._rules = GateRules(
+            access,
+            self._is_server_alive,
+            is_secure=self._tls is not None,
+            users=users,
+            find=self._sessions.get,
+            on_spoof=self._note_spoof,
+        )
+        self._logins = Logins(access, users, self._note_login)
+        if users is not None:
+            self._logins.prepare()
         # oldest first
         self._visitors: dict[_Visitor, None] = {}
         self._beat_s = loop.time()
@@ -80,16 +107,58 @@ class _Gate:
         return self._loop.time() - self._beat_s < SILENT_S
 
     def _hear(self) -> None:
-        """The server lives, or has ended."""
+        """The server lives, tells of a session, or has ended."""
         try:
-            is_beat = bool(self._control.recv(MAX_MESSAGE_BYTES))
+            told = self._control.recv(MAX_MESSAGE_BYTES)
         except BlockingIOError:
             return
         except OSError:
-            is_beat = False
+            told = b""
         self._beat_s = self._loop.time()
-        if not is_beat:
+        if not told:
             self._loop.stop()
+        elif told != BEAT:
+            facts = json.loads(told)
+            self._sessions.pop(facts["over"], None)
+            if facts.get("begun"):
+                self._keep(*facts["begun"])
+
+    def _keep(self, key: str, user: str, generation: str) -> None:
+        self._sessions[key] = (user, generation)
+        if len(self._sessions) > MAX_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+
+    async def _note_login(self, login: Login) -> bool:
+        """Have the server keep the session, which comes before the first connection that shows it."""
+        note = json.dumps({"login": as_note(login)}).encode()
+        for _ in range(NOTED_AFTER):
+            if self._send(note):
+                break
+            await asyncio.sleep(PAUSE_S)
+        else:
+            return False
+        if login.key:
+            self._keep(login.key, login.user, login.generation)
+        if login.old:
+            self._sessions.pop(login.old, None)
+        return True
+
+    def _note_spoof(self, address: str) -> None:
+        """Somebody names a user as only trusted proxies may; the server is told the number, once a second at most."""
+        self._num_spoofed += 1
+        now_s = self._loop.time()
+        if now_s - self._spoof_told_s < SWEEP_S:
+            return
+        self._spoof_told_s = now_s
+        if self._send(json.dumps({"spoofed": self._num_spoofed, "address": address}).encode()):
+            self._num_spoofed = 0
+
+    def _send(self, note: bytes) -> bool:
+        try:
+            self._control.send(note)
+        except OSError:
+            return False
+        return True
 
     def _accept(self) -> None:
         for _ in range(ACCEPTED_AT_ONCE):
@@ -134,11 +203,11 @@ class _Gate:
         if visitor not in self._visitors:
             return
         del self._visitors[visitor]
-        if self._tls is None:
+        if self._tls is None and not visitor.is_logging_in:
             self._loop.remove_reader(visitor.socket)
             visitor.socket.close()
             return
-        # asyncio, which owns it, reads its end then
+        # the task that owns it reads its end then
         with suppress(OSError):
             visitor.socket.shutdown(socket.SHUT_RDWR)
 
@@ -168,6 +237,13 @@ class _Gate:
             self._loop.add_reader(visitor.socket, self._read, visitor)
 
     def _decide(self, visitor: _Visitor) -> None:
+        if form := self._rules.form_in(visitor.head, visitor.address[0]):
+            self._loop.remove_reader(visitor.socket)
+            visitor.is_logging_in = True
+            task = self._loop.create_task(self._log_in(visitor, form))
+            self._bridges.add(task)
+            task.add_done_callback(self._bridges.discard)
+            return
         answer = self._rules.answer_to(visitor.head, visitor.address[0])
         if answer is None:
             self._loop.remove_reader(visitor.socket)
@@ -182,6 +258,26 @@ class _Gate:
         # closed at once, it would lose the answer over the body that still comes
         visitor.is_refused, visitor.head, visitor.since_s = True, b"", self._loop.time()
         self._loop.add_reader(visitor.socket, self._read, visitor)
+
+    async def _log_in(self, visitor: _Visitor, form: Form) -> None:
+        connection, body = visitor.socket, visitor.head.partition(END)[2]
+        try:
+            while len(body) < form.num_bytes:
+                more = await asyncio.wait_for(self._loop.sock_recv(connection, form.num_bytes - len(body)), IDLE_S)
+                if not more:
+                    return
+                body += more
+            answer = await self._answer_to(form, body[: form.num_bytes])
+            await asyncio.wait_for(self._loop.sock_sendall(connection, answer), LINGER_S)
+        except (OSError, asyncio.TimeoutError):
+            pass
+        finally:
+            self._visitors.pop(visitor, None)
+            connection.close()
+
+    async def _answer_to(self, form: Form, body: bytes) -> bytes:
+        answer = await self._logins.answer(body, form.address, form.headers, is_secure=form.is_secure, old=form.session)
+        return self._rules.login_answer(answer)
 
     def _let_in(self, visitor: _Visitor) -> None:
         """Give the connection to the server; one that is too busy for it is asked again."""
@@ -228,7 +324,12 @@ class _Gate:
             head = await asyncio.wait_for(reader.readuntil(END), IDLE_S)
         except asyncio.LimitOverrunError:
             head = await reader.read(MAX_HEAD_BYTES + 1)
-        answer = self._rules.answer_to(head, visitor.address[0])
+        answer: bytes | None
+        if form := self._rules.form_in(head, visitor.address[0]):
+            body = await asyncio.wait_for(reader.readexactly(form.num_bytes), IDLE_S)
+            answer = await self._answer_to(form, body)
+        else:
+            answer = self._rules.answer_to(head, visitor.address[0])
         if answer is not None:
             writer.write(answer)
             await asyncio.wait_for(writer.drain(), LINGER_S)
@@ -270,6 +371,33 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while data := await reader.read(PAIR_BYTES):
         writer.write(data)
         await writer.drain()
+
+
+def facts_of(access: Access) -> dict[str, Any]:
+    """What the gate must know of the access, as JSON values."""
+    return {
+        "operate": access.operate,
+        "view": access.view,
+        "users_file": None if access.users_file is None else str(access.users_file.absolute()),
+        "header": access.proxies.header,
+        "trusted": access.proxies.trusted,
+        "max_s": access.max_s,
+        "snooze_key": access.snooze_key.hex(),
+    }
+
+
+def access_in(setup: dict[str, Any]) -> Access:
+    """The inverse of ``facts_of``."""
+    users_file = None if setup["users_file"] is None else Path(setup["users_file"])
+    proxies = Proxies(setup["header"], tuple(setup["trusted"]))
+    return Access(
+        setup["operate"],
+        setup["view"],
+        snooze_key=bytes.fromhex(setup["snooze_key"]),
+        users_file=users_file,
+        proxies=proxies,
+        max_s=setup["max_s"],
+    )
 
 
 def _context(setup: dict[str, Any]) -> ssl.SSLContext | None:

@@ -12,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.errors import EdgeError
+from edge.server.deeds import tell_more
 from edge.server.json_answer import JSON, JsonAnswer
 from edge.server.request_body import read_small
+from edge.server.who import refuse_unless_role
 
 if TYPE_CHECKING:
     from edge.server.cameras import Adder
@@ -84,6 +86,7 @@ class OperateRoutes:
         if request.method == "POST":
             refuse_unless(request, self._operable.can_swap, "server.can_swap")
             path, classes = _swap_order(await json_body(request))
+            tell_more(request, file=path)
             _order(lambda: orders.order_swap(name, path, classes))
             return JsonAnswer(orders.swap_state(name), 202)
         return JsonAnswer(orders.swap_state(name))
@@ -95,10 +98,16 @@ class OperateRoutes:
         return JsonAnswer({"ordered": "reload"}, 202)
 
 
-def refuse_unless(request: Request, is_allowed: bool, key: str) -> None:
-    """Answer 403 to who has not the operate token, and where this key of the configuration is not set."""
-    if request.scope.get("edge.role") != "operate":
-        raise HTTPException(403, "this needs the operate token, as Authorization: Bearer …")
+def refuse_unless(request: Request, is_allowed: bool, key: str, camera: str | None = None) -> None:
+    """Answer 403 to who may not operate, and where this key of the configuration is not set.
+
+    Args:
+        request: that is asked.
+        is_allowed: whether the configuration has the key.
+        key: of the configuration.
+        camera: that it is about; None: all of them.
+    """
+    refuse_unless_role(request, "operate", camera)
     if not is_allowed:
         needed = key if " = " in key else f"{key} = true"
         raise HTTPException(403, f"this is switched off; {needed} in the configuration allows it")

@@ -143,7 +143,8 @@ class Wanted:
     """What a page asks of the feed: streams, frames per second of each (0: all), the last event it has per stream.
 
     ``has_pictures`` False leaves the pictures out, for who has them over WebRTC. ``width`` is that of the places in
-    which the page shows plain pictures and draws for itself; 0: annotated ones.
+    which the page shows plain pictures and draws for itself; 0: annotated ones. Events come of all streams that
+    ``may_see`` is true of.
     """
 
     streams: list[str]
@@ -151,6 +152,7 @@ class Wanted:
     seen: dict[str, int] = field(default_factory=dict)
     has_pictures: bool = True
     width: int = DRAWN
+    may_see: Callable[[str], bool] = lambda stream: True
 
 
 async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) -> AsyncIterator[bytes]:
@@ -168,7 +170,7 @@ async def feed_parts(hub: Hub, wanted: Wanted, stats_json: Callable[[], bytes]) 
             if loop.time() >= next_stats_s:
                 next_stats_s = loop.time() + STATS_PERIOD_S
                 yield message(b'{"stats":' + stats_json() + b"}", b"")
-            events = list(_new_events(hub.board, list(hub.board.streams), seen))
+            events = list(_new_events(hub.board, [one for one in hub.board.streams if wanted.may_see(one)], seen))
             if events:
                 yield message(b'{"events":[' + b",".join(events) + b"]}", b"")
             taken = [(viewer, hub.board.take(viewer)) for viewer in viewers]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -19,7 +19,10 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from edge.recording.boxes import SUFFIX as NOTES
+from edge.server.deeds import tell_more
 from edge.server.json_answer import JsonAnswer
+from edge.server.who import who_of
+from edge.users.rights import Who
 
 if TYPE_CHECKING:
     from edge.events.index import EventIndex
@@ -53,6 +56,7 @@ class Archive:
         snapshots: folder of the events' pictures, None where none are kept.
         index: finds events again, None where none are kept.
         messages: what can be asked of messages to people, None where nobody is told anything.
+        streams: the names of those whose events there may be.
     """
 
     shelves: Callable[[], Mapping[str, Shelf]]
@@ -60,6 +64,24 @@ class Archive:
     snapshots: Path | None = None
     index: EventIndex | None = None
     messages: Messaging | None = None
+    streams: Callable[[], Sequence[str]] = tuple
+
+
+def seen_by(archive: Archive, who: Who) -> Archive:
+    """What somebody may be given of it; the index, whose events are asked for by stream, is as it was."""
+    if who.sees_all:
+        return archive
+
+    def shelves() -> dict[str, Shelf]:
+        return {name: shelf for name, shelf in archive.shelves().items() if who.rights.may("view", name)}
+
+    def history(limit: int, stream: str | None) -> list[str]:
+        names = [stream] if stream is not None else archive.streams()
+        bodies = [body for name in who.rights.seen(names) for body in archive.history(limit, name)]
+        bodies.sort(key=lambda body: str(json.loads(body).get("time", "")), reverse=True)
+        return bodies[:limit]
+
+    return replace(archive, shelves=shelves, history=history)
 
 
 class RecordingRoutes:
@@ -70,6 +92,9 @@ class RecordingRoutes:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
+
+    def _seen(self, request: Request) -> Archive:
+        return seen_by(self._archive, who_of(request))
 
     def answers(self) -> dict[str, Answer]:
         """Path → answer."""
@@ -85,7 +110,7 @@ class RecordingRoutes:
         return await run_in_threadpool(self._recordings, request)
 
     def _recordings(self, request: Request) -> Response:
-        shelves = self._archive.shelves()
+        shelves = self._seen(request).shelves()
         names = self._names(request, shelves)
         start_s, end_s = number_of(request.query_params, "from", 0.0), number_of(request.query_params, "to", 1e11)
         found = [
@@ -111,11 +136,11 @@ class RecordingRoutes:
         """The newest events with their snapshots and clips; ?streams=door chooses one, ?limit= how many."""
         stream = request.query_params.get("streams") or None
         limit = int(min(MAX_EVENTS, max(1.0, number_of(request.query_params, "limit", 100.0))))
-        return await run_in_threadpool(self._history, limit, stream)
+        return await run_in_threadpool(self._history, self._seen(request), limit, stream)
 
-    def _history(self, limit: int, stream: str | None) -> Response:
-        events = [json.loads(body) for body in self._archive.history(limit, stream)]
-        return JsonAnswer(linked(self._archive, events, self._archive.shelves()))
+    def _history(self, archive: Archive, limit: int, stream: str | None) -> Response:
+        events = [json.loads(body) for body in archive.history(limit, stream)]
+        return JsonAnswer(linked(archive, events, archive.shelves()))
 
     async def file(self, request: Request) -> Response:
         """A recorded file as MP4, whole or in ranges, or what was found in it (.vtt); ?download=1 saves it."""
@@ -139,6 +164,12 @@ class RecordingRoutes:
         folder, name = self._archive.snapshots, request.path_params["file"]
         if folder is None or not SNAPSHOT.fullmatch(name):
             raise HTTPException(404, "there is no such picture")
+        who, index = who_of(request), self._archive.index
+        if not who.sees_all:
+            stream = None if index is None else await run_in_threadpool(index.stream_of, name.removesuffix(".jpg"))
+            if stream is None or not who.rights.may("view", stream):
+                raise HTTPException(404, "there is no such picture")
+            tell_more(request, camera=stream)
         return await _given(folder / name, "image/jpeg", name, "inline")
 
     def _names(self, request: Request, shelves: Mapping[str, Shelf]) -> list[str]:

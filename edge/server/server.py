@@ -23,6 +23,7 @@ from edge.server.limits import Connections, Listener, limited_protocol
 if TYPE_CHECKING:
     import uvicorn
 
+    from edge.server.accounts import Accounts
     from edge.server.feeds import Feeds
     from edge.server.gate import Gate, Handed
     from edge.server.operate import Operable
@@ -53,7 +54,7 @@ class LiveServer:
         host: address to listen on; anything but localhost should have a token.
         port: 0 takes any free one.
         token: short for ``access`` with one token that may do everything.
-        access: the tokens; one of them is asked for on every route if set.
+        access: tokens and users; one of them is asked for on every route if there are any.
         tls: certificate and key, PEM files; None speaks plain HTTP.
         operable: what may be changed over the API, None for nothing.
         archive: recordings and past events, None where there are none.
@@ -133,6 +134,7 @@ class LiveServer:
     async def _serve(self, listener: Listener) -> None:
         import uvicorn
 
+        from edge.server.accounts import Accounts
         from edge.server.app import Facts, build_app
         from edge.server.push import Hub
 
@@ -140,8 +142,9 @@ class LiveServer:
         self._stopping = asyncio.Event()
         hub = Hub(self._board, self._loop)
         peers = self._peers(listener.getsockname()[0])
-        facts = Facts(self._board, self._stats, self._not_ready, self._heat, peers)
-        app = build_app(hub, facts, self._access, self._operable, self._archive)
+        accounts = Accounts(self._access)
+        facts = Facts(self._board, self._stats, self._not_ready, self._heat, peers, accounts.stats)
+        app = build_app(hub, facts, accounts, self._operable, self._archive)
         cert, key = self._tls or (None, None)
         connections = Connections(self._loop)
         config = uvicorn.Config(
@@ -162,11 +165,11 @@ class LiveServer:
         )
         server = uvicorn.Server(config)
         listener.on_accept = connections.accepted
-        # with a token the gate listens instead
-        serving = asyncio.ensure_future(server.serve([] if self._access.operate else [listener]))
+        # with a token or users the gate listens instead
+        serving = asyncio.ensure_future(server.serve([] if self._access.is_closed else [listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.002)
-        gate = self._gate(listener, server, connections) if self._access.operate else None
+        gate = self._gate(listener, server, connections, accounts) if self._access.is_closed else None
         self._started.set()
         await asyncio.wait((serving, asyncio.ensure_future(self._stopping.wait())), return_when="FIRST_COMPLETED")
         if gate is not None:
@@ -177,8 +180,8 @@ class LiveServer:
         server.should_exit = True
         await serving
 
-    def _gate(self, listener: Listener, server: uvicorn.Server, connections: Connections) -> Gate:
-        """The process that lets only those through who have a token."""
+    def _gate(self, listener: Listener, server: uvicorn.Server, connections: Connections, accounts: Accounts) -> Gate:
+        """The process that lets only those through who have a token or a session."""
         from edge.server.gate import Gate
 
         def take(handed: Handed) -> None:
@@ -191,7 +194,9 @@ class LiveServer:
         make: Any = server.config.http_protocol_class
         loop = asyncio.get_running_loop()
         tasks: set[asyncio.Task[None]] = set()
-        return Gate(listener, self._access, self._tls, take)
+        gate = Gate(listener, self._access, self._tls, take, accounts.hear, accounts.for_gate)
+        accounts.tell_gate = gate.tell
+        return gate
 
     def _peers(self, address: str) -> Peers | None:
         """Those who watch over WebRTC at the listener's address, where that is wanted and aiortc is installed."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 ANSWER_S = 5.0
 CONNECT_S = 10.0
 SILENCE_S = 8.0
+# how often it is asked for the report, and whether it may still look
 CHECK_S = 2.0
+ALLOWED_S = 0.5
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +42,7 @@ class _Peer:
     stream: str
     is_plain: bool = False
     width: int = 0
+    is_allowed: Callable[[], bool] = lambda: True
     track: PacketTrack | None = None
     sound: SoundTrack | None = None
     connection: Any = None
@@ -90,7 +94,14 @@ class Peers:
         return {"peers": len(self._peers), **self.counters.snapshot()}
 
     async def answer(
-        self, stream: str, sdp: str, asked_from: str, *, is_plain: bool = False, width: int = 0
+        self,
+        stream: str,
+        sdp: str,
+        asked_from: str,
+        *,
+        is_plain: bool = False,
+        width: int = 0,
+        is_allowed: Callable[[], bool] = lambda: True,
     ) -> tuple[str, str]:
         """Take a viewer's offer.
 
@@ -100,6 +111,7 @@ class Peers:
             asked_from: the address that it came from.
             is_plain: whether it draws for itself.
             width: of the place that it shows a plain picture in; 0: as large as it is.
+            is_allowed: whether it may look on; asked in the event loop as long as it does.
 
         Returns:
             The viewer's id and the SDP answer.
@@ -113,7 +125,7 @@ class Peers:
             self.counters.add("refused")
             raise SinkError(f"there are {self._max_peers} WebRTC viewers already (server.max_peers)")
         # taken before the first pause, so that many offers at once cannot pass the limit together
-        peer = _Peer(secrets.token_urlsafe(16), stream, is_plain, width)
+        peer = _Peer(secrets.token_urlsafe(16), stream, is_plain, width, is_allowed)
         self._peers[peer.id] = peer
         try:
             # the first time this loads aiortc and tries encoders, which may take seconds
@@ -194,12 +206,16 @@ class Peers:
             self._sounds.join(peer.stream, peer.sound, is_plain=peer.is_plain)
 
     async def _watch(self, peer: _Peer) -> None:
-        """End a viewer that went without a word."""
+        """End a viewer that went without a word, or may not look any more."""
         from edge.video.webrtc.track import ReportWatch
 
         reports = ReportWatch(peer.connection)
         while await reports.silent_s() < SILENCE_S:
-            await asyncio.sleep(CHECK_S)
+            for _ in range(round(CHECK_S / ALLOWED_S)):
+                await asyncio.sleep(ALLOWED_S)
+                if not peer.is_allowed():
+                    self._end_soon(peer)
+                    return
         self.counters.add("vanished")
         self._end_soon(peer)
 

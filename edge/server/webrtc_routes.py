@@ -15,6 +15,8 @@ from starlette.responses import Response
 
 from edge.errors import MissingError, SinkError, UsageError
 from edge.server.request_body import read_small
+from edge.server.who import who_of
+from edge.users.rights import Who
 
 if TYPE_CHECKING:
     from edge.server.webrtc import Peers
@@ -33,9 +35,13 @@ class WebRtcRoutes:
     Args:
         peers: the viewers.
         known: gives the name of a stream back, or answers 404.
+        still_sees: whether somebody may look at a stream on.
     """
 
-    def __init__(self, peers: Peers, known: Callable[[str], str]) -> None:
+    def __init__(
+        self, peers: Peers, known: Callable[[str], str], still_sees: Callable[[Who, str], bool] = lambda who, name: True
+    ) -> None:
+        self._still_sees = still_sees
         self._peers = peers
         self._known = known
 
@@ -47,9 +53,16 @@ class WebRtcRoutes:
             raise HTTPException(415, f"expected content-type: {SDP}")
         asked_from = request.client.host if request.client else ""
         is_plain, width = _place(request)
+        who = who_of(request)
+
+        def is_allowed() -> bool:
+            return self._still_sees(who, name)
+
         offer = await _offer(request)
         try:
-            peer_id, answer = await self._peers.answer(name, offer, asked_from, is_plain=is_plain, width=width)
+            peer_id, answer = await self._peers.answer(
+                name, offer, asked_from, is_plain=is_plain, width=width, is_allowed=is_allowed
+            )
         except UsageError as error:
             raise HTTPException(400, str(error)) from None
         except MissingError as error:

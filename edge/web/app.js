@@ -7,6 +7,8 @@ import { Feed, Polling } from "./feed.js";
 import { GridView } from "./grid.js";
 import { MessagesView } from "./messages.js";
 import { RecordingsView } from "./recordings.js";
+import { AccountView } from "./account.js";
+import { setMe } from "./edit.js";
 import { Store } from "./store.js";
 import { t } from "./words.js";
 
@@ -23,7 +25,7 @@ class App {
     this.connect();
     window.addEventListener("hashchange", () => this.route());
     store.addEventListener("events", () => this.view?.events());
-    store.addEventListener("streams", () => this.route());
+    store.addEventListener("streams", () => { setMe(store.me); this.route(); });
     this.route();
     setInterval(() => this.tick(), TICK_MS);
   }
@@ -40,6 +42,7 @@ class App {
       document.documentElement.dataset.connection = detail;
       this.tick();
     });
+    this.source.addEventListener("refused", () => this.store.renew(null));
     this.source.addEventListener("hopeless", () => this.fallBack());
   }
 
@@ -55,18 +58,20 @@ class App {
     const name = decoded(location.hash.match(/^#\/camera\/(.+)$/)?.[1] || "");
     const stream = this.store.streams.get(name);
     const isPast = location.hash.startsWith("#/recordings");
-    const isAdding = location.hash === "#/add" && this.store.canEdit;
+    const isAdding = location.hash === "#/add" && this.store.canAdd;
+    const isAccount = location.hash === "#/account" && this.store.me.kind !== "anyone";
     // what is typed stays while other cameras come and go
     if (isAdding && this.view instanceof AddView) return;
     this.view?.close();
     const isTold = location.hash === "#/messages";
-    this.view = isAdding ? new AddView(this.store, this.source) : isTold ? new MessagesView(this.store, this.source) : isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
+    this.view = isAdding ? new AddView(this.store, this.source) : isAccount ? new AccountView(this.store, this.source)
+      : isTold ? new MessagesView(this.store, this.source) : isPast ? new RecordingsView(this.store, this.source, location.hash) : stream
       ? new CameraView(this.store, this.source, stream, this.isFallback)
       : new GridView(this.store, this.source, this.isFallback);
     main.replaceChildren(this.view.node);
     main.classList.toggle("is-grid", this.view instanceof GridView);
     this.view.arrange?.();
-    const place = isAdding ? t("page.add") : isTold ? t("page.messages") : isPast ? t("page.recordings") : stream ? name : "";
+    const place = isAdding ? t("page.add") : isAccount ? t("page.account") : isTold ? t("page.messages") : isPast ? t("page.recordings") : stream ? name : "";
     crumbs.replaceChildren(...(place ? [el("a", { href: "#/", text: t("page.all") }), el("span", { text: place })] : []));
     document.title = place ? `${place} · Edgeloop` : "Edgeloop";
     window.scrollTo(0, 0);
@@ -75,10 +80,13 @@ class App {
 
   tick() {
     this.view?.tick();
-    document.getElementById("to-add").hidden = !this.store.canEdit || location.hash === "#/add";
+    document.getElementById("to-add").hidden = !this.store.canAdd || location.hash === "#/add";
     document.getElementById("to-messages").hidden = !this.store.hasMessages || location.hash === "#/messages";
     document.getElementById("to-recordings").hidden = !this.store.hasPast || location.hash.startsWith("#/recordings");
     document.getElementById("to-night").hidden = !this.store.hasNight;
+    const account = document.getElementById("to-account");
+    account.hidden = this.store.me.kind === "anyone" || location.hash === "#/account";
+    say(account, this.store.me.kind === "user" ? this.store.me.name : t("page.account"));
     const streams = [...this.store.streams.values()];
     const live = streams.filter((stream) => stream.isMoving).length;
     const isLive = !streams.some((stream) => stream.info.is_file);
@@ -130,6 +138,7 @@ skipLink();
 const query = new URLSearchParams(location.search);
 const isForced = query.get("engine") === "snapshots";
 const store = new Store(await load());
+setMe(store.me);
 if (query.get("picture") === "jpeg") store.hasWebrtc = false;
 const app = new App(store, isForced || !("ReadableStream" in window && "createImageBitmap" in window));
 // for tests and the curious

@@ -64,8 +64,8 @@ export class CameraView {
     this.veil = el("p", { class: "veil" });
     this.heat = el("img", { class: "heat", alt: t("camera.heat.alt"), hidden: true });
     this.frame = el("div", { class: "frame frame-large" }, this.picture.node, this.picture.marks.node, this.heat, this.veil, this.badge);
-    this.draw = new DrawTool(stream, this.frame, store.canEdit);
-    this.whatIf = store.canAsk["what-if"] ? new WhatIfPanel(stream, this.draw) : null;
+    this.draw = new DrawTool(stream, this.frame, store.canEdit && store.mayOperate(stream));
+    this.whatIf = store.canAsk["what-if"] && store.mayOperate(stream) ? new WhatIfPanel(stream, this.draw) : null;
     this.why = store.canAsk.why ? new WhyPanel(stream) : null;
     this.turn = stream.info.can_turn ? new TurnPanel(stream) : null;
     this.node = el("section", { class: "camera" },

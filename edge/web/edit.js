@@ -1,10 +1,16 @@
 // Asking the device for what stands in its configuration, and having it changed. Needs the operate token: the page's
-// cookie only looks, so the token is asked for once and kept as long as the tab is open.
+// cookie only looks, so the token is asked for once and kept as long as the tab is open. A user's login is enough.
 
 import { el, say } from "./dom.js";
 import { t } from "./words.js";
 
 const TOKEN = "operate-token";
+let me = {};
+
+/** Who looks at the page: a user who has logged in shows no token, and is told what it may not do. */
+export function setMe(facts) {
+  me = facts;
+}
 
 export class Editor {
   constructor(streamName) {
@@ -50,7 +56,8 @@ export class Editor {
     try {
       const answer = await fetch(address, { cache: "no-store", ...options, headers: { "Content-Type": "application/json", ...(token ? { Authorization: `Bearer ${token}` } : {}) } });
       if (answer.ok) return await answer.json();
-      if (answer.status === 401 || answer.status === 403) {
+      if (me.kind === "user" && answer.status === 401) location.replace("/");
+      if (me.kind !== "user" && (answer.status === 401 || answer.status === 403)) {
         sessionStorage.removeItem(TOKEN);
         say(this.words, token ? t("token.refused") : "");
         return (await this.askToken()) ? this.ask(address, options) : null;

@@ -48,7 +48,7 @@ async function* messages(reader, onBytes) {
 }
 
 export class Feed extends EventTarget {
-  /** Fires "message" ({json, jpeg}), "state" (connecting, open, lost, paused) and "hopeless" once it never works. */
+  /** Fires "message" ({json, jpeg}), "state" (connecting, open, lost, paused), "refused" and "hopeless" once it never works. */
   constructor() {
     super();
     this.streams = [];
@@ -109,6 +109,8 @@ export class Feed extends EventTarget {
       const pictures = this.hasPictures ? 1 : 0;
       const query = new URLSearchParams({ streams: this.streams.join(","), fps: this.fps, seen, pictures, plain: this.width });
       const answer = await fetch(`api/feed?${query}`, { signal: controller.signal, cache: "no-store" });
+      // what may be seen has changed, or the login is over
+      if (answer.status === 401 || answer.status === 404) this.dispatchEvent(new Event("refused"));
       if (!answer.ok || !answer.body) throw new Error(`the server answered ${answer.status}`);
       for await (const message of messages(answer.body.getReader(), arm)) {
         this.retryMs = FIRST_RETRY_MS;

@@ -108,8 +108,19 @@ export class Store extends EventTarget {
     this.hasNight = Boolean(answer.has_night);
     this.canAsk = answer.can_ask || {};
     this.hasMessages = Boolean(answer.has_messages);
+    this.me = answer.me || {};
     this.events = [];
     this.connection = "connecting";
+  }
+
+  /** Whether who looks may change this stream, as far as it is known: who shows a token for it is asked for that later. */
+  mayOperate(stream) {
+    return this.me.kind !== "user" || ["operate", "admin"].includes(stream.info.role);
+  }
+
+  /** Whether cameras may be added. */
+  get canAdd() {
+    return this.canEdit && (this.me.kind !== "user" || this.me.operates_all);
   }
 
   /** A message of the feed: a frame's result, statistics, or events. */
@@ -135,7 +146,11 @@ export class Store extends EventTarget {
   async renew(revision) {
     this.revision = revision;
     try {
-      const answer = await (await fetch("api/streams", { cache: "no-store" })).json();
+      const given = await fetch("api/streams", { cache: "no-store" });
+      // the device shows the page that asks for a login
+      if (given.status === 401) location.replace("/");
+      const answer = await given.json();
+      this.me = answer.me || {};
       this.revision = answer.revision;
       const facts = JSON.stringify({ ...answer, revision: 0 });
       if (facts === this.facts) return;

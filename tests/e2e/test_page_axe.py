@@ -16,10 +16,12 @@ import pytest
 from daemon_process import Daemon
 from e2e.live_show import Show, show, wait_until
 from e2e.test_page_browser import browser, chromium, text_of, wait_for_number  # noqa: F401
+from e2e.test_page_users import log_in_as
 from e2e.test_page_why import clean, open_page, press  # noqa: F401
 from e2e.test_push_page import opened, service, told  # noqa: F401
 from e2e.test_questions import door  # noqa: F401
 from e2e.test_recordings_page import archive, served, shelf, snapshots  # noqa: F401
+from e2e.users_show import users_show
 from push_server import PushServer
 
 from edge.types import Event
@@ -167,3 +169,19 @@ def test_the_page_that_asks_for_the_token(browser: Any, scheme: str, width: int)
     with show("door", token="canary-token") as running:
         check(browser, running.url, "Token", scheme, width)
         check(browser, f"{running.url}/?token=wrong-token", "Token", scheme, width)
+
+
+@needs_axe
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_the_login_and_the_account_of_an_admin(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
+    with users_show(tmp_path, audit_file=tmp_path / "audit.jsonl") as running, looking(browser, scheme, width):
+        check(browser, running.url, "Log in", scheme, width)
+        log_in_as(browser, running, "anna", "a wrong password")
+        wait_until(lambda: "do not belong together" in text_of(browser, "body"))
+        hold_rules(browser)
+        log_in_as(browser, running, "anna")
+        wait_until(lambda: bool(browser.find_elements("css selector", ".card, .top")))
+        browser.get(f"{running.url}/#/account")
+        wait_until(lambda: "wrong login" in text_of(browser, ".account"))
+        wait_until(lambda: "this one" in text_of(browser, ".account"))
+        hold_rules(browser)

@@ -25,10 +25,14 @@ from tiny_models import tiny_model
 
 from edge.events.phones import PhoneBook
 from edge.trackstore.read import Reader
+from edge.users.file import User, changed_users, token_hash
+from edge.users.passwords import hash_of
+from edge.users.rights import Rights
 
 # characters that every encoding changes, and a middle that none does
 CANARY = "Cq7/canary0x7f@:#?%"
 CORE = "canary0x7f"
+USER_TOKEN = "users-token-canary-0123456789abcdef"
 NETWORK = ("password", "user", "raw", "query", "pwd", "token", "fragment", "srt", "rtmp", "blank", "odd")
 
 
@@ -46,7 +50,7 @@ def forms_of(secret: str) -> set[str]:
 def leaks(text: str) -> list[str]:
     """The forms of a secret that stand in this text, with what stands around them."""
     wanted = {CORE, base64.b64encode(CORE.encode()).decode()[:10]}
-    for secret in (CANARY, TOKEN, VIEW_TOKEN):
+    for secret in (CANARY, TOKEN, VIEW_TOKEN, USER_TOKEN):
         wanted |= forms_of(secret)
     lower = text.lower()
     places = [(form, lower.find(form.lower())) for form in wanted]
@@ -193,6 +197,28 @@ def why(client: httpx.Client, stream: str) -> str:
     raise AssertionError(answer.text)
 
 
+def users_with_canaries(folder: Path) -> Path:
+    """A file of users whose passwords and tokens are canaries."""
+    path = folder / "users.json"
+    with changed_users(path) as users:
+        users["anna"] = User("anna", Rights({"*": "admin"}), hash_of(CANARY), token_hash(USER_TOKEN))
+    return path
+
+
+def everything_answered_at_a_login(running: Daemon) -> str:
+    """What a login says, right and wrong, and what an admin may read then."""
+    texts = []
+    with httpx.Client(base_url=running.url, timeout=30, headers={"Origin": running.url}) as client:
+        for name, word in (("anna", CORE), (CANARY, CANARY), ("", CANARY), ("", USER_TOKEN), ("anna", CANARY)):
+            answer = client.post("/login", data={"name": name, "password": word})
+            texts.append(f"{answer.status_code} {answer.text}")
+        assert answer.status_code == 303
+        paths = ("/", "/api/me", "/api/sessions", "/api/audit", "/api/stats")
+        texts += [f"{given.headers} {given.text}" for given in map(client.get, paths)]
+        texts.append(client.post("/api/logout").text)
+    return "\n".join(texts)
+
+
 def everything_described(running: Daemon) -> str:
     """What RTSP answers to whoever has a token, and to who has none."""
     found = re.search(r"rtsp: rtsp://localhost:(\d+)|rtsp: rtsp://127.0.0.1:(\d+)", running.text)
@@ -236,7 +262,7 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
         config = config_of(
             model,
             streams_of(tmp_path, port, isolation, names),
-            with_tokens(tmp_path),
+            with_tokens(tmp_path, f'users_file = "{users_with_canaries(tmp_path)}"\n'),
             f'state_dir = "{tmp_path}/state"\n[log]\nform = "{form}"\n[rtsp]\nenabled = true\nport = 0\n'
             "[track_store]\nblock_s = 1\n"
             '[night]\nteachers = ["teacher.onnx"]\nsealed = ["coco:labels.json"]\nwindow = "00:00-00:00"\n'
@@ -244,7 +270,9 @@ def test_no_output_of_a_daemon_holds_a_secret(tmp_path: Path, model: Path, form:
         )
         with daemon(tmp_path, config, arguments=("--debug",)) as running:
             running.until(lambda: all(f"{name}: backing_off" in running.text for name in [*names, "file"]), 60)
-            served = everything_served(running) + everything_described(running)
+            served = (
+                everything_served(running) + everything_described(running) + everything_answered_at_a_login(running)
+            )
             listed = process_facts(running.process.pid)
             assert running.stop() == 0
         written = "".join(path.read_text() for path in tmp_path.rglob("*.json*"))

@@ -30,7 +30,8 @@ ORDER = (
     ),
     *("boxes", "config", "models", "trackers", "analytics", "engines", "heads", "model", "second_stage"),
     *("scene", "video"),
-    *("sources", "result_json", "overlay", "recording", "watchlog", "events", "trackstore", "night", "server", "sinks"),
+    *("sources", "result_json", "overlay", "recording", "watchlog", "events", "trackstore", "night", "users"),
+    *("server", "sinks"),
     *("pipeline", "archive", "cliptests", "accuracy", "diagnose", "daemon"),
     *("chaos", "bench", "console", "commands", "cli"),
 )

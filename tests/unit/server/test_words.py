@@ -39,9 +39,13 @@ def languages() -> list[str]:
 
 def used() -> tuple[set[str], set[str]]:
     """Whole keys, and the beginnings of those that end in something known only when the page runs."""
+    # the page that asks for a login is made by the server
+    asking = [WEB.parent / "server" / name for name in ("login.py", "logins.py", "gate_rules.py")]
     text = "\n".join(
-        path.read_text(encoding="utf-8") for path in [*WEB.glob("*.js"), WEB / "index.html"] if path.name != "words.js"
-    )
+        path.read_text(encoding="utf-8")
+        for path in [*WEB.glob("*.js"), WEB / "index.html", *asking]
+        if path.name != "words.js"
+    ).replace("'", '"')
     groups = "|".join(sorted({key.partition(".")[0] for key in language()}))
     # t("state.live"), t(isLost ? "state.a" : "state.b"), data-word="state.live"
     keys = set(re.findall(rf"\"((?:{groups})\.[\w.]+)\"", text)) | {"event.who", "event.somebody"}
