@@ -20,6 +20,7 @@ DOWNLOAD_TIMEOUT_S = 30.0
 ADVICE = {
     "real-street": "real streets: take this for cameras and videos (edge demo --source 0), and as a teacher",
     "street-nano-int8": "the built-in street (edge demo): an example, knows no real street",
+    "street-instances-nano-int8": "the built-in street with masks and people's joints: an example",
     "street-segment-nano-int8": "the built-in street, pixel by pixel: an example",
     "cifar10-nano-int8": "an example of a classifier",
 }
