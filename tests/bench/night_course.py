@@ -147,7 +147,7 @@ def night(folder: Path, settings: NightSettings, first: Path, name: str) -> dict
 
 def settings_of(course: Course, teachers: list[Path], **more: Any) -> NightSettings:
     values: dict[str, Any] = {"start": course.start, "teachers": teachers, "sealed": [course.public]}
-    values |= {"replay": [course.replay], "processor_minutes": 1.2, "min_frames": 40}
+    values |= {"replay": [course.replay], "processor_minutes": 5.0, "min_frames": 40}
     return NightSettings(**values | {"random_per_hour": 20, "doubtful_per_hour": 30} | more)
 
 
