@@ -38,7 +38,7 @@ def users(
     config: Annotated[Path, typer.Option("--config", help="The file that names server.users_file.")] = DEFAULT_CONFIG,
     as_json: AsJson = False,
 ) -> None:
-    """Say who may log in, or change it; the running daemon follows within a second."""
+    """Say who may log in, or change it; a running daemon follows."""
     from edge.config.load import load_config
     from edge.errors import ConfigError
     from edge.users.file import NAME, read_users

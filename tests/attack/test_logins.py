@@ -21,7 +21,7 @@ from e2e.users_show import PASSWORD, log_in, users_show, write_users
 from edge.server.logins import MAX_WAITING
 
 FORCE = Path(__file__).parent / "brute_force.py"
-NUM_CONNECTIONS = 50
+NUM_CONNECTIONS, CAMERA_FPS = 50, 10.0
 SECONDS = 5.0
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="uses other loopback addresses and /proc")
@@ -57,7 +57,8 @@ def test_brute_force_over_50_connections_takes_no_frame_and_no_memory(served: Da
     gate = gate_of(served.process.pid)
     with httpx.Client(base_url=served.url, timeout=30) as client:
         assert log_in(client, "vera").status_code == 303
-    quiet = fps_for(served, SECONDS)
+    # a rate counted over a few seconds may be a frame above the camera's own
+    quiet = min(fps_for(served, SECONDS), CAMERA_FPS)
     port = int(served.url.rsplit(":", 1)[1])
     before_s, gate_before_s = processor_s(served), cores_s(gate)
     command = [sys.executable, str(FORCE), str(port), str(NUM_CONNECTIONS), str(SECONDS + 3)]
