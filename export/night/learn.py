@@ -26,7 +26,7 @@ from export.training.train import TrainResult, train
 
 # a network that can do something already is easily destroyed: low rates, few passes
 RATES = {".pt": 0.001, ".onnx": 0.00002}
-MAX_EPOCHS, BATCH = 8, 8
+MAX_EPOCHS, BATCH = 24, 8
 # of the budget that is left; judging and quantizing need the rest
 LEARNING_SHARE = 0.5
 CALIBRATED, JUDGED = 60, 100

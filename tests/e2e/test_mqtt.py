@@ -193,7 +193,9 @@ def test_home_assistant_sees_how_a_camera_stands_and_what_happened_last(tmp_path
             listener.wait_for(lambda got: state(got).get("connected") == "ON")
             listener.wait_for(lambda got: any("zone-yard/config" in topic for topic, _, _ in got))
             standing["door"] = Standing("backing_off", ("dark",), {"zones": {"yard": {"occupancy": 3, "entered": 3}}})
-            listener.wait_for(lambda got: state(got).get("zones") == {"yard": {"occupancy": 3, "entered": 3, "by_class": {}}})
+            listener.wait_for(
+                lambda got: state(got).get("zones") == {"yard": {"occupancy": 3, "entered": 3, "by_class": {}}}
+            )
             assert state(listener.got)["connected"] == "OFF" and state(listener.got)["health"] == "dark"
             event = Event("zone_entered", "door", time.monotonic_ns(), 1, {"zone": "yard"})
             outbox.put([maker.make(event, None, 0, None, {"snapshot": str(picture)})])
