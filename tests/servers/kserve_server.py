@@ -15,6 +15,9 @@ from typing import Any
 
 import grpc
 import numpy as np
+
+# run as a script it sees its own folder only
+sys.path.append(str(Path(__file__).parents[1]))
 from camera_rig import free_port
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc
