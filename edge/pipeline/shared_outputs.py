@@ -319,11 +319,8 @@ def tracks_path(config: Config) -> Path:
     Raises:
         ConfigError: there is no place for it.
     """
-    if config.track_store is not None and config.track_store.folder is not None:
-        return config.track_store.folder
-    if config.state_dir is None:
-        raise ConfigError("track_store.folder: there is no place for the tracks; set it, or state_dir")
-    return config.state_dir / "tracks"
+    chosen = None if config.track_store is None else config.track_store.folder
+    return _place(config, chosen, "tracks", "track_store.folder: there is no place for the tracks")
 
 
 def night_folder(config: Config) -> Path:
@@ -332,11 +329,8 @@ def night_folder(config: Config) -> Path:
     Raises:
         ConfigError: there is no place for it.
     """
-    if config.night is not None and config.night.folder is not None:
-        return config.night.folder
-    if config.state_dir is None:
-        raise ConfigError("night.folder: there is no place for frames; set it, or state_dir")
-    return config.state_dir / "night"
+    chosen = None if config.night is None else config.night.folder
+    return _place(config, chosen, "night", "night.folder: there is no place for frames")
 
 
 def _keeper(config: Config) -> Keeper | None:
@@ -361,11 +355,17 @@ def outbox_path(config: Config) -> Path:
     Raises:
         ConfigError: there is no place for them.
     """
-    if config.events is not None and config.events.outbox is not None:
-        return config.events.outbox
+    chosen = None if config.events is None else config.events.outbox
+    return _place(config, chosen, "events.db", "events.outbox: there is no place for events")
+
+
+def _place(config: Config, chosen: Path | None, name: str, problem: str) -> Path:
+    """The chosen path, else this name in ``state_dir``. Raises: ConfigError: there is none, the problem."""
+    if chosen is not None:
+        return chosen
     if config.state_dir is None:
-        raise ConfigError("events.outbox: there is no place for events; set it, or state_dir")
-    return config.state_dir / "events.db"
+        raise ConfigError(f"{problem}; set it, or state_dir")
+    return config.state_dir / name
 
 
 def _messaging(config: Config, place: Path) -> Messaging | None:

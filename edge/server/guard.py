@@ -68,8 +68,7 @@ class Guard:
                 headers.setdefault("cache-control", "no-store")
             await send(message)
 
-        address = scope["client"][0] if scope.get("client") else ""
-        scope[FROM] = self._access.proxies.client_of(address, headers_of(scope))
+        scope[FROM] = self._access.proxies.client_of(_peer(scope), headers_of(scope))
         answer = await self._login(scope, receive) or self._refuse_or_exchange(scope)
         if answer is not None:
             await answer(scope, receive, send_guarded)
@@ -82,8 +81,7 @@ class Guard:
         headers = headers_of(scope)
         if not self._access.is_closed:
             scope[WHO] = ANYONE
-            address = (scope.get("client") or ("",))[0]
-            return self._refuse_stranger((headers("host") or [""])[0], address)
+            return self._refuse_stranger((headers("host") or [""])[0], _peer(scope))
         if scope["path"] in OPEN_PATHS:
             return None
         if self._access.is_snooze(scope["path"], scope["query_string"].decode("latin-1")):
@@ -104,7 +102,7 @@ class Guard:
         return _exchange(scope, shown.in_address) if is_exchange else None
 
     def _shown(self, scope: Scope) -> Credentials:
-        query, address = scope["query_string"].decode("latin-1"), (scope.get("client") or ("",))[0]
+        query, address = scope["query_string"].decode("latin-1"), _peer(scope)
         headers, is_secure = headers_of(scope), self._is_secure(scope)
         shown, is_spoofed = credentials(self._access, headers, query, address, is_secure=is_secure)
         if is_spoofed:
@@ -112,8 +110,7 @@ class Guard:
         return shown
 
     def _is_secure(self, scope: Scope) -> bool:
-        address = (scope.get("client") or ("",))[0]
-        return scope.get("scheme") == "https" or self._access.proxies.is_secure(address, headers_of(scope))
+        return scope.get("scheme") == "https" or self._access.proxies.is_secure(_peer(scope), headers_of(scope))
 
     async def _login(self, scope: Scope, receive: Receive) -> Response | None:
         """The answer to a login that came past the gate; None where it is none."""
@@ -204,6 +201,12 @@ class _Noting:
     async def note_outcome(self) -> None:
         """Write what came of a change. Raises: DataError: it cannot be written, after the change was made."""
         await self.note(status=self._status)
+
+
+def _peer(scope: Scope) -> str:
+    """The address at the other end of the connection, be it a proxy's."""
+    address: str = (scope.get("client") or ("",))[0]
+    return address
 
 
 def _exchange(scope: Scope, token: str) -> Response:
