@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.errors import SinkError
+from edge.events.failing import Failing
 from edge.events.outbox import Outbox
 from edge.events.stored import StoredEvent
 from edge.metrics.counters import Counters
@@ -18,7 +19,6 @@ from edge.threads.backoff import Backoff
 log = logging.getLogger(__name__)
 BATCH = 64
 IDLE_S = 0.25
-REPORT_EVERY_S = 60.0
 
 
 class Target(Protocol):
@@ -65,7 +65,7 @@ class DeliveryWorker:
         backoff: the pauses after a failure.
         drain_s: how long it may still deliver after it was asked to stop.
         counters: ``delivered``, ``refused``, ``failures``.
-        last_error: why the last attempt failed, empty while all is well.
+        failing: why the last attempt failed.
     """
 
     outbox: Outbox
@@ -73,8 +73,10 @@ class DeliveryWorker:
     backoff: Backoff = field(default_factory=Backoff)
     drain_s: float = 2.0
     counters: Counters[str] = field(default_factory=Counters)
-    last_error: str = ""
-    _reported_s: float = float("-inf")
+    failing: Failing = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.failing = Failing(self.target.name, self.backoff)
 
     def run(self, stopping: threading.Event) -> None:
         """Deliver until asked to stop; what waits then stays in the outbox."""
@@ -82,7 +84,9 @@ class DeliveryWorker:
             while not stopping.is_set():
                 self.step(stopping)
             deadline = time.monotonic() + self.drain_s
-            while not self.last_error and time.monotonic() < deadline and self.outbox.pending(self.target.name, 1):
+            while (
+                not self.failing.last_error and time.monotonic() < deadline and self.outbox.pending(self.target.name, 1)
+            ):
                 self.step(stopping)
         except SinkError as error:
             log.error("%s: %s", self.target.name, error)
@@ -99,28 +103,17 @@ class DeliveryWorker:
             done = self.target.deliver(events)
             self.outbox.acknowledge(self.target.name, events[done.num_done - 1].number)
         except SinkError as error:
-            self._pause(error, stopping)
+            self.counters.add("failures")
+            stopping.wait(self.failing.note(error))
             return
         self._note(done)
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
-        return {"error": self.last_error, **self.counters.snapshot()}
+        return {"error": self.failing.last_error, **self.counters.snapshot()}
 
     def _note(self, done: Delivered) -> None:
         self.counters.add("delivered", done.num_taken)
         if done.num_refused:
             self.counters.add("refused", done.num_refused)
-        if self.last_error:
-            log.info("%s: events are delivered again", self.target.name)
-        self.last_error = ""
-        self.backoff.reset()
-
-    def _pause(self, error: SinkError, stopping: threading.Event) -> None:
-        self.counters.add("failures")
-        is_new = not self.last_error
-        self.last_error = str(error)
-        if is_new or time.monotonic() - self._reported_s >= REPORT_EVERY_S:
-            self._reported_s = time.monotonic()
-            log.warning("%s: %s; events wait in the outbox", self.target.name, error)
-        stopping.wait(self.backoff.next_delay_s())
+        self.failing.is_over("events")

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.errors import SinkError
-from edge.events.delivery import IDLE_S, REPORT_EVERY_S
+from edge.events.delivery import IDLE_S
+from edge.events.failing import Failing
 from edge.events.joining import Joiner
 from edge.events.message import Message, compose
 from edge.events.outbox import Outbox
@@ -58,7 +59,7 @@ class JoinedDelivery:
         is_quiet: whether nothing may be sent now.
         give_up_s: a message that is not taken for so long is given up.
         counters: ``delivered`` and ``refused`` events, ``messages``, ``failures``.
-        last_error: why the last attempt failed, empty while all is well.
+        failing: why the last attempt failed.
     """
 
     outbox: Outbox
@@ -69,11 +70,13 @@ class JoinedDelivery:
     give_up_s: float = 86_400.0
     clock_s: Callable[[], float] = time.monotonic
     counters: Counters[str] = field(default_factory=Counters)
-    last_error: str = ""
+    failing: Failing = field(init=False)
     _seen: int = 0
     _generation: int = -1
     _failing_since_s: float = float("inf")
-    _reported_s: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self.failing = Failing(self.messenger.name, self.backoff, self.clock_s)
 
     def run(self, stopping: threading.Event) -> None:
         """Deliver until asked to stop."""
@@ -90,11 +93,13 @@ class JoinedDelivery:
             else:
                 self._send(*found, stopping)
         except SinkError as error:
-            self._pause(error, stopping)
+            self.counters.add("failures")
+            pause_s = self.failing.note(error)
+            stopping.wait(max(pause_s, error.after_s if isinstance(error, LaterError) else 0.0))
 
     def stats(self) -> dict[str, object]:
         """What is known now, as JSON values."""
-        return {"error": self.last_error, **self.counters.snapshot()}
+        return {"error": self.failing.last_error, **self.counters.snapshot()}
 
     def _take_new(self) -> None:
         """Look at the events that came; those that nobody wants are done with."""
@@ -140,17 +145,5 @@ class JoinedDelivery:
                 self.counters.add("delivered", len(events))
                 self.counters.add("messages")
         self.outbox.settle(self.messenger.name, message_id)
-        if self.last_error:
-            log.info("%s: messages are delivered again", self.messenger.name)
-        self.last_error, self._failing_since_s = "", float("inf")
-        self.backoff.reset()
-
-    def _pause(self, error: SinkError, stopping: threading.Event) -> None:
-        self.counters.add("failures")
-        is_new = not self.last_error
-        self.last_error = str(error)
-        if is_new or self.clock_s() - self._reported_s >= REPORT_EVERY_S:
-            self._reported_s = self.clock_s()
-            log.warning("%s: %s; events wait in the outbox", self.messenger.name, error)
-        after_s = error.after_s if isinstance(error, LaterError) else 0.0
-        stopping.wait(max(after_s, self.backoff.next_delay_s()))
+        self._failing_since_s = float("inf")
+        self.failing.is_over("messages")

@@ -169,7 +169,7 @@ class Phones:
         for one in served:
             for key, count in one.delivery.counters.snapshot().items():
                 total[key] = total.get(key, 0) + count
-        errors = [one.delivery.last_error for one in served if one.delivery.last_error]
+        errors = [one.delivery.failing.last_error for one in served if one.delivery.failing.last_error]
         return {"phones": len(served), "error": errors[0] if errors else "", **total}
 
     def _serve(self, phone: Phone) -> None:

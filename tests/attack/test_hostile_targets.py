@@ -184,11 +184,11 @@ def test_delivery_goes_on_when_a_broker_acknowledges_again(tmp_path: Path) -> No
         thread.start()
         outbox.put([Envelope(f"id-{n}", "tick", "door", 1, "{}") for n in range(72)])
         until(lambda: worker.counters["failures"] >= 3)
-        assert "no acknowledgement within 0.4 s" in worker.last_error
+        assert "no acknowledgement within 0.4 s" in worker.failing.last_error
         assert server.num_connections >= 3
         server.behaviour = honest_broker
         until(lambda: outbox.counts()["waiting_mqtt"] == 0)
-        assert worker.last_error == ""
+        assert worker.failing.last_error == ""
         began_s = time.monotonic()
         stopping.set()
         thread.join(20)

@@ -109,7 +109,7 @@ def test_a_killed_broker_delays_events_and_loses_none(tmp_path: Path, protocol: 
             while time.monotonic() - began < outage_s:
                 feed.put(1)
                 time.sleep(0.1)
-            assert worker.last_error
+            assert worker.failing.last_error
             mosquitto.start()
             feed.put(5)
             listener.wait_for(lambda got: set(ids_in(got)) == set(feed.ids))
@@ -299,7 +299,7 @@ def test_a_wrong_password_is_one_sentence_without_it_and_is_mended_without_a_res
         listener = servers.Listener(mosquitto, username="edge", password=right)
         with delivering(outbox, settings) as worker:
             feed.put(1)
-            while not worker.last_error:
+            while not worker.failing.last_error:
                 time.sleep(0.02)
             secret.write_text(right)
             listener.wait_for(lambda got: ids_in(got) == feed.ids)

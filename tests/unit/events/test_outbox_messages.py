@@ -126,7 +126,7 @@ def test_what_happens_while_a_service_is_away_is_one_message_afterwards(tmp_path
     for number in range(2, 9):
         put(scene.outbox, number)
         assert scene.titles(number * 100) == []
-    assert "away" in scene.delivery.last_error
+    assert "away" in scene.delivery.failing.last_error
     scene.phone.is_away = False
     assert scene.titles(1000) == ["door: tick"]
     assert scene.titles(1100) == ["door: tick", "door: 7 events"]
