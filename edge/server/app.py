@@ -25,7 +25,7 @@ from edge.server.board import LiveBoard
 from edge.server.cameras import CameraRoutes
 from edge.server.edit import EditRoutes
 from edge.server.guard import Guard
-from edge.server.json_answer import JSON, JsonAnswer, json_bytes
+from edge.server.json_answer import JSON, JsonAnswer, json_bytes, refusal
 from edge.server.messages import METHODS as MESSAGE_METHODS
 from edge.server.messages import PUSH, MessageRoutes
 from edge.server.night import NightRoutes
@@ -130,7 +130,8 @@ def build_app(
         recorded |= MessageRoutes(archive.messages).answers()
     operate = None if operable is None else OperateRoutes(operable)
     routes = _Routes(hub, facts, accounts, operate, account, recorded).table()
-    return Guard(Starlette(routes=[*routes, Mount("/", StaticFiles(directory=WEB, html=True))]), accounts)
+    page = Mount("/", StaticFiles(directory=WEB, html=True))
+    return Guard(Starlette(routes=[*routes, page], exception_handlers={HTTPException: refusal}), accounts)
 
 
 class _Routes:

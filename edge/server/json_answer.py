@@ -1,4 +1,4 @@
-"""JSON as the API gives it: without secrets, and numbers only that JSON has."""
+"""What the API gives: JSON with numbers only that JSON has, and refusals as text; both without secrets."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 
-from edge.addresses.secrets import redacted_value
+from edge.addresses.secrets import redacted, redacted_value
 
 JSON = "application/json"
 
@@ -27,6 +29,12 @@ class JsonAnswer(Response):
 
     def __init__(self, value: Any, status_code: int = 200) -> None:
         super().__init__(json_bytes(value), status_code, media_type=JSON)
+
+
+async def refusal(request: Request, error: Exception) -> Response:
+    """The answer to an ``HTTPException``: its sentence, which may be that of another error, without secrets."""
+    assert isinstance(error, HTTPException)
+    return PlainTextResponse(redacted(error.detail), error.status_code, error.headers)
 
 
 def _finite(value: Any) -> Any:
