@@ -124,12 +124,18 @@ def _torchvision(evidence: Evidence) -> list[Reading]:
     if counts[:3] != [1, 1, 1] or sum(counts) != len(outputs) or counts[3:] not in ([0, 0, 0], [1, 0, 0], [0, 1, 1]):
         return []
     roles = {"boxes": boxes[0].name, "scores": scores[0].name, "labels": labels[0].name}
-    shape = _point_shape(points[0].shape) if points else None
+    shape = _torchvision_points(evidence, points[0]) if points else None
     roles |= {"masks": masks[0].name} if masks else {"keypoints": points[0].name} if shape else {}
     rest = NO_POINTS if points and not shape else ""
     because = f"boxes, scores, labels without a batch are torchvision's, class 0 the background{rest}"
     spec = OutputSpec(names=roles, first_class=1)
     return [Reading("triple", because, None, "torchvision", spec, needs_nms=False, kpt_shape=shape)]
+
+
+def _torchvision_points(evidence: Evidence, points: TensorInfo) -> tuple[int, int] | None:
+    """Keypoint R-CNN leaves the number of points open where that of objects is; its heat maps tell."""
+    maps = evidence.graph.ends[points.name].num_heat_maps
+    return _point_shape(points.shape) or ((maps, 3) if maps else None)
 
 
 def _is_float(tensor: TensorInfo) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from edge.addresses.printable import first_line
 from edge.errors import ModelError
@@ -19,6 +20,11 @@ MOVING: tuple[str, ...] = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze"
 MOVING += ("QuantizeLinear", "DequantizeLinear")
 MAX_LEVELS = 4
 MAX_STEPS_BACK = 60
+# to the heat maps it is far: torchvision looks for their peaks and scales these
+MAX_STEPS_TO_MAPS = 500
+
+Shapes: TypeAlias = dict[str, tuple[int | None, ...]]
+Tell: TypeAlias = Callable[[Any, Shapes], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +43,13 @@ class End:
         operator: kind of the last node that computes.
         joints: parts of the last ``Concat``, of the one that makes its first part, and so on.
         class_width: last size of the nearest scores (N, A, C) before it, None where none was found.
+        num_heat_maps: what the nearest transposed convolution before it gives, None where none was found.
     """
 
     operator: str
     joints: tuple[tuple[Part, ...], ...]
     class_width: int | None
+    num_heat_maps: int | None = None
 
     def parts(self, width: int | None) -> tuple[Part, ...]:
         """The parts that make up this many numbers per object; empty where the graph does not tell."""
@@ -164,7 +172,7 @@ def external_files(model: Any) -> tuple[str, ...]:
     return tuple(sorted(places))
 
 
-def _shapes(model: Any) -> dict[str, tuple[int | None, ...]]:
+def _shapes(model: Any) -> Shapes:
     """Tensor name → shape, as far as it can be told."""
     import onnx
 
@@ -179,7 +187,7 @@ def _shapes(model: Any) -> dict[str, tuple[int | None, ...]]:
     return shapes | {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
 
 
-def _filled(tensor: TensorInfo, shapes: dict[str, tuple[int | None, ...]]) -> TensorInfo:
+def _filled(tensor: TensorInfo, shapes: Shapes) -> TensorInfo:
     known = shapes.get(tensor.name, ())
     if len(known) != len(tensor.shape):
         return TensorInfo(tensor.name, tensor.shape or known, tensor.dtype)
@@ -187,7 +195,7 @@ def _filled(tensor: TensorInfo, shapes: dict[str, tuple[int | None, ...]]) -> Te
     return TensorInfo(tensor.name, sizes, tensor.dtype)
 
 
-def _end(name: str, makers: dict[str, Any], shapes: dict[str, tuple[int | None, ...]]) -> End:
+def _end(name: str, makers: dict[str, Any], shapes: Shapes) -> End:
     joints: list[tuple[Part, ...]] = []
     node = _computing(name, makers)
     first = node
@@ -195,7 +203,9 @@ def _end(name: str, makers: dict[str, Any], shapes: dict[str, tuple[int | None, 
         axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 0)
         joints.append(tuple(_part(source, axis, makers, shapes) for source in node.input))
         node = _computing(node.input[0], makers)
-    return End(first.op_type if first is not None else "", tuple(joints), _class_width(name, makers, shapes))
+    width = _nearest(name, makers, shapes, _width_at, MAX_STEPS_BACK)
+    maps = _nearest(name, makers, shapes, _maps_at, MAX_STEPS_TO_MAPS)
+    return End(first.op_type if first is not None else "", tuple(joints), width, maps)
 
 
 def _computing(name: str, makers: dict[str, Any]) -> Any | None:
@@ -208,24 +218,24 @@ def _computing(name: str, makers: dict[str, Any]) -> Any | None:
     return None
 
 
-def _part(name: str, axis: int, makers: dict[str, Any], shapes: dict[str, tuple[int | None, ...]]) -> Part:
+def _part(name: str, axis: int, makers: dict[str, Any], shapes: Shapes) -> Part:
     shape = shapes.get(name, ())
     width = shape[axis] if -len(shape) <= axis < len(shape) else None
     node = _computing(name, makers)
     return Part(width, node.op_type if node is not None else "")
 
 
-def _class_width(name: str, makers: dict[str, Any], shapes: dict[str, tuple[int | None, ...]]) -> int | None:
-    """Number of classes of the nearest sigmoid, softmax or NMS that an output is made of."""
+def _nearest(name: str, makers: dict[str, Any], shapes: Shapes, tell: Tell, most: int) -> int | None:
+    """What the nearest of the nodes that an output is made of tells, if it is above one; so many are asked."""
     waiting, seen = [name], 0
-    while waiting and seen < MAX_STEPS_BACK:
+    while waiting and seen < most:
         node = makers.get(waiting.pop(0))
         seen += 1
         if node is None:
             continue
-        width = _width_at(node, shapes)
-        if width is not None and width > 1:
-            return width
+        told = tell(node, shapes)
+        if told is not None and told > 1:
+            return told
         waiting += [source for source in node.input if source]
     return None
 
@@ -253,7 +263,13 @@ def _bytes_by_type(weights: Any) -> dict[str, int]:
     return dict(counted.most_common())
 
 
-def _width_at(node: Any, shapes: dict[str, tuple[int | None, ...]]) -> int | None:
+def _maps_at(node: Any, shapes: Shapes) -> int | None:
+    """Number of the maps that a transposed convolution gives, None of other nodes."""
+    weight = shapes.get(node.input[1], ()) if node.op_type == "ConvTranspose" else ()
+    return weight[1] if len(weight) == 4 else None
+
+
+def _width_at(node: Any, shapes: Shapes) -> int | None:
     """Number of classes that go through this node, None where it is none that knows."""
     match node.op_type:
         case "Sigmoid" | "Softmax":
@@ -271,7 +287,7 @@ def _width_at(node: Any, shapes: dict[str, tuple[int | None, ...]]) -> int | Non
     return scores[axis] if len(scores) == 3 else None
 
 
-def _multiply_adds(graph: Any, shapes: dict[str, tuple[int | None, ...]]) -> int | None:
+def _multiply_adds(graph: Any, shapes: Shapes) -> int | None:
     """Multiply-adds of one frame; a dynamic batch counts as 1."""
     sources = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
     costs = [
@@ -282,7 +298,7 @@ def _multiply_adds(graph: Any, shapes: dict[str, tuple[int | None, ...]]) -> int
     return None if any(cost is None for cost in costs) else sum(cost for cost in costs if cost is not None)
 
 
-def _cost(node: Any, shapes: dict[str, tuple[int | None, ...]], sources: dict[str, Any]) -> int | None:
+def _cost(node: Any, shapes: Shapes, sources: dict[str, Any]) -> int | None:
     weight = shapes.get(node.input[1])
     if weight is None and node.input[1] in sources:
         weight = shapes.get(sources[node.input[1]].input[0])

@@ -65,6 +65,18 @@ def lists(path: Path, *, kind: str) -> Path:
     flat = [net.op("Squeeze", value, zero) for value in (boxes, net.op("Add", labels, net.const(1, np.int64)), scores)]
     if kind == "anonymous":
         return net.save(path, dict(zip(("1834", "1790", "1791"), flat, strict=True)))
+    if kind == "points":
+        # how many there are is said by the heat maps only
+        maps = net.op("ConvTranspose", net.conv(16, 6), net.const(net.rng.normal(0, 1, (6, 5, 4, 4))), strides=[2, 2])
+        peaks = net.op("Reshape", net.op("GlobalMaxPool", maps), net.const([1, 5, 1], np.int64))
+        place = net.op("Mul", net.op("Sigmoid", peaks), net.const(float(SIDE)))
+        many = net.op("Shape", flat[2])
+        points = net.op("Expand", place, net.op("Concat", many, net.const([5, 3], np.int64), axis=0))
+        sure = net.op(
+            "Expand", net.op("Squeeze", peaks, column), net.op("Concat", many, net.const([5], np.int64), axis=0)
+        )
+        listed_ = dict(zip(("boxes", "labels", "scores"), flat, strict=True))
+        return net.save(path, {**listed_, "keypoints": points, "keypoints_scores": sure})
     masks = net.op(
         "Reshape", net.op("Expand", flat[2], net.const([1, 10], np.int64)), net.const([10, 1, 1, 1], np.int64)
     )
@@ -198,6 +210,9 @@ VARIANTS: dict[str, Family] = {
     "rtmo": Family(partial(lists, kind="rtmo"), "triple", read_rtmo, False),
     "torchvision-anonymous": Family(
         partial(lists, kind="anonymous"), "triple", read_listed(("1834", "1791", "1790"), first=1), False, choices=NAMED
+    ),
+    "torchvision-points": Family(
+        partial(lists, kind="points"), "triple", read_listed(LISTED_NAMES, first=1), False, choices=NAMED
     ),
     "torchvision-masks": Family(
         partial(lists, kind="masks"), "triple", read_listed(LISTED_NAMES, first=1), False, choices=NAMED

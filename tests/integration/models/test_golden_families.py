@@ -158,6 +158,19 @@ def test_key_points_of_listed_objects_are_those_of_the_file(tmp_path: Path) -> N
     assert found.keypoints == pytest.approx(raw["keypoints"][0][raw["dets"][0, :, 4] >= SCORE], abs=1e-5)
 
 
+def test_heat_maps_tell_how_many_key_points_there_are(tmp_path: Path) -> None:
+    path = written("torchvision-points", tmp_path)
+    manifest = proved(path, RUN["torchvision-points"])
+    assert manifest.kpt_shape == (5, 3)
+    model = open_model(path, manifest=manifest, engine="ort", score=SCORE)
+    raw = raw_outputs(path, model)
+    (found,) = model.predict([IMAGE])
+    assert isinstance(found, Detections)
+    assert found.keypoints is not None
+    expected = raw["keypoints"][raw["scores"] >= SCORE]
+    assert found.keypoints[..., :2] == pytest.approx(expected[..., :2], abs=1e-3)
+
+
 def test_a_background_that_heads_the_list_of_classes_is_no_class(tmp_path: Path) -> None:
     path = written("torchvision-masks", tmp_path)
     names = RUN["torchvision-masks"].choices["classes"]
