@@ -118,10 +118,11 @@ class Letterbox:
 
     def to_frame(self, xyxy: Float32) -> Float32:
         """Map (N, 4) boxes from model pixels to frame pixels, cut at the frame's edges."""
-        scale = np.array([self.scale_x, self.scale_y] * 2, np.float32)
-        pad = np.array([self.pad_x, self.pad_y] * 2, np.float32)
-        limit = np.array([self.frame_width, self.frame_height] * 2, np.float32)
-        boxes: Float32 = np.clip((xyxy - pad) / scale, 0, limit)
+        x, y = (self.pad_x, self.scale_x, self.frame_width), (self.pad_y, self.scale_y, self.frame_height)
+        pad, scale, limit = np.array((x, y, x, y), np.float32).T
+        boxes: Float32 = (xyxy - pad) / scale
+        np.maximum(boxes, 0, out=boxes)
+        np.minimum(boxes, limit, out=boxes)
         return boxes
 
     def points_to_frame(self, points: Float32) -> Float32:

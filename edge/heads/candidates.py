@@ -29,7 +29,7 @@ def best_class(scores: Float32, threshold: float) -> tuple[Int64, Int32, Float32
         (K,) anchors, their (K,) classes and (K,) scores; the best ``MAX_CANDIDATES`` of them.
     """
     class_id = scores.argmax(1)
-    score = np.take_along_axis(scores, class_id[:, None], 1)[:, 0]
+    score = scores[np.arange(len(scores)), class_id]
     anchor = np.flatnonzero(score >= threshold)
     return _best(anchor, class_id[anchor], score[anchor])
 
@@ -51,7 +51,11 @@ def _best(anchor: Array, class_id: Array, score: Float32, most: int = MAX_CANDID
         keep = np.argpartition(-score, most)[:most]
         keep.sort()
         anchor, class_id, score = anchor[keep], class_id[keep], score[keep]
-    return anchor.astype(np.int64), class_id.astype(np.int32), score.astype(np.float32)
+    return (
+        anchor.astype(np.int64, copy=False),
+        class_id.astype(np.int32, copy=False),
+        score.astype(np.float32, copy=False),
+    )
 
 
 def detections(
@@ -89,7 +93,8 @@ def detections(
         points = None if points is None else points[kept]
     placed = box.to_frame(xyxy)
     real = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
-    found = Detections(placed, np.minimum(score, np.float32(1)), class_id)[real]
+    found = Detections(placed, np.minimum(score, np.float32(1)), class_id)
+    found = found if real.all() else found[real]
     if maps is not None:
         found = replace(found, masks=_masks(maps[real], box))
     return found if points is None else replace(found, keypoints=keypoints_of(points[real], box))
@@ -153,7 +158,11 @@ def boxes_of(values: Float32, columns: str, manifest: Manifest, unit: str) -> Fl
     """
     place = columns.split()
     wanted = ("x1", "y1", "x2", "y2") if "x1" in place else ("cx", "cy", "w", "h")
-    boxes = values[:, [place.index(name) for name in wanted]].astype(np.float32)
+    first = place.index(wanted[0])
+    if tuple(place[first : first + 4]) == wanted:
+        boxes = values[:, first : first + 4].astype(np.float32, copy=False)
+    else:
+        boxes = values[:, [place.index(name) for name in wanted]].astype(np.float32)
     if "x1" not in place:
         boxes = corners(boxes)
     if unit == "share":

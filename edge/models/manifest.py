@@ -138,6 +138,10 @@ class OutputSpec(Section):
         return columns
 
 
+# of a manifest that says nothing of its outputs
+AS_EVER = OutputSpec()
+
+
 class Calibration(Section):
     """Where the INT8 ranges came from."""
 
@@ -260,7 +264,7 @@ class Manifest(Section):
     @property
     def reading(self) -> OutputSpec:
         """How the outputs are read."""
-        return self.output or OutputSpec()
+        return self.output or AS_EVER
 
     def extra_rows(self) -> dict[str, ExtraRow]:
         """What each input next to the picture is given, for one frame."""

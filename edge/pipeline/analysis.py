@@ -152,7 +152,9 @@ class StreamAnalysis:
         started_ns = time.monotonic_ns()
         self.captured_ns = frame.captured_ns
         if len(prediction) > 1:
-            prediction = prediction[np.sort(distinct(prediction, self._duplicate_iou, per_class=False))]
+            kept = distinct(prediction, self._duplicate_iou, per_class=False)
+            if len(kept) < len(prediction):
+                prediction = prediction[np.sort(kept)]
         tracks = self._track(frame, prediction)
         tracked_ns = time.monotonic_ns()
         spent: dict[Stage, int] = {**spent_ns, "track": tracked_ns - started_ns}
