@@ -94,7 +94,7 @@ def limited_protocol(connections: Connections) -> Any:
             super().connection_made(transport)
             self._file_number = transport.get_extra_info("socket").fileno()
             connections.begun(self._file_number, self)
-            self._busy_s = self.loop.time()
+            self._busy_s, self._last_cycle = self.loop.time(), None
             self._check_timer = self.loop.call_later(min(CHECK_S, IDLE_S), self._check)
             if self.handed is not None:
                 self.client = self.handed.address
@@ -110,8 +110,9 @@ def limited_protocol(connections: Connections) -> Any:
             return self.cycle is not None and not self.cycle.response_complete
 
         def _check(self) -> None:
-            if self.is_busy():
-                self._busy_s = self.loop.time()
+            # a cycle is a request with its answer, which may have come and gone since the last look
+            if self.is_busy() or self.cycle is not self._last_cycle:
+                self._busy_s, self._last_cycle = self.loop.time(), self.cycle
             elif self.loop.time() - self._busy_s > IDLE_S:
                 self.transport.abort()
                 return

@@ -8,7 +8,8 @@ import ssl
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -72,6 +73,21 @@ def test_a_tls_handshake_that_does_not_come_is_given_up(
         assert num_open(connections) == 5
         wait_until(lambda: num_open(connections) == 0, timeout_s=5)
         assert client.get("/healthz").status_code == 200
+
+
+def test_who_asks_again_and_again_keeps_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its answers are so quick that whoever looks now and then finds it waiting for nothing."""
+    monkeypatch.setattr(limits, "IDLE_S", 0.5)
+    with serving(None) as port, closing(HTTPConnection("127.0.0.1", port, timeout=5)) as client:
+        client.connect()
+        connection = client.sock
+        until_s = time.monotonic() + 6 * limits.IDLE_S
+        while time.monotonic() < until_s:
+            client.request("GET", "/healthz")
+            assert client.getresponse().read() == b"ok\n" and client.sock is connection
+            time.sleep(0.02)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\n")
+        assert connection.recv(4096) == b"", "a request that does not end"
 
 
 def test_who_watches_keeps_the_place_while_silent_ones_come(monkeypatch: pytest.MonkeyPatch) -> None:
