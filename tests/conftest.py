@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import locale
+import logging
 import os
 import signal
 import subprocess
@@ -25,7 +26,8 @@ QUIET = {
     *("test_cameras", "test_capacity", "test_discover", "test_floods", "test_gate", "test_hostile_targets"),
     *("test_device", "test_inference_overlap", "test_many_viewers", "test_measure", "test_onvif", "test_onvif_peer"),
     *("test_record_source", "test_restream", "test_rtsp", "test_server_limits", "test_source_deadlines", "test_sound"),
-    *("test_srt_camera", "test_swap", "test_webrtc", "test_workers"),
+    *("test_live_source", "test_logins", "test_push_page", "test_record_large", "test_server", "test_srt_camera"),
+    *("test_swap", "test_watch_log_kills", "test_webrtc", "test_workers"),
 }
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _skipped_in_ci: list[str] = []
@@ -33,13 +35,21 @@ _skipped_in_ci: list[str] = []
 _missing: Counter[str] = Counter()
 # which engine is faster here must not decide what a test sees; processes that tests start inherit it
 os.environ.setdefault("EDGELOOP_ENGINE_TRIAL", "off")
+# several processes of tests already use all cores: each of them trains with one
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(autouse=True)
 def signals_are_given_back() -> Iterator[None]:
-    """Whoever takes a signal gives it back: a run that keeps Ctrl-C would leave the program that called it deaf."""
+    """Whoever takes a signal gives it back: a run that keeps Ctrl-C would leave the program that called it deaf.
+
+    The log of a command that ran in this process ends with the test.
+    """
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
+    # lines of whatever still runs then would go to a stream that is closed
+    logging.root.handlers = [one for one in logging.root.handlers if not getattr(one, "is_of_edge", False)]
     after = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
         if after[number] is not handler and handler is not None:

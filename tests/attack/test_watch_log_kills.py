@@ -56,7 +56,7 @@ def test_a_daemon_proves_what_it_saw_and_tells_its_kill_and_its_standstill(tmp_p
     assert " s halted" in made
     # on another machine: the file and the fingerprint are all there is
     proved = check_certificate(certificate)["statement"]
-    assert proved["analysed_s"] >= 6
+    assert proved["analysed_s"] >= 3
     assert proved["states"]["halted"] >= 2
     print_of = re.search(r"signed by (.*)", made)
     assert print_of
