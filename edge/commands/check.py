@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.commands.check_ends import check_ends
+from edge.commands.check_ends import check_ends, tried
 from edge.console import AsJson, out, print_json
 from edge.errors import ConfigError, EdgeError, UsageError
 
 if TYPE_CHECKING:
+    from edge.config.picture import PtzSettings
     from edge.config.schema import Config, ModelSettings, StreamSettings
     from edge.interfaces import CameraSource
     from edge.models.manifest import Manifest
@@ -47,6 +48,7 @@ def check(
     for key in ("record_source", "live_source"):
         found = [(stream, getattr(stream, key)) for stream in loaded.streams]
         rows += [_check_other(key, address, stream, loaded) for stream, address in found if address is not None]
+    rows += [_check_turning(stream, stream.ptz) for stream in loaded.streams if stream.ptz is not None]
     if crops is not None:
         crops.stop(time.monotonic())
     rows += check_ends(loaded)
@@ -156,6 +158,24 @@ def _check_other(key: str, address: str, stream: StreamSettings, loaded: Config)
     info = source.info
     source.close()
     return {**row, "result": "ok", "detail": f"{info.width}x{info.height}, {info.fps:g} fps, {info.decoder}"}
+
+
+def _check_turning(stream: StreamSettings, ptz: PtzSettings) -> dict[str, str]:
+    """Whether a camera that turns has the presets that are asked of it."""
+    from edge.daemon.turning import place_of
+    from edge.onvif.ptz import presets_of
+
+    url, login = place_of(stream, ptz)
+
+    def attempt() -> str:
+        names = [preset.name for preset in presets_of(url, login)]
+        asked = (ptz.home, *(rule.preset for rule in ptz.on_event))
+        missing = next((name for name in asked if name not in names), None)
+        if missing is not None:
+            raise ConfigError(f"the camera has no preset {missing!r}; known: {', '.join(names[:20]) or 'none'}")
+        return f"{len(names)} presets, home {ptz.home!r}"
+
+    return tried("presets", stream.name, url, attempt)
 
 
 def _try_parts(stream: StreamSettings, manifest: Manifest) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from edge.config.section import Section
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Corner = tuple[Share, Share]
+# what may turn a camera
+TurningKind = Literal[
+    "line_crossed", "zone_entered", "zone_left", "zone_loitering", "zone_crowded", "object_stopped", "loud"
+]
 
 
 class MotionGateSettings(Section):
@@ -29,20 +33,54 @@ class HealthSettings(Section):
     hold_s: float = Field(default=3.0, ge=0, le=3600)
 
 
+class TurnSettings(Section):
+    """What turns a camera.
+
+    Attributes:
+        event: its kind.
+        name: of the line or zone that it is of; None: of any.
+        classes: of the object; empty: any. An event without an object has no class to ask for.
+        stream: whose event; None: this camera's own.
+        preset: where it turns to.
+    """
+
+    event: TurningKind
+    name: str | None = None
+    classes: tuple[str, ...] = ()
+    stream: str | None = None
+    preset: str = Field(min_length=1, max_length=64)
+
+    @model_validator(mode="after")
+    def _has_a_place(self) -> TurnSettings:
+        if self.event == "loud" and (self.name is not None or self.classes):
+            raise ValueError("loud is of no line, zone or class; leave name and classes out")
+        return self
+
+
 class PtzSettings(Section):
-    """A camera that can be turned to its presets from the page (ONVIF), with the login of its stream.
+    """A camera that can be turned to its presets from the page and by events (ONVIF), with the login of its stream.
 
     Attributes:
         home: name of the preset in which lines and zones were drawn; away from it they rest.
         onvif: HOST, HOST:PORT or address of its device service; None: at the host of ``source``.
         back_s: how long after it was turned away it goes home by itself.
         settle_s: how long it takes to turn; lines and zones rest so much longer.
+        on_event: what turns it while it is at home.
+        cool_down_s: after an event has turned it no other does for so long.
     """
 
     home: str = Field(min_length=1, max_length=64)
     onvif: Annotated[str, Field(pattern=r"^(https?://)?[^\s@?#]+$")] | None = None
     back_s: float = Field(default=60, ge=1, le=86_400)
     settle_s: float = Field(default=5, ge=0, le=120)
+    on_event: tuple[TurnSettings, ...] = ()
+    cool_down_s: float = Field(default=300, ge=0, le=86_400)
+
+    @model_validator(mode="after")
+    def _turns_away(self) -> PtzSettings:
+        if any(rule.preset == self.home for rule in self.on_event):
+            raise ValueError(f"on_event: an event finds the camera at its home, {self.home!r}; expected another preset")
+        return self
 
 
 def _region(roi: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -25,7 +25,16 @@ from edge.config.daemon import (
 from edge.config.events import EventSettings, MqttSettings, NotifySettings, WebhookSettings
 from edge.config.night import NightSettings
 from edge.config.parts import part_name, refuse_unknown
-from edge.config.picture import HealthSettings, Mask, MotionGateSettings, PtzSettings, Region, Side, TileCount
+from edge.config.picture import (
+    HealthSettings,
+    Mask,
+    MotionGateSettings,
+    PtzSettings,
+    Region,
+    Side,
+    TileCount,
+    TurnSettings,
+)
 from edge.config.recording import RecordSettings, TrackStoreSettings
 from edge.config.remote import RemoteSettings, check_remote
 from edge.config.section import Section
@@ -251,6 +260,8 @@ class Config(Section):
                 raise ValueError(f"stream {stream.name!r}: ptz would turn the camera to where its masks hide nothing")
             if stream.ptz is not None and stream.ptz.onvif is None and kind_of(stream.source) != "network":
                 raise ValueError(f"stream {stream.name!r}: expected ptz.onvif, the camera's address")
+            for rule in () if stream.ptz is None else stream.ptz.on_event:
+                _refuse_unfit_turn(stream.name, rule, self.streams)
             _refuse_unfit_source_recording(stream)
             _refuse_unfit_record_source(stream)
             _refuse_unfit_live_source(stream)
@@ -339,6 +350,25 @@ def _refuse_unknown_streams(notify: NotifySettings, known: AbstractSet[str]) -> 
         raise ValueError(
             f"notify {notify.name!r}: no stream is called {min(named - known)!r}; known: {', '.join(sorted(known))}"
         )
+
+
+def _refuse_unfit_turn(name: str, rule: TurnSettings, streams: Sequence[StreamSettings]) -> None:
+    """What turns a camera must be able to happen."""
+    start = f"stream {name!r}: ptz.on_event"
+    found = next((one for one in streams if one.name == (rule.stream or name)), None)
+    if found is None:
+        known = ", ".join(one.name for one in streams)
+        raise ValueError(f"{start}: no stream is called {rule.stream!r}; known: {known}")
+    if rule.event == "loud":
+        if found.loud is None:
+            raise ValueError(f"{start}: nobody asks how loud {found.name!r} is; expected [streams.loud] there")
+        return
+    what = "line" if rule.event == "line_crossed" else "zone"
+    parts = found.analytics.lines if what == "line" else found.analytics.zones
+    names = [part.name for part in parts]
+    if rule.name not in (None, *names) or not names:
+        known = ", ".join(names) or "none"
+        raise ValueError(f"{start}: {found.name!r} has no {what} {rule.name or ''!r} for {rule.event}; known: {known}")
 
 
 def _refuse_unfit_record_source(stream: StreamSettings) -> None:

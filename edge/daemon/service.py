@@ -27,6 +27,7 @@ from edge.daemon.rehearsal import keep_seen_until, rehearse, rehearse_start
 from edge.daemon.reload import Reloader
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
 from edge.daemon.state import CrashLoopGuard, held, state_dir, with_state_dir, with_swapped
+from edge.daemon.turning import Turner
 from edge.daemon.watchdog import Watchdog
 from edge.daemon.workers.deal import check_workers
 from edge.daemon.workers.pool import WorkerPool
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
     from edge.daemon.run import Run
     from edge.server.board import LiveBoard
+    from edge.types import Result
 
 log = logging.getLogger(__name__)
 TICK_S = 0.25
@@ -149,7 +151,7 @@ def _run_alone(
     server = None
     try:
         if daemon.board is not None:
-            server = serve(daemon.config, daemon.board, daemon.pipeline, daemon.stats, daemon.operations)
+            server = serve(daemon.config, daemon.board, daemon.pipeline, daemon.stats, daemon.operations, daemon.turner)
             if watching.on_address is not None and server.address is not None:
                 watching.on_address(server.address)
         if watching.max_frames is not None and isinstance(daemon.pipeline, Pipeline):
@@ -224,7 +226,13 @@ class _Daemon:
         self._lost_at_start = rehearse_start(self.config, folder)
         self.board: LiveBoard | None = live_page(self.config)
         is_single = not check_workers(self.config)
-        self.pipeline: Run = (Pipeline if is_single else WorkerPool)(self.config, self.board)
+        self.pipeline: Run
+        if is_single:
+            can_turn = any(stream.ptz for stream in self.config.streams)
+            self.pipeline = Pipeline(self.config, self.board, on_result=self._note if can_turn else None)
+        else:
+            self.pipeline = WorkerPool(self.config, self.board)
+        self.turner = Turner(self.pipeline)
         self.pipeline.rehearse = lambda config, mapped: rehearse(config, folder, mapped, self.pipeline.config)
         path = origin.path
         reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
@@ -287,6 +295,9 @@ class _Daemon:
             self._is_proven = True
             starts.end()
         self.operations.keep_proven(GOOD_AFTER_S)
+
+    def _note(self, result: Result) -> None:
+        self.turner.note(result)
 
     def stats(self) -> dict[str, Any]:
         """What ``/api/stats`` says."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edge.config.schema import Config, StreamSettings
     from edge.daemon.operations import Operations
     from edge.daemon.run import Run
+    from edge.daemon.turning import Turner
     from edge.models.manifest import Manifest
     from edge.server import LiveServer
     from edge.server.board import LiveBoard
@@ -69,6 +70,7 @@ def serve(
     pipeline: Run,
     stats: Callable[[], dict[str, Any]],
     operations: Operations,
+    turner: Turner,
 ) -> Serving:
     """Start the live page and RTSP, where they are wanted.
 
@@ -90,7 +92,7 @@ def serve(
             stats = lambda: {**told(), "rtsp": rtsp.stats()}  # noqa: E731
         page, address = None, None
         if settings.enabled:
-            page, address = _page(config, access, board, feeds, pipeline, stats, operations)
+            page, address = _page(config, access, board, feeds, pipeline, stats, operations, turner)
         undo.pop_all()
     return Serving(page, rtsp, feeds, address)
 
@@ -103,6 +105,7 @@ def _page(
     pipeline: Run,
     stats: Callable[[], dict[str, Any]],
     operations: Operations,
+    turner: Turner,
 ) -> tuple[LiveServer, str]:
     """The live page, started; the server and the address to open."""
     from edge.server import LiveServer
@@ -120,7 +123,7 @@ def _page(
         stats=stats,
         not_ready=pipeline.not_ready,
         heat=pipeline.heat,
-        operable=_operable(config, operations, pipeline),
+        operable=_operable(config, operations, turner),
         archive=pipeline.outputs.archive(),
     )
     if access.is_closed and tls is None and not is_loopback(settings.host):
@@ -130,18 +133,17 @@ def _page(
     return server, f"{'https' if tls else 'http'}://{_shown(host)}:{port}/"
 
 
-def _operable(config: Config, operations: Operations, pipeline: Run) -> Operable:
+def _operable(config: Config, operations: Operations, turner: Turner) -> Operable:
     """What the page may do."""
     settings = config.server
     from edge.daemon.cameras import CameraAdder
-    from edge.daemon.turning import Turner
     from edge.server.operate import Operable
 
     editor = operations.editor() if settings.can_edit else None
     adder = None if editor is None else CameraAdder(editor)
-    turner = Turner(pipeline) if any(stream.ptz for stream in pipeline.config.streams) else None
+    turning = turner if any(stream.ptz for stream in config.streams) else None
     return Operable(
-        operations, settings.can_reload, settings.can_swap, editor, adder, operations.questions, _night(config), turner
+        operations, settings.can_reload, settings.can_swap, editor, adder, operations.questions, _night(config), turning
     )
 
 

@@ -1,9 +1,13 @@
-"""Turning cameras to their presets, and home again after a while; lines and zones rest until they are there."""
+"""Turning cameras to their presets, by hand and by events, and home again after a while.
+
+Lines and zones rest until they are there.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -16,8 +20,10 @@ from edge.onvif.soap import Login
 from edge.pipeline.stream import Stream
 
 if TYPE_CHECKING:
-    from edge.config.picture import PtzSettings
+    from edge.config.picture import PtzSettings, TurnSettings
+    from edge.config.schema import StreamSettings
     from edge.daemon.run import Run
+    from edge.types import Event, Result
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +40,8 @@ class Turner:
         self._lock = threading.Lock()
         self._busy: set[str] = set()
         self._timers: dict[str, threading.Timer] = {}
+        # until when no event turns the camera of a stream
+        self._cool_until_s: dict[str, float] = {}
 
     def presets(self, stream: str) -> dict[str, Any]:
         """Where the camera of a stream can turn to, and which of it is home.
@@ -42,7 +50,7 @@ class Turner:
             EdgeError: it cannot be turned, or does not answer.
         """
         running, settings = self._turning(stream)
-        names = [one.name for one in presets_of(*_place(running, settings))]
+        names = [one.name for one in presets_of(*place_of(running.config, settings))]
         return {"presets": names, "home": settings.home}
 
     def go_to(self, stream: str, preset: str) -> None:
@@ -62,12 +70,43 @@ class Turner:
             with self._lock:
                 self._busy.discard(stream)
 
+    def note(self, result: Result) -> None:
+        """Turn what the events of a result turn; waits for nobody."""
+        for event in result.events:
+            for running in self._pipeline.streams.values():
+                settings = running.config.ptz
+                if settings is None or not isinstance(running, Stream):
+                    continue
+                rule = next((rule for rule in settings.on_event if _is_meant(rule, event, running.name)), None)
+                if rule is not None:
+                    self._turn_by_event(running, settings, rule)
+
+    def _turn_by_event(self, running: Stream, settings: PtzSettings, rule: TurnSettings) -> None:
+        now_s, name = time.monotonic(), running.name
+        with self._lock:
+            is_free = name not in self._busy and now_s >= self._cool_until_s.get(name, now_s)
+            if not is_free or running.analysis.is_away:
+                return
+            self._busy.add(name)
+            self._cool_until_s[name] = now_s + settings.cool_down_s
+        # nothing of it waits for a camera that does not answer
+        threading.Thread(target=self._obey, args=(running, settings, rule), name=f"turn {name}", daemon=True).start()
+
+    def _obey(self, running: Stream, settings: PtzSettings, rule: TurnSettings) -> None:
+        try:
+            self._turn(running, settings, rule.preset)
+        except EdgeError as error:
+            log.warning("%s: %s does not turn the camera to %r (%s)", running.name, rule.event, rule.preset, error)
+        finally:
+            with self._lock:
+                self._busy.discard(running.name)
+
     def _turn(self, running: Stream, settings: PtzSettings, preset: str) -> None:
         was_away = running.analysis.is_away
         # from before it moves until after it has come to rest; whatever was to follow an order before does not
         self._cancel(running.name)
         running.analysis.is_away = True
-        url, login = _place(running, settings)
+        url, login = place_of(running.config, settings)
         try:
             go_to(url, preset, login)
         except UsageError:
@@ -126,8 +165,15 @@ class Turner:
         return running, running.config.ptz
 
 
-def _place(running: Stream, settings: PtzSettings) -> tuple[str, Login]:
+def _is_meant(rule: TurnSettings, event: Event, own: str) -> bool:
+    if (rule.event, rule.stream or own) != (event.kind, event.stream):
+        return False
+    is_there = rule.name is None or rule.name in (event.data.get("line"), event.data.get("zone"))
+    return is_there and (not rule.classes or event.data.get("class") in rule.classes)
+
+
+def place_of(stream: StreamSettings, settings: PtzSettings) -> tuple[str, Login]:
     """The device service of a stream's camera, and its user."""
-    source = running.config.source
+    source = stream.source
     user, _, password = user_info(source).partition(":")
     return service_url(settings.onvif or host_of(source)), Login(unquote(user), unquote(password))

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 # what is needed is kept open so much longer than its last event: the next one is then recorded from its beginning
 LINGER_S = 10.0
+# packets that are only recorded come this late at most, five together of a common camera
+GROUP_S = 0.2
+# of what a power cut may cost
+GROUP_SHARE = 0.1
 
 
 class RecordSource(SecondSource):
@@ -39,6 +43,8 @@ class RecordSource(SecondSource):
         super().__init__("record_source", config, config.record_source)
         self._is_always_open = config.record_open == "always"
         self._level_s = level_s
+        fragment_s = 0.0 if config.record is None else config.record.fragment_s
+        self._group_s = min(GROUP_S, GROUP_SHARE * fragment_s)
         self._taker = PlacedPackets(taker, clock)
         self._needed_until_s = float("-inf")
 
@@ -56,7 +62,13 @@ class RecordSource(SecondSource):
         def is_over() -> bool:
             return stopping.is_set() or not self._is_needed()
 
-        decoding = Decoding("av", self._config.transport, sound=self._config.has_sound, level_s=self._level_s)
+        decoding = Decoding(
+            "av",
+            self._config.transport,
+            sound=self._config.has_sound,
+            level_s=self._level_s,
+            group_s=self._group_s,
+        )
         with self._attempt(gate, is_over):
             source = open_packets(
                 self._address,

@@ -26,7 +26,7 @@ from edge.sources.sound import SoundCopy, beginning_of_mp4
 from edge.types import UInt8
 from edge.video.event_clock import LeastLag
 from edge.video.media_time import MediaTime
-from edge.video.packets import MAX_WALL_NS, PacketForm, PacketTaker, SoundLevel, SourcePacket, Wanted
+from edge.video.packets import MAX_GROUP, MAX_WALL_NS, PacketForm, PacketTaker, SoundLevel, SourcePacket, Wanted
 from edge.video.srt import SrtError, SrtStream
 
 LATE = "it does not answer in time"
@@ -45,6 +45,8 @@ MOST_BETWEEN_KEYS_S = 2.0
 EARLY_SHARE, LATE_SHARE = 0.8, 1.1
 # sound that is placed farther from its arrival belongs to no picture that is known
 MAX_APART_NS = 2_000_000_000
+# a quarter of the memory through which they go
+GROUP_BYTES = 1 << 20
 DEVICES = Path("/dev")
 # PyAV from 17 on gives frames that stay on the GPU, and says where they lie
 KEEPS_ON_GPU = hasattr(av.VideoFrame, "from_dlpack")
@@ -70,6 +72,7 @@ class AvSource:
         is_decoded: bool = True,
         has_sound: bool = False,
         level_s: float = 0.0,
+        group_s: float = 0.0,
     ) -> None:
         """Open it and decode the first picture, which proves the decoder.
 
@@ -84,6 +87,7 @@ class AvSource:
             is_decoded: whether there are pictures; else the first ``read`` passes packets on until the end.
             has_sound: whether the packets of its sound, if there is one, are wanted as well as those of its pictures.
             level_s: how loud it is is measured over so long; 0: it is not measured.
+            group_s: where nothing is decoded, a patient taker gets packets several at a time, this late at most.
 
         Raises:
             SourceError: it cannot be opened or is no video.
@@ -109,7 +113,9 @@ class AvSource:
             self._copies: _Copies | None = None
             if packets is not None:
                 sound = None if self._sound is None else SoundCopy(self._sound, level_s)
-                self._copies = _Copies(self._stream, packets, is_live=not self._is_file, sound=sound)
+                is_live = not self._is_file
+                held_s = 0.0 if is_decoded else group_s
+                self._copies = _Copies(self._stream, packets, is_live=is_live, sound=sound, group_s=held_s)
             self._frames = self._decoded()
             self._first = next(self._frames, None) if is_decoded else None
             if self._first is None and is_decoded:
@@ -185,6 +191,13 @@ class AvSource:
 
     def _decoded(self) -> Iterator[Any]:
         """Pictures until the end; packets that are damaged are passed over, but not for ever."""
+        try:
+            yield from self._demuxed()
+        finally:
+            if self._copies is not None:
+                self._copies.flush()
+
+    def _demuxed(self) -> Iterator[Any]:
         streams = [self._stream, *([] if self._sound is None else [self._sound])]
         packets = iter(self._container.demux(*streams))
         while True:
@@ -278,8 +291,12 @@ class Skipping:
 class _Copies:
     """Gives the packets of one opening to a taker, with their times in ticks."""
 
-    def __init__(self, stream: Any, taker: PacketTaker, *, is_live: bool, sound: SoundCopy | None = None) -> None:
+    def __init__(
+        self, stream: Any, taker: PacketTaker, *, is_live: bool, sound: SoundCopy | None = None, group_s: float = 0.0
+    ) -> None:
         self._taker = taker
+        self._waiting = Waiting(group_s)
+        self._ready: list[SourcePacket] = []
         self._sound = sound
         self._pictures = stream
         self._lag = LeastLag()
@@ -287,6 +304,8 @@ class _Copies:
         self._stated: tuple[int, int] | None = None
         self._is_live = is_live
         self._period = round(TICKS_PER_S / float(stream.average_rate or 25))
+        # asked once: each time is a fraction of Python's own making
+        self._scale = float(stream.time_base or 0) * TICKS_PER_S
         self._last_dts = 0
         self._first_pts: int | None = None
         context = stream.codec_context
@@ -298,27 +317,39 @@ class _Copies:
         taker.begin(PacketForm(context.name, context.width, context.height, header, form))
 
     def take(self, packet: Any) -> bool:
-        """Pass a packet on; whether it is one of the pictures."""
-        if self._sound is not None and packet.stream is not self._pictures:
-            self._take_sound(self._sound, packet)
-            return False
+        """Pass a packet on, or keep it for a moment; whether it is one of the pictures."""
         if packet.size:
-            self._take_picture(packet)
-        return True
+            is_full = self._waiting.add(packet, time.monotonic_ns())
+            if is_full or not self._taker.is_patient:
+                self.flush()
+        return self._sound is None or packet.stream is self._pictures
 
-    def _take_sound(self, sound: SoundCopy, packet: Any) -> None:
-        if not packet.size or packet.pts is None:
+    def flush(self) -> None:
+        """Pass on what is kept."""
+        wanted = self._taker.wanted
+        try:
+            for packet, now_ns in self._waiting.taken():
+                if self._sound is not None and packet.stream is not self._pictures:
+                    self._take_sound(self._sound, packet, now_ns, is_wanted=Wanted.SOUND in wanted)
+                else:
+                    self._take_picture(packet, now_ns, is_wanted=Wanted.PICTURES in wanted)
+        finally:
+            ready, self._ready = self._ready, []
+            if ready:
+                self._taker.take_group(ready)
+
+    def _take_sound(self, sound: SoundCopy, packet: Any, now_ns: int, *, is_wanted: bool) -> None:
+        if packet.pts is None:
             return
         ticks = round(packet.pts * float(packet.time_base or 0) * TICKS_PER_S)
         camera_ns = _camera_ns(packet) if self._is_live else 0
         if camera_ns and self._stated is not None:
             # its own times begin where they like; the camera's clock knows where the pictures are
             ticks = self._stated[1] + (camera_ns - self._stated[0]) * TICKS_PER_S // 1_000_000_000
-        kept, levels = sound.take(packet, ticks, is_wanted=Wanted.SOUND in self._taker.wanted)
-        now_ns = time.monotonic_ns()
+        kept, levels = sound.take(packet, ticks, is_wanted=is_wanted)
         for data, at in kept:
             time_ns = self._sound_ns(at, now_ns)
-            self._taker.take(SourcePacket(data, at, at, False, time_ns, now_ns, camera_ns=camera_ns, is_sound=True))
+            self._ready.append(SourcePacket(data, at, at, False, time_ns, now_ns, camera_ns=camera_ns, is_sound=True))
         for dbfs in levels:
             self._taker.hear(SoundLevel(dbfs, self._sound_ns(ticks, now_ns)))
 
@@ -329,8 +360,7 @@ class _Copies:
         placed_ns = self._lag.at(ticks)
         return now_ns if placed_ns is None or abs(placed_ns - now_ns) > MAX_APART_NS else placed_ns
 
-    def _take_picture(self, packet: Any) -> None:
-        now_ns = time.monotonic_ns()
+    def _take_picture(self, packet: Any, now_ns: int, *, is_wanted: bool) -> None:
         dts, pts = self._ticks(packet)
         if self._first_pts is None:
             self._first_pts = pts
@@ -341,18 +371,51 @@ class _Copies:
         camera_ns = _camera_ns(packet) if self._is_live else 0
         if camera_ns:
             self._stated = camera_ns, pts
-        if Wanted.PICTURES not in self._taker.wanted:
+        if not is_wanted:
             return
         is_key = bool(packet.is_keyframe)
-        self._taker.take(SourcePacket(bytes(packet), pts, dts, is_key, time_ns, now_ns, camera_ns=camera_ns))
+        self._ready.append(SourcePacket(bytes(packet), pts, dts, is_key, time_ns, now_ns, camera_ns=camera_ns))
 
     def _ticks(self, packet: Any) -> tuple[int, int]:
         """When a packet is decoded and shown; one period after the last where it does not say."""
-        scale = float(packet.time_base or 0) * TICKS_PER_S
-        stated = packet.dts if packet.dts is not None else packet.pts
-        dts = self._last_dts + self._period if stated is None else round(stated * scale)
+        shown, decoded = packet.pts, packet.dts
+        stated = shown if decoded is None else decoded
+        dts = self._last_dts + self._period if stated is None else round(stated * self._scale)
         self._last_dts = dts
-        return dts, dts if packet.pts is None else round(packet.pts * scale)
+        return dts, dts if shown is None else round(shown * self._scale)
+
+
+class Waiting:
+    """Packets that wait for each other: each wake-up for one costs more than the packet.
+
+    Args:
+        group_s: how long one may wait.
+    """
+
+    def __init__(self, group_s: float) -> None:
+        self._group_ns = round(group_s * 1e9)
+        self._packets: deque[tuple[Any, int]] = deque()
+        self._num_bytes = 0
+        self._last_ns: int | None = None
+        self._pause_ns = 0
+
+    def add(self, packet: Any, now_ns: int) -> bool:
+        """Keep a packet that came now; whether the next one would come too late for the first that is kept."""
+        # bursts are followed by pauses: the longest of the last ones counts
+        if self._last_ns is not None:
+            self._pause_ns = max(now_ns - self._last_ns, self._pause_ns * 3 // 4)
+        self._last_ns = now_ns
+        self._packets.append((packet, now_ns))
+        self._num_bytes += packet.size
+        is_late = now_ns + self._pause_ns - self._packets[0][1] >= self._group_ns
+        return is_late or len(self._packets) >= MAX_GROUP or self._num_bytes >= GROUP_BYTES
+
+    def taken(self) -> Iterator[tuple[Any, int]]:
+        """Each with when it came; who stops on the way leaves the rest."""
+        while self._packets:
+            packet, arrived_ns = self._packets.popleft()
+            self._num_bytes -= packet.size
+            yield packet, arrived_ns
 
 
 def _camera_ns(packet: Any) -> int:

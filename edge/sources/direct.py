@@ -26,6 +26,7 @@ class Decoding:
         hardware_device: number of the NVIDIA GPU that decodes.
         sound: whether the packets of its sound go with those of the pictures.
         level_s: how loud it is is measured over so long; 0: it is not measured.
+        group_s: packets that nobody watches are passed on several at a time, this late at most; 0: each at once.
         stays_on_gpu: pictures stay where ``cuda`` decodes them, until somebody asks for their pixels.
     """
 
@@ -35,6 +36,7 @@ class Decoding:
     hardware_device: int = 0
     sound: bool = False
     level_s: float = 0.0
+    group_s: float = 0.0
     stays_on_gpu: bool = False
 
 

@@ -7,6 +7,7 @@ not, a picture is placed where its packet would have arrived without delay: the 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from edge.video.packets import PacketForm, PacketTaker, SoundLevel, SourcePacket, Wanted
 
@@ -69,6 +70,11 @@ class AnalysedTimes(PacketTaker):
     def wanted(self) -> Wanted:
         return Wanted.PICTURES
 
+    @property
+    def is_patient(self) -> bool:
+        # it comes with its picture at the latest
+        return True
+
     def begin(self, form: PacketForm) -> None:
         pass
 
@@ -93,6 +99,10 @@ class PlacedPackets(PacketTaker):
     def wanted(self) -> Wanted:
         return self._taker.wanted
 
+    @property
+    def is_patient(self) -> bool:
+        return self._taker.is_patient
+
     def begin(self, form: PacketForm) -> None:
         self._lag = LeastLag()
         self._taker.begin(form)
@@ -101,13 +111,19 @@ class PlacedPackets(PacketTaker):
         self._taker.hear(level)
 
     def take(self, packet: SourcePacket) -> None:
+        self._taker.take(self._placed(packet))
+
+    def take_group(self, packets: Sequence[SourcePacket]) -> None:
+        self._taker.take_group([self._placed(packet) for packet in packets])
+
+    def _placed(self, packet: SourcePacket) -> SourcePacket:
         time_ns = self._lag.place(packet.pts, packet.arrived_ns)
         stated_ns = self._clock.at(packet.camera_ns)
         if stated_ns is not None and abs(stated_ns - packet.arrived_ns) <= MAX_LAG_NS:
             time_ns = stated_ns
         # for every packet of a camera: dataclasses.replace takes three times as long
         facts = packet.lost_before, packet.camera_ns, packet.is_sound
-        self._taker.take(SourcePacket(packet.data, packet.pts, packet.dts, packet.is_key, time_ns, time_ns, *facts))
+        return SourcePacket(packet.data, packet.pts, packet.dts, packet.is_key, time_ns, time_ns, *facts)
 
 
 class LeastLag:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Flag, auto
 from pathlib import Path
@@ -18,6 +18,8 @@ QUEUE_BYTES = 16 << 20
 ITEM_BYTES = 256
 # the year 2116, in nanoseconds since 1970
 MAX_WALL_NS = 1 << 62
+# of packets that are passed on together
+MAX_GROUP = 32
 # how long a file that is read faster than it is written waits for the disk
 LOSSLESS_WAIT_S = 30.0
 
@@ -136,10 +138,20 @@ class PacketTaker(Protocol):
         """What may be passed on now; asked before each packet."""
         return EVERYTHING
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether packets may come a moment later and several at a time: they are kept, and nobody watches."""
+        return False
+
     def begin(self, form: PacketForm) -> None:
         """The source was opened; its packets follow."""
 
     def take(self, packet: SourcePacket) -> None: ...
+
+    def take_group(self, packets: Sequence[SourcePacket]) -> None:
+        """Several that came one after the other."""
+        for packet in packets:
+            self.take(packet)
 
     def hear(self, level: SoundLevel) -> None:
         """How loud it is, where that is measured."""
@@ -164,10 +176,18 @@ class PacketTap(PacketTaker):
 
     @property
     def wanted(self) -> Wanted:
+        takers = self._takers
+        # asked all the time, and flags are slow to join
+        if len(takers) == 1:
+            return takers[0].wanted
         wanted = NOTHING
-        for taker in self._takers:
+        for taker in takers:
             wanted |= taker.wanted
         return wanted
+
+    @property
+    def is_patient(self) -> bool:
+        return all(taker.is_patient for taker in self._takers)
 
     def listen(self, listener: PacketTaker) -> None:
         """Give it what comes from now on, beginning with the form of the present run."""
@@ -193,6 +213,14 @@ class PacketTap(PacketTaker):
             if kind in taker.wanted:
                 taker.take(packet)
 
+    def take_group(self, packets: Sequence[SourcePacket]) -> None:
+        match self._takers:
+            case (taker,) if taker.wanted == EVERYTHING:
+                taker.take_group(packets)
+            case _:
+                for packet in packets:
+                    self.take(packet)
+
     def hear(self, level: SoundLevel) -> None:
         self._on_level(level)
 
@@ -216,6 +244,10 @@ class PacketQueue(HandOver[Item], PacketTaker):
         self._num_bytes = 0
         self._num_lost = 0
 
+    @property
+    def is_patient(self) -> bool:
+        return True
+
     def begin(self, form: PacketForm) -> None:
         """Packets of another run follow."""
         with self._changed:
@@ -227,18 +259,25 @@ class PacketQueue(HandOver[Item], PacketTaker):
 
     def take(self, packet: SourcePacket) -> None:
         """Add a packet; after ``close`` it is dropped, and no loss: the recording has ended."""
+        self.take_group((packet,))
+
+    def take_group(self, packets: Sequence[SourcePacket]) -> None:
         with self._changed:
-            if self._is_closed:
-                return
-            if self._is_lossless and not self._num_lost:
-                self._changed.wait_for(lambda: self._has_room(packet) or self._is_closed, LOSSLESS_WAIT_S)
-            if not self._has_room(packet):
-                self._num_lost += 1 + packet.lost_before
-                self.counters.add("packets_lost")
-                return
-            lost, self._num_lost = self._num_lost, 0
-            self.counters.add("packets")
-            self._append(replace(packet, lost_before=packet.lost_before + lost) if lost else packet)
+            for packet in packets:
+                self._add(packet)
+
+    def _add(self, packet: SourcePacket) -> None:
+        if self._is_closed:
+            return
+        if self._is_lossless and not self._num_lost:
+            self._changed.wait_for(lambda: self._has_room(packet) or self._is_closed, LOSSLESS_WAIT_S)
+        if not self._has_room(packet):
+            self._num_lost += 1 + packet.lost_before
+            self.counters.add("packets_lost")
+            return
+        lost, self._num_lost = self._num_lost, 0
+        self.counters.add("packets")
+        self._append(replace(packet, lost_before=packet.lost_before + lost) if lost else packet)
 
     def mark(self, mark: EventMark) -> None:
         """Say what a result has shown."""
@@ -268,7 +307,9 @@ class PacketQueue(HandOver[Item], PacketTaker):
             return
         self._items.append(item)
         self._num_bytes += _cost(item)
-        self._changed.notify_all()
+        # that there was nothing is heard with the next packet
+        if not isinstance(item, EventMark) or item.events:
+            self._changed.notify_all()
 
 
 def _cost(item: Item) -> int:

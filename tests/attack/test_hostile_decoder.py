@@ -50,8 +50,10 @@ SOUND = {"codec": "opus", "header": "00000018"}
 FORM = {"codec": "h264", "width": WIDTH, "height": HEIGHT, "header": "00000001", "sound": SOUND}
 PACKETS = {"kind": "packets", "form": FORM, "bytes": PACKET_BYTES}
 PACKET = {"kind": "packet", "at": 0, "size": 100, "facts": [0, 0, True, 1, 1, 0, 0, False]}
+GROUP = {"kind": "group", "packets": [PACKET, PACKET | {"at": 100}]}
 WHOLE: list[dict[str, Any]] = [
-    *(OPENED, PACKETS, RING, FRAME, PACKET, FRAME | ILL | {"drops": {"drop_ring_full": 2}}),
+    *(OPENED, PACKETS, RING, FRAME | {"packets": [PACKET]}, PACKET, GROUP),
+    FRAME | ILL | {"drops": {"drop_ring_full": 2}},
     *({"kind": "alive"}, FRAME | {"slot": 6, "captured_ns": 2}, {"kind": "error", "text": "it broke"}),
 ]
 ODD: tuple[Any, ...] = (

@@ -5,19 +5,25 @@
 
 from __future__ import annotations
 
+import json
 import random
+import re
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from daemon_process import TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
+from camera_rig import free_port
+from daemon_process import COMMAND, TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
 from e2e.live_show import wait_until
 from e2e.test_page_browser import browser, chromium, text_of  # noqa: F401
 from onvif_device import OnvifDevice, Picture, onvif_device
 from tiny_models import tiny_model
 
+import edge
 from edge.config.load import parse_config
 from edge.errors import ConfigError
 
@@ -117,6 +123,86 @@ def test_a_camera_that_is_away_answers_late_and_does_not_lose_its_way_home(
         finally:
             camera.presets = presets
         wait_until(lambda: not is_away(client))
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_event_turns_the_camera_once_until_it_has_cooled_down(tmp_path: Path, is_there: bool) -> None:
+    """Another camera's line is crossed all the time. A camera that does not answer is told of, and costs nothing."""
+    lines = '[[streams.analytics.lines]]\nname = "kerb"\npoints_share = [[0.5, 0.0], [0.5, 1.0]]\n'
+    street = "synthetic://street?seed=3&size=320x192&fps=20&live=1&objects=8"
+    picture = Picture("main", "H264", 640, 360, 10, "rtsp://127.0.0.1/main")
+    with onvif_device(OnvifDevice([picture], auth="none", presets=PRESETS)) as device:
+        port = device.port if is_there else free_port()
+        streams = (
+            f'[[streams]]\nname = "door"\nsource = "{street}"\n[streams.ptz]\nhome = "Street"\n'
+            f'onvif = "127.0.0.1:{port}"\nback_s = 1\nsettle_s = 0\ncool_down_s = 6\n'
+            f'on_event = [{{ event = "line_crossed", stream = "yard", name = "kerb", preset = "{PRESETS["2"]}" }}]\n'
+            f'[[streams]]\nname = "yard"\nsource = "{street}"\n{lines}'
+        )
+        model = Path(edge.__file__).parent / "models" / "street-nano-int8.onnx"
+        with daemon(tmp_path, config_of(model, streams, with_tokens(tmp_path))) as running:
+            running.wait_for("READY=1")
+            if is_there:
+                running.until(lambda: device.turned_to[:3] == ["2", "1", "2"], 60)
+                said = running.text
+                assert said.count("the camera turns to 'Gate") == 2
+                running.until(lambda: device.turned_to[:4] == ["2", "1", "2", "1"])
+            else:
+                running.until(lambda: "line_crossed does not turn the camera" in running.text, 60)
+                with running.client() as client:
+                    before = client.get("/api/stats").json()["streams"]["yard"]["counts"]["emitted"]
+                    wait_until(
+                        lambda: client.get("/api/stats").json()["streams"]["yard"]["counts"]["emitted"] > before + 40
+                    )
+            assert running.stop() == 0
+            assert "Traceback" not in running.text
+
+
+def test_edge_check_asks_the_camera_for_its_presets(tmp_path: Path, camera: OnvifDevice) -> None:
+    model = tiny_model(tmp_path / "tiny.onnx")
+    for home, words in (
+        ("Street", "2 presets, home 'Street'"),
+        ("Roof", "the camera has no preset 'Roof'; known: Street"),
+    ):
+        stream = (
+            f'[[streams]]\nname = "door"\nsource = "synthetic://street?size=160x96"\n[streams.ptz]\nhome = "{home}"\n'
+        )
+        config = tmp_path / f"{home}.toml"
+        config.write_text(f'[model]\npath = "{model}"\n{stream}onvif = "127.0.0.1:{camera.port}"\n')
+        said = subprocess.run([*COMMAND, "check", str(config), "--json"], capture_output=True, text=True, check=False)
+        (row,) = [row for row in json.loads(said.stdout) if row["kind"] == "presets"]
+        assert words in row["detail"] and row["result"] == ("ok" if home == "Street" else "failed")
+
+
+GATE = {"name": "gate", "points_share": [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"event": "zone_entered", "name": "gate", "preset": "Gate"}, ""),
+        ({"event": "zone_entered", "preset": "Gate"}, ""),
+        (
+            {"event": "zone_entered", "name": "roof", "preset": "Gate"},
+            "has no zone 'roof' for zone_entered; known: ga",
+        ),
+        ({"event": "line_crossed", "preset": "Gate"}, "has no line '' for line_crossed; known: none"),
+        ({"event": "zone_entered", "stream": "yard", "preset": "Gate"}, "no stream is called 'yard'; known: door"),
+        ({"event": "zone_entered", "preset": "Street"}, "finds the camera at its home, 'Street'"),
+        ({"event": "loud", "preset": "Gate"}, "nobody asks how loud 'door' is"),
+        ({"event": "loud", "name": "gate", "preset": "Gate"}, "loud is of no line, zone or class"),
+        ({"event": "camera_frozen", "preset": "Gate"}, "event"),
+    ],
+)
+def test_what_cannot_happen_turns_no_camera(rule: dict[str, Any], words: str) -> None:
+    ptz = {"home": "Street", "on_event": [rule]}
+    stream = {"name": "door", "source": "rtsp://10.0.0.2/1", "ptz": ptz, "analytics": {"zones": [GATE]}}
+    raw = {"model": {"path": "m.onnx"}, "streams": [stream]}
+    if words:
+        with pytest.raises(ConfigError, match=re.escape(words)):
+            parse_config(raw, where="edge.toml")
+    else:
+        parse_config(raw, where="edge.toml")
 
 
 @pytest.mark.parametrize(

@@ -89,13 +89,15 @@ class Child:
         except EdgeError as error:
             send(self._channel, {"kind": "error", "text": str(error)})
         finally:
+            if self._packets is not None:
+                self._packets.flush()
             source.close()
 
     def _open(self, uri: str, options: dict[str, Any]) -> PreparedSource | AvSource:
         if options.get("is_decoded") is False:
             return self._open_packets(uri, options)
         preparation = Preparation.from_json(options["preparation"]) if "preparation" in options else Preparation()
-        packets = self._packet_sender(options["packets"]) if "packets" in options else None
+        packets = self._packet_sender(options["packets"], can_ride=True) if "packets" in options else None
         deadlines = Deadlines(**options.get("deadlines", {}))
         source = open_direct(uri, Decoding(**options.get("decoding", {})), packets, deadlines)
         return PreparedSource(source, preparation, lambda: self._say_alive(source.info.is_live))
@@ -113,11 +115,13 @@ class Child:
             is_decoded=False,
             has_sound=decoding.sound,
             level_s=decoding.level_s,
+            group_s=decoding.group_s,
         )
 
-    def _packet_sender(self, may_lose: bool) -> PacketSender:
+    def _packet_sender(self, may_lose: bool, *, can_ride: bool = False) -> PacketSender:
         """What passes the coded pictures on; those of a file wait for room, unless the parent is gone."""
-        self._packets = self._packets or PacketSender(self._channel, None if may_lose else self._take_back)
+        if self._packets is None:
+            self._packets = PacketSender(self._channel, None if may_lose else self._take_back, can_ride=can_ride)
         return self._packets
 
     def _pass_on(self, source: PreparedSource | AvSource) -> None:
@@ -134,6 +138,8 @@ class Child:
 
     def _say_alive(self, is_live: bool) -> None:
         """A picture was held back: tell the parent that the camera is there, now and then."""
+        if self._packets is not None:
+            self._packets.flush()
         if is_live and time.monotonic() - self._last_sent_s > ALIVE_EVERY_S:
             self._last_sent_s = time.monotonic()
             send(self._channel, {"kind": "alive"})
@@ -149,12 +155,16 @@ class Child:
             # the pipeline holds every slot: this picture is lost, and the next message says so
             self._drops.update({"drop_ring_full": 1, **facts["drops"]})
             self._changes += facts["changes"]
+            if self._packets is not None:
+                self._packets.flush()
             return
         if self._drops or self._changes:
             facts["drops"] = self._drops + Counter(facts["drops"])
             facts["changes"] = self._changes + facts["changes"]
             self._drops, self._changes = Counter(), []
         self._last_sent_s = time.monotonic()
+        if self._packets is not None and (riding := self._packets.riding()):
+            facts["packets"] = riding
         send(self._channel, {"kind": "frame", "slot": slot, **facts})
 
     def _ring_for(self, form: PlaneForm) -> RingWriter:

@@ -15,7 +15,7 @@ from edge.errors import SourceError
 from edge.metrics.stages import DropCause
 from edge.pictures.planes import Colour, Matrix, PlaneForm, PlaneFormat
 from edge.types import HealthChange
-from edge.video.packets import MAX_WALL_NS
+from edge.video.packets import MAX_GROUP, MAX_WALL_NS
 
 MAX_SIDE_PX = 1 << 15
 MAX_SLOTS = 64
@@ -97,8 +97,21 @@ class ChangeData(_Message):
     since: Health | None = Field(default=None, alias="from")
 
 
+class Coded(_Message):
+    """What brings coded pictures."""
+
+
+class CodedPicture(Coded):
+    """A coded picture in that memory: where, then the fields of ``SourcePacket`` behind its data, in their order."""
+
+    kind: Literal["packet"]
+    at: Place
+    size: Annotated[int, Field(ge=0, le=1 << 26)]
+    facts: tuple[Time, Time, bool, Time, Time, Count, WallTime, bool]
+
+
 class Picture(_Message):
-    """A picture in the ring."""
+    """A picture in the ring, and the packet that waited for it."""
 
     kind: Literal["frame"]
     slot: Annotated[int, Field(ge=0, lt=MAX_SLOTS)]
@@ -106,6 +119,7 @@ class Picture(_Message):
     pts_ns: Time | None
     drops: dict[DropCause, Count]
     changes: Annotated[tuple[tuple[Health, ChangeData], ...], Field(max_length=MAX_CHANGES)]
+    packets: Annotated[tuple[CodedPicture, ...], Field(max_length=1)] = ()
 
     @model_validator(mode="after")
     def _says_from_what(self) -> Picture:
@@ -142,13 +156,11 @@ class PacketRing(_Message):
     size: Annotated[int, Field(alias="bytes", ge=1, le=1 << 26)]
 
 
-class CodedPicture(_Message):
-    """A coded picture in that memory: where, then the fields of ``SourcePacket`` behind its data, in their order."""
+class Group(Coded):
+    """Several of them, one after the other."""
 
-    kind: Literal["packet"]
-    at: Place
-    size: Annotated[int, Field(ge=0, le=1 << 26)]
-    facts: tuple[Time, Time, bool, Time, Time, Count, WallTime, bool]
+    kind: Literal["group"]
+    packets: Annotated[tuple[CodedPicture, ...], Field(min_length=1, max_length=MAX_GROUP)]
 
 
 class Level(_Message):
@@ -171,7 +183,9 @@ class End(_Message):
     kind: Literal["end"]
 
 
-Message: TypeAlias = Fenced | Opened | Failure | Ring | Picture | PacketRing | CodedPicture | Level | Alive | End
+Message: TypeAlias = (
+    Fenced | Opened | Failure | Ring | Picture | PacketRing | CodedPicture | Group | Level | Alive | End
+)
 _KINDS: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 
 

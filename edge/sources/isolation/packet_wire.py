@@ -8,22 +8,25 @@ from __future__ import annotations
 import json
 import mmap
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge.errors import SourceError
 from edge.sources.isolation.ring import map_sealed, sealed_memory, send
 from edge.video.packets import EVERYTHING, PacketForm, PacketTaker, SoundForm, SoundLevel, SourcePacket, Wanted
 
 if TYPE_CHECKING:
-    from edge.sources.isolation.messages import CodedPicture, Level, PacketRing
+    from edge.sources.isolation.messages import CodedPicture, Group, Level, PacketRing
 
 # the largest key pictures of 4K cameras are 2 MB
 RING_BYTES = 4 << 20
-# in front of the data, uint64 each, written by the parent: how many bytes it has taken; what is not wanted
-HEAD_BYTES, TAKEN, UNWANTED = 4096, 0, 1
+# in front of the data, uint64 each, written by the parent: how many bytes it has taken; what is not wanted; whether
+# packets may come in groups
+HEAD_BYTES, TAKEN, UNWANTED, PATIENT, NUM_NUMBERS = 4096, 0, 1, 2, 3
 POLL_S = 0.002
+# by what is not wanted
+WANTED = tuple(EVERYTHING & ~Wanted(unwanted) for unwanted in range(EVERYTHING.value + 1))
 
 
 class PacketSender(PacketTaker):
@@ -33,23 +36,35 @@ class PacketSender(PacketTaker):
         channel: to the parent.
         wait: called between two looks for room where none may be lost (files); None: what does not fit is lost.
         ring_bytes: size of the ring.
+        can_ride: whether a packet, where that may be, goes with the message of its picture: half as many wake-ups.
     """
 
     def __init__(
-        self, channel: socket.socket, wait: Callable[[float], None] | None = None, ring_bytes: int = RING_BYTES
+        self,
+        channel: socket.socket,
+        wait: Callable[[float], None] | None = None,
+        ring_bytes: int = RING_BYTES,
+        *,
+        can_ride: bool = False,
     ) -> None:
         self._channel = channel
         self._wait = wait
         self._size = ring_bytes
         self._fd = sealed_memory("edge-packets", HEAD_BYTES + ring_bytes)
         self._memory = memoryview(mmap.mmap(self._fd, HEAD_BYTES + ring_bytes))
-        self._head = self._memory[:16].cast("Q")
+        self._head = self._memory[: 8 * NUM_NUMBERS].cast("Q")
         self._at = 0
         self._num_lost = 0
+        self._can_ride = can_ride and wait is None
+        self._waiting: tuple[SourcePacket, ...] = ()
 
     @property
     def wanted(self) -> Wanted:
-        return EVERYTHING & ~Wanted(self._head[UNWANTED] & EVERYTHING.value)
+        return WANTED[self._head[UNWANTED] & EVERYTHING.value]
+
+    @property
+    def is_patient(self) -> bool:
+        return self._head[PATIENT] != 0
 
     def begin(self, form: PacketForm) -> None:
         sound = None if form.sound is None else {"codec": form.sound.codec, "header": form.sound.header.hex()}
@@ -58,26 +73,46 @@ class PacketSender(PacketTaker):
         send(self._channel, {"kind": "packets", "form": facts, "bytes": self._size}, (self._fd,))
 
     def take(self, packet: SourcePacket) -> None:
-        size = len(packet.data)
-        if not self._has_room(size):
-            self._num_lost += 1
+        self.take_group((packet,))
+
+    def take_group(self, packets: Sequence[SourcePacket]) -> None:
+        """Pass on ``MAX_GROUP`` at most; those of a file come one by one, as room is made by the parent alone."""
+        if self._can_ride and not self._waiting and len(packets) == 1 and self.is_patient:
+            self._waiting = tuple(packets)
             return
-        start = self._at % self._size
-        first = min(size, self._size - start)
-        data = self._memory[HEAD_BYTES:]
-        data[start : start + first] = packet.data[:first]
-        data[: size - first] = packet.data[first:]
-        times = packet.pts, packet.dts, packet.is_key, packet.time_ns, packet.arrived_ns
-        facts = (*times, self._num_lost, packet.camera_ns, packet.is_sound)
-        message = json.dumps({"kind": "packet", "at": self._at, "size": size, "facts": facts}).encode()
-        try:
-            self._channel.sendmsg([message], (), 0 if self._wait is not None else socket.MSG_DONTWAIT)
-        except BlockingIOError:
+        packets, self._waiting = (*self._waiting, *packets), ()
+        written, at, num_lost = self._written(packets)
+        if written and not self._is_sent(written[0] if len(written) == 1 else {"kind": "group", "packets": written}):
             # the parent has not even read its pictures
-            self._num_lost += 1
+            self._num_lost += len(packets)
             return
-        self._at += size
-        self._num_lost = 0
+        self._at, self._num_lost = at, num_lost
+
+    def riding(self) -> list[dict[str, Any]]:
+        """What goes with the message of a picture: the packet that waited for it, if there is one."""
+        written, self._at, self._num_lost = self._written(self._waiting)
+        self._waiting = ()
+        return written
+
+    def flush(self) -> None:
+        """No picture comes with which the packet that waits could go."""
+        if self._waiting:
+            self.take_group(())
+
+    def _written(self, packets: Sequence[SourcePacket]) -> tuple[list[dict[str, Any]], int, int]:
+        """What there is to say of packets that have room, now in the ring; where it goes on, and how many were lost."""
+        at, num_lost, written = self._at, self._num_lost, []
+        for packet in packets:
+            size = len(packet.data)
+            if not self._has_room(at + size):
+                num_lost += 1
+                continue
+            self._write(at % self._size, packet.data)
+            times = packet.pts, packet.dts, packet.is_key, packet.time_ns, packet.arrived_ns
+            facts = (*times, num_lost, packet.camera_ns, packet.is_sound)
+            written.append({"kind": "packet", "at": at, "size": size, "facts": facts})
+            at, num_lost = at + size, 0
+        return written, at, num_lost
 
     def hear(self, level: SoundLevel) -> None:
         message = {"kind": "level", "dbfs": level.dbfs, "time_ns": level.time_ns}
@@ -85,11 +120,25 @@ class PacketSender(PacketTaker):
         with suppress(BlockingIOError):
             self._channel.sendmsg([json.dumps(message).encode()], (), socket.MSG_DONTWAIT)
 
-    def _has_room(self, size: int) -> bool:
-        while self._at + size - self._head[TAKEN] > self._size:
-            if self._wait is None or size > self._size:
+    def _has_room(self, end: int) -> bool:
+        while end - self._head[TAKEN] > self._size:
+            if self._wait is None or end - self._at > self._size:
                 return False
             self._wait(POLL_S)
+        return True
+
+    def _write(self, start: int, packet: bytes) -> None:
+        first = min(len(packet), self._size - start)
+        data = self._memory[HEAD_BYTES:]
+        data[start : start + first] = packet[:first]
+        data[: len(packet) - first] = packet[first:]
+
+    def _is_sent(self, message: dict[str, Any]) -> bool:
+        try:
+            flags = 0 if self._wait is not None else socket.MSG_DONTWAIT
+            self._channel.sendmsg([json.dumps(message).encode()], (), flags)
+        except BlockingIOError:
+            return False
         return True
 
 
@@ -101,6 +150,7 @@ class PacketReceiver:
         self._memory: memoryview | None = None
         self._head: memoryview | None = None
         self._size = 0
+        self._told: tuple[Wanted, bool] | None = None
 
     def begin(self, message: PacketRing, fd: int) -> None:
         """A ring (closed here) and what its packets are.
@@ -110,7 +160,8 @@ class PacketReceiver:
         """
         self._size = message.size
         self._memory = memoryview(map_sealed(fd, HEAD_BYTES + self._size))
-        self._head = self._memory[:16].cast("Q")
+        self._head = self._memory[: 8 * NUM_NUMBERS].cast("Q")
+        self._told = None
         self.tell_wanted()
         form = message.form
         sound = None if form.sound is None else SoundForm(form.sound.codec, bytes.fromhex(form.sound.header))
@@ -122,16 +173,25 @@ class PacketReceiver:
         Raises:
             SourceError: it is larger than the ring.
         """
-        if self._memory is None or self._head is None:
-            return
+        if self._memory is not None and self._head is not None:
+            self._taker.take(self._copied(message, self._memory, self._head))
+
+    def take_group(self, message: Group) -> None:
+        """The same for several."""
+        if self._memory is not None and self._head is not None:
+            self._taker.take_group([self._copied(one, self._memory, self._head) for one in message.packets])
+
+    def _copied(self, message: CodedPicture, memory: memoryview, head: memoryview) -> SourcePacket:
         start, size = message.at % self._size, message.size
         if size > self._size:
             raise SourceError(f"the decoder process sent a packet of {size} bytes in a ring of {self._size}")
-        data = self._memory[HEAD_BYTES:]
+        data = memory[HEAD_BYTES:]
         first = min(size, self._size - start)
-        copy = bytes(data[start : start + first]) + bytes(data[: size - first])
-        self._head[TAKEN] = message.at + size
-        self._taker.take(SourcePacket(copy, *message.facts))
+        copy = bytes(data[start : start + first])
+        if first < size:
+            copy += bytes(data[: size - first])
+        head[TAKEN] = message.at + size
+        return SourcePacket(copy, *message.facts)
 
     def hear(self, message: Level) -> None:
         """How loud it is."""
@@ -139,5 +199,8 @@ class PacketReceiver:
 
     def tell_wanted(self) -> None:
         """Let the child know what the taker wants now."""
-        if self._head is not None:
-            self._head[UNWANTED] = (EVERYTHING & ~self._taker.wanted).value
+        told = self._taker.wanted, self._taker.is_patient
+        if self._head is not None and told != self._told:
+            self._told = told
+            self._head[UNWANTED] = (EVERYTHING & ~told[0]).value
+            self._head[PATIENT] = told[1]

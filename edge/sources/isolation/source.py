@@ -23,10 +23,12 @@ from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.isolation.fence import QUESTIONS, Fence
 from edge.sources.isolation.messages import (
     Alive,
+    Coded,
     CodedPicture,
     End,
     Failure,
     Fenced,
+    Group,
     Level,
     Message,
     Opened,
@@ -42,8 +44,10 @@ from edge.types import HealthChange, UInt8
 from edge.video.packets import PacketTaker
 
 log = logging.getLogger(__name__)
-Wanted = TypeVar("Wanted", Opened, Picture, CodedPicture)
+Wanted = TypeVar("Wanted", Opened, Picture, Coded)
 WEIGH_EVERY_S = 1.0
+# where packets come in groups, the next of which mostly comes before that
+PASSING_POLL_S = 0.25
 # of a live source, between two weighings: a camera of 1000 pictures a second sends each twice, coded and decoded
 MAX_MESSAGES = 2500
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -90,6 +94,7 @@ class IsolatedSource:
         self._changes: list[HealthChange] = []
         self.captured_ns = 0
         self._is_ended = False
+        self._poll_s = POLL_S
         self._weigh_at_s = 0.0
         self._can_ask_again = False
         self._is_live = is_live(uri)
@@ -139,7 +144,8 @@ class IsolatedSource:
         Raises:
             SourceError: it broke, or was silent for too long.
         """
-        while self._next(CodedPicture, self._deadlines.stall_s) is not None:
+        self._poll_s = PASSING_POLL_S
+        while self._next(Coded, self._deadlines.stall_s) is not None:
             pass
 
     def take_drops(self) -> dict[DropCause, int]:
@@ -207,7 +213,7 @@ class IsolatedSource:
         """One message, what it brings noted; None where none came."""
         try:
             if self._child.fence is not None:
-                self._child.fence.serve(self._channel, POLL_S)
+                self._child.fence.serve(self._channel, self._poll_s)
             received = receive_bytes(self._channel)
         except (TimeoutError, ConnectionResetError):
             # a child that ends while slots are on their way back resets the connection once; its last words still wait
@@ -243,9 +249,16 @@ class IsolatedSource:
                 self._packets.begin(message, _pop(fds))
             case CodedPicture() if self._packets is not None:
                 self._packets.take(message)
+            case Group() if self._packets is not None:
+                # a flood of packets is one however they come
+                self._num_messages += len(message.packets) - 1
+                self._packets.take_group(message)
             case Level() if self._packets is not None:
                 self._packets.hear(message)
             case Picture():
+                if self._packets is not None:
+                    for packet in message.packets:
+                        self._packets.take(packet)
                 self._drops.update(message.drops)
                 self._changes += message.health_changes()
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,15 +15,18 @@ from hypothesis import strategies as st
 
 from edge.config.load import parse_config
 from edge.errors import ConfigError
-from edge.sources.isolation.messages import CodedPicture, Level, PacketRing, parse_message
+from edge.sources.av import Waiting
+from edge.sources.isolation.messages import CodedPicture, Group, Level, PacketRing, parse_message
 from edge.sources.isolation.packet_wire import PacketReceiver, PacketSender
 from edge.video.packets import (
     EVERYTHING,
     ITEM_BYTES,
+    MAX_GROUP,
     EventMark,
     PacketForm,
     PacketQueue,
     PacketTaker,
+    PacketTap,
     SoundLevel,
     SourcePacket,
     Wanted,
@@ -104,13 +109,13 @@ class Collector(PacketTaker):
 class Wire:
     """A sender and its receiver; ``pump`` delivers what is under way."""
 
-    def __init__(self, ring_bytes: int) -> None:
+    def __init__(self, ring_bytes: int, *, can_ride: bool = False) -> None:
         from edge.sources.isolation.ring import receive_bytes
 
         self._ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._ours.settimeout(0.0)
         self.theirs = theirs
-        self.sender = PacketSender(theirs, ring_bytes=ring_bytes)
+        self.sender = PacketSender(theirs, ring_bytes=ring_bytes, can_ride=can_ride)
         self.found = Collector()
         self._receiver = PacketReceiver(self.found)
         self._receive = receive_bytes
@@ -128,6 +133,8 @@ class Wire:
                 self._receiver.begin(message, received[1][0])
             elif isinstance(message, Level):
                 self._receiver.hear(message)
+            elif isinstance(message, Group):
+                self._receiver.take_group(message)
             else:
                 assert isinstance(message, CodedPicture)
                 self._receiver.take(message)
@@ -138,12 +145,19 @@ class Wire:
         os.close(self.sender._fd)
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=60))
-def test_what_comes_through_the_ring_is_what_went_in_and_the_rest_is_counted(steps: Sequence[tuple[int, bool]]) -> None:
+@given(st.lists(st.tuples(st.integers(0, 300), st.booleans(), st.booleans()), max_size=60))
+def test_what_comes_through_the_ring_is_what_went_in_and_the_rest_is_counted(
+    steps: Sequence[tuple[int, bool, bool]],
+) -> None:
+    """One by one or several at a time."""
     wire = Wire(512)
-    sent = [packet(number, size) for number, (size, _) in enumerate(steps)]
-    for one, (_, is_read) in zip(sent, steps, strict=True):
-        wire.sender.take(one)
+    sent = [packet(number, size) for number, (size, _, _) in enumerate(steps)]
+    group: list[SourcePacket] = []
+    for one, (_, is_read, goes_on) in zip(sent, steps, strict=True):
+        group.append(one)
+        if not goes_on or len(group) == MAX_GROUP or one is sent[-1]:
+            wire.sender.take_group(group)
+            group = []
         if is_read:
             wire.pump()
     wire.pump()
@@ -214,3 +228,82 @@ def test_a_child_hears_what_is_wanted_and_tells_how_loud_it_is() -> None:
     wire.pump()
     wire.close()
     assert wire.found.levels == [SoundLevel(-23.5, 7)]
+
+
+class Piece:
+    """As much of a packet of PyAV as waiting needs."""
+
+    def __init__(self, size: int = 1000) -> None:
+        self.size = size
+
+
+def groups(arrivals_s: Sequence[float], size: int = 1000) -> list[list[float]]:
+    """When the packets came that were passed on together."""
+    waiting, found = Waiting(0.2), []
+    for at in arrivals_s:
+        if waiting.add(Piece(size), round(at * 1e9)):
+            found.append([arrived_ns / 1e9 for _, arrived_ns in waiting.taken()])
+    return found
+
+
+def test_packets_that_nobody_watches_go_in_groups_and_none_waits_longer_than_it_may() -> None:
+    of_20_fps = groups([number / 20 for number in range(100)])
+    assert {len(group) for group in of_20_fps[1:]} == {4}
+    assert all(group[-1] - group[0] <= 0.2 for group in of_20_fps)
+    # the next picture of a slow camera would come too late for this one
+    assert all(len(group) == 1 for group in groups([float(number) for number in range(20)])[1:])
+    assert max(len(group) for group in groups([number / 1000 for number in range(200)])) == MAX_GROUP
+    assert all(len(group) == 1 for group in groups([number / 20 for number in range(20)], 2 << 20))
+
+
+def test_packets_come_in_groups_while_all_that_take_them_are_patient() -> None:
+    queue, viewer = PacketQueue(), Collector()
+    tap = PacketTap(queue)
+    wire = Wire(512)
+    wire.pump()
+    assert not wire.sender.is_patient
+    receiver = wire._receiver
+    receiver._taker = tap
+    receiver.tell_wanted()
+    assert wire.sender.is_patient
+    tap.listen(viewer)
+    receiver.tell_wanted()
+    assert not wire.sender.is_patient
+    wire.sender.take_group([packet(1, 20), packet(2, 30)])
+    wire.pump()
+    wire.close()
+    assert [one.pts for one in viewer.packets] == [1, 2] == [queue.get().pts, queue.get().pts]  # type: ignore[union-attr]
+
+
+def test_what_a_result_has_not_shown_wakes_nobody() -> None:
+    queue = PacketQueue()
+    woken = threading.Event()
+    taker = threading.Thread(target=lambda: (queue.get(), woken.set()))
+    taker.start()
+    queue.mark(EventMark(1, 1))
+    assert not woken.wait(0.2)
+    queue.mark(EventMark(2, 2, ("line_crossed",)))
+    assert woken.wait(5)
+    taker.join()
+
+
+def test_a_patient_takers_packet_goes_with_its_picture_and_none_waits_for_a_second_one() -> None:
+    wire = Wire(512, can_ride=True)
+    wire.pump()
+    wire._receiver._taker = queue = PacketQueue()
+    wire._receiver.tell_wanted()
+    wire.sender.take(packet(1))
+    wire.pump()
+    assert len(queue) == 0
+    (riding,) = wire.sender.riding()
+    wire._receiver.take(CodedPicture.model_validate_json(json.dumps(riding)))
+    # no picture came of the second
+    for number in (2, 3):
+        wire.sender.take(packet(number))
+    wire.pump()
+    wire.sender.take(packet(4))
+    wire.sender.flush()
+    wire.pump()
+    wire.close()
+    assert wire.sender.riding() == []
+    assert [one.pts for one in drained(queue)] == [1, 2, 3, 4]
