@@ -31,7 +31,7 @@ class TensorSource:
 
 def observed_tensors(index: GraphIndex) -> list[str]:
     """The float tensors between the input and the last layers, in the order in which they are made."""
-    sources = {layer.source for layer in index.layers}
+    sources = {name for layer in index.layers for name in (layer.source, _origin(index, layer.source))}
     names = [name for name in index.inputs if index.readers[name]]
     for place, node in enumerate(index.nodes):
         if place in index.tail:
@@ -42,6 +42,13 @@ def observed_tensors(index: GraphIndex) -> list[str]:
     types = _element_types(index.model)
     floats = {onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16}
     return [name for name in names if types.get(name, onnx.TensorProto.FLOAT) in floats or name in index.inputs]
+
+
+def _origin(index: GraphIndex, name: str) -> str:
+    """Where the values of a layer's source come from, when they were moved only: their range is measured there."""
+    while name in index.producer and (node := index.nodes[index.producer[name]]).op_type in MOVING_OPS - {"MaxPool"}:
+        name = node.input[0]
+    return name
 
 
 def _is_worth_observing(index: GraphIndex, place: int, name: str) -> bool:

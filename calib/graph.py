@@ -16,6 +16,7 @@ import onnx
 import onnx.version_converter
 from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 
+from calib.widen import sort_nodes, widen_halves
 from edge.addresses.printable import first_line
 from edge.errors import ModelError
 from edge.models.onnx_graph import load_onnx
@@ -214,7 +215,7 @@ def is_quantized(model: ModelProto) -> bool:
 
 
 def load_float_model(path: Path) -> ModelProto:
-    """Read a float ONNX file, bring it to an opset that has per-channel Q/DQ, and turn its constants into initialisers.
+    """Read a float ONNX file in float32, with its constants as initialisers, at an opset that has per-channel Q/DQ.
 
     Raises:
         ModelError: no ONNX file, quantized already, without layers, or of an opset that cannot be converted.
@@ -224,6 +225,8 @@ def load_float_model(path: Path) -> ModelProto:
         raise ModelError(f"{path}: is quantized already; calibrate and quantize the float model that it was made of")
     model = with_opset(model, max(opset_of(model), MIN_QDQ_OPSET), str(path))
     hoist_constants(model)
+    widen_halves(model)
+    sort_nodes(model)
     drop_empty_roi(model)
     if not GraphIndex(model).layers:
         raise ModelError(

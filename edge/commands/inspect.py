@@ -48,7 +48,7 @@ def inspect(
     manifest, doubt = _proved(model, [beside] if beside else readings, proposal)
     origin = "next to the file" if beside else "in the file" if proposal.is_own else "proposed from the graph"
     if proposal.assumed and not any((mean, std, resize)):
-        err.print(f"[yellow]warning[/yellow]: {proposal.assumed}")
+        err.print(f"warning: {proposal.assumed}", style="yellow")
     if write:
         _refuse_card(manifest_path(model))
         err.print(f"wrote {write_sidecar(manifest, model)}")

@@ -133,6 +133,7 @@ class Companion:
         model_type: kind of network.
         input: changes of the input.
         activation: of a classifier that says it.
+        size: width and height of the input.
     """
 
     source: str = ""
@@ -140,6 +141,7 @@ class Companion:
     model_type: str = ""
     input: dict[str, Any] = field(default_factory=dict)
     activation: Activation | None = None
+    size: tuple[int, int] | None = None
 
 
 def read_companion(model: Path) -> Companion:
@@ -172,7 +174,34 @@ def _hugging_face(config: dict[str, Any], processor: dict[str, Any]) -> Companio
         changes |= _hugging_face_levels(processor) | _hugging_face_resize(processor)
     where = "config.json and preprocessor_config.json" if processor else "config.json"
     is_multi = config.get("problem_type") == "multi_label_classification"
-    return Companion(where, names, str(config.get("model_type", "")), changes, "sigmoid" if is_multi else None)
+    size = _hugging_face_size(config, processor)
+    return Companion(where, names, str(config.get("model_type", "")), changes, "sigmoid" if is_multi else None, size)
+
+
+def _hugging_face_size(config: dict[str, Any], processor: dict[str, Any]) -> tuple[int, int] | None:
+    """Width and height of what the processor gives, else of what the network was made for; None where neither tells.
+
+    Exports by Optimum leave all axes of the input open.
+    """
+    kind, size = _processor_kind(processor), processor.get("size")
+    if kind in ("convnext", "convnextv2") and isinstance(size, dict):
+        size = size.get("shortest_edge", size)
+    is_cut = processor.get("do_center_crop", kind in ("levit", "poolformer"))
+    given = (processor.get("crop_size") if is_cut else None, size, config.get("image_size"))
+    return next((found for value in given if (found := _width_height(value))), None)
+
+
+def _width_height(value: Any) -> tuple[int, int] | None:
+    """Of a side, of height and width in a list or by name; None of anything else."""
+    if isinstance(value, dict):
+        value = (value.get("height"), value.get("width"))
+    sides = (value, value) if isinstance(value, int) else value
+    if not isinstance(sides, list | tuple) or len(sides) != 2:
+        return None
+    height, width = sides
+    if not (isinstance(height, int) and isinstance(width, int)) or min(height, width) <= 0:
+        return None
+    return width, height
 
 
 def _processor_kind(processor: dict[str, Any]) -> str:
@@ -244,4 +273,6 @@ def _timm(config: dict[str, Any]) -> Companion:
     for key in ("mean", "std"):
         if isinstance(cfg.get(key), list | tuple) and len(cfg[key]) == 3:
             changes[key] = tuple(255 * float(x) for x in cfg[key])
-    return Companion("timm's config.json", tuple(str(name) for name in names), "timm", changes)
+    sizes = cfg.get("input_size")
+    size = (int(sizes[2]), int(sizes[1])) if isinstance(sizes, list | tuple) and len(sizes) == 3 else None
+    return Companion("timm's config.json", tuple(str(name) for name in names), "timm", changes, size=size)

@@ -199,8 +199,10 @@ def _source(path: Path, graph: GraphFacts, choices: Choices) -> _Source:
     card = _read_card(path)
     exported = read_ultralytics(graph.metadata, path.name)
     image, extra = _inputs(graph, path)
-    layout, width, height = _picture(image, path, choices.size or (exported.size if exported else None))
     companion = read_companion(path)
+    is_open = None in image.shape[2:]
+    told = exported.size if exported else companion.size if is_open else None
+    layout, width, height = _picture(image, path, choices.size or told)
     graph = replace(graph, inputs=(image, *(tensor for tensor in graph.inputs if tensor is not image)))
     hint = f"{card.get('task', '')}"
     evidence = Evidence(path.name, graph, (width, height), layout, exported, companion, hint)

@@ -157,20 +157,53 @@ def test_inspect_prints_what_was_decided_and_why(tmp_path: Path, capsys: pytest.
     assert "probe       passed" in printed
 
 
-def test_a_free_size_is_asked_for_and_taken(tmp_path: Path) -> None:
-    def build(path: Path) -> Path:
-        model = onnx.load(str(FAMILIES["segment"].build(path)))
-        for dim in list(model.graph.input[0].type.tensor_type.shape.dim)[2:]:
+def open_sized(path: Path, first: int = 2) -> Path:
+    """A segmenter whose input leaves its axes from ``first`` on open, and whose output its cells."""
+    model = onnx.load(str(FAMILIES["segment"].build(path)))
+    for name, value, start in (("side", model.graph.input[0], first), ("cells", model.graph.output[0], 2)):
+        for dim in list(value.type.tensor_type.shape.dim)[start:]:
             dim.Clear()
-            dim.dim_param = "side"
-        del model.graph.value_info[:]
-        for dim in list(model.graph.output[0].type.tensor_type.shape.dim)[2:]:
-            dim.Clear()
-            dim.dim_param = "cells"
-        onnx.save(model, str(path))
-        return path
+            dim.dim_param = name
+    del model.graph.value_info[:]
+    onnx.save(model, str(path))
+    return path
 
-    path = build(tmp_path / "m.onnx")
+
+SIDES = {"height": 64, "width": 96}
+
+
+@pytest.mark.parametrize(
+    ("processor", "config", "expected"),
+    [
+        ({"size": SIDES}, {}, (96, 64)),
+        ({"size": {"shortest_edge": 80}, "do_center_crop": True, "crop_size": SIDES}, {}, (96, 64)),
+        ({"size": 96}, {}, (96, 96)),
+        ({"size": {"shortest_edge": 800, "longest_edge": 1333}}, {"image_size": [64, 96]}, (96, 64)),
+        ({"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 64}}, {}, (64, 64)),
+        ({}, {"image_size": 64}, (64, 64)),
+    ],
+)  # fmt: skip
+def test_the_file_next_to_a_model_tells_the_size_that_it_leaves_open(
+    processor: dict[str, object], config: dict[str, object], expected: tuple[int, int], tmp_path: Path
+) -> None:
+    # as Optimum exports: batch, channels, height and width have names only
+    model = open_sized(tmp_path / "m.onnx", first=0)
+    levels = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "segformer", **config}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**levels, **processor}))
+    spec = open_model(model).manifest.input
+    assert (spec.width, spec.height) == expected
+
+
+def test_the_file_of_timm_tells_the_size_that_a_model_leaves_open(tmp_path: Path) -> None:
+    model = open_sized(tmp_path / "m.onnx", first=0)
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": {"input_size": [3, 64, 96]}}))
+    spec = propose_manifest(model).manifest.input
+    assert (spec.width, spec.height) == (96, 64)
+
+
+def test_a_free_size_is_asked_for_and_taken(tmp_path: Path) -> None:
+    path = open_sized(tmp_path / "m.onnx")
     with pytest.raises(ModelError, match=r"leaves the size open, .* edge inspect .* --size WIDTHxHEIGHT --write"):
         propose_manifest(path)
     assert run_command(["inspect", str(path), "--size", "96x64", "--write"]) == 0
