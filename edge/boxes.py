@@ -64,7 +64,7 @@ def _suppressed(boxes: Float64, iou_threshold: float) -> Int64:
 
     # OpenCV compares in double precision: what is equal in single precision is not above the threshold
     limit = float(np.nextafter(np.float32(iou_threshold), np.float32(2)))
-    places = np.arange(len(boxes), 0, -1, dtype=np.float32)
+    places = list(range(len(boxes), 0, -1))
     return np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), places, 0.5, limit), np.int64)
 
 

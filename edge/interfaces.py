@@ -181,6 +181,14 @@ class Engine(Protocol):
 
 
 @runtime_checkable
+class GivesAway(Protocol):
+    """What an engine may say besides: ``gives_away``, whether outputs are new arrays that it never writes to again."""
+
+    @property
+    def gives_away(self) -> bool: ...
+
+
+@runtime_checkable
 class FrameEngine(Protocol):
     """What an engine may offer besides: it fits frames into its input itself, and takes a batch while one runs."""
 

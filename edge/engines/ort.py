@@ -49,7 +49,7 @@ RUN_FAILURES = (*_LOAD_FAILURES, failures.EPFail, failures.EngineError, RuntimeE
 
 
 class OrtEngine:
-    """A model in ONNX Runtime; see ``edge.interfaces.Engine``."""
+    """A model in ONNX Runtime; see ``edge.interfaces.Engine`` and ``GivesAway``."""
 
     def __init__(
         self,
@@ -105,6 +105,11 @@ class OrtEngine:
         provider = self._session.get_providers()[0].removesuffix("ExecutionProvider")
         threads = f", {self._threads} threads" if provider == "CPU" else ""
         return f"onnxruntime {ort.__version__} {provider}{threads}"
+
+    @property
+    def gives_away(self) -> bool:
+        """Memory that is bound to a device is used again; without, every run has outputs of its own."""
+        return self._runner is None
 
     def infer(self, tensor: Array) -> Mapping[str, Array]:
         try:

@@ -43,19 +43,21 @@ def meeting_pairs(tracks: Float64, boxes: Float64) -> tuple[Int64, Int64]:
     meets &= a[2] > b[0]
     meets &= a[1] < b[3]
     meets &= a[3] > b[1]
-    flat = np.flatnonzero(meets)
+    flat = meets.ravel().nonzero()[0]
     rows = flat // max(1, len(boxes))
     return rows, flat - rows * len(boxes)
 
 
 def overlap(a: Float64, b: Float64) -> Float64:
     """(P,) intersection over union of (P, 4) and (P, 4) boxes."""
-    shared = np.minimum(a[:, 2:], b[:, 2:])
-    shared -= np.maximum(a[:, :2], b[:, :2])
+    # a row per coordinate: short strided rows would cost three times as much
+    ends_a, ends_b = np.ascontiguousarray(a.T).reshape(2, 2, -1), np.ascontiguousarray(b.T).reshape(2, 2, -1)
+    shared = np.minimum(ends_a[1], ends_b[1])
+    shared -= np.maximum(ends_a[0], ends_b[0])
     np.maximum(shared, 0, out=shared)
-    both = shared[:, 0] * shared[:, 1]
-    size_a, size_b = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
-    iou: Float64 = both / (size_a[:, 0] * size_a[:, 1] + size_b[:, 0] * size_b[:, 1] - both)
+    both = shared[0] * shared[1]
+    (wide_a, high_a), (wide_b, high_b) = ends_a[1] - ends_a[0], ends_b[1] - ends_b[0]
+    iou: Float64 = both / (wide_a * high_a + wide_b * high_b - both)
     return iou
 
 
@@ -102,14 +104,16 @@ def assign(rows: Int64, cols: Int64, gain: Float64, shape: tuple[int, int]) -> t
     """
     wanted = gain > 0
     rows, cols, gain = rows[wanted], cols[wanted], gain[wanted]
+    if len(rows) < 2:
+        return rows, cols
     # a pair without rivals needs no solver, and most pairs have none
     rivals = np.bincount(rows, minlength=shape[0])[rows] + np.bincount(cols, minlength=shape[1])[cols]
     rest = rivals > 2
     if not rest.any():
         return rows, cols
     alone = ~rest
-    used_rows, r = np.unique(rows[rest], return_inverse=True)
-    used_cols, c = np.unique(cols[rest], return_inverse=True)
+    used_rows, r = _numbered(rows[rest], shape[0])
+    used_cols, c = _numbered(cols[rest], shape[1])
     table = np.zeros((len(used_rows), len(used_cols)))
     table[r, c] = gain[rest]
     best_r, best_c = solver()(table, maximize=True)
@@ -118,3 +122,10 @@ def assign(rows: Int64, cols: Int64, gain: Float64, shape: tuple[int, int]) -> t
         np.concatenate((rows[alone], used_rows[best_r[real]])),
         np.concatenate((cols[alone], used_cols[best_c[real]])),
     )
+
+
+def _numbered(values: Int64, limit: int) -> tuple[Int64, Int64]:
+    """The different values below a limit, in order, and the place of each value among them; ``np.unique`` sorts."""
+    is_used = np.zeros(limit, np.bool_)
+    is_used[values] = True
+    return is_used.nonzero()[0], (is_used.cumsum() - 1)[values]

@@ -40,7 +40,7 @@ def usable(detections: Detections, least_score: float, most: int) -> Seen:
     """The detections that are finite, of some size and good enough; of too many those with the best scores."""
     box, score = detections.xyxy, detections.score
     good = (box[:, 2:] > box[:, :2]).all(axis=1) & np.isfinite(box).all(axis=1) & (score >= least_score)
-    index = np.flatnonzero(good)
+    index = good.nonzero()[0]
     if len(index) > most:
         best = np.argsort(-score[index], kind="stable")[:most]
         index = np.sort(index[best])

@@ -45,15 +45,21 @@ def predict(state: Float64, dt_s: float | Float64, position_noise: float, speed_
 
     Noise grows with time, not with steps, and in proportion to the box: width for cx and w, height for cy and h.
     """
-    growth = _scale(state[VALUE])
+    value, speed, var, cov, speed_var = state
+    growth = _scale(value)
     growth *= growth
     growth *= dt_s
-    drift = dt_s * state[SPEED_VAR]
-    state[VALUE] += dt_s * state[SPEED]
-    state[VAR] += dt_s * (2 * state[COV] + drift) + position_noise**2 * growth
-    state[COV] += drift
-    state[SPEED_VAR] += speed_noise**2 * growth
-    size = state[VALUE, :, 2:]
+    drift = dt_s * speed_var
+    value += dt_s * speed
+    spread = 2 * cov
+    spread += drift
+    spread *= dt_s
+    spread += position_noise**2 * growth
+    var += spread
+    cov += drift
+    growth *= speed_noise**2
+    speed_var += growth
+    size = value[:, 2:]
     np.maximum(size, LEAST_SIZE_PX, out=size)
 
 

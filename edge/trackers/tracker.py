@@ -67,7 +67,7 @@ class MotionTracker:
             self._update_embeddings(look, seen, track_of)
         is_new = (track_of < 0) & (seen.score >= self.settings.score_new)
         self._end_tracks()
-        self._start_tracks(seen, np.flatnonzero(is_new), is_first)
+        self._start_tracks(seen, is_new.nonzero()[0], is_first)
         if self.settings.duplicate_overlap < 1:
             self._drop_duplicates()
         return self._visible(detections)
@@ -126,7 +126,7 @@ class MotionTracker:
         tracks[track_of[track_of >= 0]] = False
         boxes = boxes & (track_of < 0)
         fit = tracks[pairs.row] & boxes[pairs.col]
-        rows, cols = association.assign(pairs.row[fit], pairs.col[fit], gain[fit], (len(tracks), len(boxes)))
+        rows, cols = association.assign(pairs.row, pairs.col, gain * fit, (len(tracks), len(boxes)))
         track_of[cols] = rows
 
     def _pairs(self, seen: Seen) -> Pairs:
@@ -210,7 +210,7 @@ class MotionTracker:
     def _update_embeddings(self, look: EmbedBoxes, seen: Seen, track_of: Int64) -> None:
         """Remember what tracks look like where they are seen well, and forget those that have ended."""
         self._gallery.forget_but(self._tracks["track_id"])
-        cols = np.flatnonzero((track_of >= 0) & (seen.score >= self.settings.score_high) & is_clear(seen.box))
+        cols = ((track_of >= 0) & (seen.score >= self.settings.score_high) & is_clear(seen.box)).nonzero()[0]
         self._gallery.learn(look, self._tracks["track_id"][track_of[cols]], seen.index[cols], self._now_s)
 
     def _direction(self, seen: Seen, pairs: Pairs) -> Float64:
@@ -220,7 +220,7 @@ class MotionTracker:
     def _update_matched(self, seen: Seen, track_of: Int64) -> None:
         """Take the matched detections into their tracks."""
         s = self.settings
-        cols = np.flatnonzero(track_of >= 0)
+        cols = (track_of >= 0).nonzero()[0]
         if len(cols) == 0:
             return
         rows, box = track_of[cols], seen.centre[cols]
@@ -267,12 +267,14 @@ class MotionTracker:
 
     def _drop_duplicates(self) -> None:
         """Of a seen and a lost track at the same place, end the younger, unless it was long an object of its own."""
-        lost = np.flatnonzero(self._tracks["detection"] < 0)
+        lost = (self._tracks["detection"] < 0).nonzero()[0]
         if len(lost) == 0:
             return
-        here = np.flatnonzero(self._tracks["detection"] >= 0)
+        here = (self._tracks["detection"] >= 0).nonzero()[0]
         corners = kalman.to_corners(self._state[kalman.VALUE])
         row, col = association.meeting_pairs(corners[lost], corners[here])
+        if len(row) == 0:
+            return
         a, b = lost[row], here[col]
         same = association.overlap(corners[a], corners[b]) > self.settings.duplicate_overlap
         if self.settings.per_class:
@@ -295,7 +297,7 @@ class MotionTracker:
         shown = tracks["detection"] >= 0
         if self.settings.coast_s:
             shown |= self._now_s - tracks["seen_s"] <= self.settings.coast_s
-        rows = np.flatnonzero(shown & tracks["is_confirmed"])
+        rows = (shown & tracks["is_confirmed"]).nonzero()[0]
         detection = tracks["detection"][rows]
         unseen = detection < 0
         box = detections.xyxy[detection] if len(detections) else np.empty((len(rows), 4), np.float32)

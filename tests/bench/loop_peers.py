@@ -33,6 +33,7 @@ PLAIN = Path(__file__).with_name("plain_loop.py")
 
 def our_line(model: str, video: str, threads: int, draws: bool) -> tuple[Pipeline, LiveBoard | None]:
     """Edgeloop's pipeline for every frame, not started; with ``draws`` and a board for a viewer, else with JSONL."""
+    import edge.sources.av  # noqa: F401
     from edge.config.load import config_from_arguments
     from edge.pipeline import Pipeline
     from edge.server.board import LiveBoard
