@@ -113,6 +113,7 @@ class Reloader:
         self._announce = announce
         self.last = ReloadReport()
         self.model_paths: Mapping[str, Path] = _paths(config)
+        self._can_turn = any(stream.ptz for stream in config.streams)
 
     def reload(self) -> ReloadReport:
         """Read the file and apply it. A broken file changes nothing."""
@@ -153,6 +154,9 @@ class Reloader:
         self._apply_streams(changes, report)
         swapped = {model.name: model for model in changes.swapped if self._swap(model, report)}
         report.needs_restart += changes.needs_restart
+        turning = next((stream.name for stream in new.streams if stream.ptz is not None), None)
+        if turning is not None and not self._can_turn:
+            report.needs_restart.append(f"streams.{turning}.ptz: the first camera that turns needs a start")
         # what needs a restart is told by every reload until there was one
         unread = {key: getattr(self._config, key) for key in NEEDS_RESTART}
         models = tuple(swapped.get(model.name, model) for model in self._config.models)

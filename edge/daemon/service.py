@@ -27,7 +27,6 @@ from edge.daemon.rehearsal import keep_seen_until, rehearse, rehearse_start
 from edge.daemon.reload import Reloader
 from edge.daemon.serving import announce, bring_up_to_date, live_page, serve
 from edge.daemon.state import CrashLoopGuard, held, state_dir, with_state_dir, with_swapped
-from edge.daemon.turning import Turner
 from edge.daemon.watchdog import Watchdog
 from edge.daemon.workers.deal import check_workers
 from edge.daemon.workers.pool import WorkerPool
@@ -232,6 +231,8 @@ class _Daemon:
             self.pipeline = Pipeline(self.config, self.board, on_result=self._note if can_turn else None)
         else:
             self.pipeline = WorkerPool(self.config, self.board)
+        from edge.daemon.turning import Turner
+
         self.turner = Turner(self.pipeline)
         self.pipeline.rehearse = lambda config, mapped: rehearse(config, folder, mapped, self.pipeline.config)
         path = origin.path

@@ -10,6 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
+from export.config import parse_config
+from export.training.train import train
+
 SIDE = 96
 
 
@@ -91,3 +94,13 @@ def recipes(squares: tuple[str, str], colours: str) -> dict[str, dict[str, Any]]
         "run": run,
     }
     return {"detect": detect, "classify": classify}
+
+
+@pytest.fixture(scope="session")
+def schooled(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a detector's training that has learned the rectangles."""
+    tree = recipes["detect"]
+    tree = {**tree, "optim": {**tree["optim"], "epochs": 24}, "run": {**tree["run"], "eval_every": 24}}
+    folder = tmp_path_factory.mktemp("schooled")
+    train(parse_config(tree, "test"), folder)
+    return folder

@@ -29,12 +29,11 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def schooled(recipes: Recipes, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A detector that knows the rectangles: its checkpoint and its ONNX file."""
-    folder = tmp_path_factory.mktemp("teacher")
-    train(changed(recipes["detect"], optim__epochs=24, run__eval_every=24), folder)
-    export_onnx(folder / "best.pt", folder / "teacher.onnx")
-    return folder / "best.pt", folder / "teacher.onnx"
+def teacher(schooled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of a detector that knows the rectangles."""
+    path = tmp_path_factory.mktemp("teacher") / "teacher.onnx"
+    export_onnx(schooled / "best.pt", path)
+    return path
 
 
 def taught(recipes: Recipes, model: Path, **changes: Any) -> TrainSettings:
@@ -42,24 +41,23 @@ def taught(recipes: Recipes, model: Path, **changes: Any) -> TrainSettings:
     return changed(tree, **changes)
 
 
-def test_the_teacher_sees_what_torch_sees_at_another_size(schooled: tuple[Path, Path]) -> None:
-    checkpoint, model = schooled
-    teacher = MapTeacher(TeacherSettings(model=model, tensors=MAPS), CPU)
-    assert teacher.widths == (64, 64, 64)
+def test_the_teacher_sees_what_torch_sees_at_another_size(schooled: Path, teacher: Path) -> None:
+    maps = MapTeacher(TeacherSettings(model=teacher, tensors=MAPS), CPU)
+    assert maps.widths == (64, 64, 64)
     images = torch.randint(0, 256, (2, 64, 160, 3), dtype=torch.uint8)
-    saved = load_checkpoint(checkpoint)
+    saved = load_checkpoint(schooled / "best.pt")
     network = build_network(saved.recipe, 2)
     network.load_state_dict(saved.ema)
     with torch.no_grad():
         expected = network.eval().levels(images.permute(0, 3, 1, 2).float() / 255)  # type: ignore[operator]
-    for found, level in zip(teacher.maps(images), expected, strict=True):
+    for found, level in zip(maps.maps(images), expected, strict=True):
         torch.testing.assert_close(found, level.contiguous(), rtol=1e-3, atol=1e-3)
 
 
-def test_maps_of_one_stride_are_stacked(schooled: tuple[Path, Path]) -> None:
+def test_maps_of_one_stride_are_stacked(teacher: Path) -> None:
     towers = tuple(f"heads.{level}.class_tower.act/Relu" for level in range(3))
-    teacher = MapTeacher(TeacherSettings(model=schooled[1], tensors=(*towers, *MAPS)), CPU)
-    assert teacher.widths == (112, 112, 112)
+    maps = MapTeacher(TeacherSettings(model=teacher, tensors=(*towers, *MAPS)), CPU)
+    assert maps.widths == (112, 112, 112)
 
 
 def test_a_linear_mix_of_the_teachers_channels_is_no_distance() -> None:
@@ -75,24 +73,22 @@ def test_a_linear_mix_of_the_teachers_channels_is_no_distance() -> None:
         assert float(imitation(levels, other)) == pytest.approx(2.0 * 3, rel=0.2)
 
 
-def test_a_pupil_comes_near_its_teacher(recipes: Recipes, schooled: tuple[Path, Path], tmp_path: Path) -> None:
-    train(taught(recipes, schooled[1], optim__epochs=8), tmp_path)
+def test_a_pupil_comes_near_its_teacher(recipes: Recipes, teacher: Path, tmp_path: Path) -> None:
+    train(taught(recipes, teacher, optim__epochs=6), tmp_path)
     history = load_checkpoint(tmp_path / "last.pt").history
     assert history[-1]["imitation"] < 0.8 * history[0]["imitation"]
     # a second part goes on where the first one ended
     tree = {**recipes["detect"], "transfer": {"weights": str(tmp_path / "last.pt")}}
-    second = changed(tree, teacher__model=str(schooled[1]), teacher__tensors=list(MAPS), optim__epochs=1)
+    second = changed(tree, teacher__model=str(teacher), teacher__tensors=list(MAPS), optim__epochs=1)
     train(second, tmp_path / "second")
     assert load_checkpoint(tmp_path / "second" / "last.pt").history[0]["imitation"] < 1.1 * history[-1]["imitation"]
     # what is exported is the pupil alone
     export_onnx(tmp_path / "last.pt", tmp_path / "pupil.onnx")
-    assert (tmp_path / "pupil.onnx").stat().st_size == pytest.approx(schooled[1].stat().st_size, rel=0.01)
+    assert (tmp_path / "pupil.onnx").stat().st_size == pytest.approx(teacher.stat().st_size, rel=0.01)
 
 
-def test_a_killed_pupil_resumes_to_the_same_weights(
-    recipes: Recipes, schooled: tuple[Path, Path], tmp_path: Path
-) -> None:
-    config, whole, broken = taught(recipes, schooled[1], optim__epochs=2), tmp_path / "whole", tmp_path / "broken"
+def test_a_killed_pupil_resumes_to_the_same_weights(recipes: Recipes, teacher: Path, tmp_path: Path) -> None:
+    config, whole, broken = taught(recipes, teacher, optim__epochs=2), tmp_path / "whole", tmp_path / "broken"
     subprocess.run([sys.executable, *command(tmp_path, config, whole)], env=environment(), check=True, timeout=200)
     arguments = [sys.executable, *command(tmp_path, config, broken)]
     process = subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL)
@@ -115,9 +111,9 @@ def test_a_killed_pupil_resumes_to_the_same_weights(
         ((*MAPS, "backbone.stem.act/Relu"), r"'backbone.stem.act/Relu' has the shape \(2, 16, 64, 128\)"),
     ],
 )
-def test_tensors_that_do_not_fit_are_named(schooled: tuple[Path, Path], tensors: tuple[str, ...], message: str) -> None:
+def test_tensors_that_do_not_fit_are_named(teacher: Path, tensors: tuple[str, ...], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        MapTeacher(TeacherSettings(model=schooled[1], tensors=tensors), CPU)
+        MapTeacher(TeacherSettings(model=teacher, tensors=tensors), CPU)
 
 
 def test_a_teacher_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:

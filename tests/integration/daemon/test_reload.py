@@ -237,6 +237,14 @@ def test_what_needs_a_restart_is_told_until_there_was_one(
     assert reloader.reload().needs_restart == []
 
 
+def test_the_first_camera_that_turns_needs_a_restart(running: tuple[Pipeline, Reloader, Path], tmp_path: Path) -> None:
+    _, reloader, path = running
+    turns = '[streams.ptz]\nhome = "Street"\nonvif = "127.0.0.1:1"\n'
+    path.write_text(text_of(tmp_path, a=SCENE, b=SCENE, more=turns))
+    told = [reloader.reload().needs_restart for _ in range(2)]
+    assert told == [["streams.b.ptz: the first camera that turns needs a start"]] * 2
+
+
 # over a restart
 
 
