@@ -29,6 +29,9 @@ CORNER_DISTANCE_PX = 24
 LEAST_CORNERS = 12
 CORNER_QUALITY = 0.002
 FLOW_WINDOW_PX = 9
+# corners are followed over so many pictures before new ones are looked for, unless more than this share of them is lost
+MOST_FOLLOWED = 4
+MOST_LOST = 0.3
 AGREEMENT_PX = 1.0
 # share of corners that may stand still while the camera moves: a logo, a bonnet; next to a lorry there are more
 MOST_AT_REST = 0.2
@@ -118,6 +121,9 @@ class CameraMotion:
         self._rows: UInt8 | None = None
         # only while the camera moves: size of the frame, small picture and its boxes
         self._previous: tuple[tuple[int, ...], UInt8, Float32] | None = None
+        # corners of the small picture, and how many more pictures they serve for
+        self._corners: Float32 | None = None
+        self._num_left = 0
         self._is_moving = False
         self._num_vain = self._num_rest = 0
 
@@ -133,6 +139,7 @@ class CameraMotion:
             or a cut, and where the camera stands still as far as can be seen, so that the boxes may tell.
         """
         previous, self._previous = self._previous, None
+        corners, self._corners = self._corners, None
         if not self._may_move(image):
             return None
         scale = SMALL_PX / max(image.shape[:2])
@@ -140,11 +147,24 @@ class CameraMotion:
         self._previous = image.shape, small, xyxy * np.float32(scale)
         if previous is None or previous[0] != image.shape:
             return None
-        affine = estimate(previous[1], small, previous[2])
-        self._note(is_moving=not np.array_equal(affine, np.eye(2, 3)))
-        if not self._is_moving:
+        affine = self._followed(previous[1], small, previous[2], corners)
+        self._note(is_moving=affine is not None)
+        if affine is None:
             return None
         affine[:, 2] /= scale
+        return affine
+
+    def _followed(self, before: UInt8, now: UInt8, xyxy: Float32, corners: Float32 | None) -> Float64 | None:
+        """The motion between two small pictures by the corners that are known of the first, or by new ones."""
+        if corners is None or self._num_left == 0:
+            corners, self._num_left = corners_of(before), MOST_FOLLOWED
+        corners = outside(corners, xyxy)
+        affine, moved = follow(before, now, corners)
+        if affine is None or len(moved) < (1 - MOST_LOST) * len(corners):
+            self._num_left = 0
+            return affine
+        self._corners = moved
+        self._num_left -= 1
         return affine
 
     def _note(self, *, is_moving: bool) -> None:
@@ -213,25 +233,33 @@ def estimate(previous_grey: UInt8, grey: UInt8, xyxy: Float32 | None = None) -> 
         pictures show too little, do not belong together, or stand still as far as can be seen.
         Scale the last column by the ratio of the sizes to use it on a larger frame.
     """
-    identity = np.eye(2, 3)
-    corners = corners_of(previous_grey, xyxy)
+    affine, _ = follow(previous_grey, grey, corners_of(previous_grey, xyxy))
+    return np.eye(2, 3) if affine is None else affine
+
+
+def follow(previous_grey: UInt8, grey: UInt8, corners: Float32) -> tuple[Float64 | None, Float32]:
+    """As ``estimate`` for (C, 2) corners of the previous picture; None where it gives the identity.
+
+    Returns:
+        The affine, and where the corners are in the new picture, those left out that are not found any more.
+    """
     if len(corners) < LEAST_CORNERS:
-        return identity
+        return None, corners[:0]
     window = (FLOW_WINDOW_PX, FLOW_WINDOW_PX)
     moved, found, _ = cv2.calcOpticalFlowPyrLK(
         previous_grey, grey, corners, np.empty_like(corners), winSize=window, criteria=(3, 10, 0.03)
     )
     kept = found[:, 0] == 1
     if np.count_nonzero(kept) < LEAST_CORNERS:
-        return identity
+        return None, corners[:0]
+    if not kept.all():
+        corners, moved = corners[kept], moved[kept]
     # the same seed for every call: the same pictures give the same motion
     cv2.setRNGSeed(0)
-    affine, _ = cv2.estimateAffinePartial2D(
-        corners[kept], moved[kept], method=cv2.RANSAC, ransacReprojThreshold=AGREEMENT_PX
-    )
-    if affine is None or not is_believed(affine, corners[kept], moved[kept]):
-        return identity
-    return np.asarray(affine, np.float64)
+    affine, _ = cv2.estimateAffinePartial2D(corners, moved, method=cv2.RANSAC, ransacReprojThreshold=AGREEMENT_PX)
+    if affine is None or not is_believed(affine, corners, moved):
+        return None, corners[:0]
+    return np.asarray(affine, np.float64), np.asarray(moved, np.float32)
 
 
 def corners_of(grey: UInt8, xyxy: Float32 | None = None) -> Float32:
@@ -243,10 +271,15 @@ def corners_of(grey: UInt8, xyxy: Float32 | None = None) -> Float32:
         return np.empty((0, 2), np.float32)
     # a pixel of the half picture lies between two of the whole one
     corners: Float32 = 2 * found[:, 0] + np.float32(0.5)
-    if xyxy is None or len(xyxy) == 0:
+    return corners if xyxy is None else outside(corners, xyxy)
+
+
+def outside(corners: Float32, xyxy: Float32) -> Float32:
+    """Those of (C, 2) corners that lie in none of the (N, 4) boxes."""
+    if len(xyxy) == 0:
         return corners
-    at = corners[:, None]
-    inside: Bool = np.all((at >= xyxy[:, :2]) & (at < xyxy[:, 2:]), axis=2)
+    x, y = corners[:, 0, None], corners[:, 1, None]
+    inside: Bool = (x >= xyxy[:, 0]) & (x < xyxy[:, 2]) & (y >= xyxy[:, 1]) & (y < xyxy[:, 3])
     return corners[~inside.any(axis=1)]
 
 
