@@ -87,7 +87,7 @@ def quantized(path: Path, manifest: Manifest, frames: FrameSet, folder: Path) ->
     table = calibrate(path, manifest, frames, folder / "ranges.json").table
     floating = load_float_model(path)
     model = with_opset(floating, max(opset_of(floating), MIN_QDQ_OPSET), str(path))
-    float_layers = default_float_layers(GraphIndex(model))
+    float_layers = default_float_layers(GraphIndex(model), table)
     files = {method: folder / f"{path.stem}-{method}.onnx" for method in METHODS}
     for method, file in files.items():
         described = manifest.model_copy(update={"sha256": "", "precision": "int8"})
