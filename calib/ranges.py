@@ -75,6 +75,11 @@ class RangeTable(BaseModel):
     def save(self, path: Path) -> None:
         write_atomic(path, self.to_json())
 
+    def is_silent(self, role: str) -> bool:
+        """Whether the tensor was measured and is nothing but 0."""
+        found = self.tensors.get(role)
+        return found is not None and not any(low < 0 or high > 0 for low, high in found.clip.values())
+
     def clip(self, role: str, method: Method) -> tuple[float, float]:
         """(low, high) of a tensor.
 

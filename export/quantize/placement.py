@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from onnx import NodeProto
 
 from calib.graph import GraphIndex, Layer
+from calib.ranges import RangeTable
 from edge.errors import UsageError
 
 # integer kernels exist, or the operator only moves values; with both sides in INT8 no float is left between
@@ -67,9 +68,17 @@ def place(index: GraphIndex, float_layers: Collection[str], *, is_for_cpu: bool)
     return Placement(tuple(points), layers)
 
 
-def default_float_layers(index: GraphIndex) -> frozenset[str]:
-    """The last bare layers: one scale over boxes and scores would round the scores away."""
-    return index.terminal
+def default_float_layers(index: GraphIndex, table: RangeTable) -> frozenset[str]:
+    """What always stays float.
+
+    The last bare layers: one scale over boxes and scores would round the scores away. And those that read or make
+    nothing but 0, as the first ones of a DETR's decoder do: there is no range to code them by.
+    """
+    tensors = {
+        layer.key: (moved_from(index, layer.source), _fused_output(index, layer.output)) for layer in index.layers
+    }
+    roles = {key: [index.roles[name] for name in names] for key, names in tensors.items()}
+    return index.terminal | {key for key, names in roles.items() if any(map(table.is_silent, names))}
 
 
 def moved_from(index: GraphIndex, name: str) -> str:

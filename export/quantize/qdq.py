@@ -59,7 +59,7 @@ def insert_qdq(model: ModelProto, table: RangeTable, scheme: Scheme) -> ModelPro
     copy = ModelProto()
     copy.CopyFrom(model)
     index = GraphIndex(copy)
-    chosen = default_float_layers(index) if scheme.float_layers is None else scheme.float_layers
+    chosen = default_float_layers(index, table) if scheme.float_layers is None else scheme.float_layers
     placement = place(index, chosen, is_for_cpu=scheme.flavour == "cpu")
     writer = _Writer(index, table, scheme)
     for point in placement.points:

@@ -258,7 +258,7 @@ class _Work:
         if not options.confidence:
             self.final_gate = self.gate
         self.loud = loud_tensors(self.index, table) if options.flavour == "fp16" else {}
-        self.always_float = default_float_layers(self.index) | options.float_layers
+        self.always_float = default_float_layers(self.index, table) | options.float_layers
         filmed = [footage.origin, *footage.frame_ids] if footage else []
         identity = [self.index.fingerprint, table.sha256, judged.fingerprint, options.flavour, self.index.opset, filmed]
         self.memo = Memo(out.with_suffix(".trials.json"), content_hash(identity))

@@ -58,8 +58,25 @@ def behind_a_gather(model: ModelProto) -> ModelProto:
     return copy
 
 
+def from_nothing(model: ModelProto) -> ModelProto:
+    """A layer that reads zeros, as a DETR's decoder does first, and whose result is added to another's."""
+    copy = ModelProto.FromString(model.SerializeToString())
+    rng = np.random.default_rng(3)
+    values = {"nil": np.zeros(1, np.float32), "zeros.weight": rng.standard_normal((16, 16, 1, 1)).astype(np.float32)}
+    copy.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in values.items())
+    place = next(number for number, node in enumerate(copy.graph.node) if node.output[0] == "sum")
+    copy.graph.node[place].input[1] = "body_more"
+    for node in (
+        helper.make_node("Add", ["body_out", "zeros_out"], ["body_more"]),
+        helper.make_node("Conv", ["zeros", "zeros.weight"], ["zeros_out"], kernel_shape=[1, 1]),
+        helper.make_node("Mul", ["stem_act", "nil"], ["zeros"]),
+    ):
+        copy.graph.node.insert(place, node)
+    return copy
+
+
 @pytest.mark.parametrize("flavour", ["cpu", "fp32"])
-@pytest.mark.parametrize("change", [halved, behind_a_gather])
+@pytest.mark.parametrize("change", [halved, behind_a_gather, from_nothing])
 def test_graphs_of_other_exporters_are_quantized_and_stay_near_their_float_results(
     model: ModelProto, source: TensorSource, spec: InputSpec, tmp_path: Path, flavour: str,
     change: Callable[[ModelProto], ModelProto],
