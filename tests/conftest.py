@@ -35,24 +35,33 @@ _missing: Counter[str] = Counter()
 os.environ.setdefault("EDGELOOP_ENGINE_TRIAL", "off")
 
 
-@pytest.fixture(autouse=True)
-def signals_are_given_back() -> Iterator[None]:
-    """Whoever takes a signal gives it back: a run that keeps Ctrl-C would leave the program that called it deaf."""
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    after = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if after[number] is not handler and handler is not None:
-            signal.signal(number, handler)
-    assert after == before
+def umask() -> int:
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
+
+
+UMASK = umask()
 
 
 @pytest.fixture(autouse=True)
-def locale_is_left_alone() -> Iterator[None]:
-    """A library that changes the locale, of the process or a thread, changes what open() without encoding reads."""
-    before = locale.nl_langinfo(locale.CODESET)
+def process_is_left_as_it_was() -> Iterator[None]:
+    """What a test changes for its whole process meets those after it; one fixture, since it runs 4,000 times.
+
+    Signals: a run that keeps Ctrl-C would leave the program that called it deaf. Locale, of the process or a thread: it
+    changes what open() without encoding reads. Umask: files of later tests would be private, or open to all.
+    """
+    handlers, codeset = [signal.getsignal(number) for number in SIGNALS], locale.nl_langinfo(locale.CODESET)
     yield
-    assert locale.nl_langinfo(locale.CODESET) == before
+    kept = [signal.getsignal(number) for number in SIGNALS]
+    for number, before, after in zip(SIGNALS, handlers, kept, strict=True):
+        if after is not before and before is not None:
+            signal.signal(number, before)
+    mask = umask()
+    os.umask(UMASK)
+    assert kept == handlers
+    assert locale.nl_langinfo(locale.CODESET) == codeset
+    assert mask == UMASK, "edge run takes the umask of its process: here.run_here gives it back"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,24 +74,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in QUIET:
             item.add_marker("quiet")
-
-
-def umask() -> int:
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
-
-
-UMASK = umask()
-
-
-@pytest.fixture(autouse=True)
-def umask_is_left_alone() -> Iterator[None]:
-    """Files of later tests would be private, or open to all."""
-    yield
-    after = umask()
-    os.umask(UMASK)
-    assert after == UMASK, "edge run takes the umask of its process: here.run_here gives it back"
 
 
 @pytest.fixture(scope="session")

@@ -11,4 +11,4 @@ DEFAULT_EXAMPLES = 100
 
 def examples(count: int = DEFAULT_EXAMPLES) -> int:
     """Of ``count`` examples, those to try here."""
-    return count if IS_WHOLE else max(10, count // 8)
+    return count if IS_WHOLE else min(count, max(5, count // 8))
