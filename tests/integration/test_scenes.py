@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from unit.export.test_outlines import instances
 
 from edge.scene.street import Street, render_sample
 from edge.scene.truth import CLASSES, FIRST_OBJECT_CLASS, JOINTS, MIN_VISIBILITY, SEGMENT_CLASSES
+from export.data.cache import CachedDataset
 from export.data.open_data import open_dataset
-from export.data.synthetic import SyntheticDataset
+from export.data.synthetic import SyntheticDataset, open_synthetic_dataset
 
 _HASH = """
 import hashlib
@@ -155,3 +158,37 @@ def test_the_head_of_a_walker_is_above_the_ankles() -> None:
 def test_synthetic_street_takes_the_task_it_is_asked_for() -> None:
     assert open_dataset("synthetic:street?count=2&size=96x64", "segment")[0].mask is not None
     assert open_dataset("synthetic:street?count=2&size=96x64")[1].mask is None
+
+
+def test_the_synthetic_street_brings_the_masks_of_what_is_seen() -> None:
+    coco = pytest.importorskip("pycocotools.mask")
+    sample = open_dataset("synthetic:street?seed=3&count=1&size=320x180&variety=plain")[0]
+    assert sample.outlines is not None and len(sample.outlines.segmentations) == len(sample.labels) > 2
+    masks = np.stack([coco.decode(rle) for rle in sample.outlines.segmentations])
+    # a pixel shows one object
+    assert masks.sum(axis=0).max() == 1
+    for mask, (x1, y1, x2, y2) in zip(masks, sample.boxes.astype(int).tolist(), strict=True):
+        assert mask.sum() == mask[y1:y2, x1:x2].sum()
+    assert masks[~sample.ignore].any(axis=(1, 2)).all()
+
+
+def test_what_is_cached_comes_back_the_same(tmp_path: Path) -> None:
+    names = (
+        "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
+        "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle",
+    )  # fmt: skip
+    street = instances(open_synthetic_dataset("synthetic:street?count=2&size=320x192", "detect"), names)
+    cached = CachedDataset(street, tmp_path, (96, 160), has_masks=True)
+    first, again = cached[0], cached[0]
+    for name in ("image", "boxes", "owner", "points", "labels", "ignore"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
+    assert first.mirror == again.mirror and first.mirror[1] == 4
+    assert first.points is not None and first.owner is not None
+    whole = street[0]
+    assert whole.points is not None
+    np.testing.assert_allclose(first.points[..., :2], whole.points[..., :2] / 2, atol=1e-4)
+    # every joint that is seen lies on its person
+    for row in np.flatnonzero(~whole.ignore):
+        points = whole.points[row]
+        for x, y in points[points[:, 2] == 2, :2].astype(int):
+            assert whole.owner is not None and whole.owner[y, x] == row
