@@ -192,3 +192,11 @@ def test_what_is_cached_comes_back_the_same(tmp_path: Path) -> None:
         points = whole.points[row]
         for x, y in points[points[:, 2] == 2, :2].astype(int):
             assert whole.owner is not None and whole.owner[y, x] == row
+
+
+def test_an_empty_street_is_a_street() -> None:
+    picture, truth = Street(1, 320, 180, 30, 0).render(5)
+    assert picture.std() > 10
+    assert truth.xyxy.shape == (0, 4)
+    assert len(truth.visibility) == 0
+    assert not (truth.class_map >= FIRST_OBJECT_CLASS).any()

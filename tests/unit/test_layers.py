@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import re
 from collections.abc import Iterator
@@ -43,6 +44,16 @@ ALLOWED = {("edge/sinks/live.py", "server"), ("edge/sources/synthetic.py", "scen
 MAX_BODY_P90_LINES = 20
 MAX_IMPORT_CHAIN = 10
 MAX_FILES_AT_THE_TOP = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trees_are_no_garbage() -> Iterator[None]:
+    """A million objects that all stay until the end of this file: the collector would look at them again and again."""
+    gc.disable()
+    yield
+    tree_of.cache_clear()
+    statements_of.cache_clear()
+    gc.enable()
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,7 +44,7 @@ def instances(dataset: Dataset, names: tuple[str, ...] = ("tip", "left_end", "ri
     return InstanceDataset(dataset, has_masks=True, keypoints=names)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.floats(0, 1))
 def test_run_lengths_are_read_as_they_are_written(seed: int, width: int, height: int, share: float) -> None:
     from pycocotools import mask as peer
@@ -57,7 +58,7 @@ def test_run_lengths_are_read_as_they_are_written(seed: int, width: int, height:
     np.testing.assert_array_equal(peer.decode({"size": [height, width], "counts": text.encode()}), mask)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.sampled_from(["size", "counts", "x"]), inner),

@@ -13,7 +13,6 @@ from edge.scene.compose import Sprite, blend, darken, place
 from edge.scene.street import Street
 from edge.scene.traffic import Traffic
 from edge.scene.truth import (
-    FIRST_OBJECT_CLASS,
     SceneTruth,
     Silhouette,
 )
@@ -112,14 +111,6 @@ def test_movement_is_smooth() -> None:
             a, b = before[track_id], now[track_id]
             assert np.hypot(a.s - b.s, a.t - b.t) < 0.6
         before = now
-
-
-def test_an_empty_street_is_a_street() -> None:
-    picture, truth = Street(1, 320, 180, 30, 0).render(5)
-    assert picture.std() > 10
-    assert truth.xyxy.shape == (0, 4)
-    assert len(truth.visibility) == 0
-    assert not (truth.class_map >= FIRST_OBJECT_CLASS).any()
 
 
 @pytest.mark.parametrize("arguments", [(63, 180, 30, 1), (320, 180, 0, 1), (320, 180, 30, -1)])
