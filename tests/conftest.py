@@ -40,29 +40,35 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
-@pytest.fixture(autouse=True)
-def signals_are_given_back() -> Iterator[None]:
-    """Whoever takes a signal gives it back: a run that keeps Ctrl-C would leave the program that called it deaf.
+def umask() -> int:
+    found = os.umask(0o077)
+    os.umask(found)
+    return found
 
-    The log of a command that ran in this process ends with the test.
+
+UMASK = umask()
+
+
+@pytest.fixture(autouse=True)
+def process_is_left_as_it_was() -> Iterator[None]:
+    """What a test changes for its whole process meets those after it; one fixture, since it runs 4,000 times.
+
+    Signals: a run that keeps Ctrl-C would leave the program that called it deaf. Locale, of the process or a thread: it
+    changes what open() without encoding reads. Umask: files of later tests would be private, or open to all. Log: lines
+    of a command that ran here, whatever of it still runs, would go to a stream that is closed.
     """
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    handlers, codeset = [signal.getsignal(number) for number in SIGNALS], locale.nl_langinfo(locale.CODESET)
     yield
-    # lines of whatever still runs then would go to a stream that is closed
     logging.root.handlers = [one for one in logging.root.handlers if not getattr(one, "is_of_edge", False)]
-    after = {number: signal.getsignal(number) for number in SIGNALS}
-    for number, handler in before.items():
-        if after[number] is not handler and handler is not None:
-            signal.signal(number, handler)
-    assert after == before
-
-
-@pytest.fixture(autouse=True)
-def locale_is_left_alone() -> Iterator[None]:
-    """A library that changes the locale, of the process or a thread, changes what open() without encoding reads."""
-    before = locale.nl_langinfo(locale.CODESET)
-    yield
-    assert locale.nl_langinfo(locale.CODESET) == before
+    kept = [signal.getsignal(number) for number in SIGNALS]
+    for number, before, after in zip(SIGNALS, handlers, kept, strict=True):
+        if after is not before and before is not None:
+            signal.signal(number, before)
+    mask = umask()
+    os.umask(UMASK)
+    assert kept == handlers
+    assert locale.nl_langinfo(locale.CODESET) == codeset
+    assert mask == UMASK, "edge run takes the umask of its process: here.run_here gives it back"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,24 +81,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in QUIET:
             item.add_marker("quiet")
-
-
-def umask() -> int:
-    found = os.umask(0o077)
-    os.umask(found)
-    return found
-
-
-UMASK = umask()
-
-
-@pytest.fixture(autouse=True)
-def umask_is_left_alone() -> Iterator[None]:
-    """Files of later tests would be private, or open to all."""
-    yield
-    after = umask()
-    os.umask(UMASK)
-    assert after == UMASK, "edge run takes the umask of its process: here.run_here gives it back"
 
 
 @pytest.fixture(scope="session")

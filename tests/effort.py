@@ -1,4 +1,4 @@
-"""How many examples a property test tries: all of them in CI, an eighth where somebody waits for the answer."""
+"""How many examples a property test tries: all of them in CI, a sixteenth where somebody waits for the answer."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ DEFAULT_EXAMPLES = 100
 
 def examples(count: int = DEFAULT_EXAMPLES) -> int:
     """Of ``count`` examples, those to try here."""
-    return count if IS_WHOLE else max(10, count // 8)
+    return count if IS_WHOLE else min(count, max(5, count // 16))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 # tomli is for Python 3.10 only; the GPU's libraries come with the machine or from NVIDIA, see docs/licences.md
@@ -39,6 +40,7 @@ def licence(found: Distribution) -> str:
     return expression or "; ".join(kind for kind in classifiers if kind != "OSI Approved") or text or "not stated"
 
 
+@cache
 def installed() -> dict[str, str]:
     """Package → licence, of all that is installed and that Edgeloop needs, directly or not."""
     waiting, licences = ["edgeloop"], dict[str, str]()

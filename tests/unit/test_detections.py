@@ -29,12 +29,3 @@ def test_a_number_gives_one_object_and_a_mask_gives_several() -> None:
 def test_it_prints_what_was_found() -> None:
     assert repr(found()) == "Detections(3: 2 person, 1 class 2)"
     assert repr(Detections.empty()) == "Detections(0)"
-
-
-def test_supervisions_form_and_back() -> None:
-    supervision = pytest.importorskip("supervision")
-    theirs = found().to_supervision()
-    assert isinstance(theirs, supervision.Detections)
-    back = Detections.from_supervision(theirs)
-    assert back.class_names == found().class_names
-    assert np.array_equal(back.xyxy, found().xyxy) and np.array_equal(back.score, found().score)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from effort import examples
 
 from edge.config.load import load_config, parse_config
 from edge.config.overrides import overridden
@@ -99,7 +100,7 @@ def mutated(text: str, dice: random.Random) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("count", [examples(400), pytest.param(10_000, marks=pytest.mark.soak)])
 def test_no_configuration_gives_anything_but_a_sentence(count: int) -> None:
     text, dice, num_good = SHIPPED.read_text(), random.Random(8), 0
     for _ in range(count):

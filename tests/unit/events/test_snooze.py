@@ -93,8 +93,9 @@ def test_no_silence_is_longer_than_a_day(tmp_path: Path, clock: Clock, hours: fl
 def test_the_file_is_bounded_and_a_damaged_one_begins_anew(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "s.json"
     snoozes = Snoozes(path, clock)
-    for number in range(MAX_SNOOZES + 10):
-        snoozes.begin(snoozes.offer("phone", [(f"camera-{number}", "tick")]), 1)
+    for first in range(0, MAX_SNOOZES + 10, MAX_PAIRS):
+        pairs = [(f"camera-{number}", "tick") for number in range(first, first + MAX_PAIRS)]
+        snoozes.begin(snoozes.offer("phone", pairs), 1)
     assert len(snoozes.now()) == MAX_SNOOZES
     old = snoozes.offer("phone", [("door", "tick")])
     for damage in (

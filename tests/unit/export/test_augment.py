@@ -265,7 +265,7 @@ def with_instances(sample: Sample) -> Sample:
     return replace(sample, mask=None, owner=owner, points=points, mirror=mirror_of(CORNERS))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     sample=samples(), other=samples(), seed=st.integers(0, 10_000), mosaic=st.booleans(), mixup=st.booleans(),
     cutout=st.booleans(),

@@ -66,7 +66,7 @@ def test_a_picture_that_counts_twice_is_a_picture_that_is_there_twice() -> None:
 
 def test_the_interval_holds_the_figure_and_narrows_with_pictures() -> None:
     widths = []
-    for pictures in (30, 300):
+    for pictures in (20, 120):
         judge = judged(0.3, pictures)
         metrics, _, _ = judge.finish()
         assert judge.redrawn is not None
@@ -77,14 +77,14 @@ def test_the_interval_holds_the_figure_and_narrows_with_pictures() -> None:
 
 
 def test_the_drop_of_a_worse_model_on_the_same_pictures() -> None:
-    better, worse = judged(0.1, 120), judged(0.3, 120)
+    better, worse = judged(0.1, 60), judged(0.3, 60)
     better.finish()
     worse.finish()
     assert better.redrawn is not None
     assert worse.redrawn is not None
-    found = drop_between(better.redrawn, worse.redrawn, "map50", 120)
+    found = drop_between(better.redrawn, worse.redrawn, "map50", 60)
     assert 0 < found.low < found.value < found.edge < found.high
-    same = drop_between(better.redrawn, better.redrawn, "map50", 120)
+    same = drop_between(better.redrawn, better.redrawn, "map50", 60)
     assert same.value == same.edge == same.low == 0
 
 

@@ -136,11 +136,6 @@ def test_bare_path_is_recognised(tmp_path: Path, make: Callable[[Path], Path]) -
     assert len(open_dataset(str(make(tmp_path)))) > 0
 
 
-def test_synthetic_street_takes_the_task_it_is_asked_for() -> None:
-    assert open_dataset("synthetic:street?count=2&size=96x64", "segment")[0].mask is not None
-    assert open_dataset("synthetic:street?count=2&size=96x64")[1].mask is None
-
-
 def test_fingerprint_changes_with_labels_and_pictures(tmp_path: Path) -> None:
     path = make_coco(tmp_path)
     before = open_dataset(str(path)).fingerprint
@@ -372,36 +367,6 @@ def test_names_of_yaml_in_all_its_forms(tmp_path: Path, text: str, names: list[s
     path = tmp_path / "data.yaml"
     path.write_text(text)
     assert names_of_yaml(path) == names
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    ("path", "num_images", "num_boxes", "num_ignored"),
-    [
-        ("detection/voc07/val.json", 450, 1379, 259),
-        ("detection/bccd/val.json", 87, 1137, 0),
-        ("detection/coco80/instances.json", 111, 1102, 15),
-    ],
-)
-def test_real_detection_sets_open_without_faults(
-    shared_data: Path, path: str, num_images: int, num_boxes: int, num_ignored: int
-) -> None:
-    from export.data.entries import FileDataset
-
-    dataset = open_dataset(str(shared_data / path))
-    assert isinstance(dataset, FileDataset) and len(dataset) == num_images
-    assert sum(len(entry.boxes) for entry in dataset.entries) == num_boxes
-    assert sum(int(entry.ignore.sum()) for entry in dataset.entries) == num_ignored
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize(
-    ("path", "num_images", "num_classes"),
-    [("segmentation/camvid/val", 101, 11), ("classification/cifar10/val", 600, 10)],
-)
-def test_real_folders_open_without_faults(shared_data: Path, path: str, num_images: int, num_classes: int) -> None:
-    dataset = open_dataset(str(shared_data / path))
-    assert (len(dataset), len(dataset.classes)) == (num_images, num_classes)
 
 
 def test_only_some_classes_are_read_in_the_order_asked_for(tmp_path: Path) -> None:

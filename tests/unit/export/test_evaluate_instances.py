@@ -142,15 +142,3 @@ def test_coco_files_bring_their_masks_and_key_points(tmp_path: Path) -> None:
     assert outlines is not None and outlines.segmentations[1] == rle
     assert outlines.keypoints is not None
     assert outlines.keypoints.tolist() == [[[5, 6, 2], [7, 8, 1]], [[0, 0, 0], [0, 0, 0]]]
-
-
-def test_the_synthetic_street_brings_the_masks_of_what_is_seen() -> None:
-    coco = pytest.importorskip("pycocotools.mask")
-    sample = open_dataset("synthetic:street?seed=3&count=1&size=320x180&variety=plain")[0]
-    assert sample.outlines is not None and len(sample.outlines.segmentations) == len(sample.labels) > 2
-    masks = np.stack([coco.decode(rle) for rle in sample.outlines.segmentations])
-    # a pixel shows one object
-    assert masks.sum(axis=0).max() == 1
-    for mask, (x1, y1, x2, y2) in zip(masks, sample.boxes.astype(int).tolist(), strict=True):
-        assert mask.sum() == mask[y1:y2, x1:x2].sum()
-    assert masks[~sample.ignore].any(axis=(1, 2)).all()

@@ -9,17 +9,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import DataError
 from edge.masks import encode_rle
-from export.data.cache import CachedDataset
 from export.data.instances import InstanceDataset
 from export.data.open_data import open_dataset
 from export.data.outlines import filled, outline_fault, run_lengths
 from export.data.sample import NO_OBJECT, Dataset
-from export.data.synthetic import open_synthetic_dataset
 
 pytest.importorskip("pycocotools")
 WIDTH, HEIGHT = 40, 30
@@ -45,7 +44,7 @@ def instances(dataset: Dataset, names: tuple[str, ...] = ("tip", "left_end", "ri
     return InstanceDataset(dataset, has_masks=True, keypoints=names)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.floats(0, 1))
 def test_run_lengths_are_read_as_they_are_written(seed: int, width: int, height: int, share: float) -> None:
     from pycocotools import mask as peer
@@ -59,7 +58,7 @@ def test_run_lengths_are_read_as_they_are_written(seed: int, width: int, height:
     np.testing.assert_array_equal(peer.decode({"size": [height, width], "counts": text.encode()}), mask)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=12),
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.sampled_from(["size", "counts", "x"]), inner),
@@ -134,25 +133,3 @@ def test_key_points_of_other_names_are_refused(tmp_path: Path) -> None:
     dataset = open_dataset(coco(tmp_path, [{"keypoints": [1, 2, 2] * 3}]))
     with pytest.raises(DataError, match=r"has the 3 key points tip, left_end.*recipe's model.keypoints are the 2 a, b"):
         instances(dataset, ("a", "b"))[0]
-
-
-def test_what_is_cached_comes_back_the_same(tmp_path: Path) -> None:
-    names = (
-        "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist",
-        "left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle",
-    )  # fmt: skip
-    street = instances(open_synthetic_dataset("synthetic:street?count=2&size=320x192", "detect"), names)
-    cached = CachedDataset(street, tmp_path, (96, 160), has_masks=True)
-    first, again = cached[0], cached[0]
-    for name in ("image", "boxes", "owner", "points", "labels", "ignore"):
-        np.testing.assert_array_equal(getattr(first, name), getattr(again, name))
-    assert first.mirror == again.mirror and first.mirror[1] == 4
-    assert first.points is not None and first.owner is not None
-    whole = street[0]
-    assert whole.points is not None
-    np.testing.assert_allclose(first.points[..., :2], whole.points[..., :2] / 2, atol=1e-4)
-    # every joint that is seen lies on its person
-    for row in np.flatnonzero(~whole.ignore):
-        points = whole.points[row]
-        for x, y in points[points[:, 2] == 2, :2].astype(int):
-            assert whole.owner is not None and whole.owner[y, x] == row

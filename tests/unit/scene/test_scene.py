@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 from effort import examples
@@ -12,24 +10,14 @@ from hypothesis import strategies as st
 
 from edge.errors import DataError
 from edge.scene.compose import Sprite, blend, darken, place
-from edge.scene.street import Street, render_sample
+from edge.scene.street import Street
 from edge.scene.traffic import Traffic
 from edge.scene.truth import (
-    CLASSES,
-    FIRST_OBJECT_CLASS,
-    JOINTS,
-    MIN_VISIBILITY,
-    SEGMENT_CLASSES,
     SceneTruth,
     Silhouette,
 )
 from edge.scene.variation import draw_variation
 from export.data.synthetic import SyntheticDataset, open_synthetic_dataset
-
-
-@pytest.fixture(scope="module")
-def street() -> Street:
-    return Street(1, 320, 180, 30, 14)
 
 
 def _sprite(seed: int) -> Sprite:
@@ -56,22 +44,6 @@ def _on_canvas(one: Silhouette, shape: tuple[int, int], mask: np.ndarray) -> np.
     places = places[((places >= 0) & (places < shape)).all(axis=1)]
     canvas[places[:, 0], places[:, 1]] = True
     return canvas
-
-
-def test_a_frame_does_not_depend_on_those_rendered_before(street: Street) -> None:
-    for index in (400, 3, 90):
-        street.render(index)
-    picture, truth = street.render(200)
-    fresh, fresh_truth = Street(1, 320, 180, 30, 14).render(200)
-    assert np.array_equal(picture, fresh)
-    assert np.array_equal(truth.xyxy, fresh_truth.xyxy)
-    assert np.array_equal(truth.class_map, fresh_truth.class_map)
-
-
-def test_seeds_and_frames_differ(street: Street) -> None:
-    first, _ = street.render(0)
-    assert not np.array_equal(first, street.render(1)[0])
-    assert not np.array_equal(first, Street(2, 320, 180, 30, 14).render(0)[0])
 
 
 @example(seed=0, x=137.0, y=1.0)  # beyond the right edge
@@ -113,31 +85,6 @@ def test_what_is_outside_the_picture_counts_as_hidden() -> None:
     assert truth.xyxy[0, 0] == 0
 
 
-@pytest.mark.parametrize("index", [0, 150, 900])
-def test_class_map_shows_the_topmost_object(street: Street, index: int) -> None:
-    _, truth = street.render(index)
-    assert truth.class_map.dtype == np.uint8
-    assert truth.class_map.max() < len(SEGMENT_CLASSES)
-    owned = truth.owner >= 0
-    assert np.array_equal(truth.class_map >= FIRST_OBJECT_CLASS, owned)
-    assert np.array_equal(truth.class_map[owned], truth.class_id[truth.owner[owned]] + FIRST_OBJECT_CLASS)
-    for row, (x1, y1, x2, y2) in enumerate(truth.xyxy.astype(int)):
-        outside = truth.owner == row
-        outside[y1:y2, x1:x2] = False
-        assert not outside.any()
-
-
-def test_the_types_are_those_of_the_project(street: Street) -> None:
-    picture, truth = street.render(10)
-    assert picture.shape == (180, 320, 3)
-    assert picture.dtype == np.uint8
-    assert (truth.xyxy.dtype, truth.class_id.dtype) == (np.float32, np.int32)
-    assert (truth.track_id.dtype, truth.visibility.dtype) == (np.int64, np.float32)
-    assert len(truth) == len(truth.xyxy) == len(truth.class_id) == len(truth.track_id) == len(truth.visibility)
-    assert ((truth.visibility >= 0) & (truth.visibility <= 1)).all()
-    assert np.array_equal(truth.ignore, truth.visibility < MIN_VISIBILITY)
-
-
 def test_track_ids_are_never_used_again() -> None:
     traffic = Traffic(draw_variation(4, 640, 360, wide=False), 14)
     gone: set[int] = set()
@@ -166,51 +113,10 @@ def test_movement_is_smooth() -> None:
         before = now
 
 
-def test_objects_hide_one_another_over_time(street: Street) -> None:
-    seen: dict[int, list[float]] = {}
-    for index in range(0, 450, 30):
-        _, truth = street.render(index)
-        for track_id, visibility in zip(truth.track_id, truth.visibility, strict=True):
-            seen.setdefault(int(track_id), []).append(float(visibility))
-    assert any(max(values) - min(values) > 0.3 for values in seen.values())
-
-
-def test_an_empty_street_is_a_street() -> None:
-    picture, truth = Street(1, 320, 180, 30, 0).render(5)
-    assert picture.std() > 10
-    assert truth.xyxy.shape == (0, 4)
-    assert len(truth.visibility) == 0
-    assert not (truth.class_map >= FIRST_OBJECT_CLASS).any()
-
-
 @pytest.mark.parametrize("arguments", [(63, 180, 30, 1), (320, 180, 0, 1), (320, 180, 30, -1)])
 def test_an_impossible_street_is_refused(arguments: tuple[int, int, float, int]) -> None:
     with pytest.raises(ValueError, match="not possible"):
         Street(1, *arguments)
-
-
-def test_the_data_set_is_the_same_every_time_and_marks_what_is_hidden() -> None:
-    data = SyntheticDataset("street", "detect", 2, 50, 320, 180)
-    first, again = data[7], data[7]
-    assert np.array_equal(first.image, again.image)
-    assert np.array_equal(first.boxes, again.boxes)
-    assert len(first.ignore) == len(first.boxes) == len(first.labels) == len(first.weight)
-    assert first.image_id != data[8].image_id
-    assert any(data[index].ignore.any() for index in range(8))
-    assert (data.classes, len(data)) == (CLASSES, 50)
-    with pytest.raises(IndexError):
-        data[50]
-
-
-def test_data_sets_of_different_seeds_have_different_fingerprints_and_pictures() -> None:
-    one, other = (SyntheticDataset("street", "segment", seed, 50, 320, 180) for seed in (2, 3))
-    assert one.fingerprint != other.fingerprint
-    assert one.fingerprint == SyntheticDataset("street", "segment", 2, 50, 320, 180).fingerprint
-    a, b = one[0], other[0]
-    assert hashlib.sha256(a.image.tobytes()).digest() != hashlib.sha256(b.image.tobytes()).digest()
-    assert a.mask is not None
-    assert a.mask.shape == (180, 320)
-    assert one.classes == SEGMENT_CLASSES
 
 
 @pytest.mark.parametrize(
@@ -233,14 +139,6 @@ def test_a_data_set_address_is_read() -> None:
     data = open_synthetic_dataset("synthetic:street?seed=3&count=20&size=320x180", "segment")
     assert (len(data), data.task, data.name) == (20, "segment", "synthetic:street?seed=3&count=20&size=320x180")
     assert data.fingerprint == SyntheticDataset("x", "segment", 3, 20, 320, 180).fingerprint
-
-
-def test_the_head_of_a_walker_is_above_the_ankles() -> None:
-    _, truth = render_sample(3, 640, 360, wide=False)
-    for points in truth.keypoints[truth.class_id == CLASSES.index("person")]:
-        head, ankle = points[JOINTS.index("head")], points[JOINTS.index("left_ankle")]
-        if head[2] and ankle[2]:
-            assert head[1] < ankle[1]
 
 
 @pytest.mark.parametrize("shape", [(4, 1), (1, 4), (4, 4), (1, 1)])

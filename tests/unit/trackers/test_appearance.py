@@ -124,7 +124,7 @@ def test_crops_per_frame_are_bounded() -> None:
 
 def test_what_ended_is_forgotten() -> None:
     tracker = MotionTracker()
-    for number in range(400):
+    for number in range(200):
         _, detections = scene(number, [(7.0 * number % 500, BLUE)] if number % 20 < 15 else [(600.0, RED)])
         tracker.update(detections, number * S // 4, None, same_looks)
     assert len(tracker._gallery) <= len(tracker._tracks)
