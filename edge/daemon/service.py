@@ -224,16 +224,18 @@ class _Daemon:
         self.config = with_state_dir(with_swapped(loaded, folder), folder)
         self._lost_at_start = rehearse_start(self.config, folder)
         self.board: LiveBoard | None = live_page(self.config)
-        is_single = not check_workers(self.config)
-        self.pipeline: Run
-        if is_single:
-            can_turn = any(stream.ptz for stream in self.config.streams)
-            self.pipeline = Pipeline(self.config, self.board, on_result=self._note if can_turn else None)
-        else:
-            self.pipeline = WorkerPool(self.config, self.board)
+        # its imports are many
         from edge.daemon.turning import Turner
 
-        self.turner = Turner(self.pipeline)
+        self.pipeline: Run
+        if not check_workers(self.config):
+            can_turn = any(stream.ptz for stream in self.config.streams)
+            self.pipeline = Pipeline(self.config, self.board, on_result=self._note if can_turn else None)
+            self.turner = Turner(self.pipeline)
+        else:
+            self.pipeline = pool = WorkerPool(self.config, self.board)
+            self.turner = Turner(pool)
+            pool.on_event = self.turner.note
         self.pipeline.rehearse = lambda config, mapped: rehearse(config, folder, mapped, self.pipeline.config)
         path = origin.path
         reloader = None if path is None else Reloader(path, loaded, self.pipeline, self._announce)
@@ -298,7 +300,8 @@ class _Daemon:
         self.operations.keep_proven(GOOD_AFTER_S)
 
     def _note(self, result: Result) -> None:
-        self.turner.note(result)
+        for event in result.events:
+            self.turner.note(event)
 
     def stats(self) -> dict[str, Any]:
         """What ``/api/stats`` says."""

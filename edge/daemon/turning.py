@@ -17,13 +17,12 @@ from edge.errors import ConfigError, EdgeError, UsageError
 from edge.onvif.device import service_url
 from edge.onvif.ptz import go_to, presets_of
 from edge.onvif.soap import Login
-from edge.pipeline.stream import Stream
 
 if TYPE_CHECKING:
     from edge.config.picture import PtzSettings, TurnSettings
     from edge.config.schema import StreamSettings
     from edge.daemon.run import Run
-    from edge.types import Event, Result
+    from edge.types import Event
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +48,8 @@ class Turner:
         Raises:
             EdgeError: it cannot be turned, or does not answer.
         """
-        running, settings = self._turning(stream)
-        names = [one.name for one in presets_of(*place_of(running.config, settings))]
+        config, settings = self._turning(stream)
+        names = [one.name for one in presets_of(*place_of(config, settings))]
         return {"presets": names, "home": settings.home}
 
     def go_to(self, stream: str, preset: str) -> None:
@@ -59,70 +58,70 @@ class Turner:
         Raises:
             EdgeError: it cannot be turned, does not answer, has no such preset, or is being turned.
         """
-        running, settings = self._turning(stream)
+        config, settings = self._turning(stream)
         with self._lock:
             if stream in self._busy:
                 raise UsageError(f"{stream}: the camera is being turned; wait for its answer")
             self._busy.add(stream)
         try:
-            self._turn(running, settings, preset)
+            self._turn(config, settings, preset)
         finally:
             with self._lock:
                 self._busy.discard(stream)
 
-    def note(self, result: Result) -> None:
-        """Turn what the events of a result turn; waits for nobody."""
-        for event in result.events:
-            for running in self._pipeline.streams.values():
-                settings = running.config.ptz
-                if settings is None or not isinstance(running, Stream):
-                    continue
-                rule = next((rule for rule in settings.on_event if _is_meant(rule, event, running.name)), None)
+    def note(self, event: Event) -> None:
+        """Turn what an event turns; waits for nobody."""
+        for running in self._pipeline.streams.values():
+            config, settings = running.config, running.config.ptz
+            if settings is not None:
+                rule = next((rule for rule in settings.on_event if _is_meant(rule, event, config.name)), None)
                 if rule is not None:
-                    self._turn_by_event(running, settings, rule)
+                    self._turn_by_event(config, settings, rule)
 
-    def _turn_by_event(self, running: Stream, settings: PtzSettings, rule: TurnSettings) -> None:
-        now_s, name = time.monotonic(), running.name
+    def _turn_by_event(self, config: StreamSettings, settings: PtzSettings, rule: TurnSettings) -> None:
+        now_s, name = time.monotonic(), config.name
         with self._lock:
             is_free = name not in self._busy and now_s >= self._cool_until_s.get(name, now_s)
-            if not is_free or running.analysis.is_away:
+            if not is_free or self._pipeline.is_away(name):
                 return
             self._busy.add(name)
             self._cool_until_s[name] = now_s + settings.cool_down_s
         # nothing of it waits for a camera that does not answer
-        threading.Thread(target=self._obey, args=(running, settings, rule), name=f"turn {name}", daemon=True).start()
+        threading.Thread(target=self._obey, args=(config, settings, rule), name=f"turn {name}", daemon=True).start()
 
-    def _obey(self, running: Stream, settings: PtzSettings, rule: TurnSettings) -> None:
+    def _obey(self, config: StreamSettings, settings: PtzSettings, rule: TurnSettings) -> None:
         try:
-            self._turn(running, settings, rule.preset)
+            # what cannot be asked has not moved, and its lines and zones need not rest
+            presets_of(*place_of(config, settings))
+            self._turn(config, settings, rule.preset)
         except EdgeError as error:
-            log.warning("%s: %s does not turn the camera to %r (%s)", running.name, rule.event, rule.preset, error)
+            log.warning("%s: %s does not turn the camera to %r (%s)", config.name, rule.event, rule.preset, error)
         finally:
             with self._lock:
-                self._busy.discard(running.name)
+                self._busy.discard(config.name)
 
-    def _turn(self, running: Stream, settings: PtzSettings, preset: str) -> None:
-        was_away = running.analysis.is_away
+    def _turn(self, config: StreamSettings, settings: PtzSettings, preset: str) -> None:
+        was_away = self._pipeline.is_away(config.name)
         # from before it moves until after it has come to rest; whatever was to follow an order before does not
-        self._cancel(running.name)
-        running.analysis.is_away = True
-        url, login = place_of(running.config, settings)
+        self._cancel(config.name)
+        self._pipeline.tell_away(config.name, is_away=True)
+        url, login = place_of(config, settings)
         try:
             go_to(url, preset, login)
         except UsageError:
             # it has not moved
-            running.analysis.is_away = was_away
+            self._pipeline.tell_away(config.name, is_away=was_away)
             if was_away:
-                self._later(running.name, settings.back_s, self._go_home)
+                self._later(config.name, settings.back_s, self._go_home)
             raise
         except EdgeError:
-            self._later(running.name, settings.back_s, self._go_home)
+            self._later(config.name, settings.back_s, self._go_home)
             raise
-        log.info("%s: the camera turns to %r", running.name, preset)
+        log.info("%s: the camera turns to %r", config.name, preset)
         if preset == settings.home:
-            self._later(running.name, settings.settle_s, self._arrive)
+            self._later(config.name, settings.settle_s, self._arrive)
         else:
-            self._later(running.name, settings.back_s, self._go_home)
+            self._later(config.name, settings.back_s, self._go_home)
 
     def _go_home(self, stream: str) -> None:
         try:
@@ -138,7 +137,8 @@ class Turner:
 
     def _arrive(self, stream: str) -> None:
         with suppress(ConfigError):
-            self._turning(stream)[0].analysis.is_away = False
+            self._turning(stream)
+            self._pipeline.tell_away(stream, is_away=False)
             log.info("%s: the camera is home; lines and zones go on", stream)
 
     def _later(self, stream: str, delay_s: float, act: Any) -> None:
@@ -155,14 +155,12 @@ class Turner:
             if (timer := self._timers.pop(stream, None)) is not None:
                 timer.cancel()
 
-    def _turning(self, stream: str) -> tuple[Stream, PtzSettings]:
+    def _turning(self, stream: str) -> tuple[StreamSettings, PtzSettings]:
         """The stream and how its camera is turned. Raises: ConfigError: it is not."""
         running = self._pipeline.streams.get(stream)
         if running is None or running.config.ptz is None:
             raise ConfigError(f"{stream}: no camera that turns; [streams.ptz] in the configuration says that it does")
-        if not isinstance(running, Stream):
-            raise ConfigError(f"{stream}: with several workers no camera is turned; set workers.count = 1")
-        return running, running.config.ptz
+        return running.config, running.config.ptz
 
 
 def _is_meant(rule: TurnSettings, event: Event, own: str) -> bool:

@@ -19,6 +19,7 @@ from edge.diagnose.explain import CAUSES
 from edge.diagnose.why_loud import why_loud
 from edge.diagnose.why_tries import Try, rule_tries, score_tries, with_part
 from edge.errors import ConfigError
+from edge.trackstore.block import is_away
 from edge.trackstore.evaluate import Evaluator, Found, evaluate, reported, within
 from edge.trackstore.retrack import retracked
 from edge.trackstore.times import iso
@@ -104,6 +105,7 @@ def why(reader: Reader, asked: Question) -> Answer:
         lambda _: _not_kept(scene, reader),
         _no_frame,
         _cannot,
+        _away,
         _rules,
         _tracker,
         _picture,
@@ -380,6 +382,22 @@ def _cannot(scene: _Scene) -> Answer | None:
             "no_such_rule", f"{scene.name}: there was no '{asked.part}' then, only: {names}", f"{key}.analytics"
         )
     return None
+
+
+def _away(scene: _Scene) -> Answer | None:
+    """The camera was turned away at the moment, or in all of the time that is asked about."""
+    near = [
+        (abs(int(wall_ns) - scene.asked.at_ns), bool(away), int(wall_ns))
+        for _, block in scene.with_frames
+        for wall_ns, away in zip(_wall(block), is_away(block), strict=True)
+        if scene.span[0] <= wall_ns <= scene.span[1]
+    ]
+    if not any(away for _, away, _ in near) or not min(near)[1]:
+        return None
+    times = [wall_ns for _, away, wall_ns in near if away]
+    text = f"{scene.name}: the camera was turned away from its home; lines and zones rested"
+    facts = {"frames": len(near), "away": len(times), "since": iso(min(times)), "until": iso(max(times))}
+    return Answer("camera_away", text, f"streams.{scene.asked.stream}.ptz", facts=facts)
 
 
 def _rules(scene: _Scene) -> Answer | None:

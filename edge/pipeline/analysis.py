@@ -145,9 +145,10 @@ class StreamAnalysis:
 
     def update(self, frame: Frame, prediction: Prediction, spent_ns: StageNs) -> Result:
         """The result of one frame; frames come in order."""
+        is_away = self.is_away
         if self._tracker is None or not isinstance(prediction, Detections):
             if self.log is not None:
-                self.log.add(frame, prediction, None)
+                self.log.add(frame, prediction, None, is_away=is_away)
             return Result(frame, prediction, stage_ns=spent_ns)
         started_ns = time.monotonic_ns()
         self.captured_ns = frame.captured_ns
@@ -168,10 +169,10 @@ class StreamAnalysis:
         if self.rounding is not None:
             stored, time_ns = self.rounding.rounded(tracks, frame), self.rounding.time_ns(frame)
         with self._changing:
-            analytics = self._analytics_for(frame) if self.has_analytics and not self.is_away else None
+            analytics = self._analytics_for(frame) if self.has_analytics and not is_away else None
             events = () if analytics is None else labelled(analytics.update(stored, time_ns), labels)
         if self.log is not None:
-            self.log.add(frame, prediction, stored, events, labels)
+            self.log.add(frame, prediction, stored, events, labels, is_away=is_away)
         if analytics is None:
             return Result(frame, prediction, tracks, stage_ns=spent, labels=labels, counts=self.shown_counts)
         if events:

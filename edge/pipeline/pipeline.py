@@ -200,6 +200,17 @@ class Pipeline:
         """Switch a part of a stream on or off, from the next frame on; see ``edge.interfaces.Switch``."""
         self.switches.change(look_up("stream", stream, self.streams).config, part, is_on=is_on)
 
+    def is_away(self, stream: str) -> bool:
+        """Whether the camera of a stream is turned away from its home; a stream that is not there is not."""
+        known = self.streams.get(stream)
+        return known is not None and known.analysis.is_away
+
+    def tell_away(self, stream: str, *, is_away: bool) -> None:
+        """The camera of a stream is turned away from its home, or is back: lines and zones rest meanwhile."""
+        known = self.streams.get(stream)
+        if known is not None:
+            known.analysis.is_away = is_away
+
     def remove_stream(self, name: str) -> bool:
         """End a stream while the others run: what is under way comes out first. False if a part did not end in time.
 

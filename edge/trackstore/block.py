@@ -111,7 +111,8 @@ class Block:
         time_ns: (F,) by which things move. captured_ns: (F,) monotonic. epoch, seq: (F,) of the frames.
         age_ms: (F,) when they were analysed.
         notes: JSON values: ``moments`` (what was dropped and how the camera stood, by second), ``events``, ``labels``,
-            ``wall_offset_ns``, ``lost`` (frames that did not fit).
+            ``wall_offset_ns``, ``lost`` (frames that did not fit), ``away`` (first frame and number of those in which
+            the camera was turned away, so that lines and zones rested).
     """
 
     time_ns: Int64
@@ -122,6 +123,14 @@ class Block:
     sightings: Sightings
     candidates: Candidates
     notes: Mapping[str, Any]
+
+
+def is_away(block: Block) -> Bool:
+    """(F,) whether the camera was turned away from its home."""
+    away: Bool = np.zeros(len(block.time_ns), np.bool_)
+    for start, count in block.notes.get("away", ()):
+        away[max(0, start) : max(0, start + count)] = True
+    return away
 
 
 def encode(block: Block, steps: Steps) -> bytes:

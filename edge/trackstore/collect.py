@@ -36,6 +36,7 @@ class FrameFacts:
     tracks: Tracks | None
     events: tuple[Event, ...]
     labels: Mapping[int, tuple[Label, ...]]
+    is_away: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,11 +82,19 @@ def block_of(
     events = [[number, *_told(event)] for number, frame in enumerate(frames) for event in frame.events]
     notes = {"wall_offset_ns": offset_ns, "moments": list(moments), "events": events}
     notes["labels"] = _new_labels(frames, labels)
+    if away := _runs([frame.is_away for frame in frames]):
+        notes["away"] = away
     known = known or KnownBoxes()
     sightings, others = _sightings(frames, anchors, model_anchors)
     candidates = steady_candidates(others, steps, known)
     known.end_block(len(frames))
     return Block(time_ns, captured_ns, epoch, seq, age_ms // AGE_MS * AGE_MS, sightings, candidates, notes)
+
+
+def _runs(flags: Sequence[bool]) -> list[list[int]]:
+    """The first frame and the length of each run of flags that are set."""
+    edges = np.flatnonzero(np.diff(np.array([False, *flags, False]).astype(np.int8)))
+    return [[start, end - start] for start, end in edges.reshape(-1, 2).tolist()]
 
 
 def _told(event: Event) -> tuple[str, int | None, dict[str, Any]]:

@@ -110,6 +110,8 @@ def _as_one(stored: list[Stored]) -> Stored:
     notes = {**blocks[0].notes, "moments": [moment for block in blocks for moment in block.notes["moments"]]}
     for name in ("events", "labels"):
         notes[name] = [[one[0] + offset, *one[1:]] for block, offset in shifted for one in block.notes[name]]
+    away = [[start + offset, count] for block, offset in shifted for start, count in block.notes.get("away", ())]
+    notes |= {"away": away} if away else {}
     span = Span(min(one.start_ns for one in spans), max(one.end_ns for one in spans))
     rows = rows[np.lexsort((rows.frame, rows.track_id))]
     return span, Block(time_ns, captured_ns, epoch, seq, age_ms, rows, rest, notes)

@@ -16,7 +16,7 @@ from edge.analytics.analytics import CLOCK_RESTART_NS, StreamAnalytics
 from edge.analytics.anchors import MASK_FOOT
 from edge.analytics.state import NEVER, row_dtype
 from edge.analytics.zones import FAR_NS
-from edge.trackstore.block import Block, Sightings
+from edge.trackstore.block import Block, Sightings, is_away
 from edge.trackstore.chunk import Chunk, Clockwork, Memory, chunk_of, frames_of, remember
 from edge.trackstore.line_rules import LineRules
 from edge.trackstore.told import CROSSED, LOST_CROSSED, NOBODY, RESTART_CROSSED, RESTART_LEFT, Told
@@ -70,7 +70,8 @@ def evaluate(blocks: Iterable[tuple[Head, Block]], settings: AnalyticsSettings) 
     """
     evaluator: Evaluator | None = None
     waiting: list[Block] = []
-    for head, block in blocks:
+    for head, stored in blocks:
+        block = at_home(stored)
         if len(block.time_ns) == 0:
             continue
         if evaluator is None or evaluator.head != head:
@@ -273,6 +274,23 @@ def within(block: Block, since_ns: int, until_ns: int) -> Block:
     return block if (start, end) == (0, len(wall_ns)) else _part(block, start, end)
 
 
+def at_home(block: Block) -> Block:
+    """The frames that lines and zones saw: in those of a camera that was turned away they rested."""
+    if not block.notes.get("away"):
+        return block
+    kept = ~is_away(block)
+    number = np.cumsum(kept) - 1
+    seen, others = block.sightings, block.candidates
+    seen, others = seen[kept[seen.frame]], others[kept[others.frame]]
+    notes: dict[str, Any] = {name: value for name, value in block.notes.items() if name != "away"}
+    for name in ("events", "labels"):
+        # what became known meanwhile is known in the last frame before
+        notes[name] = [[max(0, int(number[one[0]])), *one[1:]] for one in notes[name]] if kept.any() else []
+    times = [getattr(block, name)[kept] for name in ("time_ns", "captured_ns", "epoch", "seq", "age_ms")]
+    rows = replace(seen, frame=number[seen.frame]), replace(others, frame=number[others.frame])
+    return Block(times[0], times[1], times[2], times[3], times[4], *rows, notes)
+
+
 def _part(block: Block, start: int, end: int) -> Block:
     """The frames from one number up to another."""
     seen, others = block.sightings, block.candidates
@@ -284,6 +302,11 @@ def _part(block: Block, start: int, end: int) -> Block:
             name: [[one[0] - start, *one[1:]] for one in block.notes[name] if start <= one[0] < end]
             for name in ("events", "labels")
         },
+        "away": [
+            [max(first, start) - start, min(first + count, end) - max(first, start)]
+            for first, count in block.notes.get("away", ())
+            if first < end and first + count > start
+        ],
     }
     times = [getattr(block, name)[start:end] for name in ("time_ns", "captured_ns", "epoch", "seq", "age_ms")]
     rows = replace(seen, frame=seen.frame - start), replace(others, frame=others.frame - start)

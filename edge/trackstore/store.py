@@ -105,6 +105,8 @@ class FrameLog(Rounding):
         tracks: Tracks | None,
         events: tuple[Event, ...] = (),
         labels: Mapping[int, tuple[Label, ...]] | None = None,
+        *,
+        is_away: bool = False,
     ) -> None:
         """Take one frame; nothing is copied, and nothing waits.
 
@@ -113,6 +115,7 @@ class FrameLog(Rounding):
             prediction: what the model said.
             tracks: as ``rounded`` gave them.
             events, labels: what was decided.
+            is_away: whether the camera was turned away, and lines and zones rested.
         """
         if len(self._waiting) >= MAX_WAITING:
             self.num_lost += 1
@@ -120,7 +123,7 @@ class FrameLog(Rounding):
         found = prediction if isinstance(prediction, Detections) else None
         captured_ns = frame.captured_ns // TICK_NS * TICK_NS
         times = self.time_ns(frame), captured_ns, frame.epoch, frame.seq, time.monotonic_ns()
-        self._waiting.append((*times, (frame.height, frame.width, 3), found, tracks, events, labels or {}))
+        self._waiting.append((*times, (frame.height, frame.width, 3), found, tracks, events, labels or {}, is_away))
 
     def take(self) -> list[FrameFacts]:
         """All that waits; the store's thread."""

@@ -125,8 +125,8 @@ def test_a_camera_that_is_away_answers_late_and_does_not_lose_its_way_home(
         wait_until(lambda: not is_away(client))
 
 
-@pytest.mark.parametrize("is_there", [True, False])
-def test_an_event_turns_the_camera_once_until_it_has_cooled_down(tmp_path: Path, is_there: bool) -> None:
+@pytest.mark.parametrize(("is_there", "workers"), [(True, 1), (False, 1), (True, 2)])
+def test_an_event_turns_the_camera_once_until_it_has_cooled_down(tmp_path: Path, is_there: bool, workers: int) -> None:
     """Another camera's line is crossed all the time. A camera that does not answer is told of, and costs nothing."""
     lines = '[[streams.analytics.lines]]\nname = "kerb"\npoints_share = [[0.5, 0.0], [0.5, 1.0]]\n'
     street = "synthetic://street?seed=3&size=320x192&fps=20&live=1&objects=8"
@@ -139,17 +139,24 @@ def test_an_event_turns_the_camera_once_until_it_has_cooled_down(tmp_path: Path,
             f'on_event = [{{ event = "line_crossed", stream = "yard", name = "kerb", preset = "{PRESETS["2"]}" }}]\n'
             f'[[streams]]\nname = "yard"\nsource = "{street}"\n{lines}'
         )
+        more = f"[workers]\ncount = {workers}\nspare = false\n"
         model = Path(edge.__file__).parent / "models" / "street-nano-int8.onnx"
-        with daemon(tmp_path, config_of(model, streams, with_tokens(tmp_path))) as running:
+        with daemon(tmp_path, config_of(model, streams, with_tokens(tmp_path), more)) as running:
             running.wait_for("READY=1")
             if is_there:
                 running.until(lambda: device.turned_to[:3] == ["2", "1", "2"], 60)
-                said = running.text
-                assert said.count("the camera turns to 'Gate") == 2
+                running.until(lambda: running.text.count("the camera turns to 'Gate") == 2)
                 running.until(lambda: device.turned_to[:4] == ["2", "1", "2", "1"])
+                with running.client() as client:
+                    # by hand, where a worker has the stream
+                    wait_until(lambda: not is_away(client))
+                    assert client.post(ROUTE, json={"preset": PRESETS["2"]}).status_code == 202
+                    wait_until(lambda: is_away(client))
+                    wait_until(lambda: not is_away(client))
             else:
                 running.until(lambda: "line_crossed does not turn the camera" in running.text, 60)
                 with running.client() as client:
+                    assert not is_away(client)
                     before = client.get("/api/stats").json()["streams"]["yard"]["counts"]["emitted"]
                     wait_until(
                         lambda: client.get("/api/stats").json()["streams"]["yard"]["counts"]["emitted"] > before + 40

@@ -34,6 +34,7 @@ from edge.sinks.home_assistant import Standing
 from edge.threads.finish import finish
 from edge.threads.worker import Worker
 from edge.trackstore.asking import have_written
+from edge.types import Event
 from edge.watchlog.keys import DeviceKey
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from edge.pipeline.swap.report import Phase, SwapReport
     from edge.server.board import LiveBoard
     from edge.server.recordings import Archive, Shelf
-    from edge.types import Event, UInt8
+    from edge.types import UInt8
 
 log = logging.getLogger(__name__)
 STOP_GRACE_S = 5.0
@@ -76,6 +77,9 @@ class WorkerPool:
         self.config = config
         self.started_ns = 0
         self.rehearse: Callable[[Config, Mapping[str, object]], None] = lambda config, mapped: None
+        # told of events that may turn a camera, in the thread of a worker's link
+        self.on_event: Callable[[Event], None] = lambda event: None
+        self._away: frozenset[str] = frozenset()
         self._board = board
         self._indices = iter(range(MAX_STREAMS))
         self._free_indices: list[int] = []
@@ -202,6 +206,19 @@ class WorkerPool:
         known = look_up("stream", stream, self.streams)
         if self.switches.change(known.config, part, is_on=is_on):
             known.seat.tell_off(stream)
+
+    def is_away(self, stream: str) -> bool:
+        """Whether the camera of a stream is turned away from its home; see ``Pipeline.is_away``."""
+        return stream in self._away
+
+    def tell_away(self, stream: str, *, is_away: bool) -> None:
+        """The camera of a stream is turned away, or is back; its worker is told, and the one that takes over."""
+        known = self.streams.get(stream)
+        if known is None:
+            return
+        with self._changing:
+            self._away = self._away | {stream} if is_away else self._away - {stream}
+        known.seat.tell_away(stream)
 
     def remove_stream(self, name: str) -> bool:
         """End a stream; see ``Pipeline.remove_stream``."""
@@ -399,6 +416,8 @@ class WorkerPool:
     def _forget(self, stream: WorkerStream) -> None:
         self.streams = {name: other for name, other in self.streams.items() if other is not stream}
         self._free_indices.append(stream.index)
+        # one of its name that is added later counts as being home
+        self._away = self._away - {stream.name}
 
     def _keep_spare(self, stopping: threading.Event) -> None:
         # what takes over has the processor first
@@ -429,6 +448,8 @@ class WorkerPool:
             case "show":
                 if self._board is not None and message["stream"] in self.streams:
                     ShownPage(process.memory, self._board).show(message)
+            case "happened":
+                self.on_event(Event(message["event"], message["stream"], 0, data=message["data"]))
             case "stream":
                 self._note_stream(message)
 

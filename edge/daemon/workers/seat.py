@@ -132,6 +132,7 @@ class Owner(Protocol):
     def move_streams(self, seat: Seat) -> bool: ...
     def demand(self, stream: str) -> Demand: ...
     def off(self, stream: str) -> list[str]: ...
+    def is_away(self, stream: str) -> bool: ...
 
 
 class Seat:
@@ -219,6 +220,13 @@ class Seat:
         if process is not None:
             with suppress(EdgeError):
                 process.link.send("off", name=name, off=self._owner.off(name))
+
+    def tell_away(self, name: str) -> None:
+        """Say whether the camera of a stream is turned away; does not wait. See ``tell_off``."""
+        process = self.process
+        if process is not None:
+            with suppress(EdgeError):
+                process.link.send("away", name=name, is_away=self._owner.is_away(name))
 
     def remove(self, name: str) -> bool:
         """End a stream. Whether all its parts ended in time."""
@@ -328,6 +336,7 @@ class Seat:
         process.link.ask("add", ADD_TIMEOUT_S, stream=settings_of(stream.config), index=stream.index, off=off)
         # it may be another by now
         process.link.send("off", name=stream.name, off=self._owner.off(stream.name))
+        process.link.send("away", name=stream.name, is_away=self._owner.is_away(stream.name))
 
     def _forget(self, name: str) -> None:
         self.streams = {key: stream for key, stream in self.streams.items() if key != name}

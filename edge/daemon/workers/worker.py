@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -38,6 +39,7 @@ from edge.errors import EdgeError
 from edge.pipeline.pipeline import Part, Pipeline
 from edge.threads.worker import Worker, described
 from edge.trackers import association
+from edge.types import Result
 
 log = logging.getLogger(__name__)
 BEAT_S = 0.2
@@ -89,15 +91,24 @@ class WorkerProcess:
             self._board.set_index(name, index)
         streams = tuple(stream for stream in config.streams if stream.name in self._setup["streams"])
         board = self._board if config.server.enabled or config.rtsp.enabled else None
-        pipeline = Pipeline(
-            config, board, part=Part(streams, EventsElsewhere(self._link, self._places), self._setup["off"])
-        )
+        part = Part(streams, EventsElsewhere(self._link, self._places), self._setup["off"])
+        turning = frozenset(rule.event for stream in config.streams if stream.ptz for rule in stream.ptz.on_event)
+        on_result = partial(self._tell_happened, turning) if turning else None
+        pipeline = Pipeline(config, board, on_result=on_result, part=part)
         self._helpers = Helpers(config, pipeline)
         self._watchdog = Watchdog(pipeline.progress)
         _import_ahead(config)
         if not streams:
             _begin_decoders_ahead(config)
         return pipeline
+
+    def _tell_happened(self, kinds: frozenset[str], result: Result) -> None:
+        """Tell the daemon of what may turn a camera; a daemon that takes nothing turns none."""
+        for event in result.events:
+            if event.kind in kinds:
+                data = {key: event.data[key] for key in ("line", "zone", "class") if key in event.data}
+                facts = {"event": event.kind, "stream": event.stream, "data": data}
+                _ignore_closed(lambda facts=facts: self._link.send("happened", may_drop=True, **facts))  # type: ignore[misc]
 
     def _work(self) -> None:
         while not self._going.wait(BEAT_S):
@@ -176,6 +187,8 @@ class WorkerProcess:
                 self._looked_at_s = time.monotonic()
             case "off":
                 self._pipeline.switches.put(message["name"], message["off"])
+            case "away":
+                self._pipeline.tell_away(message["name"], is_away=message["is_away"])
             case "stop":
                 self._stop_s = message["seconds"]
                 self._stopping.set()

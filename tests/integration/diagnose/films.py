@@ -63,6 +63,7 @@ class Fault:
         change: makes other detections of a frame; None takes the frame away.
         stand: how the stream stands, from the second before the crossing on. counts: what is counted per second then.
         question: asked instead of for the line at the crossing. lost: frames that found no room.
+        away: numbers of the frames in which the camera was turned away.
         shift_s: the moment asked for, next to the crossing. length_s: of the film after the crossing.
     """
 
@@ -75,6 +76,7 @@ class Fault:
     kind: str = ""
     part: str = "gate"
     lost: int = 0
+    away: range = range(0)
     shift_s: float = 0.0
 
 
@@ -162,6 +164,7 @@ def film(folder: Path, walk: Walk, fault: Fault) -> Reader:
         changed = fault.change(walk, number, found)
         if changed is not None:
             counts["inferred"] = counts.get("inferred", 0) + 1
+            analysis.is_away = number in fault.away
             analysis.update(Frame("door", 0, number, now[0], None, image), changed, {})
         if number % FPS == FPS - 1:
             for name, count in fault.counts.items():

@@ -106,6 +106,7 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "a time that was removed": ("store_retention", Fault(shift_s=-90_000)),
     "a program that did not run": ("not_running", Fault(shift_s=90_000)),
     "a disk too slow for the store": ("store_lost", Fault(change=gone, lost=9)),
+    "a camera that was turned away": ("camera_away", Fault(away=range(10**6))),
     "a frozen picture": ("picture_frozen", ill("frozen")),
     "a dark picture": ("picture_dark", ill("dark")),
     "glare": ("picture_overexposed", ill("overexposed")),

@@ -16,9 +16,11 @@ from edge.analytics.analytics import StreamAnalytics
 from edge.analytics.schedule import utc
 from edge.config.analytics import AnalyticsSettings
 from edge.errors import ConfigError
-from edge.trackstore.block import Block, Steps, decode, encode
+from edge.trackstore.block import Block, Steps, decode, encode, is_away
 from edge.trackstore.collect import FrameFacts, block_of
-from edge.trackstore.evaluate import evaluate, reported
+from edge.trackstore.compact import joined
+from edge.trackstore.evaluate import evaluate, reported, within
+from edge.trackstore.parts import Span
 from edge.trackstore.rounding import near
 from edge.types import Detections, Event, Label, Tracks
 
@@ -96,8 +98,10 @@ def walks(seed: int, count: int, *, flickers: bool, restarts: bool) -> list[tupl
     return found
 
 
-def live(frames: list[tuple[int, Tracks]], settings: AnalyticsSettings) -> list[tuple[Event, ...]]:
-    """What ``StreamAnalytics`` says of each frame."""
+def live(
+    frames: list[tuple[int, Tracks]], settings: AnalyticsSettings, away: frozenset[int] = frozenset()
+) -> list[tuple[Event, ...]]:
+    """What ``StreamAnalytics`` says of each frame; of those of a camera that is away it sees nothing."""
     captured = iter(range(10**9))
     now = [0]
 
@@ -107,8 +111,8 @@ def live(frames: list[tuple[int, Tracks]], settings: AnalyticsSettings) -> list[
     analytics = StreamAnalytics(settings, stream="door", classes=CLASSES, width=SIZE[0], height=SIZE[1], clock=clock)
     events = []
     for time_ns, tracks in frames:
-        now[0] = next(captured)
-        events.append(analytics.update(tracks, time_ns))
+        now[0] = number = next(captured)
+        events.append(() if number in away else analytics.update(tracks, time_ns))
     return events
 
 
@@ -117,7 +121,11 @@ def captured_at(number: int) -> int:
 
 
 def stored(
-    frames: list[tuple[int, Tracks]], events: list[tuple[Event, ...]], sizes: list[int], labels: dict[int, Any]
+    frames: list[tuple[int, Tracks]],
+    events: list[tuple[Event, ...]],
+    sizes: list[int],
+    labels: dict[int, Any],
+    away: frozenset[int] = frozenset(),
 ) -> list[Block]:
     """The frames as blocks of these many frames, written and read again."""
     steps, blocks, at, turn, known = Steps.of(*SIZE), [], 0, 0, {}
@@ -130,6 +138,7 @@ def stored(
                 tracks,
                 events[at + number],
                 labels if (at + number) % 7 else {},
+                is_away=at + number in away,
             )
             for number, (time_ns, tracks) in enumerate(frames[at : at + size])
         ]
@@ -165,6 +174,40 @@ def test_columns_say_what_the_live_rules_said(
     assert [one.key for one in told] == [one.key for one in found]
     assert [one.ordinal for one in told] == [one.ordinal for one in found]
     assert [one.event for one in found] == [event for told_ in events for event in told_]
+
+
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.tuples(st.integers(0, 259), st.integers(1, 60)), max_size=4),
+    st.lists(st.integers(1, 90), min_size=1, max_size=4),
+    st.sampled_from([1, 50, 6000]),
+    st.booleans(),
+    st.booleans(),
+)
+@example(1, [(0, 260)], [90], 6000, True, False)
+@settings(max_examples=examples(50), deadline=None)
+def test_of_a_camera_that_was_turned_away_columns_say_what_the_live_rules_said(
+    seed: int, turns: list[tuple[int, int]], sizes: list[int], at_once: int, restarts: bool, is_packed: bool
+) -> None:
+    from edge.trackstore import evaluate as module
+
+    away = frozenset(number for start, count in turns for number in range(start, start + count))
+    frames = walks(seed, 260, flickers=True, restarts=restarts)
+    events = live(frames, rules(), away)
+    blocks = stored(frames, events, sizes, {}, away)
+    if is_packed:
+        blocks = [block for _, block in joined((Span(*one.captured_ns[[0, -1]].tolist()), one) for one in blocks)]
+    assert np.concatenate([is_away(block) for block in blocks]).tolist() == [number in away for number in range(260)]
+    pieces = [piece for block in blocks for piece in (within(block, 0, CUT), within(block, CUT, 1 << 62))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK_FRAMES", at_once)
+        found = list(evaluate([(head(), block) for block in pieces], rules()))
+    assert [one.key for one in found] == [one.key for one in reported([(head(), block) for block in blocks])]
+    assert [one.event for one in found] == [event for told in events for event in told]
+
+
+# some frame of the films above
+CUT = BEGUN + captured_at(130)
 
 
 def test_labels_come_with_the_events() -> None:
