@@ -39,7 +39,7 @@ ifeq ($(JOBS),1)
 	@$(BIN)/python -m pytest tests -m "$(MARKS)" $(ARGS)
 else
 	@skips=$$(mktemp); \
-	$(BIN)/python -m pytest tests -m "$(MARKS) and not quiet" -n $(JOBS) --dist loadfile --skips-later $$skips $(ARGS); many=$$?; \
+	$(BIN)/python -m pytest tests -m "$(MARKS) and not quiet" -n $(JOBS) --dist loadfile --no-loadscope-reorder --skips-later $$skips $(ARGS); many=$$?; \
 	$(BIN)/python -m pytest tests -m "$(MARKS) and quiet" --skips-before $$skips $(ARGS); alone=$$?; \
 	rm -f $$skips; test $$many != 0 && exit $$many; exit $$alone
 endif
