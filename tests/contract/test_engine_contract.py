@@ -18,7 +18,7 @@ from edge.engines.choose import open_engine
 from edge.engines.kserve import KserveEngine
 from edge.engines.kserve_link import Place
 from edge.errors import EdgeError, EngineError, MissingError, ModelError, UsageError
-from edge.interfaces import Engine
+from edge.interfaces import Engine, GivesAway
 from edge.models.manifest import InputSpec, Manifest
 
 SPEC = InputSpec(name="frames", width=8, height=4, layout="nhwc", dtype="uint8", colour="bgr")
@@ -103,6 +103,15 @@ def test_it_says_what_it_takes_and_gives(engine: Engine) -> None:
 def test_it_runs_any_batch_up_to_its_largest(engine: Engine, count: int) -> None:
     frames = np.random.default_rng(count).integers(0, 256, (count, 4, 8, 3), np.uint8)
     assert engine.infer(frames)["sum"].tolist() == frames.reshape(count, -1).sum(1).tolist()
+
+
+def test_outputs_that_an_engine_gives_away_stay_what_they_are(engine: Engine) -> None:
+    frames = np.random.default_rng(7).integers(0, 256, (2, 4, 8, 3), np.uint8)
+    first = engine.infer(frames)["sum"]
+    before = first.copy()
+    assert engine.infer(255 - frames)["sum"].tolist() != before.tolist()
+    is_given = isinstance(engine, GivesAway) and engine.gives_away
+    assert not is_given or first.tolist() == before.tolist()
 
 
 def test_a_tensor_of_another_shape_is_an_engine_error(engine: Engine) -> None:

@@ -44,6 +44,29 @@ def test_nms_is_the_textbooks_with_ties_and_nan(corners: np.ndarray, seed: int, 
     assert nms(boxes, score, threshold).tolist() == slow_nms(boxes, score, threshold)
 
 
+@given(st.integers(0, 200), st.integers(0, 2**32 - 1), st.floats(0.05, 0.95))
+def test_nms_of_boxes_in_heaps_is_the_textbooks(num: int, seed: int, threshold: float) -> None:
+    rng = np.random.default_rng(seed)
+    corner = np.repeat(rng.uniform(0, 900, (-(-num // 5), 2)), 5, axis=0)[:num] + rng.normal(0, 4, (num, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(10, 60, (num, 2))], axis=1).astype(np.float32)
+    score = rng.uniform(0, 1, num).astype(np.float32)
+    assert nms(boxes, score, threshold).tolist() == slow_nms(boxes, score, threshold)
+
+
+@pytest.mark.parametrize(
+    "odd", [(3, 3, 3, 9), (9, 9, 1, 1), (np.nan, 0, 10, 10), (0, 0, np.inf, 10), (np.inf, 0, np.inf, 9)]
+)
+def test_what_is_empty_or_no_number_overlaps_with_nothing(odd: tuple[float, ...]) -> None:
+    boxes = np.array([odd, (0, 0, 10, 10), odd, (1, 0, 10, 10)], np.float32)
+    assert nms(boxes, np.array([0.9, 0.8, 0.7, 0.6], np.float32), 0.5).tolist() == [0, 1, 2]
+
+
+def test_an_overlap_that_is_equal_to_the_threshold_is_not_above_it() -> None:
+    # 9 of 20 parts are shared
+    boxes = np.array([[0, 0, 20, 1], [0, 0, 9, 1]], np.float32)
+    assert nms(boxes, np.array([0.9, 0.8], np.float32), 0.45).tolist() == [0, 1]
+
+
 def test_boxes_of_different_classes_do_not_compete() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [1, 0, 10, 10]], np.float32)
     kept = nms_per_class(boxes, np.array([0.9, 0.8, 0.7], np.float32), np.array([0, 1, 0], np.int32), 0.5)

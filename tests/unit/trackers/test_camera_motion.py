@@ -313,3 +313,21 @@ def test_a_still_camera_costs_next_to_nothing() -> None:
         camera.update(still, NO_BOXES)
         spent.append(time.thread_time() - started)
     assert sorted(spent)[len(spent) // 2] < 0.0005, "0.02 ms where nothing else runs"
+
+
+def test_corners_that_are_followed_measure_as_well_as_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    find = camera_motion.corners_of
+    monkeypatch.setattr(camera_motion, "corners_of", lambda grey: looked.append(1) or find(grey))
+    true = [similarity((9, -5), 0.3, 1.002)] * 12
+    camera, *frames = always(), *turning(true, noise=2.0)
+    found = [camera.update(frame, NO_BOXES) for frame in frames][1:]
+    assert max(error_px(one, truth) for one, truth in zip(found, true, strict=True) if one is not None) < 2.5
+    assert all(one is not None for one in found)
+    assert len(looked) == 12 / camera_motion.MOST_FOLLOWED
+
+
+def test_a_box_hides_corners_that_were_followed_into_it() -> None:
+    corners = np.array([[5, 5], [15, 5], [30, 30]], np.float32)
+    assert camera_motion.outside(corners, np.array([[10, 0, 20, 10]], np.float32)).tolist() == [[5, 5], [30, 30]]
+    assert camera_motion.outside(corners, NO_BOXES) is corners
