@@ -11,7 +11,7 @@ settings.register_profile("unit", settings(), max_examples=examples(), deadline=
 settings.load_profile("unit")
 # collecting the tests makes objects that stay; a test makes thousands and drops them by count
 gc.disable()
-gc.set_threshold(50_000, 20, 20)
+gc.set_threshold(200_000, 20, 20)
 
 
 def pytest_collection_finish() -> None:

@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from effort import examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.addresses.secrets import register
@@ -42,6 +43,7 @@ def test_it_is_bounded_and_the_oldest_go_first(tmp_path: Path) -> None:
     assert numbers == list(range(499, 499 - len(numbers), -1)) and len(numbers) >= 50
 
 
+@settings(max_examples=examples(), deadline=None)
 @given(st.binary(max_size=80))
 def test_what_a_kill_left_unfinished_joins_no_line(tmp_path_factory: pytest.TempPathFactory, rest: bytes) -> None:
     path = tmp_path_factory.mktemp("audit") / "audit.jsonl"

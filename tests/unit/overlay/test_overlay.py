@@ -110,12 +110,12 @@ def test_a_trail_follows_a_moving_track_and_ends_with_its_time() -> None:
 
 def test_trails_are_forgotten_and_bounded() -> None:
     overlay = Overlay(["person"], Theme(has_status=False, trail_s=1.0))
-    for seq in range(400):
+    for seq in range(200):
         found = detections((seq % 500, 100, seq % 500 + 40, 200))
         overlay.draw(Result(frame(seq=seq), found, tracks_of(found, first_id=seq)), StreamState())
     assert len(overlay._trails.points) <= 27
     found = detections((0, 100, 40, 200))
-    for seq in range(400, 800):
+    for seq in range(200, 400):
         overlay.draw(Result(frame(seq=seq), found, tracks_of(found)), StreamState())
     assert all(len(path) <= 96 for path in overlay._trails.points.values())
 

@@ -21,7 +21,7 @@ from edge.trackstore.parts import parts_in
 from edge.trackstore.read import Reader
 from edge.trackstore.rounding import REST, TICK_NS, Rounding
 from edge.trackstore.steady import NEAR
-from edge.trackstore.store import MAX_WAITING, TrackStore
+from edge.trackstore.store import TrackStore
 from edge.types import Label, Tracks
 
 
@@ -121,15 +121,18 @@ def test_a_flipped_byte_is_noticed(tmp_path: Path, at: int, change: int) -> None
     assert not blocks and reader.problems
 
 
-def test_frames_that_find_no_room_are_counted_and_cost_no_memory(tmp_path: Path) -> None:
+def test_frames_that_find_no_room_are_counted_and_cost_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge.trackstore.store.MAX_WAITING", 256)
     store = TrackStore(TrackStoreSettings(), tmp_path)
     log = store.log_of("door", facts())
     frame, found, tracks = next(iter(frames_of(1, 1)))
-    for _ in range(MAX_WAITING + 7):
+    for _ in range(256 + 7):
         log.add(frame, found, tracks)
     store.close()
     store.run(threading.Event())
-    assert store.stats()["lost"] == 7 and store.stats()["frames"] == MAX_WAITING
+    assert store.stats()["lost"] == 7 and store.stats()["frames"] == 256
     assert sum(block.notes["lost"] for _, block in Reader(tmp_path).blocks("door")) == 7
 
 

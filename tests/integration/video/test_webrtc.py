@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from effort import examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.errors import ConfigError, SinkError, UsageError
@@ -86,6 +87,7 @@ def test_what_one_reader_takes_for_one_line_and_another_for_two_is_refused(end: 
         checked_offer(sdp, "10.0.0.9")
 
 
+@settings(max_examples=examples(), deadline=None)
 @given(st.text(max_size=60), st.text(max_size=10))
 def test_every_reader_sees_the_same_media_in_a_checked_offer(noise: str, end: str) -> None:
     try:
