@@ -72,13 +72,15 @@ def default_float_layers(index: GraphIndex, table: RangeTable) -> frozenset[str]
     """What always stays float.
 
     The last bare layers: one scale over boxes and scores would round the scores away. And those that read or make
-    nothing but 0, as the first ones of a DETR's decoder do: there is no range to code them by.
+    nothing but 0, or a constant, as the first ones of a DETR's decoder do: there is no range to code them by.
     """
-    tensors = {
-        layer.key: (moved_from(index, layer.source), _fused_output(index, layer.output)) for layer in index.layers
-    }
-    roles = {key: [index.roles[name] for name in names] for key, names in tensors.items()}
-    return index.terminal | {key for key, names in roles.items() if any(map(table.is_silent, names))}
+    found = set(index.terminal)
+    for layer in index.layers:
+        names = (moved_from(index, layer.source), _fused_output(index, layer.output))
+        # what has no role is a constant
+        if any(name not in index.roles or table.is_silent(index.roles[name]) for name in names):
+            found.add(layer.key)
+    return frozenset(found)
 
 
 def moved_from(index: GraphIndex, name: str) -> str:

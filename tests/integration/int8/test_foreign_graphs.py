@@ -59,15 +59,21 @@ def behind_a_gather(model: ModelProto) -> ModelProto:
 
 
 def from_nothing(model: ModelProto) -> ModelProto:
-    """A layer that reads zeros, as a DETR's decoder does first, and whose result is added to another's."""
+    """Layers that read zeros and a constant, as a DETR's decoder does first; their results are added to another's."""
     copy = ModelProto.FromString(model.SerializeToString())
     rng = np.random.default_rng(3)
-    values = {"nil": np.zeros(1, np.float32), "zeros.weight": rng.standard_normal((16, 16, 1, 1)).astype(np.float32)}
+    values = {
+        "nil": np.zeros(1, np.float32),
+        "fixed": np.zeros((1, 16, 1, 1), np.float32),
+        "zeros.weight": rng.standard_normal((16, 16, 1, 1)).astype(np.float32),
+    }
     copy.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in values.items())
     place = next(number for number, node in enumerate(copy.graph.node) if node.output[0] == "sum")
     copy.graph.node[place].input[1] = "body_more"
     for node in (
-        helper.make_node("Add", ["body_out", "zeros_out"], ["body_more"]),
+        helper.make_node("Add", ["body_out", "both_zeros"], ["body_more"]),
+        helper.make_node("Add", ["zeros_out", "fixed_out"], ["both_zeros"]),
+        helper.make_node("Conv", ["fixed", "zeros.weight"], ["fixed_out"], kernel_shape=[1, 1]),
         helper.make_node("Conv", ["zeros", "zeros.weight"], ["zeros_out"], kernel_shape=[1, 1]),
         helper.make_node("Mul", ["stem_act", "nil"], ["zeros"]),
     ):
