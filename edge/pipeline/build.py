@@ -24,7 +24,7 @@ from edge.pipeline.output import OutputWorker
 from edge.pipeline.shared_outputs import close_sink
 from edge.pipeline.stream import Stream, StreamThreads
 from edge.sinks.choose import is_plugin as is_plugin_sink
-from edge.sinks.choose import open_sink
+from edge.sinks.choose import open_sink, passes_sound
 from edge.sinks.late import open_now_or_later
 from edge.sources.deadlines import Deadlines
 from edge.sources.health import HealthLimits
@@ -107,7 +107,7 @@ class Shared:
             on_lost=self.outputs.report_lost,
             is_served=self.config.rtsp.enabled,
             off=partial(self.off, stream.name),
-            is_heard=self.board is not None and self.board.is_whole,
+            is_heard=(self.board is not None and self.board.is_whole) or any(map(passes_sound, stream.sinks)),
         )
         log = analysis.log = analysis.rounding = self.outputs.log_of(made)
         if log is not None:
@@ -324,6 +324,7 @@ def _sinks(stream: Stream, shared: Shared, score: float) -> Iterator[Sink]:
             fps=fps,
             score=score,
             appends=shared.appends,
+            sound=stream.sound,
         )
         if is_plugin_sink(spec):
             yield GuardedSink(stream.name, spec, opener)

@@ -20,6 +20,7 @@ from edge.events.writer import MAX_PICTURES
 from edge.recording.boxes import MAX_BYTES as NOTES_BYTES
 from edge.recording.shots import SHOT_CAPACITY
 from edge.second_stage.classifier import MAX_WAITING
+from edge.sinks.choose import PUSHED, passes_sound
 from edge.sinks.restream import CAPACITY as RESTREAM_CAPACITY
 from edge.sources.isolation.packet_wire import RING_BYTES
 from edge.sources.isolation.ring import MAX_RINGS, NUM_SLOTS
@@ -54,7 +55,6 @@ ENCODER_BYTES_PER_PX, ENCODER_MB = 30.0, 5.0
 CODED_BYTES_PER_PX, CODED_FPS = 0.4, 30.0
 # Python and PyAV in the process that sends to a receiver: measured 27 MB, 61 MB with all that others may share
 SENDER_MB = 65.0
-PUSHED = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "hls", "whip")
 RECORD_SINK = RecordSettings(folder=Path())
 # weights and arena of an engine, relative to the model file
 ENGINE_TIMES_FILE = 4.0
@@ -126,7 +126,7 @@ def plan_memory(config: Config, manifests: Mapping[str, Manifest], num_workers: 
         rows.append(MemoryRow(name, f"{MAX_WAITING} crops that wait", MAX_WAITING * side * side * 3 / STEP_MB))
     for stream in config.streams:
         is_shown = config.server.enabled or config.rtsp.enabled
-        rows += [*_stream_rows(stream), *_sound_rows(stream, is_heard=is_shown)]
+        rows += [*_stream_rows(stream), *_sound_rows(stream, is_heard=is_shown or any(map(passes_sound, stream.sinks)))]
         rows += _live_rows(stream) if is_shown else []
         rows += _outlet_rows(stream, is_shown=is_shown)
         manifest = manifests.get(config.model_of(stream).name)

@@ -15,6 +15,7 @@ from edge.result_json import DEFAULT_SCORE, ResultEncoder
 if TYPE_CHECKING:
     from edge.interfaces import Sink
     from edge.metrics.clock import WallClock
+    from edge.video.packets import PacketTap
 
 FORMS = (
     "jsonl:FILE, jsonl:- (standard output), mp4:FILE, snapshot:FOLDER, record:FOLDER, hls:FOLDER, rtsp://…, rtmp://…, "
@@ -22,6 +23,7 @@ FORMS = (
 )
 
 KINDS_WITH_PLACE = ("jsonl", "mp4", "snapshot", "record", "hls", "whip")
+PUSHED = ("hls", "rtsp", "rtsps", "rtmp", "rtmps", "srt", "whip")
 KINDS = (*KINDS_WITH_PLACE, "rtsp", "rtsps", "rtmp", "rtmps", "srt", "window")
 
 
@@ -34,6 +36,7 @@ def open_sink(
     score: float = DEFAULT_SCORE,
     clock: WallClock | None = None,
     appends: bool = False,
+    sound: PacketTap | None = None,
 ) -> Sink:
     """Open one sink for one stream.
 
@@ -46,6 +49,7 @@ def open_sink(
         score: detections that belong to no track are reported from this score on.
         clock: turns capture times into UTC; None measures one now.
         appends: whether a file of lines goes on where another process of this run has left it.
+        sound: gives the camera's sound to what is pushed; None: nobody may hear it.
 
     Raises:
         UsageError: the text names no sink.
@@ -73,8 +77,8 @@ def open_sink(
             from edge.sinks.record import RecordSink
 
             return RecordSink(RecordSettings(folder=Path(place)), file_name(stream), fps=fps, clock=clock)
-        case "hls" | "rtsp" | "rtsps" | "rtmp" | "rtmps" | "srt" | "whip":
-            return _open_push(kind, place, stream, fps)
+        case _ if kind in PUSHED:
+            return _open_push(kind, place, stream, fps, sound)
         case "window":
             from edge.sinks.window import WindowSink
 
@@ -117,7 +121,12 @@ def _open_plugin(kind: str, place: str, **facts: object) -> Sink:
     return made
 
 
-def _open_push(kind: str, place: str, stream: str, fps: float) -> Sink:
+def passes_sound(spec: str) -> bool:
+    """Whether a sink passes the camera's sound on."""
+    return spec.partition(":")[0] in PUSHED and not spec.startswith("whip:")
+
+
+def _open_push(kind: str, place: str, stream: str, fps: float, sound: PacketTap | None) -> Sink:
     if kind == "whip":
         from edge.sinks.whip import WhipSink, endpoint_of
 
@@ -125,7 +134,7 @@ def _open_push(kind: str, place: str, stream: str, fps: float) -> Sink:
     from edge.sinks.restream import RestreamSink, hls_receiver, receiver_of
 
     receiver = hls_receiver(Path(place) / file_name(stream)) if kind == "hls" else receiver_of(f"{kind}:{place}")
-    return RestreamSink(receiver, fps=fps)
+    return RestreamSink(receiver, fps=fps, sound=sound)
 
 
 def file_name(stream: str) -> str:

@@ -1,4 +1,4 @@
-"""Sink that pushes the annotated picture to a receiver: RTSP, RTMP, SRT, or HLS segments in a folder.
+"""Sink that pushes the annotated picture, with the camera's sound, to a receiver: RTSP, RTMP, SRT, or HLS in a folder.
 
 A thread encodes, a child process sends. A receiver that is dead, slow or silent costs only this sink: the child is
 killed, and started again after a pause. Shape letters: H W frame pixels.
@@ -14,8 +14,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,15 +26,18 @@ from edge.addresses.uris import masked, without_keys
 from edge.errors import SinkError, sink_error
 from edge.files import parse_json
 from edge.metrics.counters import Counters
-from edge.sinks.restream_child import LENGTH, PACKET, UP
+from edge.sinks.restream_child import IS_KEY, IS_SOUND, LENGTH, PACKET, UP
 from edge.threads.backoff import Backoff
 from edge.threads.drop_queue import DropQueue
 from edge.threads.python_process import child_environment, python_command
 from edge.threads.worker import Worker
 from edge.video.encoder import TICKS_PER_S, Packet, VideoEncoder, VideoForm, find_encoder
+from edge.video.packets import NOTHING, PacketForm, PacketTaker, SoundForm, SourcePacket, Wanted
+from edge.video.sound_feed import SteadyTimes
 
 if TYPE_CHECKING:
     from edge.types import Result, UInt8
+    from edge.video.packets import PacketTap
 
 log = logging.getLogger(__name__)
 # the picture that is encoded, and the newest one
@@ -42,19 +46,27 @@ IDLE_S = 0.25
 FALLBACK_FPS = 30.0
 CLOSE_TIMEOUT_S = 5.0
 NS_PER_S = 1_000_000_000
+# pieces of sound that wait for the next picture: some seconds
+MAX_SOUND = 256
 # of what a sender says
 MAX_LINE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """Where pictures are pushed to, as FFmpeg's muxer wants it. ``label`` is for people and has no secrets."""
+    """Where pictures are pushed to, as FFmpeg's muxer wants it.
+
+    Attributes:
+        label: for people, without secrets.
+        sounds: codecs of sound that the format takes, and those that read it.
+    """
 
     url: str
     label: str
     format: str
     options: Mapping[str, str] = field(default_factory=dict)
     key_every_s: float = 1.0
+    sounds: tuple[str, ...] = ("aac", "opus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +94,9 @@ def receiver_of(address: str) -> Receiver:
         case "rtmp" | "rtmps":
             # the last part of the path is the key of the one who streams
             register_pushed(address)
-            return Receiver(address, without_keys(address), "flv", {"flvflags": "no_duration_filesize"})
+            return Receiver(
+                address, without_keys(address), "flv", {"flvflags": "no_duration_filesize"}, sounds=("aac",)
+            )
         case "srt":
             # each picture goes out when it is coded, not when a buffer is full
             return Receiver(address, masked(address), "mpegts", {"flush_packets": "1"})
@@ -116,14 +130,16 @@ class _Push:
             "width": form.width,
             "height": form.height,
             "sample_bytes": len(form.sample),
+            "sound_bytes": len(form.sound),
         }
         text = json.dumps(order).encode()
-        self._send(LENGTH.pack(len(text)) + text + form.sample)
+        self._send(LENGTH.pack(len(text)) + text + form.sample + form.sound)
 
-    def send(self, packet: Packet) -> None:
+    def send(self, packet: Packet, *, is_sound: bool = False) -> None:
         """Raises: SinkError: the receiver is gone, or takes nothing any more."""
         self.check()
-        self._send(PACKET.pack(packet.pts, packet.is_key, len(packet.data)) + packet.data)
+        what = IS_SOUND if is_sound else IS_KEY * packet.is_key
+        self._send(PACKET.pack(packet.pts, what, len(packet.data)) + packet.data)
 
     def check(self) -> None:
         """Hear what the child says. Raises: SinkError: it has failed, ended, or is not connected in time."""
@@ -176,6 +192,54 @@ def _reason(line: bytes) -> str:
     return printable(text)[:MAX_LINE_BYTES]
 
 
+class _Sound(PacketTaker):
+    """A camera's sound on its way to a receiver, given by the thread that reads the camera.
+
+    Args:
+        codecs: that the receiver takes; another sound is left out.
+
+    Attributes:
+        form: of the sound that comes; None where none does.
+        is_wanted: whether the receiver is there.
+    """
+
+    def __init__(self, codecs: tuple[str, ...]) -> None:
+        self._codecs = codecs
+        self.form: SoundForm | None = None
+        self.is_wanted = False
+        self._pieces: deque[SourcePacket] = deque(maxlen=MAX_SOUND)
+        self._times = SteadyTimes(TICKS_PER_S)
+        self._last = -1
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted.SOUND if self.is_wanted and self.form is not None else NOTHING
+
+    @property
+    def is_patient(self) -> bool:
+        return self.wanted == NOTHING
+
+    def begin(self, form: PacketForm) -> None:
+        self.form = form.sound if form.sound is not None and form.sound.codec in self._codecs else None
+
+    def take(self, packet: SourcePacket) -> None:
+        self._pieces.append(packet)
+
+    def since(self, begin_ns: int) -> Iterator[Packet]:
+        """What has come, in the times of the pictures, the first of which is of this moment."""
+        while self._pieces:
+            piece = self._pieces.popleft()
+            pts = self._times.place(piece.pts, piece.time_ns) - begin_ns * TICKS_PER_S // NS_PER_S
+            if pts > self._last:
+                self._last = pts
+                yield Packet(piece.data, pts, is_key=False)
+
+    def restart(self) -> None:
+        """Nothing of before is for the next connection."""
+        self._pieces.clear()
+        self._last = -1
+
+
 class RestreamSink:
     """Pushes one stream. Nothing is drawn or encoded while the receiver is away.
 
@@ -183,6 +247,7 @@ class RestreamSink:
         receiver: where to.
         fps: nominal frame rate, 0 where unknown.
         patience: how long a receiver may take.
+        sound: gives the camera's sound, which is passed on where the format takes it; None: nobody may hear it.
 
     Attributes:
         counters: ``sent``, ``dropped`` (older than the newest when the encoder came to it), ``failures``.
@@ -194,8 +259,12 @@ class RestreamSink:
 
     takes_unseen = True
 
-    def __init__(self, receiver: Receiver, *, fps: float, patience: Patience = PATIENCE) -> None:
+    def __init__(
+        self, receiver: Receiver, *, fps: float, patience: Patience = PATIENCE, sound: PacketTap | None = None
+    ) -> None:
         self.name = receiver.label
+        self._tap = sound
+        self._sound = _Sound(receiver.sounds)
         self._receiver = receiver
         self._fps = fps if fps > 0 else FALLBACK_FPS
         self._patience = patience
@@ -209,6 +278,8 @@ class RestreamSink:
         )
         self._worker = Worker(f"restream {receiver.label}", self._run)
         self._worker.start()
+        if sound is not None:
+            sound.listen(self._sound)
 
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if self._worker.failure is not None:
@@ -217,6 +288,8 @@ class RestreamSink:
             self._pictures.put((picture(), result.frame.time_ns))
 
     def close(self) -> None:
+        if self._tap is not None:
+            self._tap.leave(self._sound)
         self._pictures.close()
         self._worker.stop()
         self._worker.join(CLOSE_TIMEOUT_S)
@@ -241,7 +314,10 @@ class RestreamSink:
             self.counters.add("dropped")
 
     def _serve(self, stopping: threading.Event) -> None:
-        """One connection, until it fails, the picture's size changes, or the stream ends."""
+        """One connection, until it fails, the picture's size or the sound changes, or the stream ends."""
+        sound = self._sound
+        sound.restart()
+        sound.is_wanted, form = True, sound.form
         encoder: VideoEncoder | None = None
         push: _Push | None = None
         begin_ns, last_pts = 0, -1
@@ -253,19 +329,27 @@ class RestreamSink:
                         push.check()
                     continue
                 image, time_ns = taken
-                if encoder is None or encoder.size != image.shape[:2] or time_ns < begin_ns:
+                is_other = encoder is not None and encoder.size != image.shape[:2]
+                if encoder is None or is_other or time_ns < begin_ns or form != sound.form:
                     if push is not None:
                         return
-                    encoder, begin_ns = self._new_encoder(image), time_ns
+                    encoder, begin_ns, form = self._new_encoder(image), time_ns, sound.form
                 pts = max(round((time_ns - begin_ns) * TICKS_PER_S / NS_PER_S), last_pts + 1)
                 last_pts = pts
                 for packet in encoder.encode(image, pts):
-                    push = push or _Push(self._receiver, encoder.form_with(packet), self._patience)
+                    push = push or self._connected(encoder.form_with(packet), form)
                     push.send(packet)
                     self._note_sent(push)
+                if push is not None and form is not None:
+                    for piece in sound.since(begin_ns):
+                        push.send(piece, is_sound=True)
         finally:
+            sound.is_wanted = False
             if push is not None:
                 push.close(2.0)
+
+    def _connected(self, form: VideoForm, sound: SoundForm | None) -> _Push:
+        return _Push(self._receiver, replace(form, sound=b"" if sound is None else sound.header), self._patience)
 
     def _new_encoder(self, image: UInt8) -> VideoEncoder:
         height, width = image.shape[:2]
@@ -307,4 +391,4 @@ def hls_receiver(folder: Path) -> Receiver:
         "hls_start_number_source": "epoch",
         "hls_segment_filename": str(folder / "part-%d.ts"),
     }
-    return Receiver(str(folder / "index.m3u8"), f"hls:{folder}", "hls", options, key_every_s=2.0)
+    return Receiver(str(folder / "index.m3u8"), f"hls:{folder}", "hls", options, key_every_s=2.0, sounds=("aac",))

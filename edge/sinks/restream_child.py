@@ -21,12 +21,15 @@ from typing import Any
 
 import av
 
-from edge.video.encoder import Packet, VideoForm, copied_stream, media_packet
+from edge.video.encoder import Packet, VideoForm, copied_sound, copied_stream, media_packet
 from edge.video.srt import SrtStream
 
 PR_SET_PDEATHSIG = 1
 LENGTH = struct.Struct("!I")
 PACKET = struct.Struct("!qBI")
+IS_KEY, IS_SOUND = 1, 2
+# a sound that stays away holds up the pictures no longer than that, microseconds
+INTERLEAVE = {"max_interleave_delta": "500000"}
 UP = b'{"kind":"up"}'
 
 
@@ -55,23 +58,29 @@ def opened(url: str, timeout_s: float) -> Iterator[str | SrtStream]:
 def push(channel: socket.socket) -> None:
     """Connect, say that it worked, and pass packets on until the parent closes."""
     order: dict[str, Any] = json.loads(receive(channel, LENGTH.unpack(receive(channel, LENGTH.size))[0]))
-    form = VideoForm(order["width"], order["height"], receive(channel, order["sample_bytes"]))
+    sample, sound = receive(channel, order["sample_bytes"]), receive(channel, order["sound_bytes"])
+    form = VideoForm(order["width"], order["height"], sample, sound=sound)
+    options = order["options"] | (INTERLEAVE if sound else {})
     with (
         opened(order["url"], order["timeout_s"]) as target,
-        av.open(target, "w", format=order["format"], options=order["options"]) as container,
+        av.open(target, "w", format=order["format"], options=options) as container,
     ):
         stream = copied_stream(container, form)
+        heard = copied_sound(container, form.sound) if form.sound else None
         container.start_encoding()
         channel.sendall(UP + b"\n")
         first_pts = -1
         while True:
             try:
-                pts, is_key, size = PACKET.unpack(receive(channel, PACKET.size))
-                packet = Packet(receive(channel, size), pts, bool(is_key))
+                pts, what, size = PACKET.unpack(receive(channel, PACKET.size))
+                packet = Packet(receive(channel, size), pts, bool(what & IS_KEY))
             except EOFError:
                 return
             first_pts = pts if first_pts < 0 else first_pts
-            container.mux(media_packet(packet, stream, pts - first_pts))
+            into = heard if what & IS_SOUND else stream
+            # sound of before the first picture is nobody's
+            if into is not None and pts >= first_pts:
+                container.mux(media_packet(packet, into, pts - first_pts))
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from camera_rig import TwoProfiles, emitted, null_pipeline, started_pipelines, wait_for
+from camera_rig import TwoProfiles, emitted, free_port, null_pipeline, started_pipelines, wait_for
 from e2e.live_show import SWAMPED_LOAD_PER_CORE, wait_until
 from e2e.test_page_browser import browser, chromium  # noqa: F401
 from needs import need
@@ -34,6 +34,13 @@ from edge.video.packets import NOTHING, Wanted
 pytestmark = pytest.mark.real_server
 # a flash and a beep of this length come together every second
 FLASH_S = 0.1
+# what is pushed where, what the camera sends, and what comes
+PUSHED = [
+    ("rtsp", "aac", "aac"),
+    ("rtsp", "pcmu", "opus"),
+    ("hls", "aac", "aac"),
+    ("rtmp", "opus", ""),
+]
 
 
 @pytest.fixture
@@ -379,3 +386,70 @@ def test_who_watches_a_source_by_rtsp_hears_it(
     print(f"\n{codec} by RTSP: {[f'{offset * 1e3:.0f} ms' for offset in offsets]}")
     assert len(offsets) >= 4
     assert max(abs(offset) for offset in offsets) <= 0.06
+
+
+@pytest.mark.parametrize(("scheme", "codec", "sent"), PUSHED)
+def test_what_is_pushed_has_the_cameras_sound(
+    tmp_path: Path, start: Callable[..., Pipeline], scheme: str, codec: str, sent: str
+) -> None:
+    """As it came where the format takes it: Opus is nothing for HLS and RTMP."""
+    camera, port = TwoProfiles("320x180x20", "160x90x10", codec), free_port()
+    taken = tmp_path / "taken.mkv"
+    addresses = {
+        "hls": f"hls:{tmp_path}",
+        "rtsp": f"rtsp://127.0.0.1:{port}/live",
+        "rtmp": f"rtmp://127.0.0.1:{port}/live/key",
+    }
+    options = ["-rtsp_flags", "listen"] if scheme == "rtsp" else ["-listen", "1"]
+    command = [
+        need("ffmpeg"),
+        "-v",
+        "error",
+        "-y",
+        *options,
+        "-i",
+        addresses[scheme],
+        "-t",
+        "9",
+        "-c",
+        "copy",
+        str(taken),
+    ]
+    receiver = None if scheme == "hls" else subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    try:
+        pipeline = start(camera.main, is_recorded=False, sinks=[addresses[scheme]])
+        if receiver is not None:
+            assert receiver.wait(60) == 0
+        else:
+            wait_for(lambda: len(list((tmp_path / "cam0").glob("part-*.ts"))) >= 4, 60, "six seconds are there")
+            # who plays a list without an end waits for more; segments that follow each other are one file
+            parts, taken = sorted((tmp_path / "cam0").glob("part-*.ts"))[:3], tmp_path / "taken.ts"
+            taken.write_bytes(b"".join(part.read_bytes() for part in parts))
+        assert emitted(pipeline)["cam0"] > 40
+        with av.open(str(taken)) as file:
+            assert [stream.codec_context.name for stream in file.streams] == ["h264", *([sent] if sent else [])]
+        if sent:
+            offsets = apart(taken)
+            print(f"\n{scheme}, {codec}: {[f'{offset * 1e3:.0f} ms' for offset in offsets]}")
+            assert len(offsets) >= 3
+            assert statistics.median(abs(offset) for offset in offsets) <= 0.08
+    finally:
+        camera.kill()
+        if receiver is not None:
+            receiver.kill()
+            receiver.wait()
+
+
+def test_a_muted_camera_is_pushed_without_its_sound(tmp_path: Path, start: Callable[..., Pipeline]) -> None:
+    camera = TwoProfiles("320x180x20", "160x90x10", "aac")
+    masks = [[[0.0, 0.0], [0.1, 0.0], [0.1, 0.1]]]
+    try:
+        for name, forbidden in (("muted", {"audio": False}), ("masked", {"masks": masks})):
+            folder = tmp_path / name
+            pipeline = start(camera.main, is_recorded=False, sinks=[f"hls:{folder}"], **forbidden)
+            assert pipeline.streams["cam0"].sound is None
+            wait_for(lambda: len(list((folder / "cam0").glob("part-*.ts"))) >= 2, 60, "some are there")  # noqa: B023
+            with av.open(str(sorted((folder / "cam0").glob("part-*.ts"))[0])) as file:
+                assert [stream.type for stream in file.streams] == ["video"]
+    finally:
+        camera.kill()

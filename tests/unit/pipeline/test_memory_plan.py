@@ -67,6 +67,8 @@ def outlets(found: MemoryPlan) -> dict[str, float]:
 
 FRAME_MB = 1280 * 720 * 3 / 1e6
 ENCODER = 1280 * 720 * 30 / 1e6 + 5
+# what is pushed has the camera's sound
+SOUND = {"sound of the camera under way": 4.19}
 
 
 @pytest.mark.parametrize(
@@ -86,8 +88,8 @@ ENCODER = 1280 * 720 * 30 / 1e6 + 5
                 "recording: a fragment": 11.06,
             },
         ),
-        ({"sinks": ["rtsp://h/out"]}, {"restream: pictures, encoder and sender": 2 * FRAME_MB + ENCODER + 65}),
-        ({"sinks": ["hls:/x"]}, {"restream: pictures, encoder and sender": 2 * FRAME_MB + ENCODER + 65}),
+        ({"sinks": ["rtsp://h/out"]}, {**SOUND, "restream: pictures, encoder and sender": 2 * FRAME_MB + ENCODER + 65}),
+        ({"sinks": ["hls:/x"]}, {**SOUND, "restream: pictures, encoder and sender": 2 * FRAME_MB + ENCODER + 65}),
         ({"sinks": ["mp4:/x.mp4"]}, {"mp4: encoder": ENCODER}),
     ],
 )
