@@ -51,12 +51,12 @@ class Paced:
     def time_ns(self, frame: Frame) -> int:
         return self.log.time_ns(frame)
 
-    def add(self, frame: Frame, prediction: Prediction, tracks: Tracks, *rest: Any) -> None:
+    def add(self, frame: Frame, prediction: Prediction, tracks: Tracks, *rest: Any, **more: Any) -> None:
         # as of a live camera: its own clock trembles by 2 ms, and results come 60 ms later or more
         self.captured_ns += round(1e9 / FPS + self.chance.normal(0, 2e6))
         live = Frame(frame.stream, frame.epoch, frame.seq, self.captured_ns, None, planes=frame.planes)
         started = time.thread_time_ns()
-        self.log.add(live, prediction, tracks, *rest)
+        self.log.add(live, prediction, tracks, *rest, **more)
         self.hot_us[-1] += (time.thread_time_ns() - started) / 1e3
         facts = self.log._waiting[-1]
         age_ns = round(60e6 + self.chance.exponential(15e6))
