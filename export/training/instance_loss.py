@@ -5,6 +5,8 @@ Shape letters: B batch, M objects (padded), A grid points, P prototypes, J key p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,7 +17,7 @@ from export.training.assign import Assignment, Truth
 
 # weights against the class term of the boxes
 MASK_GAIN = 2.0
-POINT_GAIN = 4.0
+POINT_GAIN = 8.0
 SEEN_GAIN = 0.5
 # of the grid points that many-boxes assignment chose: a mask of each would cost more than it teaches
 MAX_MANY_MASKS = 64
@@ -26,7 +28,7 @@ Chosen = tuple[Tensor, Tensor, Tensor]
 
 
 def instance_loss(
-    raw: RawInstances, targets: list[Assignment], truth: Truth, grid: tuple[Tensor, Tensor]
+    raw: RawInstances, targets: list[Assignment], truth: Truth, grid: tuple[Tensor, Tensor], names: Sequence[str] = ()
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The sum of all terms, and each without gradient.
 
@@ -35,6 +37,7 @@ def instance_loss(
         targets: which grid point learns which object, the one-box branch's first.
         truth: the objects, with masks or points.
         grid: centres (A, 2) in input pixels and strides (A,).
+        names: of the key points; each is learned by the tolerance that it is judged by.
     """
     parts: dict[str, Tensor] = {}
     total = raw.numbers.sum() * 0
@@ -43,7 +46,7 @@ def instance_loss(
         masks = mask_loss(raw, _some(targets, MAX_MANY_MASKS), truth)
         total, parts["mask"] = total + MASK_GAIN * masks, masks.detach()
     if truth.points is not None:
-        places, seen = point_loss(raw.numbers[..., num_prototypes:], targets, truth, grid)
+        places, seen = point_loss(raw.numbers[..., num_prototypes:], targets, truth, grid, names)
         total = total + POINT_GAIN * places + SEEN_GAIN * seen
         parts |= {"points": places.detach(), "seen": seen.detach()}
     return total, parts
@@ -83,7 +86,7 @@ def _mask_targets(truth: Truth, picture: Tensor, row: Tensor) -> tuple[Tensor, T
 
 
 def point_loss(
-    numbers: Tensor, targets: list[Assignment], truth: Truth, grid: tuple[Tensor, Tensor]
+    numbers: Tensor, targets: list[Assignment], truth: Truth, grid: tuple[Tensor, Tensor], names: Sequence[str] = ()
 ) -> tuple[Tensor, Tensor]:
     """How far labelled key points are off, and whether it is known which are seen.
 
@@ -92,6 +95,7 @@ def point_loss(
 
     Args:
         numbers: (B, A, 3 J).
+        names: of the J points; each has the tolerance that it is judged by.
     """
     assert truth.points is not None
     picture, place, row = (torch.cat(part) for part in zip(*(_positives(target) for target in targets), strict=True))
@@ -103,7 +107,7 @@ def point_loss(
     found = points_of(numbers[picture, place], grid[0][place], grid[1][place])
     size = truth.xyxy[picture, row]
     area = (size[:, 2:] - size[:, :2]).clamp(min=1).prod(-1)
-    sigma = torch.tensor(sigmas_of(label.shape[1]), device=numbers.device)
+    sigma = torch.tensor(sigmas_of(label.shape[1], names), device=numbers.device)
     tolerance = 2 * sigma * area[:, None].sqrt()
     distance = (found[..., :2] - label[..., :2]).pow(2).sum(-1).add(EPS).sqrt() / tolerance
     known = (label[..., 2] > 0).float()

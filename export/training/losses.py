@@ -6,6 +6,7 @@ Shape letters: B batch, A grid points, C classes, M objects, h w pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -88,6 +89,7 @@ def detection_loss(
     strides: Tensor,
     truth: Truth,
     beside: RawInstances | None = None,
+    keypoints: Sequence[str] = (),
 ) -> Loss:
     """The sum of both branches' losses, and of what stands next to the boxes.
 
@@ -98,6 +100,7 @@ def detection_loss(
         strides: (A,) their strides.
         truth: the objects.
         beside: masks and key points, learned at the grid points of both branches; None without.
+        keypoints: their names.
     """
     field = lay_out(centres, strides, truth, many.logits.shape[2])
     branches: list[tuple[str, RawBoxes, Rule]] = [("_many", many, ONE_TO_MANY)]
@@ -115,7 +118,7 @@ def detection_loss(
         parts |= {f"class{name}": classes.detach(), f"box{name}": boxes.detach()}
     if beside is None:
         return Loss(total, parts)
-    more, terms = instance_loss(beside, targets, truth, (centres, strides))
+    more, terms = instance_loss(beside, targets, truth, (centres, strides), keypoints)
     return Loss(total + more, parts | terms)
 
 

@@ -122,6 +122,7 @@ class TrainingStep(nn.Module):
         self._smoothing = config.optim.label_smoothing
         self._format = torch.channels_last if config.run.channels_last else torch.contiguous_format
         self._class_weight = class_weight
+        self._keypoints = config.model.keypoints
 
     def forward(self, targets: Targets, amp: torch.dtype | None) -> Loss:
         """Run the network in ``amp`` (None: float32) and compare; losses are float32."""
@@ -162,7 +163,7 @@ class TrainingStep(nn.Module):
         height, width = targets.images.shape[1:3]
         sizes = [(height // stride, width // stride) for stride in STRIDES]
         centres, strides = grid_points(sizes, levels[0].device)
-        loss = detection_loss(one, many, centres, strides, targets.truth, beside)
+        loss = detection_loss(one, many, centres, strides, targets.truth, beside, self._keypoints)
         if self.imitation is None:
             return loss
         assert targets.taught is not None
