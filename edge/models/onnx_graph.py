@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -14,6 +14,7 @@ from edge.addresses.printable import first_line
 from edge.errors import ModelError
 from edge.interfaces import TensorInfo
 from edge.models.foreign_files import foreign_file
+from edge.models.scaling import Scaling, scaling_of
 
 # nodes that move or retype numbers and leave their meaning
 MOVING: tuple[str, ...] = ("Transpose", "Reshape", "Identity", "Cast", "Squeeze", "Unsqueeze", "Flatten", "Expand")
@@ -74,6 +75,7 @@ class GraphFacts:
         multiply_adds: of the convolutions and matrix products for one frame, None where shapes are not known.
         last_operators: kinds of the nodes that make the outputs.
         ends: output name → how it comes to be.
+        scalings: input name → what is done to it first, where it is scaled by constants.
     """
 
     inputs: tuple[TensorInfo, ...]
@@ -86,6 +88,7 @@ class GraphFacts:
     multiply_adds: int | None
     last_operators: tuple[str, ...]
     ends: dict[str, End]
+    scalings: dict[str, Scaling] = field(default_factory=dict)
 
 
 def read_graph(path: Path) -> GraphFacts:
@@ -114,6 +117,7 @@ def read_graph(path: Path) -> GraphFacts:
         multiply_adds=_multiply_adds(graph, shapes),
         last_operators=tuple(makers[value.name].op_type if value.name in makers else "" for value in graph.output),
         ends={value.name: _end(value.name, makers, shapes) for value in outputs},
+        scalings={value.name: found for value in inputs if (found := scaling_of(value.name, graph)) is not None},
     )
 
 

@@ -360,8 +360,9 @@ def _describe(source: _Source, reading: Reading) -> Manifest:
     tensor = source.evidence.graph.inputs[0]
     width, height = source.evidence.size
     habits = {**HABITS[reading.family], **_companion_input(source, reading)}
-    if tensor.dtype == "uint8":
-        habits |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    taken = 255.0 if tensor.dtype == "uint8" else _taken(source)
+    if taken is not None:
+        habits |= {"mean": (0.0,) * 3, "std": (255.0 / taken,) * 3}
     spec = InputSpec(
         name=tensor.name, width=width, height=height, layout=source.evidence.layout, dtype=tensor.dtype, **habits  # type: ignore[arg-type]
     )  # fmt: skip
@@ -442,7 +443,19 @@ def _companion_input(source: _Source, reading: Reading) -> dict[str, Any]:
     return companion.input if reading.head in ("classify", "embedding", "semantic", "detr") else {}
 
 
+def _taken(source: _Source) -> float | None:
+    """The largest number of the pictures that the graph takes, where it tells by scaling them itself."""
+    scaling = source.graph.scalings.get(source.graph.inputs[0].name)
+    return None if scaling is None else scaling.takes
+
+
 def _whence(source: _Source, reading: Reading) -> str:
+    if (taken := _taken(source)) is not None:
+        return f"0 to {taken:g}, which the graph scales itself; the rest {_usual(source, reading)}"
+    return _usual(source, reading)
+
+
+def _usual(source: _Source, reading: Reading) -> str:
     if source.evidence.companion.input and reading.head in ("classify", "embedding", "semantic", "detr"):
         return f"as {source.evidence.companion.source} next to the file says"
     if "preprocess" in source.card:
@@ -457,9 +470,11 @@ def _assumption(source: _Source, reading: Reading) -> str:
     is_told = bool(source.evidence.companion.input) or "preprocess" in source.card
     if is_told or reading.family not in VARIED or source.graph.inputs[0].dtype == "uint8":
         return ""
+    is_scaled = _taken(source) is not None
+    what, flags = ("resized", "") if is_scaled else ("prepared", "--mean … --std … ")
     return (
-        f"{source.path.name}: nothing says how pictures are prepared for it; assumed what is usual for "
-        f"{reading.family}; correct it with edge inspect {source.path} --mean … --std … --resize … --write"
+        f"{source.path.name}: nothing says how pictures are {what} for it; assumed what is usual for "
+        f"{reading.family}; correct it with edge inspect {source.path} {flags}--resize … --write"
     )
 
 

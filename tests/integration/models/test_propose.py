@@ -39,6 +39,68 @@ def write_model(
     return path
 
 
+IMAGENET = [("Sub", (0.485, 0.456, 0.406)), ("Div", (0.229, 0.224, 0.225))]
+
+
+@pytest.mark.parametrize(
+    ("steps", "taken"),
+    [
+        ([("Div", (255.0,))], 255),
+        ([("Mul", (1 / 255,)), *IMAGENET], 255),
+        ([("Mul", (1 / 127.5,)), ("Add", (-1.0,))], 255),
+        ([("Sub", (123.675, 116.28, 103.53)), ("Mul", (1 / 58.395, 1 / 57.12, 1 / 57.375))], 255),
+        ([("Sub", (103.94, 116.78, 123.68))], 255),
+        (IMAGENET, 1),
+        ([("Mul", (2.0,)), ("Sub", (1.0,))], 1),
+        ([("Sub", (0.48235, 0.45882, 0.40784)), ("Div", (1 / 255,))], 1),
+        # both may be meant, or it scales nothing
+        ([("Sub", (0.5,))], None),
+        ([("Mul", (1.0,))], None),
+        ([("Div", (0.0,))], None),
+        ([], None),
+    ],
+)
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_a_graph_that_scales_its_picture_itself_is_given_what_it_scales(
+    tmp_path: Path, steps: list[tuple[str, tuple[float, ...]]], taken: float | None, layout: str
+) -> None:
+    """Preparation that was exported with the model is not done twice."""
+    side = (1, 3, 32, 32) if layout == "nchw" else (1, 32, 32, 3)
+    size = {1: (), 3: (1, 3, 1, 1) if layout == "nchw" else (3,)}
+    nodes, constants, name = [], [], "images"
+    for number, (operator, values) in enumerate(steps):
+        shape = size[len(values)]
+        constants.append(helper.make_tensor(f"by{number}", TensorProto.FLOAT, shape, values))
+        nodes.append(helper.make_node(operator, [name, f"by{number}"], [f"step{number}"]))
+        name = f"step{number}"
+    nodes.append(helper.make_node("Conv", [name, "weights"], ["maps"]) if layout == "nchw" else _turned(name))
+    constants.append(helper.make_tensor("weights", TensorProto.FLOAT, (10, 3, 32, 32), np.zeros(30720, np.float32)))
+    last = [] if layout == "nchw" else [helper.make_node("Conv", ["turned", "weights"], ["maps"])]
+    nodes += [*last, helper.make_node("Flatten", ["maps"], ["logits"])]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, side)],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, (1, 10))],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])
+    model.ir_version = 8
+    onnx.save(model, str(tmp_path / "own.onnx"))
+    proposal = propose_manifest(tmp_path / "own.onnx")
+    spec = proposal.manifest.input
+    if taken is None:
+        assert spec.mean[0] > 100 and "how pictures are prepared" in proposal.assumed
+    else:
+        assert (spec.mean, spec.std) == ((0.0,) * 3, (255 / taken,) * 3)
+        assert "how pictures are resized" in proposal.assumed
+        assert f"input: 0 to {taken}, which the graph scales itself" in str(proposal.manifest.decided)
+
+
+def _turned(name: str) -> onnx.NodeProto:
+    return helper.make_node("Transpose", [name], ["turned"], perm=[0, 3, 1, 2])
+
+
 @pytest.mark.parametrize(
     ("outputs", "head", "num_classes"),
     [
