@@ -58,7 +58,7 @@ class Receiver:
 
     Attributes:
         label: for people, without secrets.
-        sounds: codecs of sound that the format takes, and those that read it.
+        sounds: codecs of sound that the format takes, and those that read it; AAC is made of any other.
     """
 
     url: str
@@ -106,7 +106,7 @@ def receiver_of(address: str) -> Receiver:
 class _Push:
     """One attempt: a child and its socket. Every wait has a deadline."""
 
-    def __init__(self, receiver: Receiver, form: VideoForm, patience: Patience) -> None:
+    def __init__(self, receiver: Receiver, form: VideoForm, patience: Patience, *, is_recoded: bool) -> None:
         self._patience = patience
         self._started_s = time.monotonic()
         self._said = b""
@@ -131,6 +131,7 @@ class _Push:
             "height": form.height,
             "sample_bytes": len(form.sample),
             "sound_bytes": len(form.sound),
+            "is_recoded": is_recoded,
         }
         text = json.dumps(order).encode()
         self._send(LENGTH.pack(len(text)) + text + form.sample + form.sound)
@@ -195,16 +196,12 @@ def _reason(line: bytes) -> str:
 class _Sound(PacketTaker):
     """A camera's sound on its way to a receiver, given by the thread that reads the camera.
 
-    Args:
-        codecs: that the receiver takes; another sound is left out.
-
     Attributes:
         form: of the sound that comes; None where none does.
         is_wanted: whether the receiver is there.
     """
 
-    def __init__(self, codecs: tuple[str, ...]) -> None:
-        self._codecs = codecs
+    def __init__(self) -> None:
         self.form: SoundForm | None = None
         self.is_wanted = False
         self._pieces: deque[SourcePacket] = deque(maxlen=MAX_SOUND)
@@ -220,7 +217,7 @@ class _Sound(PacketTaker):
         return self.wanted == NOTHING
 
     def begin(self, form: PacketForm) -> None:
-        self.form = form.sound if form.sound is not None and form.sound.codec in self._codecs else None
+        self.form = form.sound
 
     def take(self, packet: SourcePacket) -> None:
         self._pieces.append(packet)
@@ -264,7 +261,7 @@ class RestreamSink:
     ) -> None:
         self.name = receiver.label
         self._tap = sound
-        self._sound = _Sound(receiver.sounds)
+        self._sound = _Sound()
         self._receiver = receiver
         self._fps = fps if fps > 0 else FALLBACK_FPS
         self._patience = patience
@@ -349,7 +346,9 @@ class RestreamSink:
                 push.close(2.0)
 
     def _connected(self, form: VideoForm, sound: SoundForm | None) -> _Push:
-        return _Push(self._receiver, replace(form, sound=b"" if sound is None else sound.header), self._patience)
+        header, codec = (b"", "") if sound is None else (sound.header, sound.codec)
+        is_recoded = codec not in self._receiver.sounds
+        return _Push(self._receiver, replace(form, sound=header), self._patience, is_recoded=is_recoded)
 
     def _new_encoder(self, image: UInt8) -> VideoEncoder:
         height, width = image.shape[:2]

@@ -9,6 +9,7 @@ The address comes over the socket, so that no password stands in the process lis
 from __future__ import annotations
 
 import ctypes
+import io
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from typing import Any
 
 import av
 
-from edge.video.encoder import Packet, VideoForm, copied_sound, copied_stream, media_packet
+from edge.video.encoder import TIME_BASE, Packet, VideoForm, copied_sound, copied_stream, media_packet
 from edge.video.srt import SrtStream
 
 PR_SET_PDEATHSIG = 1
@@ -30,6 +31,7 @@ PACKET = struct.Struct("!qBI")
 IS_KEY, IS_SOUND = 1, 2
 # a sound that stays away holds up the pictures no longer than that, microseconds
 INTERLEAVE = {"max_interleave_delta": "500000"}
+AAC_RATE, AAC_SAMPLES = 48_000, 1024
 UP = b'{"kind":"up"}'
 
 
@@ -55,6 +57,37 @@ def opened(url: str, timeout_s: float) -> Iterator[str | SrtStream]:
         yield stream
 
 
+class _Aac:
+    """Makes AAC of another sound, for formats that take nothing else.
+
+    Args:
+        container: that it goes into.
+        sound: the beginning of an MP4 file that describes the sound.
+    """
+
+    def __init__(self, container: Any, sound: bytes) -> None:
+        with av.open(io.BytesIO(sound), format="mov") as sample:
+            told = sample.streams.audio[0].codec_context
+            self._decoder: Any = av.CodecContext.create(told.name, "r")
+            self._decoder.extradata = told.extradata
+            layout = told.layout.name
+        self._stream = container.add_stream("aac", rate=AAC_RATE, layout=layout)
+        self._resampler = av.AudioResampler("fltp", layout, AAC_RATE, frame_size=AAC_SAMPLES)
+
+    def made_of(self, packet: Packet, pts: int) -> Iterator[Any]:
+        """The packets that are whole now. Args: a piece of sound, its time in ticks."""
+        coded = av.Packet(packet.data)
+        coded.pts, coded.dts, coded.time_base = pts, pts, TIME_BASE
+        try:
+            frames = self._decoder.decode(coded)
+        except (av.error.FFmpegError, OSError):
+            # a damaged piece is a moment of silence
+            return
+        for frame in frames:
+            for whole in self._resampler.resample(frame):
+                yield from self._stream.encode(whole)
+
+
 def push(channel: socket.socket) -> None:
     """Connect, say that it worked, and pass packets on until the parent closes."""
     order: dict[str, Any] = json.loads(receive(channel, LENGTH.unpack(receive(channel, LENGTH.size))[0]))
@@ -66,7 +99,9 @@ def push(channel: socket.socket) -> None:
         av.open(target, "w", format=order["format"], options=options) as container,
     ):
         stream = copied_stream(container, form)
-        heard = copied_sound(container, form.sound) if form.sound else None
+        is_recoded = bool(sound) and order["is_recoded"]
+        aac = _Aac(container, sound) if is_recoded else None
+        heard = copied_sound(container, sound) if sound and not is_recoded else None
         container.start_encoding()
         channel.sendall(UP + b"\n")
         first_pts = -1
@@ -77,9 +112,12 @@ def push(channel: socket.socket) -> None:
             except EOFError:
                 return
             first_pts = pts if first_pts < 0 else first_pts
-            into = heard if what & IS_SOUND else stream
-            # sound of before the first picture is nobody's
-            if into is not None and pts >= first_pts:
+            if what & IS_SOUND and pts < first_pts:
+                # sound of before the first picture is nobody's
+                continue
+            if what & IS_SOUND and aac is not None:
+                container.mux(aac.made_of(packet, pts - first_pts))
+            elif (into := heard if what & IS_SOUND else stream) is not None:
                 container.mux(media_packet(packet, into, pts - first_pts))
 
 
