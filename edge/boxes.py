@@ -9,9 +9,6 @@ import numpy as np
 
 from edge.types import Bool, Detections, Float32, Float64, Int32, Int64
 
-# smaller boxes are taken for empty
-LEAST_SIZE_PX = 1e-6
-
 
 def area(xyxy: Float32) -> Float32:
     """(N,) areas of (N, 4) boxes; 0 for inverted ones."""
@@ -45,27 +42,13 @@ def nms(xyxy: Float32, score: Float32, iou_threshold: float) -> Int64:
     order = np.argsort(-score, kind="stable")
     if len(order) and np.isnan(score[order[-1]]):
         order = order[~np.isnan(score[order])]
-    boxes = xyxy[order].astype(np.float64)
-    boxes[:, 2:] -= boxes[:, :2]
-    size = boxes[:, 2:]
-    # what is empty or no number overlaps with nothing
-    real = np.flatnonzero(((size > LEAST_SIZE_PX) & (size < np.inf)).all(1))
-    if len(real) < 2:
-        return order
-    keep = np.ones(len(order), np.bool_)
-    keep[real] = False
-    keep[real[_suppressed(boxes[real], iou_threshold)]] = True
-    return order[keep]
-
-
-def _suppressed(boxes: Float64, iou_threshold: float) -> Int64:
-    """(K,) indices of the (N, 4) boxes ``x y w h`` that no better one overlaps too much; the best comes first."""
-    import cv2
-
-    # OpenCV compares in double precision: what is equal in single precision is not above the threshold
-    limit = float(np.nextafter(np.float32(iou_threshold), np.float32(2)))
-    places = list(range(len(boxes), 0, -1))
-    return np.asarray(cv2.dnn.NMSBoxes(boxes.tolist(), places, 0.5, limit), np.int64)
+    # in single precision, as the kernel for GPUs compares
+    overlaps = iou(xyxy[order], xyxy[order]) > iou_threshold
+    alive = np.ones(len(order), np.bool_)
+    for row in np.flatnonzero(overlaps.sum(1) > 1):
+        if alive[row]:
+            alive[row + 1 :] &= ~overlaps[row, row + 1 :]
+    return order[alive]
 
 
 def nms_per_class(xyxy: Float32, score: Float32, class_id: Int32, iou_threshold: float) -> Int64:

@@ -182,7 +182,7 @@ def _faces(evidence: Evidence) -> list[Reading]:
         ManifestError: it is one of them.
     """
     names = " ".join(tensor.name.lower() for tensor in evidence.outputs)
-    widths = [tensor.shape[-1] for tensor in evidence.outputs]
+    widths = [tensor.shape[-1] if tensor.shape else 0 for tensor in evidence.outputs]
     what = ""
     if all(f"{part}_{stride}" in names for part in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)):
         what = "YuNet"

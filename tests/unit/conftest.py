@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
+import pytest
 from effort import examples
 from hypothesis import settings
 
 settings.register_profile("unit", settings(), max_examples=examples(), deadline=None)
 settings.load_profile("unit")
-# collecting the tests makes objects that stay; a test makes thousands and drops them by count
+# collecting the tests makes objects that stay
 gc.disable()
-gc.set_threshold(200_000, 20, 20)
+TESTS = Path(__file__).parents[1]
+USUAL, SELDOM = gc.get_threshold(), (200_000, 20, 20)
 
 
-def pytest_collection_finish() -> None:
-    """What was imported stays: no later collection of garbage looks at these million objects again."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What was imported stays: no later collection of garbage looks at these million objects again.
+
+    A unit makes thousands of objects and drops them by count. Other tests wait for what only a collection ends.
+    """
     gc.collect()
     gc.freeze()
+    has_units_alone = all(item.path.relative_to(TESTS).parts[0] in ("unit", "contract") for item in session.items)
+    gc.set_threshold(*(SELDOM if has_units_alone else USUAL))
     gc.enable()
 
 
