@@ -38,15 +38,15 @@ class Rounding:
             self._begin(size)
         exact = np.concatenate((tracks.xyxy, tracks.velocity), 1)
         exact *= self._per_step
-        stored = self._rested(tracks.track_id, exact)
+        stored = self._rested(tracks.track_id, exact) * self._step
         px, points = self._steps.px, tracks.keypoints
         return Tracks(
             tracks.track_id,
-            stored[:, :4] * self._px,
+            stored[:, :4],
             tracks.score,
             tracks.class_id,
             tracks.age,
-            stored[:, 4:] * self._px_s,
+            stored[:, 4:],
             tracks.detection,
             None if points is None else np.concatenate([near(points[..., :2], px), points[..., 2:]], 2),
             tracks.corners,
@@ -55,27 +55,28 @@ class Rounding:
 
     def _begin(self, size: tuple[int, int]) -> None:
         self._size, self._steps = size, Steps.of(*size)
-        self._px, self._px_s = np.float32(self._steps.px), np.float32(self._steps.px_s)
-        self._per_step = 1 / np.array([self._px] * 4 + [self._px_s] * 2, np.float32)
+        # of box and speed
+        self._step = np.array([self._steps.px] * 4 + [self._steps.px_s] * 2, np.float32)
+        self._per_step = 1 / self._step
         # of the frame before: (N,) ids; (N, 6) box and speed in steps
         self._ids: Int64 = np.zeros(0, np.int64)
+        self._ids_bytes = b""
         self._last: Array = np.zeros((0, 6), np.float32)
 
     def _rested(self, ids: Int64, exact: Array) -> Array:
-        """(N, 6) rounded, or what it was in the frame before where it differs little; remembered."""
+        """(N, 6) of ``exact``, which is written to: rounded, or as in the frame before where it differs little."""
         stored: Array = np.rint(exact)
-        last = self._last_of(ids)
-        apart = exact - last
-        np.abs(apart, apart)
+        ids_bytes = ids.tobytes()
+        last = self._last if ids_bytes == self._ids_bytes else self._last_of(ids)
+        exact -= last
+        np.abs(exact, exact)
         # what was not there is infinitely far away
-        np.copyto(stored, last, where=apart.max(1, keepdims=True) <= REST)
-        self._ids, self._last = ids, stored
+        np.copyto(stored, last, where=np.maximum.reduce(exact, 1, keepdims=True) <= REST)
+        self._ids, self._ids_bytes, self._last = ids, ids_bytes, stored
         return stored
 
     def _last_of(self, ids: Int64) -> Array:
         """(N, 6) what was stored of these tracks in the frame before; infinite where nothing was."""
-        if len(ids) == len(self._ids) and (ids == self._ids).all():
-            return self._last
         last = np.full((len(ids), 6), np.inf, np.float32)
         same = ids[:, None] == self._ids
         new, old = same.nonzero()
