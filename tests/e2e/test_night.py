@@ -73,7 +73,7 @@ def test_frames_are_kept_and_an_order_begins_a_shift_that_says_what_it_lacks(tmp
         until(lambda: night_of(running)["frames"].get("door", 0) >= 3)
         kept = list((tmp_path / "state" / "night" / "frames" / "door").glob("*.jpg"))
         assert {stat.S_IMODE(path.stat().st_mode) for path in kept} == {0o600}
-        assert night_of(running)["phase"] == "waiting"
+        until(lambda: night_of(running)["phase"] == "waiting")
         edge(tmp_path, "run", "--now")
         report = until(lambda: night_of(running)["report"])
         assert report["outcome"] == "dropped"
