@@ -40,7 +40,7 @@ PUSHED = [
     ("rtsp", "pcmu", "opus"),
     ("hls", "aac", "aac"),
     ("hls", "pcmu", "aac"),
-    ("rtmp", "opus", "aac"),
+    ("rtmp", "pcmu", "aac"),
 ]
 
 
