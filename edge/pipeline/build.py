@@ -107,7 +107,7 @@ class Shared:
             on_lost=self.outputs.report_lost,
             is_served=self.config.rtsp.enabled,
             off=partial(self.off, stream.name),
-            is_heard=(self.board is not None and self.board.is_whole) or any(map(passes_sound, stream.sinks)),
+            is_heard=self.board is not None or any(map(passes_sound, stream.sinks)),
         )
         log = analysis.log = analysis.rounding = self.outputs.log_of(made)
         if log is not None:
@@ -257,7 +257,7 @@ def _second_sources(stream: Stream, gate: HostGate, deadlines: Deadlines) -> lis
 def _live_source(stream: Stream, shared: Shared) -> LiveSource | None:
     """What brings the large picture for who looks, where there is one and somebody may."""
     config, clock, board = stream.config, stream.event_clock, shared.board
-    if config.live_source is None or clock is None or board is None or not board.is_whole:
+    if config.live_source is None or clock is None or board is None:
         return None
     from edge.pipeline.live_source import LiveSource
 

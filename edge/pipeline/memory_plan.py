@@ -144,7 +144,7 @@ def _process_rows(config: Config, num_workers: int) -> list[MemoryRow]:
     if num_workers:
         rows.append(MemoryRow("workers", f"{num_workers} more processes", num_workers * PROCESS_MB))
         if config.server.enabled or config.rtsp.enabled:
-            shown_mb = NUM_PLACES * max((_frame_mb(stream) for stream in config.streams), default=0.0)
+            shown_mb = NUM_PLACES * max(map(_shown_mb, config.streams), default=0.0)
             rows.append(MemoryRow("workers", "pictures for the page in shared memory", num_workers * shown_mb))
     server = config.server
     if server.enabled and (server.token_file is not None or server.users_file is not None):
@@ -256,6 +256,12 @@ def _fragment_mb(stream: StreamSettings, settings: RecordSettings) -> float:
 def _encoder_mb(stream: StreamSettings) -> float:
     width, height = size_of(stream)
     return ENCODER_MB + width * height * ENCODER_BYTES_PER_PX / STEP_MB
+
+
+def _shown_mb(stream: StreamSettings) -> float:
+    """The largest picture of a stream that is shown, as BGR."""
+    largest_mb = LARGEST_PX[0] * LARGEST_PX[1] * 3 / STEP_MB
+    return _frame_mb(stream) if stream.live_source is None else max(_frame_mb(stream), largest_mb)
 
 
 def _frame_mb(stream: StreamSettings) -> float:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edge.metrics.delay import Delay
 from edge.server.published import DRAWN, JPEG_QUALITY, NEVER_NS, NOBODY, Demand, Made, Plain, make, width_step
 
 if TYPE_CHECKING:
@@ -25,10 +26,6 @@ if TYPE_CHECKING:
     from edge.video.packets import PacketTap
 
 MAX_EVENTS = 200
-# one picture's way to the viewers counts so little that a late one moves no sound
-SMOOTHING = 8
-# a larger difference is another way
-STEP_NS = 500_000_000
 # fits the integers of JavaScript with room to count
 NUMBER_BITS = 48
 
@@ -95,7 +92,7 @@ class _Channel:
     num_missed: int = 0
     num_events: int = 0
     sound: PacketTap | None = None
-    delay_ns: int = 0
+    delay: Delay = field(default_factory=Delay)
 
 
 class LiveBoard:
@@ -107,12 +104,7 @@ class LiveBoard:
     Args:
         clock_ns: monotonic clock.
         quality: of the JPEG pictures, 1 to 100.
-
-    Attributes:
-        is_whole: whether sound and large pictures of its streams can be had where it is.
     """
-
-    is_whole = True
 
     def __init__(self, *, clock_ns: Callable[[], int] = time.monotonic_ns, quality: int = JPEG_QUALITY) -> None:
         self._clock_ns = clock_ns
@@ -169,7 +161,7 @@ class LiveBoard:
 
     def delay_ns(self, stream: str) -> int:
         """How long after it was captured a picture is shown."""
-        return self._channels[stream].delay_ns
+        return self._channels[stream].delay.ns
 
     def listen(self, on_change: Callable[[str], None] | None) -> None:
         """Call this with the stream's name, from the publishing thread, after every frame that somebody watches."""
@@ -223,19 +215,25 @@ class LiveBoard:
         demand = self.demand(stream)
         demand = demand if has_video else demand.without_video()
         made = make(demand, self._clock_ns(), picture, plain, self._quality)
-        shown_ns = self.show(stream, result_json, made, events)
-        if captured_ns:
-            self._note_delay(self._channels[stream], shown_ns - captured_ns)
-        return shown_ns
+        return self.show(stream, result_json, made, events, captured_ns=captured_ns)
 
     def put_video(self, stream: str, picture: UInt8 | Planes, time_ns: int) -> None:
         """Show a picture in video that belongs to no frame; see ``listen_pictures``."""
         if self._on_picture is not None:
             self._on_picture(stream, picture, time_ns)
 
-    def show(self, stream: str, result_json: bytes, made: Made, events: Sequence[bytes] = ()) -> int:
-        """Show one frame whose pictures were made elsewhere; see ``publish``."""
-        now_ns = self._clock_ns()
+    def show(
+        self,
+        stream: str,
+        result_json: bytes,
+        made: Made,
+        events: Sequence[bytes] = (),
+        *,
+        captured_ns: int = 0,
+        shown_ns: int = 0,
+    ) -> int:
+        """Show one frame whose pictures were made elsewhere; see ``publish``. ``shown_ns``: its time; 0: now."""
+        now_ns = shown_ns or self._clock_ns()
         if self._on_picture is not None:
             for video in (made.video, made.plain_video):
                 if video is not None:
@@ -245,6 +243,8 @@ class LiveBoard:
             channel.num_published += 1
             shown = Shown(channel.num_published, result_json, made.jpegs, made.marks, now_ns)
             channel.latest = shown
+            if captured_ns:
+                channel.delay.note(now_ns - captured_ns)
             if made.jpegs:
                 channel.num_encoded += made.num_encoded
                 channel.pictures |= dict.fromkeys(made.jpegs, shown)
@@ -337,12 +337,6 @@ class LiveBoard:
                 }
                 for name, channel in self._channels.items()
             }
-
-    @staticmethod
-    def _note_delay(channel: _Channel, delay_ns: int) -> None:
-        known_ns = channel.delay_ns
-        is_other = abs(delay_ns - known_ns) > STEP_NS or not known_ns
-        channel.delay_ns = delay_ns if is_other else known_ns + (delay_ns - known_ns) // SMOOTHING
 
     def _add_events(self, channel: _Channel, events: Sequence[bytes]) -> None:
         for event in events:

@@ -123,14 +123,14 @@ def _open_plugin(kind: str, place: str, **facts: object) -> Sink:
 
 def passes_sound(spec: str) -> bool:
     """Whether a sink passes the camera's sound on."""
-    return spec.partition(":")[0] in PUSHED and not spec.startswith("whip:")
+    return spec.partition(":")[0] in PUSHED
 
 
 def _open_push(kind: str, place: str, stream: str, fps: float, sound: PacketTap | None) -> Sink:
     if kind == "whip":
         from edge.sinks.whip import WhipSink, endpoint_of
 
-        return WhipSink(endpoint_of(place), fps=fps)
+        return WhipSink(endpoint_of(place), fps=fps, sound=sound)
     from edge.sinks.restream import RestreamSink, hls_receiver, receiver_of
 
     receiver = hls_receiver(Path(place) / file_name(stream)) if kind == "hls" else receiver_of(f"{kind}:{place}")

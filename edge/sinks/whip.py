@@ -1,4 +1,5 @@
-"""Sink that pushes the annotated picture to a WHIP endpoint (RFC 9725): WebRTC towards a media server or an ingest.
+"""Sink that pushes the annotated picture, with the camera's sound, to a WHIP endpoint (RFC 9725): WebRTC towards a
+media server or an ingest.
 
 A thread with an event loop of its own keeps the connection, another encodes. A receiver that is dead or slow costs only
 this sink: it is tried again after a pause, and until it is connected nothing is drawn or encoded.
@@ -22,6 +23,7 @@ from edge.addresses.secrets import read_secret, register_pushed
 from edge.addresses.uris import without_keys
 from edge.errors import MissingError, SinkError, UsageError
 from edge.metrics.counters import Counters
+from edge.metrics.delay import Delay
 from edge.packages.installed import add_extra
 from edge.sinks.whip_http import Answer, ask
 from edge.threads.backoff import Backoff
@@ -31,7 +33,9 @@ from edge.video.encoder import Packet, find_encoder
 if TYPE_CHECKING:
     from edge.types import Result, UInt8
     from edge.video.feed import VideoFeed
-    from edge.video.webrtc.track import PacketTrack
+    from edge.video.packets import PacketTap
+    from edge.video.webrtc.sound import SoundChannel
+    from edge.video.webrtc.track import PacketTrack, SoundTrack
 
 log = logging.getLogger(__name__)
 SDP = "application/sdp"
@@ -99,9 +103,10 @@ class WhipSink:
         endpoint: where to.
         fps: nominal frame rate, 0 where unknown.
         patience: how long an endpoint may take.
+        sound: gives the camera's sound; None: nobody may hear it.
 
     Attributes:
-        counters: ``sent`` (packets taken for sending), ``failures``.
+        counters: ``sent`` (packets taken for sending), ``heard`` (pieces of sound), ``failures``.
         error: why the last attempt failed, empty while all is well.
 
     Raises:
@@ -110,7 +115,9 @@ class WhipSink:
 
     takes_unseen = True
 
-    def __init__(self, endpoint: WhipEndpoint, *, fps: float, patience: WhipPatience = PATIENCE) -> None:
+    def __init__(
+        self, endpoint: WhipEndpoint, *, fps: float, patience: WhipPatience = PATIENCE, sound: PacketTap | None = None
+    ) -> None:
         try:
             import edge.video.webrtc.track  # noqa: F401 - loads aiortc
         except ImportError:
@@ -122,6 +129,11 @@ class WhipSink:
         self._encoder_name = find_encoder(is_hardware_wanted=True)
         self._backoff = Backoff(base_s=patience.backoff_base_s, cap_s=patience.backoff_cap_s)
         self._feed: VideoFeed | None = None
+        self._tap = sound
+        self._is_deaf = False
+        self._delay = Delay()
+        # what a camera sends is known with its first picture
+        self._has_begun = threading.Event()
         self.counters: Counters[str] = Counters()
         self.error = ""
         self._worker = Worker(self.name, self._run)
@@ -130,8 +142,10 @@ class WhipSink:
     def write(self, result: Result, picture: Callable[[], UInt8]) -> None:
         if self._worker.failure is not None:
             raise SinkError(f"{self.name}: pushing has ended ({self._worker.failure})")
+        self._has_begun.set()
         feed = self._feed
         if feed is not None:
+            self._delay.note(time.monotonic_ns() - result.frame.captured_ns)
             feed.put(picture(), time.monotonic_ns())
 
     def close(self) -> None:
@@ -139,6 +153,8 @@ class WhipSink:
         self._worker.join(CLOSE_TIMEOUT_S)
 
     def _run(self, stopping: threading.Event) -> None:
+        while self._tap is not None and not self._has_begun.wait(POLL_S) and not stopping.is_set():
+            pass
         while not stopping.is_set():
             try:
                 asyncio.run(self._push(stopping))
@@ -151,22 +167,25 @@ class WhipSink:
 
     async def _push(self, stopping: threading.Event) -> None:
         """One connection, until it fails or the stream ends."""
-        from edge.video.webrtc.track import PacketTrack, accept_answer, connection_with
+        from edge.video.webrtc.track import PacketTrack, SoundTrack, accept_answer, connection_with
 
         def ask_key() -> None:
             if self._feed is not None:
                 self._feed.ask_key()
 
-        track = PacketTrack(ask_key)
-        connection = connection_with(track, ask_key)
+        track, sound = PacketTrack(ask_key), SoundTrack() if self._has_sound else None
+        connection = connection_with(track, ask_key, sound)
         place = ""
         try:
             answer = await self._call(connection)
             place = answer.location
-            await accept_answer(connection, answer.body)
+            if not await accept_answer(connection, answer.body, has_sound=sound is not None):
+                log.info("%s: the receiver takes no sound", self.name)
+                self._is_deaf = True
+                return
             await self._wait_for_connection(connection, stopping)
             if not stopping.is_set():
-                await self._send(connection, track, stopping)
+                await self._send(connection, track, sound, stopping)
         finally:
             self._stop_feed()
             await connection.close()
@@ -174,7 +193,7 @@ class WhipSink:
                 await self._hang_up(place)
 
     async def _call(self, connection: Any) -> Answer:
-        """Offer the video."""
+        """Offer the video, and the sound."""
         from edge.video.webrtc.track import offer_of
 
         answer = await self._ask("POST", self._endpoint.url, await offer_of(connection))
@@ -191,15 +210,27 @@ class WhipSink:
                 raise SinkError(f"not connected within {self._patience.connect_s:g} s; is UDP open?")
             await asyncio.sleep(POLL_S / 4)
 
-    async def _send(self, connection: Any, track: PacketTrack, stopping: threading.Event) -> None:
-        from edge.video.webrtc.track import ReportWatch
-
-        feed, reports = self._start_feed(track), ReportWatch(connection)
+    async def _send(
+        self, connection: Any, track: PacketTrack, sound: SoundTrack | None, stopping: threading.Event
+    ) -> None:
+        """Send until it fails, the stream ends, or the camera has sound where it had none, or none any more."""
         if self.error:
             log.info("%s: connected again", self.name)
         self.error = ""
         self._backoff.reset()
-        while not stopping.is_set():
+        feed = self._start_feed(track)
+        channel = self._start_sound(feed, sound)
+        try:
+            await self._watch(connection, feed, sound is not None, stopping)
+        finally:
+            if channel is not None:
+                channel.close()
+
+    async def _watch(self, connection: Any, feed: VideoFeed, has_sound: bool, stopping: threading.Event) -> None:
+        from edge.video.webrtc.track import ReportWatch
+
+        reports = ReportWatch(connection)
+        while not stopping.is_set() and has_sound == self._has_sound:
             await asyncio.sleep(POLL_S)
             if feed.failure is not None:
                 raise SinkError(f"encoding has ended ({feed.failure})")
@@ -207,6 +238,22 @@ class WhipSink:
                 raise SinkError("the receiver has closed the connection")
             if await reports.silent_s() > self._patience.silence_s:
                 raise SinkError(f"the receiver has reported nothing for {self._patience.silence_s:g} s")
+
+    @property
+    def _has_sound(self) -> bool:
+        return self._tap is not None and self._tap.has_sound and not self._is_deaf
+
+    def _start_sound(self, feed: VideoFeed, track: SoundTrack | None) -> SoundChannel | None:
+        from edge.video.webrtc.sound import SoundChannel
+
+        if track is None or self._tap is None:
+            return None
+        loop = asyncio.get_running_loop()
+        channel = SoundChannel(
+            self._tap, loop, lambda: self._delay.ns + feed.delay_ns, lambda: self.counters.add("heard")
+        )
+        channel.tracks.add(track)
+        return channel
 
     def _start_feed(self, track: PacketTrack) -> VideoFeed:
         from edge.video.feed import VideoFeed

@@ -189,6 +189,11 @@ class PacketTap(PacketTaker):
     def is_patient(self) -> bool:
         return all(taker.is_patient for taker in self._takers)
 
+    @property
+    def has_sound(self) -> bool:
+        """Whether sound comes now."""
+        return self.form is not None and self.form.sound is not None
+
     def listen(self, listener: PacketTaker) -> None:
         """Give it what comes from now on, beginning with the form of the present run."""
         form = self.form

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import statistics
 import subprocess
 import time
@@ -19,6 +20,7 @@ from camera_rig import TwoProfiles, emitted, free_port, null_pipeline, started_p
 from e2e.live_show import SWAMPED_LOAD_PER_CORE, wait_until
 from e2e.test_page_browser import browser, chromium  # noqa: F401
 from needs import need
+from whip_server import WhipServer
 
 from edge.diagnose.why import Question, why
 from edge.pipeline import Pipeline
@@ -438,6 +440,109 @@ def test_what_is_pushed_has_the_cameras_sound(
         if receiver is not None:
             receiver.kill()
             receiver.wait()
+
+
+# a WHIP receiver that shows the video where the page has its own, and plays what comes with it
+WHIP_ANSWER = """
+const [offer, takesSound, done] = arguments;
+(async () => {
+  const connection = window.connection = new RTCPeerConnection();
+  const video = document.createElement("video");
+  video.className = "picture";
+  video.muted = video.autoplay = true;
+  document.body.replaceChildren(video);
+  connection.ontrack = ({streams}) => { video.srcObject = streams[0]; };
+  await connection.setRemoteDescription({type: "offer", sdp: offer});
+  if (!takesSound) {
+    for (const one of connection.getTransceivers()) if (one.receiver.track.kind === "audio") one.stop();
+  }
+  await connection.setLocalDescription();
+  while (connection.iceGatheringState !== "complete") await new Promise((resolve) => { setTimeout(resolve, 20); });
+  done(connection.localDescription.sdp);
+})();
+"""
+
+
+@contextmanager
+def whip_pages(browser: Any) -> Iterator[tuple[int, Callable[[bool], str]]]:  # noqa: F811
+    """The port of a WHIP endpoint, and what answers its next offer in the browser, with or without sound."""
+    offers: queue.Queue[str] = queue.Queue()
+    answers: queue.Queue[str] = queue.Queue()
+
+    def relay(offer: str) -> str:
+        offers.put(offer)
+        return answers.get(timeout=60)
+
+    def answer(takes_sound: bool) -> str:
+        offer = offers.get(timeout=60)
+        answers.put(browser.execute_async_script(WHIP_ANSWER, offer, takes_sound))
+        return offer
+
+    server = WhipServer(relay)
+    try:
+        yield server.port, answer
+    finally:
+        server.close()
+
+
+def test_what_is_pushed_by_whip_has_the_cameras_sound_in_step(
+    start: Callable[..., Pipeline],
+    browser: Any,  # noqa: F811
+) -> None:
+    camera = TwoProfiles("320x180x20", "160x90x10", "pcmu")
+    browser.get("about:blank")
+    browser.set_script_timeout(60)
+    try:
+        with whip_pages(browser) as (port, answer):
+            sink = f"whip:http://127.0.0.1:{port}/whip/door"
+            pipeline = start(camera.main, is_recorded=False, sinks=[sink])
+            offer = answer(True)
+            assert [line[:7] for line in offer.splitlines() if line.startswith("m=")] == ["m=video", "m=audio"]
+            plays = "return document.querySelector('video').videoWidth"
+            wait_until(lambda: browser.execute_script(plays) == 320)
+            # browsers play no sound that nobody asked for
+            browser.find_element("css selector", "video").click()
+            # the browser brings both together within a few seconds
+            time.sleep(5)
+            flashes, beeps, *_ = browser.execute_async_script(WATCH)
+            tap = pipeline.streams["cam0"].sound
+            assert tap is not None and tap.wanted == Wanted.SOUND
+    finally:
+        camera.kill()
+    offsets = sorted(min((beep - flash for beep in beeps), key=abs) for flash in flashes if flash > min(beeps) - 500)
+    median_ms, load = statistics.median(offsets), os.getloadavg()[0] / (os.cpu_count() or 1)
+    words = f"whip, pcmu: {[f'{offset:.0f} ms' for offset in offsets]}, load average {load:.1f} per core"
+    print(f"\n{words}")
+    assert len(offsets) >= 8
+    if abs(median_ms) > 60 and load > SWAMPED_LOAD_PER_CORE:
+        pytest.skip(words)
+    # a picture comes every 50 ms; a busy machine shows one late now and then
+    assert abs(median_ms) <= 60
+
+
+def test_a_whip_receiver_that_takes_no_sound_and_a_muted_camera_get_pictures_alone(
+    start: Callable[..., Pipeline],
+    browser: Any,  # noqa: F811
+) -> None:
+    camera = TwoProfiles("320x180x20", "160x90x10", "aac")
+    browser.get("about:blank")
+    browser.set_script_timeout(60)
+    plays = "return document.querySelector('video').videoWidth"
+    try:
+        for forbidden in ({}, {"audio": False}):
+            with whip_pages(browser) as (port, answer):
+                pipeline = start(
+                    camera.main, is_recorded=False, sinks=[f"whip:http://127.0.0.1:{port}/whip"], **forbidden
+                )
+                if not forbidden:
+                    assert "m=audio" in answer(False)
+                assert "m=audio" not in answer(True)
+                wait_until(lambda: browser.execute_script(plays) == 320)
+                tap = pipeline.streams["cam0"].sound
+                assert tap is None if forbidden else tap is not None and tap.wanted == NOTHING
+                assert pipeline.stop()
+    finally:
+        camera.kill()
 
 
 def test_a_muted_camera_is_pushed_without_its_sound(tmp_path: Path, start: Callable[..., Pipeline]) -> None:

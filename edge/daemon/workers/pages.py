@@ -19,6 +19,7 @@ import numpy as np
 
 from edge.config.workers import NUM_PLACES
 from edge.daemon.workers.link import Link, LinkClosedError
+from edge.daemon.workers.sounds import SoundSender
 from edge.errors import SinkError
 from edge.pictures.planes import Colour, PlaneForm, Planes
 from edge.server.board import LiveBoard
@@ -27,6 +28,7 @@ from edge.server.published import NEVER_NS, WIDTHS, Demand, Made, Plain, make
 if TYPE_CHECKING:
     from edge.daemon.workers.link import Message
     from edge.types import Int64, UInt8
+    from edge.video.packets import PacketTap
 
 MAX_STREAMS = 1024
 # a picture of 4096x2304 with its line; only what is written takes memory
@@ -34,7 +36,8 @@ PLACE_BYTES = 30_000_000
 # viewers, next annotated JPEG, video, plain video, draws all; then when the next plain JPEG of each width is due
 NUM_FLAGS = 5
 NUM_FACTS = NUM_FLAGS + len(WIDTHS)
-HEAD_BYTES = 8 * (NUM_PLACES + NUM_FACTS * MAX_STREAMS)
+# and whether anybody listens
+HEAD_BYTES = 8 * (NUM_PLACES + (NUM_FACTS + 1) * MAX_STREAMS)
 START = -(-HEAD_BYTES // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
@@ -45,6 +48,7 @@ class PageMemory:
         fd: of the memory, to be inherited by the worker.
         free: (NUM_PLACES,) int64, 0 where a place is free: the worker sets it, the daemon clears it.
         demands: (MAX_STREAMS, NUM_FACTS) int64, written by the daemon.
+        heard: (MAX_STREAMS,) int64, 1 where somebody listens to a stream; written by the daemon.
     """
 
     def __init__(self, fd: int | None = None) -> None:
@@ -57,7 +61,8 @@ class PageMemory:
         self._memory = mmap.mmap(fd, size)
         head: Int64 = np.frombuffer(self._memory, np.int64, HEAD_BYTES // 8)
         self.free = head[:NUM_PLACES]
-        self.demands = head[NUM_PLACES:].reshape(MAX_STREAMS, NUM_FACTS)
+        self.heard, demands = np.split(head[NUM_PLACES:], [MAX_STREAMS])
+        self.demands = demands.reshape(MAX_STREAMS, NUM_FACTS)
 
     def place(self, number: int) -> memoryview:
         """The bytes of a place."""
@@ -120,9 +125,6 @@ class PlaceTaker:
 class WorkerBoard(LiveBoard):
     """The board of a worker: shows its frames on that of the daemon. See ``LiveBoard``."""
 
-    # they would have to cross to the daemon
-    is_whole = False
-
     def __init__(self, link: Link, places: PlaceTaker) -> None:
         super().__init__()
         self._link = link
@@ -138,6 +140,11 @@ class WorkerBoard(LiveBoard):
     def demand(self, stream: str) -> Demand:
         return self._places.memory.demand(self._indices[stream])
 
+    def set_sound(self, stream: str, sound: PacketTap | None) -> None:
+        if sound is not None:
+            heard, index = self._places.memory.heard, self._indices[stream]
+            sound.listen(SoundSender(stream, self._link, lambda: bool(heard[index])))
+
     def publish(
         self,
         stream: str,
@@ -148,33 +155,43 @@ class WorkerBoard(LiveBoard):
         captured_ns: int = 0,
         has_video: bool = True,
     ) -> int:
-        self._publish(stream, result_json, picture, events, plain)
-        return self._clock_ns()
-
-    def _publish(
-        self,
-        stream: str,
-        result_json: bytes,
-        picture: Callable[[], UInt8] | None,
-        events: Sequence[bytes],
-        plain: Plain | None,
-    ) -> None:
         demand = self.demand(stream)
+        demand = demand if has_video else demand.without_video()
         told = [event.decode() for event in events]
-        if not demand.num_viewers:
-            self._show(stream, told, {})
-            return
-        number = self._places.take()
+        number = self._place() if demand.num_viewers else None
         if number is None:
-            self.num_missed += 1
             self._show(stream, told, {})
-            return
+            return self._clock_ns()
         try:
-            facts = self._fill(number, result_json, make(demand, self._clock_ns(), picture, plain))
+            made = make(demand, self._clock_ns(), picture, plain)
+            # the daemon shows it by this time too: what is shown next to it was placed by that
+            shown_ns = self._clock_ns()
+            facts = {**self._fill(number, result_json, made), "captured_ns": captured_ns, "shown_ns": shown_ns}
         except SinkError:
             self._places.give_back(number)
             raise
-        if not self._show(stream, told, facts):
+        self._give(number, self._show(stream, told, facts))
+        return shown_ns
+
+    def put_video(self, stream: str, picture: UInt8 | Planes, time_ns: int) -> None:
+        planes, number = Planes.of(picture), self._place()
+        if number is None:
+            return
+        facts = _put_planes(self._places.memory.place(number), 0, planes)
+        if facts is not None:
+            shown = {"place": number, "picture": facts, "is_plain": isinstance(picture, Planes), "time_ns": time_ns}
+            self._give(number, self._send("video", may_drop=True, stream=stream, **shown))
+        else:
+            self._give(number, False)
+
+    def _place(self) -> int | None:
+        number = self._places.take()
+        self.num_missed += number is None
+        return number
+
+    def _give(self, number: int, is_given: bool) -> None:
+        """A place that the daemon empties now, or that was filled for nothing."""
+        if not is_given:
             self._places.give_back(number)
             self.num_missed += 1
 
@@ -197,18 +214,19 @@ class WorkerBoard(LiveBoard):
             ("video", None if made.video is None else Planes.of(made.video)),
             ("plain", made.plain_video),
         ):
-            if planes is not None and at + planes.form.num_bytes <= len(place):
-                form, end = planes.form, at + planes.form.num_bytes
-                form.over(np.frombuffer(place, np.uint8, form.num_bytes, at)).take(planes)
-                colour = [form.colour.matrix, form.colour.is_full]
-                facts[name], at = [at, form.format, form.width, form.height, *colour], end
+            lies = None if planes is None else _put_planes(place, at, planes)
+            if planes is not None and lies is not None:
+                facts[name], at = lies, at + planes.form.num_bytes
         return facts
 
     def _show(self, stream: str, events: list[str], facts: dict[str, object]) -> bool:
         if not (events or facts):
             return True
+        return self._send("show", may_drop=not events, stream=stream, events=events, **facts)
+
+    def _send(self, kind: str, *, may_drop: bool, **facts: object) -> bool:
         try:
-            return self._link.send("show", may_drop=not events, stream=stream, events=events, **facts)
+            return self._link.send(kind, may_drop=may_drop, **facts)
         except LinkClosedError:
             # the daemon is gone: this process ends by itself
             return False
@@ -235,7 +253,25 @@ class ShownPage:
         video, plain = (_copied(place, message.get(name)) for name in ("video", "plain"))
         self.memory.free[message["place"]] = 0
         made = Made(jpegs, marks, None if video is None else video.bgr, plain, message["num_encoded"])
-        self.board.show(stream, result, made, events)
+        times = {"captured_ns": message["captured_ns"], "shown_ns": message["shown_ns"]}
+        self.board.show(stream, result, made, events, **times)
+
+    def show_video(self, message: Message) -> None:
+        """Show a picture in video that belongs to no frame; see ``LiveBoard.put_video``."""
+        planes = _copied(self.memory.place(message["place"]), message["picture"])
+        self.memory.free[message["place"]] = 0
+        if planes is not None:
+            picture = planes if message["is_plain"] else planes.bgr
+            self.board.put_video(message["stream"], picture, message["time_ns"])
+
+
+def _put_planes(place: memoryview, at: int, planes: Planes) -> list[Any] | None:
+    """Write a picture into a place, from a byte on; what ``_copied`` needs, None where it has no room there."""
+    form = planes.form
+    if at + form.num_bytes > len(place):
+        return None
+    form.over(np.frombuffer(place, np.uint8, form.num_bytes, at)).take(planes)
+    return [at, form.format, form.width, form.height, form.colour.matrix, form.colour.is_full]
 
 
 def _copied(place: memoryview, facts: list[Any] | None) -> Planes | None:

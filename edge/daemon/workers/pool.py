@@ -128,6 +128,8 @@ class WorkerPool:
         self.started_ns = time.monotonic_ns()
         if self._board is not None:
             self._board.listen_demand(self._note_demand)
+        for stream in self.streams.values():
+            self._offer_sound(stream)
         self._event_thread.start()
         self._shared.start()
         failures: list[EdgeError] = []
@@ -186,6 +188,7 @@ class WorkerPool:
             stream = WorkerStream(config, self._next_index(), seat, self._manifest_of)
             _empty_files([config])
             self.streams = {**self.streams, config.name: stream}
+            self._offer_sound(stream)
             try:
                 seat.add(stream)
             except EdgeError:
@@ -434,6 +437,11 @@ class WorkerPool:
             else:
                 self._spare = spare
 
+    def _offer_sound(self, stream: WorkerStream) -> None:
+        """Let who looks at the page or by RTSP hear it."""
+        if self._board is not None:
+            self._board.set_sound(stream.name, stream.sound if stream.config.has_sound else None)
+
     def _note_demand(self, stream: str, demand: Demand) -> None:
         known = self.streams.get(stream)
         process = None if known is None else known.seat.process
@@ -448,6 +456,13 @@ class WorkerPool:
             case "show":
                 if self._board is not None and message["stream"] in self.streams:
                     ShownPage(process.memory, self._board).show(message)
+            case "video":
+                if self._board is not None and message["stream"] in self.streams:
+                    ShownPage(process.memory, self._board).show_video(message)
+            case "sound form" | "sound":
+                stream = self.streams.get(message["stream"])
+                if stream is not None:
+                    stream.sound.take_message(message)
             case "happened":
                 self.on_event(Event(message["event"], message["stream"], 0, data=message["data"]))
             case "stream":

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edge.daemon.workers.process import ChildWorker
+from edge.daemon.workers.sounds import SoundElsewhere
 from edge.errors import EdgeError
 from edge.pipeline.progress import Progress
 from edge.threads.backoff import Backoff
@@ -41,6 +42,7 @@ class WorkerStream:
         config: of the stream.
         index: its row in the memory of the page.
         seat: the worker that has it.
+        sound: what its camera hears, for who listens here.
         stats_said, summary_said, recording: what its worker said last.
     """
 
@@ -51,6 +53,7 @@ class WorkerStream:
         self._manifest_of = manifest_of
         self.index = index
         self.seat = seat
+        self.sound = SoundElsewhere(self._tell_heard)
         self.stats_said: dict[str, Any] = {}
         self.summary_said: dict[str, Any] = {}
         self.recording: dict[str, Any] | None = None
@@ -86,6 +89,11 @@ class WorkerStream:
     def num_frames(self) -> int | None:
         length: int | None = self.seat.status.get("lengths", {}).get(self.name)
         return length
+
+    def _tell_heard(self, is_heard: bool) -> None:
+        process = self.seat.process
+        if process is not None:
+            process.memory.heard[self.index] = is_heard
 
     def stats(self) -> dict[str, object]:
         said = {**EMPTY_STATS, **self.stats_said, "worker": self.seat.number}
@@ -332,6 +340,7 @@ class Seat:
 
     def _tell_of(self, process: ChildWorker, stream: WorkerStream) -> None:
         process.memory.put_demand(stream.index, self._owner.demand(stream.name))
+        process.memory.heard[stream.index] = stream.sound.is_heard
         off = self._owner.off(stream.name)
         process.link.ask("add", ADD_TIMEOUT_S, stream=settings_of(stream.config), index=stream.index, off=off)
         # it may be another by now

@@ -215,7 +215,7 @@ class WorkerProcess:
 
     def _add(self, message: Message) -> Mapping[str, Any]:
         stream = StreamSettings.model_validate(message["stream"])
-        for address in filter(None, (stream.source, stream.record_source)):
+        for address in filter(None, (stream.source, stream.record_source, stream.live_source)):
             register_uri(address)
         self._board.set_index(stream.name, message["index"])
         self._pipeline.switches.put(stream.name, message["off"])

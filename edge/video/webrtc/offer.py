@@ -72,13 +72,15 @@ def media_of(lines: list[str]) -> list[str]:
 
 
 def wants_sound(offer: str) -> bool:
-    """Whether a checked offer asks for sound."""
+    """Whether a checked offer, or an answer, asks for sound."""
     lines = lines_of(offer)
     start = next((at for at, line in enumerate(lines) if line.lower().startswith("m=audio")), None)
     if start is None:
         return False
     end = next((at for at in range(start + 1, len(lines)) if lines[at].lower().startswith("m=")), len(lines))
-    # a place for sound that is switched off, or sends only
+    # a place for sound that is switched off, sends only, or is refused (RFC 8829, 5.3.1)
+    if lines[start].split(" ")[1:2] == ["0"]:
+        return False
     return not {"a=inactive", "a=sendonly"} & {line.lower() for line in lines[start:end]}
 
 

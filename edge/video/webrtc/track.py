@@ -20,7 +20,7 @@ from aiortc.mediastreams import MediaStreamError
 
 from edge.errors import SinkError, UsageError
 from edge.video.encoder import TIME_BASE, Packet
-from edge.video.webrtc.offer import lines_of, media_of
+from edge.video.webrtc.offer import lines_of, media_of, wants_sound
 
 # at 25 pictures a second a third of a second; what is later than that is not live
 CAPACITY = 8
@@ -205,20 +205,30 @@ async def offer_of(connection: Any) -> str:
     return str(connection.localDescription.sdp)
 
 
-async def accept_answer(connection: Any, answer: str) -> None:
-    """Take the receiver's SDP answer to one video. Raises: SinkError: it is none, or without H.264."""
+async def accept_answer(connection: Any, answer: str, *, has_sound: bool = False) -> bool:
+    """Take the receiver's SDP answer to one video, and to sound where that was offered (``has_sound``).
+
+    Returns:
+        Whether it was taken; false: the receiver wants no sound, and the connection is of no use.
+
+    Raises:
+        SinkError: it is no answer, or one without H.264.
+    """
     try:
         kinds = media_of(lines_of(answer))
     except UsageError as error:
         raise SinkError(f"the receiver's answer: {error}") from None
-    if kinds != ["video"]:
+    if kinds != ["video"] and not (has_sound and kinds == ["video", "audio"]):
         raise SinkError(f"expected one video in the receiver's SDP answer, found {', '.join(kinds[:8])[:80] or 'none'}")
+    if has_sound and not wants_sound(answer):
+        return False
     try:
         await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
     except OperationError:
         raise SinkError("the receiver takes no H.264") from None
     except BROKEN_SDP as error:
         raise SinkError(f"the receiver's SDP answer cannot be read ({type(error).__name__})") from None
+    return True
 
 
 class ReportWatch:

@@ -98,6 +98,20 @@ def test_every_reader_sees_the_same_media_in_a_checked_offer(noise: str, end: st
         assert [line[:7] for line in lines if line.startswith("m=")] == ["m=video"]
 
 
+AUDIO = "m=audio {port} UDP/TLS/RTP/SAVPF 96\r\na=mid:1\r\na={direction}\r\n"
+
+
+@pytest.mark.parametrize(("port", "direction"), [(0, "recvonly"), (9, "inactive"), (9, "sendonly"), (None, "")])
+def test_a_receiver_may_refuse_the_sound_alone(port: int | None, direction: str) -> None:
+    audio = "" if port is None else AUDIO.format(port=port, direction=direction)
+    assert asyncio.run(accept_answer(None, VIDEO + audio, has_sound=True)) is False
+
+
+def test_sound_that_was_not_offered_is_no_answer() -> None:
+    with pytest.raises(SinkError, match="found video, audio"):
+        asyncio.run(accept_answer(None, VIDEO + AUDIO.format(port=9, direction="recvonly")))
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

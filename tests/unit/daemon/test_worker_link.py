@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,11 +18,13 @@ from edge.config.workers import NUM_PLACES
 from edge.daemon.workers.events import MAX_CHARS, EventsElsewhere, EventTaker
 from edge.daemon.workers.link import Link, LinkClosedError, Message
 from edge.daemon.workers.pages import PageMemory, PlaceTaker, ShownPage, WorkerBoard
+from edge.daemon.workers.sounds import SoundElsewhere
 from edge.errors import ConfigError, SinkError
 from edge.events.schema import Envelope
 from edge.pictures.planes import Colour, PlaneForm
 from edge.server.board import LiveBoard
 from edge.server.published import NEVER_NS, WIDTHS, Demand, Plain
+from edge.video.packets import NOTHING, PacketForm, PacketTaker, PacketTap, SoundForm, SourcePacket, Wanted
 
 
 class Pair:
@@ -158,10 +161,17 @@ class Page:
         self.worker = WorkerBoard(pair.ours, self.places)
         self.worker.set_index("door", 0)
         self.shown = threading.Event()
+        self.sound = SoundElsewhere(lambda is_heard: self.memory.heard.put(0, is_heard))
         page = ShownPage(self.memory, self.board)
 
         def show(message: Message) -> None:
-            page.show(message)
+            match message["kind"]:
+                case "show":
+                    page.show(message)
+                case "video":
+                    page.show_video(message)
+                case _:
+                    self.sound.take_message(message)
             self.shown.set()
 
         pair.act = show
@@ -253,6 +263,83 @@ def test_what_viewers_want_comes_through_the_memory_as_it_is(
         assert memory.demand(3) == demand
     finally:
         memory.close()
+
+
+def test_a_large_picture_comes_to_the_video_by_the_time_that_the_page_knows_its_result_by(pair: Pair) -> None:
+    page = Page(pair)
+    pictures: list[tuple[Any, int]] = []
+    page.board.listen_pictures(lambda _, picture, time_ns: pictures.append((picture, time_ns)))
+    viewer = page.board.watch("door", has_pictures=False)
+    page.board.watch("door", has_pictures=True, is_video=True)
+    shown_ns = page.worker.publish("door", b"{}", page.fail, captured_ns=time.monotonic_ns(), has_video=False)
+    assert page.shown.wait(5)
+    shown = page.board.take(viewer)
+    assert shown is not None and shown.time_ns == shown_ns
+    assert 0 < page.board.delay_ns("door") < 5_000_000_000
+    form = PlaneForm("i420", 640, 360, Colour("bt709"))
+    plain = form.over(np.full(form.num_bytes, 77, np.uint8))
+    for picture in (plain, np.full((36, 64, 3), 9, np.uint8)):
+        page.shown.clear()
+        page.worker.put_video("door", picture, shown_ns)
+        assert page.shown.wait(5)
+    (first, first_ns), (second, second_ns) = pictures
+    assert first.form == form and all((array == 77).all() for array in first.arrays)
+    assert second.shape == (36, 64, 3) and (second == 9).all()
+    assert first_ns == second_ns == shown_ns
+    assert not page.memory.free.any()
+
+
+class Listener(PacketTaker):
+    """Who listens at the daemon."""
+
+    def __init__(self) -> None:
+        self.forms: list[PacketForm] = []
+        self.packets: list[SourcePacket] = []
+
+    @property
+    def wanted(self) -> Wanted:
+        return Wanted.SOUND
+
+    def begin(self, form: PacketForm) -> None:
+        self.forms.append(form)
+
+    def take(self, packet: SourcePacket) -> None:
+        self.packets.append(packet)
+
+
+def test_sound_crosses_to_the_daemon_while_somebody_listens_there(pair: Pair) -> None:
+    page, camera, listener = Page(pair), PacketTap(), Listener()
+    page.worker.set_sound("door", camera)
+    form = SoundForm("aac", bytes(range(256)))
+    camera.begin(PacketForm("h264", 640, 360, b"parameters", form))
+    assert page.shown.wait(5)
+    assert page.sound.form is not None and page.sound.form.sound == form
+    piece = SourcePacket(b"\x00\xff" * 200, 90, 90, True, 1_000_000, 2_000_000, is_sound=True)
+    assert camera.wanted == NOTHING
+    camera.take(piece)
+    page.sound.listen(listener)
+    assert camera.wanted == Wanted.SOUND
+    page.shown.clear()
+    camera.take(piece)
+    assert page.shown.wait(5)
+    page.sound.leave(listener)
+    assert camera.wanted == NOTHING
+    assert [one.sound for one in listener.forms] == [form]
+    assert [(one.data, one.pts, one.time_ns) for one in listener.packets] == [(piece.data, 90, 1_000_000)]
+    assert [message["kind"] for message in pair.got] == ["sound form", "sound"]
+
+
+def test_a_camera_without_sound_is_told_as_one_and_what_is_too_large_stays_away(pair: Pair) -> None:
+    page, camera = Page(pair), PacketTap()
+    page.worker.set_sound("door", camera)
+    page.sound.listen(Listener())
+    for header in (b"", b"x" * 100_000):
+        page.shown.clear()
+        camera.begin(PacketForm("h264", 640, 360, b"", SoundForm("aac", header) if header else None))
+        assert page.shown.wait(5)
+        assert page.sound.form is not None and page.sound.form.sound is None
+    camera.take(SourcePacket(b"x" * 100_000, 0, 0, True, 0, 0, is_sound=True))
+    assert [message["kind"] for message in pair.got] == ["sound form", "sound form"]
 
 
 def test_events_reach_the_page_without_a_viewer(pair: Pair) -> None:
