@@ -8,11 +8,18 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# a machine may be told to keep no bytecode: each of thousands of processes would then compile the package again,
+# which is a fifth of the processor time of a short `edge run`
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 from needs import NO_SHARED, need, summed_up
 from quiet import QUIET, files
 
