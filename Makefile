@@ -31,17 +31,21 @@ run: .venv/light
 	@$(BIN)/edge run $(ARGS)
 
 # make test          one test after the other
-# make test JOBS=3   in three processes, then alone what a busy machine spoils (marker quiet); one closing sentence
+# make test JOBS=2   in two processes; then what a busy machine spoils (tests/quiet.py): what mostly waits two at a time,
+#                    what measures alone; one closing sentence
 JOBS ?= 1
 MARKS := not bench and not soak and not gpu
+PYTEST := $(BIN)/python -m pytest
+MANY := --dist loadfile --no-loadscope-reorder
 test: .venv/full
 ifeq ($(JOBS),1)
-	@$(BIN)/python -m pytest tests -m "$(MARKS)" $(ARGS)
+	@$(PYTEST) tests -m "$(MARKS)" $(ARGS)
 else
-	@skips=$$(mktemp); \
-	$(BIN)/python -m pytest tests -m "$(MARKS) and not quiet" -n $(JOBS) --dist loadfile --no-loadscope-reorder --skips-later $$skips $(ARGS); many=$$?; \
-	$(BIN)/python -m pytest tests -m "$(MARKS) and quiet" --skips-before $$skips $(ARGS); alone=$$?; \
-	rm -f $$skips; test $$many != 0 && exit $$many; exit $$alone
+	@skips=$$(mktemp); ended=0; \
+	$(PYTEST) tests -m "$(MARKS) and not quiet" -n $(JOBS) $(MANY) --skips-later $$skips $(ARGS) || ended=$$?; \
+	$(PYTEST) $$($(BIN)/python tests/quiet.py waiting) -m "$(MARKS)" -n 2 $(MANY) --skips-before $$skips --skips-later $$skips $(ARGS) || ended=$$?; \
+	$(PYTEST) $$($(BIN)/python tests/quiet.py measuring) -m "$(MARKS)" --skips-before $$skips $(ARGS) || ended=$$?; \
+	rm -f $$skips; exit $$ended
 endif
 
 # model servers that tests run against, with the ONNX Runtime of the tests; their needs are not those of Edgeloop

@@ -8,12 +8,20 @@ import logging
 import os
 import signal
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# a machine may be told to keep no bytecode: each of thousands of processes would then compile the package again,
+# which is a fifth of the processor time of a short `edge run`
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 from needs import NO_SHARED, need, summed_up
+from quiet import QUIET, files
 
 import edge  # noqa: F401 - before a test imports a library: its telemetry is off
 
@@ -21,14 +29,6 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 # markers whose tests may be left out in CI: they are opt-in or need hardware
 OPTIONAL = {"gpu", "bench", "soak"}
-# what measures seconds and rates of many processes, or meets others on one port of the network, runs alone
-QUIET = {
-    *("test_cameras", "test_capacity", "test_discover", "test_floods", "test_gate", "test_hostile_targets"),
-    *("test_device", "test_inference_overlap", "test_many_viewers", "test_measure", "test_onvif", "test_onvif_peer"),
-    *("test_record_source", "test_restream", "test_rtsp", "test_server_limits", "test_source_deadlines", "test_sound"),
-    *("test_live_source", "test_logins", "test_push_page", "test_record_large", "test_server", "test_srt_camera"),
-    *("test_swap", "test_watch_log_kills", "test_webrtc", "test_workers"),
-}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _skipped_in_ci: list[str] = []
 # what was missing → how many tests that cost
@@ -78,8 +78,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    quiet = {path for kind in QUIET for path in files(kind)}
     for item in items:
-        if item.path.stem in QUIET:
+        if item.path in quiet:
             item.add_marker("quiet")
 
 

@@ -41,7 +41,9 @@ class Daemon:
         return "".join(self.output)
 
     def client(self, token: str = TOKEN, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=20, **options)
+        # nobody's certificates need be read, which takes 29 ms
+        options = {"timeout": 20, "verify": False, **options}
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, **options)
 
     def receive(self, timeout_s: float) -> list[str]:
         """The messages to systemd that come within this time."""

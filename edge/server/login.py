@@ -40,6 +40,7 @@ def page_of(inner: str) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Edgeloop</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="icon.svg" type="image/svg+xml">'
         f"<style>{STYLE}</style></head><body><main><h1>Edgeloop</h1>{inner}</main></body></html>\n"
     )
 

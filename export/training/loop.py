@@ -33,6 +33,8 @@ from export.training.validate import judge, metric_of
 
 log = logging.getLogger(__name__)
 SEED_STRIDE = 1_000_003
+# a figure takes half a second, an epoch of few pictures less
+CURVES_EVERY_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class Trainer:
         if saved is not None:
             self._restore(saved)
         self._num_batches = len(self._loader(0))
-        self._saved_at_s = time.monotonic()
+        self._saved_at_s, self._draw_at_s = time.monotonic(), 0.0
 
     def run(self) -> TrainResult:
         """Train to the end, or until nothing gets better any more.
@@ -114,11 +116,11 @@ class Trainer:
         done = self._place.epoch * self._num_batches + self._place.batch
         journal = Journal(self._folder)
         with ProgressBar(total, done, self._processes.is_main) as bar:
-            while self._place.epoch < config.optim.epochs and not self._is_stale():
+            while not self._is_done():
                 self._epoch(bar)
                 if self._processes.is_main:
                     journal.write(self._history)
-                    pictures.draw_curves(self._history, self._folder / "curves.png")
+                    self._draw_now_and_then()
                     log.info("%s", epoch_line(self._history[-1], metric_of(config), config.optim.epochs))
         journal.close()
         place = self._place
@@ -230,6 +232,9 @@ class Trainer:
     def _judged(self) -> Network:
         return self._average.model if self._config.optim.ema_decay else self._network
 
+    def _is_done(self) -> bool:
+        return self._place.epoch >= self._config.optim.epochs or self._is_stale()
+
     def _is_stale(self) -> bool:
         """Whether the last evaluations brought nothing."""
         config, place = self._config.run, self._place
@@ -260,6 +265,12 @@ class Trainer:
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self._saved_at_s >= self._config.run.save_every_s:
             self._save(LAST)
+
+    def _draw_now_and_then(self) -> None:
+        """The curves so far; at the end all of them."""
+        if self._is_done() or time.monotonic() >= self._draw_at_s:
+            pictures.draw_curves(self._history, self._folder / "curves.png")
+            self._draw_at_s = time.monotonic() + CURVES_EVERY_S
 
     def _save(self, name: str) -> None:
         self._saved_at_s = time.monotonic()

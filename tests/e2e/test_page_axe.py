@@ -26,7 +26,8 @@ from push_server import PushServer
 
 from edge.types import Event
 
-pytestmark = pytest.mark.real_server
+# each view is loaded in four looks
+pytestmark = [pytest.mark.real_server, pytest.mark.timeout(300)]
 PLACE = importlib.util.find_spec("axe_playwright_python")
 needs_axe = pytest.mark.skipif(PLACE is None, reason="needs axe; run: pip install --no-deps axe-playwright-python")
 RUN = """
@@ -62,9 +63,16 @@ def hold_rules(browser: Any) -> None:
     assert browser.execute_script("return document.documentElement.scrollWidth - innerWidth") <= 0
 
 
-def check(browser: Any, address: str, ready: str, scheme: str, width: int) -> None:
-    """Load this address in that look, wait for text in the page, and ask axe."""
-    with looking(browser, scheme, width):
+def looks(browser: Any) -> Iterator[None]:
+    """The page as it is then seen: light and dark, on a phone and on a screen."""
+    for scheme, width in LOOKS:
+        with looking(browser, scheme, width):
+            yield
+
+
+def check(browser: Any, address: str, ready: str) -> None:
+    """Load this address in each look, wait for text in the page, and ask axe."""
+    for _ in looks(browser):
         browser.get(address)
         wait_until(lambda: ready in text_of(browser, "body"))
         hold_rules(browser)
@@ -75,37 +83,31 @@ def happen(running: Show) -> None:
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_the_grid(browser: Any, scheme: str, width: int) -> None:
+def test_the_grid(browser: Any) -> None:
     with show("door", "yard", "gate") as running, running.play():
         running.cameras[1].state = "backing_off"
-        check(browser, running.url, "Offline", scheme, width)
+        check(browser, running.url, "Offline")
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_a_camera(browser: Any, scheme: str, width: int) -> None:
+def test_a_camera(browser: Any) -> None:
     with show("door") as running, running.play():
         happen(running)
-        check(browser, f"{running.url}/#/camera/door", "kerb", scheme, width)
+        check(browser, f"{running.url}/#/camera/door", "kerb")
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_the_recordings(browser: Any, archive: Any, scheme: str, width: int) -> None:
+def test_the_recordings(browser: Any, archive: Any) -> None:
     server, url, _ = served(archive)
     try:
-        check(browser, f"{url}/#/recordings", "crossed", scheme, width)
+        check(browser, f"{url}/#/recordings", "crossed")
     finally:
         server.stop()
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_the_recordings_with_their_time_line_and_the_list_of_events(
-    browser: Any, door: Daemon, scheme: str, width: int
-) -> None:
-    with looking(browser, scheme, width):
+def test_the_recordings_with_their_time_line_and_the_list_of_events(browser: Any, door: Daemon) -> None:
+    for _ in looks(browser):
         open_page(browser, door, "recordings/door", operates=True)
         wait_until(lambda: bool(browser.find_elements("css selector", ".past .past-event[data-seen=false]")), 60)
         wait_until(lambda: bool(browser.find_elements("css selector", ".timeline .bar-event")))
@@ -117,9 +119,8 @@ def test_the_recordings_with_their_time_line_and_the_list_of_events(
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_the_form_for_a_new_camera(browser: Any, door: Daemon, scheme: str, width: int) -> None:
-    with looking(browser, scheme, width):
+def test_the_form_for_a_new_camera(browser: Any, door: Daemon) -> None:
+    for _ in looks(browser):
         open_page(browser, door, "add", operates=False)
         # who opens the form by its address is connected too
         wait_until(lambda: "1 of 1 live" in text_of(browser, ".summary"))
@@ -131,31 +132,30 @@ def test_the_form_for_a_new_camera(browser: Any, door: Daemon, scheme: str, widt
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_the_messages_and_the_page_behind_their_link(
-    browser: Any, told: Daemon, service: PushServer, scheme: str, width: int
-) -> None:
+def test_the_messages_and_the_page_behind_their_link(browser: Any, told: Daemon, service: PushServer) -> None:
     phone = service.browser()
-    with looking(browser, scheme, width), told.client() as client:
+    with told.client() as client:
         client.post("/api/push", json=phone.subscription("Pixel"))
         wait_until(lambda: bool(phone.got), 60)
         link = f"{told.url}/snooze?k={phone.got[0]['snooze']}"
-        check(browser, link, "Quiet for an hour", scheme, width)
-        browser.find_element("css selector", "button").click()
-        wait_until(lambda: "No messages until" in text_of(browser, "[role=status]"))
-        hold_rules(browser)
-        opened(browser, told)
-        wait_until(lambda: "Pixel" in text_of(browser, ".version-list"))
-        hold_rules(browser)
+        for _ in looks(browser):
+            browser.get(link)
+            wait_until(lambda: "Quiet for an hour" in text_of(browser, "body"))
+            hold_rules(browser)
+            browser.find_element("css selector", "button").click()
+            wait_until(lambda: "No messages until" in text_of(browser, "[role=status]"))
+            hold_rules(browser)
+            opened(browser, told)
+            wait_until(lambda: "Pixel" in text_of(browser, ".version-list"))
+            hold_rules(browser)
+            for snooze in client.get("/api/snoozes").json()["snoozes"]:
+                client.delete(f"/api/snoozes/{snooze['id']}")
         client.request("DELETE", "/api/push", json={"endpoint": phone.endpoint})
-        for snooze in client.get("/api/snoozes").json()["snoozes"]:
-            client.delete(f"/api/snoozes/{snooze['id']}")
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_the_answer_to_why(browser: Any, door: Daemon, scheme: str, width: int) -> None:
-    with looking(browser, scheme, width):
+def test_the_answer_to_why(browser: Any, door: Daemon) -> None:
+    for _ in looks(browser):
         open_page(browser, door, "camera/door", operates=False)
         wait_until(lambda: bool(browser.find_elements("css selector", ".events li .is-button")), 60)
         browser.execute_script("document.querySelector('.events li .is-button').click()")
@@ -164,24 +164,27 @@ def test_the_answer_to_why(browser: Any, door: Daemon, scheme: str, width: int) 
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_the_page_that_asks_for_the_token(browser: Any, scheme: str, width: int) -> None:
+def test_the_page_that_asks_for_the_token(browser: Any) -> None:
     with show("door", token="canary-token") as running:
-        check(browser, running.url, "Token", scheme, width)
-        check(browser, f"{running.url}/?token=wrong-token", "Token", scheme, width)
+        check(browser, running.url, "Token")
+        check(browser, f"{running.url}/?token=wrong-token", "Token")
 
 
 @needs_axe
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_the_login_and_the_account_of_an_admin(browser: Any, tmp_path: Path, scheme: str, width: int) -> None:
-    with users_show(tmp_path, audit_file=tmp_path / "audit.jsonl") as running, looking(browser, scheme, width):
-        check(browser, running.url, "Log in", scheme, width)
-        log_in_as(browser, running, "anna", "a wrong password")
-        wait_until(lambda: "do not belong together" in text_of(browser, "body"))
-        hold_rules(browser)
-        log_in_as(browser, running, "anna")
-        wait_until(lambda: bool(browser.find_elements("css selector", ".card, .top")))
-        browser.get(f"{running.url}/#/account")
-        wait_until(lambda: "wrong login" in text_of(browser, ".account"))
-        wait_until(lambda: "this one" in text_of(browser, ".account"))
-        hold_rules(browser)
+def test_the_login_and_the_account_of_an_admin(browser: Any, tmp_path: Path) -> None:
+    with users_show(tmp_path, audit_file=tmp_path / "audit.jsonl") as running:
+        for _ in looks(browser):
+            browser.get(running.url)
+            browser.delete_all_cookies()
+            browser.get(running.url)
+            wait_until(lambda: "Log in" in text_of(browser, "body"))
+            hold_rules(browser)
+            log_in_as(browser, running, "anna", "a wrong password")
+            wait_until(lambda: "do not belong together" in text_of(browser, "body"))
+            hold_rules(browser)
+            log_in_as(browser, running, "anna")
+            wait_until(lambda: bool(browser.find_elements("css selector", ".card, .top")))
+            browser.get(f"{running.url}/#/account")
+            wait_until(lambda: "wrong login" in text_of(browser, ".account"))
+            wait_until(lambda: "this one" in text_of(browser, ".account"))
+            hold_rules(browser)

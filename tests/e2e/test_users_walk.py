@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,7 +73,8 @@ class Walk:
 
     def asked(self, who: str, method: str, path: str, *, awaited: bytes = b"", **options: Any) -> tuple[int, bytes]:
         """The status, and what is answered in headers and body, as far as it comes soon, or till this has come."""
-        with httpx.Client(base_url=self.running.url, headers=self.headers_of(who), timeout=30) as client:
+        headers = self.headers_of(who)
+        with httpx.Client(base_url=self.running.url, headers=headers, timeout=30, verify=False) as client:
             until_s = time.monotonic() + READ_S
             with client.stream(method, path, **options) as answer:
                 body = str(answer.headers).encode()
@@ -178,26 +180,44 @@ def tells_of_hidden(walk: Walk, body: bytes) -> list[bytes]:
 
 @pytest.mark.parametrize("who", WHO)
 def test_no_route_shows_a_camera_to_who_may_not_see_it(walk: Walk, who: str) -> None:
+    questions = [
+        (method, path, camera)
+        for method, path in routes(walk)
+        for camera in (CAMERAS if is_asked_for_one(path) else CAMERAS[:1])
+    ]
+    # most of the time goes into waiting for what does not end
+    with ThreadPoolExecutor(4) as pool:
+        looks = [pool.submit(ask, walk, who, *question) for question in questions if question[0] == "GET"]
+        for look in looks:
+            look.result()
+    for question in questions:
+        if question[0] != "GET":
+            ask(walk, who, *question)
+
+
+def is_asked_for_one(path: str) -> bool:
+    return path in ASKED_FOR_ONE or ("{name}" in path and not path.startswith("/api/models/"))
+
+
+def ask(walk: Walk, who: str, method: str, path: str, camera: str) -> None:
+    """Ask for a camera, and look for one in the answer that is not to be seen."""
     others = [] if who in SEERS else [HIDDEN] if who in OF_DOOR else list(CAMERAS)
-    for method, path in routes(walk):
-        is_asked_for_one = path in ASKED_FOR_ONE or ("{name}" in path and not path.startswith("/api/models/"))
-        for camera in CAMERAS if is_asked_for_one else ("door",):
-            where = filled(walk, path, camera)
-            status, body = walk.asked(who, method, where, **bodies(method, path, camera))
-            what = f"{who}: {method} {where}: {status}"
-            assert status < 500 or status in (501, 503), what
-            if who == "nobody":
-                assert status == (200 if path == "/healthz" else 401), what
-            asks_for_other = is_asked_for_one and camera in others
-            if asks_for_other:
-                # a list of which questions are answered is about no camera
-                assert status in (401, 403, 404) or (method, path) == ("GET", "/api/questions"), what
-            if who not in SEERS and not (asks_for_other and camera == HIDDEN):
-                assert not tells_of_hidden(walk, body), (what, tells_of_hidden(walk, body))
-            if asks_for_other:
-                # the answer may say again what was asked for, and nothing more
-                again = body.replace(f"'{camera}'".encode(), b"")
-                assert not tells_of_hidden(walk, again), (what, again)
+    where = filled(walk, path, camera)
+    status, body = walk.asked(who, method, where, **bodies(method, path, camera))
+    what = f"{who}: {method} {where}: {status}"
+    assert status < 500 or status in (501, 503), what
+    if who == "nobody":
+        assert status == (200 if path == "/healthz" else 401), what
+    asks_for_other = is_asked_for_one(path) and camera in others
+    if asks_for_other:
+        # a list of which questions are answered is about no camera
+        assert status in (401, 403, 404) or (method, path) == ("GET", "/api/questions"), what
+    if who not in SEERS and not (asks_for_other and camera == HIDDEN):
+        assert not tells_of_hidden(walk, body), (what, tells_of_hidden(walk, body))
+    if asks_for_other:
+        # the answer may say again what was asked for, and nothing more
+        again = body.replace(f"'{camera}'".encode(), b"")
+        assert not tells_of_hidden(walk, again), (what, again)
 
 
 @pytest.mark.parametrize("who", sorted(OF_DOOR | SEERS))

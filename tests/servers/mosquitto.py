@@ -12,16 +12,18 @@ from typing import Any
 
 from camera_rig import free_port
 from needs import need
+from waiting import source_of
 
 
 class Broker:
-    """mosquitto on a free port. ``lines`` are added to its configuration."""
+    """mosquitto on a free port. ``lines`` are added to its configuration; ``whole`` is one that has ``port`` in it."""
 
-    def __init__(self, folder: Path, *lines: str) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, *lines: str, port: int = 0, whole: str = "") -> None:
+        self.port = port or free_port()
         self._file = folder / "mosquitto.conf"
         text = ["user root", f"listener {self.port} 127.0.0.1", "persistence true", f"persistence_location {folder}/"]
-        self._file.write_text("\n".join([*text, *(lines or ["allow_anonymous true"])]) + "\n")
+        text += lines or ["allow_anonymous true"]
+        self._file.write_text(f"user root\n{whole}" if whole else "\n".join(text) + "\n")
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -74,7 +76,8 @@ class Listener:
 
     def wait_for(self, is_there: Any, timeout_s: float = 30) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: is_there(self.got), timeout_s), self.got[-5:]
+            is_in_time = self._changed.wait_for(lambda: is_there(self.got), timeout_s)
+            assert is_in_time, f"time limit: not within {timeout_s:g} s: {source_of(is_there)}; last: {self.got[-5:]}"
 
     def close(self) -> None:
         self._client.disconnect()

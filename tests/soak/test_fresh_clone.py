@@ -19,11 +19,12 @@ pytestmark = [
     pytest.mark.timeout(5400),
     pytest.mark.skipif(os.geteuid() != 0, reason="a root of its own is made as root"),
 ]
+# the shell stays: as process 1 it takes the ends of those that nobody waits for, as an init does
 ENTER = """
 mount -t proc proc {root}/proc
 mount --rbind /dev {root}/dev
 {mounts}
-exec chroot {root} {command}
+chroot {root} {command} || exit $?
 """
 
 
@@ -41,6 +42,8 @@ class Machine:
             (self._root / there.lstrip("/")).mkdir(parents=True, exist_ok=True)
             self._mounts.append(f"mount --bind -o ro {here} {self._root}{there}")
         (self._root / "etc/pip.conf").write_text(access.config.read_text())
+        # which an installer writes
+        (self._root / "etc/hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
         (self._root / "etc/resolv.conf").write_text(Path("/etc/resolv.conf").read_text(encoding="utf-8"))
         self.run("apt-get update -qq")
         self.run(

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from made_once import made_once
 
 from export.config import parse_config
 from export.training.train import train
@@ -61,21 +62,25 @@ def write_colours(folder: Path, count: int) -> Path:
 @pytest.fixture(scope="session")
 def squares(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """Addresses of a training and a validation set of rectangles."""
-    folder = tmp_path_factory.mktemp("squares")
-    train, val = write_squares(folder / "train", 48, 1), write_squares(folder / "val", 16, 2)
-    return f"coco:{train}", f"coco:{val}"
+
+    def write(folder: Path) -> None:
+        write_squares(folder / "train", 48, 1)
+        write_squares(folder / "val", 16, 2)
+
+    folder = made_once(tmp_path_factory, "squares", write)
+    return f"coco:{folder}/train/labels.json", f"coco:{folder}/val/labels.json"
 
 
 @pytest.fixture(scope="session")
 def colours(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Address of a set of bright and dark pictures."""
-    return f"classes:{write_colours(tmp_path_factory.mktemp('data') / 'colours', 12)}"
+    return f"classes:{made_once(tmp_path_factory, 'colours', lambda folder: write_colours(folder, 12))}"
 
 
 @pytest.fixture(scope="session")
 def recipes(squares: tuple[str, str], colours: str) -> dict[str, dict[str, Any]]:
     """A fast recipe per task, as a tree of values."""
-    run = {"device": "cpu", "threads": 1, "eval_every": 50, "save_every_s": 1e-6}
+    run = {"device": "cpu", "threads": 1, "eval_every": 50}
     detect = {
         "task": "detect",
         "name": "squares",
@@ -101,6 +106,11 @@ def schooled(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPa
     """Folder of a detector's training that has learned the rectangles."""
     tree = recipes["detect"]
     tree = {**tree, "optim": {**tree["optim"], "epochs": 24}, "run": {**tree["run"], "eval_every": 24}}
-    folder = tmp_path_factory.mktemp("schooled")
-    train(parse_config(tree, "test"), folder)
-    return folder
+    return made_once(tmp_path_factory, "schooled", lambda folder: train(parse_config(tree, "test"), folder))
+
+
+@pytest.fixture(scope="session")
+def graded(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a classifier's training that tells bright from dark."""
+    recipe = parse_config(recipes["classify"], "test")
+    return made_once(tmp_path_factory, "graded", lambda folder: train(recipe, folder))

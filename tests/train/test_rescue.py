@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 from train.conftest import write_colours
-from train.test_training_course import changed
 
 from calib.ranges import RangeTable, load_table
 from edge.commands import quantize as command
@@ -19,7 +17,6 @@ from export.data.open_data import open_dataset
 from export.quantize.quantize import QuantizeOptions
 from export.quantize.rescue import Learning, quantize_or_tune
 from export.to_onnx import export_checked
-from export.training.train import train
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 TOO_WIDE = 1e6
@@ -40,13 +37,12 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def trained(recipes: dict[str, dict[str, Any]], colours: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def trained(graded: Path, colours: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("rescue")
-    result = train(changed(recipes["classify"]), folder / "run")
     model = folder / "colours.onnx"
-    export_checked(result.checkpoint, model)
+    export_checked(graded / "best.pt", model)
     calibrate(model, data=[colours], frames=8)
-    found = Trained(result.checkpoint, model, colours, f"classes:{write_colours(folder / 'judging', 20)}")
+    found = Trained(graded / "best.pt", model, colours, f"classes:{write_colours(folder / 'judging', 20)}")
     widened(load_table(found.ranges)).save(found.ranges)
     return found
 

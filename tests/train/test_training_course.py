@@ -75,14 +75,12 @@ def wait_for_step(path: Path, step: int, process: subprocess.Popen[bytes]) -> No
 
 
 @pytest.fixture(scope="module")
-def unbroken(recipes: Recipes, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("unbroken")
-    train(changed(recipes["classify"]), out)
-    return out
+def unbroken(graded: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shutil.copytree(graded, tmp_path_factory.mktemp("unbroken") / "run")
 
 
 def test_killed_training_resumes_to_the_same_weights(recipes: Recipes, unbroken: Path, tmp_path: Path) -> None:
-    config, out = changed(recipes["classify"]), tmp_path / "out"
+    config, out = changed(recipes["classify"], run__save_every_s=1e-6), tmp_path / "out"
     arguments = [sys.executable, *command(tmp_path, config, out)]
     # twice, within the first and within a later epoch of 6 steps
     for step in (3, 14):
@@ -100,20 +98,17 @@ def test_killed_training_resumes_to_the_same_weights(recipes: Recipes, unbroken:
         assert bool((found.ema[name] == value).all()), name
 
 
-def test_two_processes_train_like_one(recipes: Recipes, tmp_path: Path) -> None:
-    start = tmp_path / "start"
-    train(changed(recipes["detect"], optim__epochs=6), start)
+def test_two_processes_train_like_one(recipes: Recipes, schooled: Path, tmp_path: Path) -> None:
     # batch norms would see half of the batch each, so their statistics are held, at values that fit
-    tree = {**recipes["detect"], "transfer": {"weights": str(start / "last.pt")}}
+    tree = {**recipes["detect"], "transfer": {"weights": str(schooled / "last.pt")}}
     # few steps of SGD: in the long run a rounding error makes another grid point the best one, and AdamW's first steps
     # follow the sign of gradients that are nearly zero
     optim = {"freeze_bn": True, "epochs": 1, "batch_size": 16, "optimizer": "sgd", "lr": 1e-4}
     config = changed(tree, **{f"optim__{key}": value for key, value in optim.items()})
     one, two = tmp_path / "one", tmp_path / "two"
-    arguments = command(tmp_path, config, one)
-    subprocess.run([sys.executable, *arguments], env=environment(), check=True, timeout=200)
+    train(config, one)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*launcher, *arguments[:-1], str(two)], env=environment(), check=True, timeout=300)
+    subprocess.run([*launcher, *command(tmp_path, config, two)], env=environment(), check=True, timeout=300)
     np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
     expected, found = load_checkpoint(one / "last.pt").model, load_checkpoint(two / "last.pt").model
     for name, value in expected.items():
@@ -270,7 +265,7 @@ def test_a_run_killed_while_it_saves_keeps_its_best(
         written.append((path.name, checkpoint.place.best))
 
     monkeypatch.setattr("export.training.loop.save_checkpoint", save)
-    train(changed(recipes["classify"], optim__epochs=1, run__save_every_s=1e6), tmp_path)
+    train(changed(recipes["classify"], optim__epochs=1), tmp_path)
     best = [place for place, (name, _) in enumerate(written) if name == "best.pt"]
     known = [place for place, (name, value) in enumerate(written) if name == "last.pt" and value >= 0]
     assert best and known and best[0] < known[0]

@@ -11,18 +11,22 @@ import pwd
 import re
 import sys
 import urllib.request
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge.commands.init import TEMPLATE, filled_in
+from edge.commands.init import TEMPLATE, filled_in, with_page
 from edge.config.camera import Camera
+from edge.config.edit import drawn_in, parse_drawn, with_drawn
 from edge.config.load import load_config
-from edge.errors import EdgeError
+from edge.errors import ConfigError, EdgeError
 from edge.models.shipped import demo_model
 
 DATA = Path("/data")
 SUPERVISOR = "http://supervisor"
+USER = "edge"
+PROGRAM = "/opt/edge/bin/edge"
 MIN_TOKEN_CHARS = 16
 
 
@@ -35,16 +39,22 @@ def main() -> None:
         config = write_config(folder, options, ask_broker(SUPERVISOR, os.environ["SUPERVISOR_TOKEN"]))
     except EdgeError as error:
         sys.exit(f"error: {error}")
-    user = pwd.getpwnam("edge")
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, user.pw_uid, user.pw_gid)
-    os.initgroups("edge", user.pw_gid)
-    os.setgid(user.pw_gid)
-    os.setuid(user.pw_uid)
+    if os.geteuid() == 0:
+        become(USER, folder)
     os.chdir(folder)
     os.environ["HOME"] = str(folder)
     del os.environ["SUPERVISOR_TOKEN"]
-    os.execv("/opt/edge/bin/edge", ["edge", "run", str(config)])
+    os.execv(PROGRAM, ["edge", "run", str(config)])
+
+
+def become(name: str, folder: Path) -> None:
+    """Be this user from here on, who owns the folder."""
+    user = pwd.getpwnam(name)
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user.pw_uid, user.pw_gid)
+    os.initgroups(name, user.pw_gid)
+    os.setgid(user.pw_gid)
+    os.setuid(user.pw_uid)
 
 
 def ask_broker(supervisor: str, token: str) -> dict[str, Any]:
@@ -73,9 +83,8 @@ def write_config(folder: Path, options: dict[str, Any], broker: dict[str, Any]) 
         camera.write_password(folder)
         cameras.append(camera)
     text = filled_in(TEMPLATE.read_text(encoding="utf-8"), demo_model(cameras[0].source), cameras, folder)
-    token = secret(folder / "token", options["token"])
-    lines = f'host = "0.0.0.0"\ntoken_file = {json.dumps(str(token))}'
-    text = re.sub(r'(?m)^# host = "127\.0\.0\.1"$', lambda _: lines, text, count=1)
+    text = with_page(text, secret(folder / "token", options["token"]))
+    text = re.sub(r'(?m)^# host = "127\.0\.0\.1"$', 'host = "0.0.0.0"', text, count=1)
     mqtt = {"host": broker["host"], "port": int(broker["port"]), "discovery": "homeassistant"}
     if options.get("switches"):
         mqtt["commands"] = True
@@ -85,10 +94,21 @@ def write_config(folder: Path, options: dict[str, Any], broker: dict[str, Any]) 
         mqtt["username"] = broker["username"]
         mqtt["password_file"] = str(secret(folder / "mqtt-password", broker["password"]))
     config = folder / "edge.toml"
+    if config.exists():
+        text = drawn_again(text, config.read_text(encoding="utf-8"), cameras)
     # JSON's strings, numbers and truth values are TOML's
     config.write_text(text + "\n[mqtt]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in mqtt.items()))
     load_config(config)
     return config
+
+
+def drawn_again(text: str, before: str, cameras: list[Camera]) -> str:
+    """The text with the lines, zones and masks that stood in the file before on cameras of the same name."""
+    for camera in cameras:
+        # a camera that is new has none
+        with suppress(ConfigError, ValueError):
+            text = with_drawn(text, camera.name, parse_drawn(drawn_in(before, camera.name)))
+    return text
 
 
 def secret(path: Path, value: str) -> Path:
