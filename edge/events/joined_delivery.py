@@ -57,6 +57,7 @@ class JoinedDelivery:
     Attributes:
         outbox, messenger, joiner: from where, to whom, and what belongs together.
         is_quiet: whether nothing may be sent now.
+        may_see: whether it may be told of a stream now, also of what became a message when it might.
         give_up_s: a message that is not taken for so long is given up.
         counters: ``delivered`` and ``refused`` events, ``messages``, ``failures``.
         failing: why the last attempt failed.
@@ -68,6 +69,7 @@ class JoinedDelivery:
     is_quiet: Callable[[], bool] = lambda: False
     backoff: Backoff = field(default_factory=Backoff)
     give_up_s: float = 86_400.0
+    may_see: Callable[[str], bool] = lambda stream: True
     clock_s: Callable[[], float] = time.monotonic
     counters: Counters[str] = field(default_factory=Counters)
     failing: Failing = field(init=False)
@@ -132,6 +134,7 @@ class JoinedDelivery:
             self.joiner.claimed(ids, now_s)
 
     def _send(self, message_id: str, events: list[StoredEvent], stopping: threading.Event) -> None:
+        events = [event for event in events if self.may_see(event.stream)]
         if events:
             try:
                 self.messenger.send(compose(message_id, events), stopping)

@@ -8,7 +8,7 @@ import logging
 import re
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,9 +21,26 @@ from edge.net.webpush import AUTH_BYTES, is_key
 
 log = logging.getLogger(__name__)
 MAX_PHONES = 32
+# of one user, so that nobody takes the places of all others
+MAX_OF_USER = 8
 MAX_ENDPOINT_CHARS = 1000
 MAX_NAME_CHARS = 64
 _ENDPOINT = re.compile(r"https://[A-Za-z0-9.:\[\]_-]+/[\x21-\x7e]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The named user whom something belongs to; without a name it is of whoever has the device's own tokens.
+
+    Attributes:
+        generation: of the user; with another one it is not the same any more (see ``edge.users.file.User``).
+    """
+
+    name: str = ""
+    generation: str = ""
+
+
+NOBODY = Owner()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +51,14 @@ class Phone:
         endpoint: the address that its push service takes messages at; printed nowhere, only its ``host``.
         p256dh, auth: its public key and secret, in base64 for addresses.
         name: what it calls itself.
+        owner: who has subscribed it.
     """
 
     endpoint: str
     p256dh: str
     auth: str
     name: str = ""
+    owner: Owner = NOBODY
 
     @classmethod
     def of(cls, value: Any, hosts: Sequence[str]) -> Phone:
@@ -90,7 +109,7 @@ class PhoneBook:
         self._phones: dict[str, Phone] = {}
         for value in _listed(load_object(path)):
             try:
-                phone = Phone.of(value, hosts)
+                phone = replace(Phone.of(value, hosts), owner=_owner_in(value))
             except ConfigError as error:
                 log.warning("%s: a phone is left out: %s", path.name, error)
             else:
@@ -100,30 +119,35 @@ class PhoneBook:
         with self._lock:
             return list(self._phones.values())
 
-    def add(self, value: Any) -> Phone:
-        """Keep what a browser gives; one that is there is renewed.
+    def add(self, value: Any, owner: Owner = NOBODY) -> Phone:
+        """Keep what a browser gives; one that is there is renewed, and belongs to who asks now.
 
         Raises:
             ConfigError: it is none, or there are too many.
             SinkError: it cannot be written.
         """
-        phone = Phone.of(value, self._hosts)
+        phone = replace(Phone.of(value, self._hosts), owner=owner)
         with self._lock:
-            if phone.id not in self._phones and len(self._phones) >= MAX_PHONES:
+            others = [one for one in self._phones.values() if one.id != phone.id]
+            if len(others) >= MAX_PHONES:
                 raise ConfigError(f"{MAX_PHONES} phones take messages already; switch another one off")
+            if owner.name and sum(one.owner.name == owner.name for one in others) >= MAX_OF_USER:
+                raise ConfigError(f"{MAX_OF_USER} phones of {owner.name} take messages already; switch another one off")
             before = dict(self._phones)
             self._phones[phone.id] = phone
             if before != self._phones:
                 self._write(before)
         return phone
 
-    def remove(self, endpoint: str) -> Phone | None:
-        """Forget it; None where it is not known. Raises: SinkError: this cannot be written."""
+    def remove(self, endpoint: str, owner: Owner | None = None) -> Phone | None:
+        """Forget it; None where it is not known, or not this owner's. Raises: SinkError: this cannot be written."""
         with self._lock:
             before = dict(self._phones)
-            found = self._phones.pop(Phone(endpoint, "", "").id, None)
-            if found is not None:
-                self._write(before)
+            found = self._phones.get(Phone(endpoint, "", "").id)
+            if found is None or owner not in (None, found.owner):
+                return None
+            del self._phones[found.id]
+            self._write(before)
         return found
 
     def _write(self, before: dict[str, Phone]) -> None:
@@ -160,7 +184,16 @@ def _is_right(key: str, auth: str) -> bool:
 
 def _as_given(phone: Phone) -> Mapping[str, Any]:
     facts = asdict(phone)
-    return {"endpoint": phone.endpoint, "keys": {key: facts[key] for key in ("p256dh", "auth")}, "name": phone.name}
+    keys = {key: facts[key] for key in ("p256dh", "auth")}
+    return {"endpoint": phone.endpoint, "keys": keys, "name": phone.name, "owner": facts["owner"]}
+
+
+def _owner_in(kept: Mapping[str, Any]) -> Owner:
+    """Of a phone in the file; what makes no sense is of a user who is not there."""
+    match kept.get("owner", {"name": "", "generation": ""}):
+        case {"name": str(name), "generation": str(generation)}:
+            return Owner(name, generation)
+    return Owner("?", "?")
 
 
 def _listed(kept: Mapping[str, Any]) -> list[Any]:

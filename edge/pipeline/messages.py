@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,11 @@ from edge.analytics.schedule import Schedule
 from edge.errors import ConfigError, SinkError
 from edge.events.joined_delivery import JoinedDelivery, Messenger
 from edge.events.joining import Joiner
-from edge.events.phones import Phone, PhoneBook
+from edge.events.phones import NOBODY, Owner, Phone, PhoneBook
 from edge.events.snooze import Snooze, Snoozes
 from edge.net.signed import text_of
 from edge.net.webpush import public_of
+from edge.pipeline.phone_owners import PhoneOwners
 from edge.sinks.push import PushTarget, load_or_make_key
 from edge.threads.backoff import Backoff
 from edge.threads.worker import Worker
@@ -30,24 +33,34 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 # a phone that is taken away may be sent a message just then
 ENDED_S = 2.0
+# between two looks at whether the owners of phones are still there
+OWNERS_S = 0.5
 # a dot: a target of the program's own, see Outbox
 PREFIX = ".phone-"
 
 
 def joined_delivery(
-    settings: NotifySettings, outbox: Outbox, messenger: Messenger, snoozes: Snoozes | None = None
+    settings: NotifySettings,
+    outbox: Outbox,
+    messenger: Messenger,
+    snoozes: Snoozes | None = None,
+    may_see: Callable[[str], bool] = lambda stream: True,
 ) -> JoinedDelivery:
-    """Messages to a person over a messenger.
+    """Messages to a person over a messenger, of the streams that it may see.
 
     Raises:
         ConfigError: a time zone of its quiet hours is not known.
     """
     quiet, name = _quiet(settings), messenger.name
-    is_snoozed = lambda stream, kind: snoozes is not None and snoozes.is_on(name, stream, kind)  # noqa: E731
+
+    def is_unwanted(stream: str, kind: str) -> bool:
+        return not may_see(stream) or (snoozes is not None and snoozes.is_on(name, stream, kind))
+
     return JoinedDelivery(
         outbox,
         messenger,
-        Joiner(settings, is_snoozed),
+        Joiner(settings, is_unwanted),
+        may_see=may_see,
         is_quiet=lambda: bool(settings.quiet) and quiet.is_on(datetime.now(timezone.utc)),
         backoff=Backoff(base_s=settings.backoff_base_s, cap_s=settings.backoff_cap_s),
         give_up_s=settings.give_up_h * 3600,
@@ -75,13 +88,18 @@ class Phones:
         settings: the ``[[notify]]`` table with ``push``.
         place: of the outbox; the key and the phones are kept next to it.
         snoozes: who wants to be left alone.
+        owners: what the owner of a phone may see; a phone goes with its owner.
 
     Raises:
         ConfigError: a time zone of the quiet hours is not known.
     """
 
-    def __init__(self, settings: NotifySettings, place: Path, snoozes: Snoozes) -> None:
+    def __init__(
+        self, settings: NotifySettings, place: Path, snoozes: Snoozes, owners: PhoneOwners | None = None
+    ) -> None:
         _quiet(settings)
+        self._owners = owners or PhoneOwners()
+        self._watch = Worker("owners of phones", self._watch_owners)
         self._settings = settings
         self._key_path = place.with_name(f"{place.stem}.push.pem")
         self._book = PhoneBook(place.with_name(f"{place.stem}.phones.secret"), settings.push_hosts)
@@ -109,12 +127,18 @@ class Phones:
                     self._serve(phone)
             except SinkError as error:
                 log.error("%s; no phone is told anything until the next start", error)
+        self._watch.start()
 
-    def add(self, value: Any) -> None:
+    def phones(self) -> list[Phone]:
+        """Those that take messages."""
+        return self._book.phones()
+
+    def add(self, value: Any, owner: Owner = NOBODY) -> None:
         """Send messages to a browser from now on.
 
         Args:
             value: what it gives, see ``Phone.of``.
+            owner: who asks for it.
 
         Raises:
             EdgeError: it is no subscription, of a server that is not allowed, one too many, or cannot be kept.
@@ -122,7 +146,7 @@ class Phones:
         with self._lock:
             if self._outbox is None or not self._is_running:
                 raise ConfigError("no messages are sent now; try again later")
-            phone = self._book.add(value)
+            phone = self._book.add(value, owner)
             served = self._served.get(phone.id)
             if served is not None and served.phone == phone and served.worker.is_alive:
                 return
@@ -130,13 +154,24 @@ class Phones:
             self._outbox.add_target(f"{PREFIX}{phone.id}")
             self._serve(phone)
 
-    def remove(self, endpoint: str) -> bool:
-        """Send a browser nothing more; False where it is not known. Raises: SinkError: this cannot be kept."""
-        return self._remove(endpoint, ENDED_S)
+    def remove(self, endpoint: str, owner: Owner | None = None) -> bool:
+        """Send a browser nothing more.
 
-    def _remove(self, endpoint: str, wait_s: float | None) -> bool:
+        Args:
+            endpoint: of the browser.
+            owner: whose it must be; None: anybody's.
+
+        Returns:
+            False where it is not known, or another's.
+
+        Raises:
+            SinkError: this cannot be kept.
+        """
+        return self._remove(endpoint, ENDED_S, owner)
+
+    def _remove(self, endpoint: str, wait_s: float | None, owner: Owner | None = None) -> bool:
         with self._lock:
-            phone = self._book.remove(endpoint)
+            phone = self._book.remove(endpoint, owner)
             if phone is not None:
                 self._end(phone, wait_s)
                 if self._outbox is not None:
@@ -145,6 +180,7 @@ class Phones:
 
     def stop(self) -> None:
         """Ask all to end; what waits stays in the outbox."""
+        self._watch.stop()
         with self._lock:
             self._is_running = False
             for served in self._served.values():
@@ -155,12 +191,13 @@ class Phones:
         """Wait for their ends, after ``stop``; False if one did not end in time."""
         with self._lock:
             served = list(self._served.values())
+        self._watch.join(ENDED_S)
         return all(one.worker.join(max(0.1, deadline_s - time.monotonic())) for one in served)
 
-    def name_of(self, target: str) -> str:
-        """What a phone calls itself."""
+    def phone_of(self, target: str) -> Phone | None:
+        """The phone that is a target of the outbox."""
         served = self._served.get(target.removeprefix(PREFIX))
-        return "" if served is None else served.phone.name
+        return None if served is None else served.phone
 
     def stats(self) -> dict[str, object]:
         """What all of them took together, as JSON values, and why the last attempt at one failed."""
@@ -183,7 +220,8 @@ class Phones:
             lambda message: self._snoozes.offer(name, message.happened),
             self._forget,
         )
-        delivery = joined_delivery(self._settings, self._outbox, target, self._snoozes)
+        may_see = partial(self._owners.may_see, phone.owner)
+        delivery = joined_delivery(self._settings, self._outbox, target, self._snoozes, may_see)
         worker = Worker(f"phone {phone.id[:6]}", delivery.run)
         self._served = {**self._served, phone.id: _Served(phone, target, delivery, worker)}
         worker.start()
@@ -195,6 +233,15 @@ class Phones:
             if wait_s is not None:
                 served.worker.join(wait_s)
             self._served = {key: one for key, one in self._served.items() if key != phone.id}
+
+    def _watch_owners(self, stopping: threading.Event) -> None:
+        """Forget the phones of users who are gone, or have become others: they subscribe again when they log in."""
+        while not stopping.wait(OWNERS_S):
+            for phone in self._book.phones():
+                if self._owners.is_gone(phone.owner):
+                    log.info("a phone of %s takes no messages any more: its user is gone", phone.owner.name or "nobody")
+                    with suppress(SinkError):
+                        self._remove(phone.endpoint, ENDED_S, phone.owner)
 
     def _forget(self, phone: Phone) -> None:
         """Its push service does not know it any more. Called in its own thread."""
@@ -223,11 +270,14 @@ class Messaging:
     def push_key(self) -> str | None:
         return None if self.phones is None else self.phones.key()
 
-    def add_phone(self, value: Any) -> None:
-        self._some_phones().add(value)
+    def add_phone(self, value: Any, owner: Owner) -> None:
+        self._some_phones().add(value, owner)
 
-    def remove_phone(self, endpoint: str) -> bool:
-        return self._some_phones().remove(endpoint)
+    def remove_phone(self, endpoint: str, owner: Owner | None) -> bool:
+        return self._some_phones().remove(endpoint, owner)
+
+    def phone_list(self) -> list[Phone]:
+        return [] if self.phones is None else self.phones.phones()
 
     def offered(self, text: str) -> list[tuple[str, str]]:
         return list(self.snoozes.read(text).pairs)
@@ -235,11 +285,19 @@ class Messaging:
     def snooze(self, text: str, hours: float) -> float:
         return self.snoozes.begin(text, hours)
 
-    def snoozed(self) -> list[dict[str, Any]]:
-        return [asdict(one) | {"target": self._name(one)} for one in self.snoozes.now()]
+    def snoozed(self, owner: Owner | None) -> list[dict[str, Any]]:
+        return [asdict(one) | {"target": self._name(one)} for one in self._snoozes_of(owner)]
 
-    def end_snooze(self, snooze_id: str) -> bool:
-        return self.snoozes.end(snooze_id)
+    def end_snooze(self, snooze_id: str, owner: Owner | None) -> bool:
+        return any(one.id == snooze_id for one in self._snoozes_of(owner)) and self.snoozes.end(snooze_id)
+
+    def _snoozes_of(self, owner: Owner | None) -> list[Snooze]:
+        """Those of the phones of an owner; None: all."""
+        return [one for one in self.snoozes.now() if owner is None or self._owner_of(one) == owner]
+
+    def _owner_of(self, snooze: Snooze) -> Owner | None:
+        phone = None if self.phones is None else self.phones.phone_of(snooze.target)
+        return None if phone is None else phone.owner
 
     def _some_phones(self) -> Phones:
         if self.phones is None:
@@ -250,4 +308,5 @@ class Messaging:
         """What people call who is left alone."""
         if self.phones is None or not snooze.target.startswith(PREFIX):
             return snooze.target
-        return self.phones.name_of(snooze.target)
+        phone = self.phones.phone_of(snooze.target)
+        return "" if phone is None else phone.name

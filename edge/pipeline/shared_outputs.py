@@ -374,10 +374,14 @@ def _messaging(config: Config, place: Path) -> Messaging | None:
         return None
     from edge.events.snooze import Snoozes
     from edge.pipeline.messages import Messaging, Phones
+    from edge.pipeline.phone_owners import PhoneOwners
 
     snoozes = Snoozes(place.with_name(f"{place.stem}.snoozes.json"))
     push = next((notify for notify in config.notify if notify.push), None)
-    return Messaging(None if push is None else Phones(push, place, snoozes), snoozes)
+    server = config.server
+    has_others = server.users_file is None or server.token_file is not None
+    owners = PhoneOwners(server.users_file, has_others=has_others)
+    return Messaging(None if push is None else Phones(push, place, snoozes, owners), snoozes)
 
 
 def _to_service(settings: NotifySettings, outbox: Outbox, snoozes: Snoozes) -> JoinedDelivery:

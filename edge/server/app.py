@@ -27,7 +27,7 @@ from edge.server.edit import EditRoutes
 from edge.server.guard import Guard
 from edge.server.json_answer import JSON, JsonAnswer, json_bytes, refusal
 from edge.server.messages import METHODS as MESSAGE_METHODS
-from edge.server.messages import PUSH, MessageRoutes
+from edge.server.messages import PHONE, PHONES, PUSH, SNOOZED, SNOOZES, MessageRoutes
 from edge.server.night import NightRoutes
 from edge.server.operate import Operable, OperateRoutes
 from edge.server.push import (
@@ -61,6 +61,7 @@ FOR_EACH = {
     *("/api", "/api/openapi.json", "/api/streams", "/api/stats", "/api/feed", "/api/events", "/readyz", "/metrics"),
     *("/healthz", "/api/recordings", "/api/history", "/snapshots/{file}", "/api/review", "/api/review/density", SEEN),
     *("/api/questions", "/api/questions/{id}"),
+    *(PUSH, PHONES, PHONE, SNOOZES, SNOOZED),
     *("/api/me", "/api/logout", "/api/sessions", "/api/sessions/{id}", "/api/audit"),
 }
 WEB = Path(__file__).parents[1] / "web"
@@ -248,7 +249,7 @@ class _Routes:
         facts = {
             "webrtc": self._facts.peers is not None,
             "revision": self._board.revision,
-            "has_messages": PUSH in self._recorded and who.sees_all,
+            "has_messages": PUSH in self._recorded and who.rights.anywhere("view"),
             "can_edit": self._operate is not None and self._operate.editor is not None,
             "has_night": self._operate is not None and self._operate.night is not None and who.sees_all,
             "can_ask": {} if self._operate is None or not self._operate.questions else self._operate.questions.can(),

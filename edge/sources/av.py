@@ -24,7 +24,7 @@ from edge.pictures.planes import Planes
 from edge.sources.deadlines import DEFAULT_DEADLINES, Deadlines
 from edge.sources.sound import SoundCopy, beginning_of_mp4
 from edge.types import UInt8
-from edge.video.event_clock import LeastLag
+from edge.video.event_clock import PictureLag
 from edge.video.media_time import MediaTime
 from edge.video.packets import MAX_GROUP, MAX_WALL_NS, PacketForm, PacketTaker, SoundLevel, SourcePacket, Wanted
 from edge.video.srt import SrtError, SrtStream
@@ -132,6 +132,8 @@ class AvSource:
             raise SourceError(f"{self._label}: the stream broke off")
         self._current = frame
         self.pts_ns = None
+        if frame is not None and self._copies is not None:
+            self._copies.note_picture(frame)
         if frame is not None and self._is_file:
             self.pts_ns = self._time.next_ns(frame.pts, frame.time_base)
         return frame is not None
@@ -299,7 +301,7 @@ class _Copies:
         self._ready: list[SourcePacket] = []
         self._sound = sound
         self._pictures = stream
-        self._lag = LeastLag()
+        self._lag = PictureLag()
         # of the newest picture: when the camera took it, and its time
         self._stated: tuple[int, int] | None = None
         self._is_live = is_live
@@ -323,6 +325,11 @@ class _Copies:
             if is_full or not self._taker.is_patient:
                 self.flush()
         return self._sound is None or packet.stream is self._pictures
+
+    def note_picture(self, frame: Any) -> None:
+        """A picture has come from the decoder."""
+        if self._is_live and self._sound is not None and frame.pts is not None:
+            self._lag.note_picture(round(frame.pts * self._scale), time.monotonic_ns())
 
     def flush(self) -> None:
         """Pass on what is kept."""
@@ -354,10 +361,10 @@ class _Copies:
             self._taker.hear(SoundLevel(dbfs, self._sound_ns(ticks, now_ns)))
 
     def _sound_ns(self, ticks: int, now_ns: int) -> int:
-        """The stream's time of a piece of sound: of a camera, when a picture that was taken with it would arrive."""
+        """The stream's time of a piece of sound: of a camera, when the picture that was taken with it comes."""
         if not self._is_live:
             return (ticks - (self._first_pts or 0)) * 1_000_000_000 // TICKS_PER_S
-        placed_ns = self._lag.at(ticks)
+        placed_ns = self._lag.with_picture(ticks)
         return now_ns if placed_ns is None or abs(placed_ns - now_ns) > MAX_APART_NS else placed_ns
 
     def _take_picture(self, packet: Any, now_ns: int, *, is_wanted: bool) -> None:

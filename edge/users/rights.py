@@ -35,6 +35,10 @@ class Rights:
         """Whether this holds for every camera that there is or may come."""
         return min(ROLES.index(one) for one in (self.roles.get(ALL, "none"), *self.roles.values())) >= ROLES.index(role)
 
+    def anywhere(self, role: Role) -> bool:
+        """Whether this holds for some camera that there is or may come."""
+        return any(ROLES.index(one) >= ROLES.index(role) for one in self.roles.values())
+
     def seen(self, cameras: Iterable[str]) -> list[str]:
         """Those that may be looked at."""
         return [camera for camera in cameras if self.may("view", camera)]

@@ -22,6 +22,8 @@ MAX_LAG_NS = 5 * NS_PER_S
 WINDOW_NS = 30 * NS_PER_S
 # between the decoder and the recording
 MAX_PICTURES = 256
+# pictures over which it is averaged how late they are
+NUM_LATE = 64
 
 
 class EventClock:
@@ -155,6 +157,27 @@ class LeastLag:
         if self._least_ns is None:
             return None
         return _media_ns(pts) + min(self._least_ns, self._least_ns if self._before_ns is None else self._before_ns)
+
+
+class PictureLag(LeastLag):
+    """When what was taken with a picture is due, if it is to come with it: jitter and decoding are in that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._late_ns = self._num = 0
+
+    def note_picture(self, pts: int, now_ns: int) -> None:
+        """The picture with this time came from the decoder now."""
+        placed_ns = self.at(pts)
+        if placed_ns is not None and 0 <= now_ns - placed_ns <= MAX_LAG_NS:
+            # the mean of the last seconds: one that is late moves no sound
+            self._num = min(self._num + 1, NUM_LATE)
+            self._late_ns += (now_ns - placed_ns - self._late_ns) // self._num
+
+    def with_picture(self, pts: int) -> int | None:
+        """When a picture with this time comes from the decoder, as a rule; None before any packet arrived."""
+        placed_ns = self.at(pts)
+        return None if placed_ns is None else placed_ns + self._late_ns
 
 
 def _media_ns(pts: int) -> int:

@@ -13,8 +13,8 @@ OPUS_RATE = 48_000
 # 20 ms, the usual length of Opus packets
 OPUS_SAMPLES = 960
 OPUS_BITS_PER_S = 48_000
-# where the times and the number of samples have come apart by more, they start again
-MAX_DRIFT_TICKS = TICKS_PER_S // 10
+# where the times and the number of samples have come apart by more, the times count
+MAX_DRIFT_TICKS = TICKS_PER_S // 50
 
 
 class OpusMaker:
@@ -34,10 +34,11 @@ class OpusMaker:
             frames: PyAV's, of any form; those of one packet.
             ticks: the packet's time in 1/90000 s.
         """
-        expected = None if self._first_ticks is None else self._first_ticks + round(self._in_s * TICKS_PER_S)
-        if expected is None or abs(expected - ticks) > MAX_DRIFT_TICKS:
-            self._first_ticks, self._in_s, self._num_out = ticks, 0.0, 0
         first_ticks = ticks if self._first_ticks is None else self._first_ticks
+        apart = ticks - first_ticks - round(self._in_s * TICKS_PER_S)
+        # what waits for a whole piece goes with what comes
+        first_ticks += apart if abs(apart) > MAX_DRIFT_TICKS else 0
+        self._first_ticks = first_ticks
         for frame in frames:
             self._in_s += frame.samples / (frame.sample_rate or OPUS_RATE)
             frame.pts = None

@@ -60,12 +60,15 @@ export class MessagesView {
     this.words = el("p", { class: "muted", role: "status" });
     this.list = el("ul", { class: "version-list", "aria-label": t("push.silences") });
     this.none = el("p", { class: "muted", text: t("push.silences.none") });
+    this.phones = el("ul", { class: "version-list", "aria-label": t("push.phones") });
+    this.noPhones = el("p", { class: "muted", text: t("push.phones.none") });
     this.node = el("section", { class: "add", "aria-label": t("page.messages") }, el("h1", { text: t("page.messages") }),
       el("fieldset", {}, el("legend", { text: t("push.title") }), this.switch, this.words),
+      el("fieldset", {}, el("legend", { text: t("push.phones") }), this.phones, this.noPhones),
       el("fieldset", {}, el("legend", { text: t("push.silences") }), this.list, this.none));
     this.look();
-    this.silences();
-    this.timer = setInterval(() => this.silences(), AGAIN_MS);
+    this.lists();
+    this.timer = setInterval(() => this.lists(), AGAIN_MS);
   }
 
   get isOn() { return this.switch.getAttribute("aria-checked") === "true"; }
@@ -87,6 +90,7 @@ export class MessagesView {
       // the device may have forgotten it
       if (known) await tell(known);
       this.isOn = Boolean(known);
+      this.lists();
       this.switch.disabled = false;
       say(this.words, Notification.permission === "denied" ? t("push.denied") : known ? t("push.on") : "");
     } catch (error) {
@@ -102,6 +106,7 @@ export class MessagesView {
       say(this.words, t("push.failed", { reason: error.message }));
     }
     this.switch.disabled = false;
+    this.lists();
   }
 
   async begin() {
@@ -124,32 +129,39 @@ export class MessagesView {
     say(this.words, "");
   }
 
-  async silences() {
-    let found;
+  /** Whose phones take messages, and which cameras leave somebody alone. */
+  async lists() {
+    let phones, found;
     try {
-      ({ snoozes: found } = await ask("api/snoozes"));
+      [{ phones }, { snoozes: found }] = await Promise.all([ask(`${ADDRESS}/phones`), ask("api/snoozes")]);
     } catch {
       // the next time
       return;
     }
-    const shown = JSON.stringify(found);
+    const shown = JSON.stringify([phones, found]);
     if (shown === this.shown) return;
     this.shown = shown;
+    this.noPhones.hidden = phones.length > 0;
+    this.phones.replaceChildren(...phones.map((one) => {
+      const facts = { name: one.name || one.id, service: one.service, user: one.user && t("push.phone.user", one) };
+      return el("li", {}, el("span", { text: t("push.phone", facts) }),
+        el("button", { class: "button", type: "button", text: t("push.phone.end"), "aria-label": t("push.phone.end.what", facts), onclick: () => this.endOne(`${ADDRESS}/phones/${one.id}`) }));
+    }));
     this.none.hidden = found.length > 0;
     this.list.replaceChildren(...found.map((one) => {
       const facts = { camera: one.stream, kind: one.kind ? words(one.kind) : t("push.any"), who: one.target, time: new Date(one.until_s * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }) };
       return el("li", {}, el("span", { text: t("push.silence", facts) }),
-        el("button", { class: "button", type: "button", text: t("push.silence.end"), "aria-label": t("push.silence.end.what", facts), onclick: () => this.endSilence(one.id) }));
+        el("button", { class: "button", type: "button", text: t("push.silence.end"), "aria-label": t("push.silence.end.what", facts), onclick: () => this.endOne(`api/snoozes/${encodeURIComponent(one.id)}`) }));
     }));
   }
 
-  async endSilence(id) {
+  async endOne(address) {
     try {
-      await ask(`api/snoozes/${encodeURIComponent(id)}`, "DELETE");
+      await ask(address, "DELETE");
     } catch (error) {
       say(this.words, error.message);
     }
-    await this.silences();
+    await this.lists();
   }
 
   // what the frame of the page asks of every view

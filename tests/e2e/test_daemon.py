@@ -279,7 +279,14 @@ def routes(running: Daemon) -> dict[str, list[str]]:
 def test_every_route_and_method_needs_a_token(served: Daemon) -> None:
     known = routes(served)
     assert {"/api/reload", "/api/models/door/swap", "/metrics", "/api/stats"} <= set(known)
-    assert {"/api/push", "/api/snoozes", "/api/snoozes/{id}", "/snooze"} <= set(known)
+    assert {
+        "/api/push",
+        "/api/push/phones",
+        "/api/push/phones/{id}",
+        "/api/snoozes",
+        "/api/snoozes/{id}",
+        "/snooze",
+    } <= set(known)
     with httpx.Client(base_url=served.url) as client:
         for path in [*known, "/", "/app.js", "/nothing", "/api/../api/stats"]:
             for method in ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"):

@@ -284,6 +284,7 @@ def test_no_request_breaks_the_routes_of_messages(told: Daemon, service: PushSer
             assert stranger.request(dice.choice(["GET", "POST"]), path).status_code == 401
             assert client.request(dice.choice(["GET", "POST"]), path).status_code == 409
             assert client.delete(f"/api/snoozes/{quote(link, safe='')}").status_code in (404, 405)
+            assert client.delete(f"/api/push/phones/{quote(link, safe='')}").status_code in (404, 405)
         assert client.get("/api/snoozes").json() == {"snoozes": []}
 
 

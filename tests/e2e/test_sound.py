@@ -43,6 +43,7 @@ PUSHED = [
     ("hls", "aac", "aac"),
     ("hls", "pcmu", "aac"),
     ("rtmp", "pcmu", "aac"),
+    ("rtmp", "opus", "aac"),
 ]
 
 

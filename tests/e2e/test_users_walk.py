@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ import pytest
 from daemon_process import TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_tokens
 from e2e.live_show import wait_until
 from e2e.users_show import PASSWORD, ROLES, log_in, write_users
+from push_server import Browser
 
 from edge.models.shipped import FOLDER
 from edge.server.access import SESSION
 from edge.users.audit import read_audit
+from edge.users.file import changed_users
 
 pytestmark = pytest.mark.real_server
 # no other word of the program has this name in it
@@ -45,6 +48,10 @@ state_dir = "{folder}/state"
 folder = "{folder}/tests"
 [events]
 snapshots = "{folder}/snapshots"
+[[notify]]
+push = true
+contact = "mailto:me@example.org"
+push_hosts = ["127.0.0.1"]
 """
 # how much is read of what does not end
 READ_S, READ_BYTES = 0.4, 1 << 20
@@ -353,3 +360,41 @@ def test_no_log_and_no_line_holds_a_password_or_a_cookie(walk: Walk) -> None:
     text = walk.running.text + (walk.folder / "state" / "audit.jsonl").read_text()
     assert PASSWORD not in text and PASSWORD.replace(" ", "+") not in text and "$argon2" not in text
     assert not any(cookie in text for cookie in walk.cookies.values())
+
+
+def test_a_phone_is_listed_and_ended_by_its_owner_and_by_who_rules_all(walk: Walk) -> None:
+    def phones_for(who: str) -> dict[str, str]:
+        _, body = walk.asked(who, "GET", "/api/push/phones", awaited=b"]}")
+        return {one["user"]: one["id"] for one in json.loads(body[body.rindex(b'{"phones":') :])["phones"]}
+
+    def put(who: str, name: str) -> tuple[Browser, int]:
+        browser = Browser(f"https://127.0.0.1/{name.replace(' ', '-')}")
+        return browser, walk.asked(who, "POST", "/api/push", json=browser.subscription(name))[0]
+
+    phones = {who: put(who, who) for who in ("doris", "oscar", "vera", "view token")}
+    assert {status for _, status in phones.values()} == {200}
+    assert put("nils", "nils")[1] == 403
+    ids = phones_for("anna")
+    assert set(ids) == {"doris", "oscar", "vera", ""} and phones_for("operate token") == ids
+    for who in ("doris", "oscar", "vera"):
+        assert phones_for(who) == {who: ids[who]}
+    for who in ("nils", "adam", "olga", "view token"):
+        assert phones_for(who) == {}
+        assert walk.asked(who, "DELETE", f"/api/push/phones/{ids['doris']}")[0] == 404
+    # one that knows the address of another's is no owner either
+    gone = {"json": {"endpoint": phones["doris"][0].endpoint}}
+    for who in ("oscar", "vera", "view token"):
+        assert b'"was_there":false' in walk.asked(who, "DELETE", "/api/push", awaited=b"}", **gone)[1]
+    assert walk.asked("doris", "DELETE", f"/api/push/phones/{ids['doris']}")[0] == 200
+    assert walk.asked("anna", "DELETE", f"/api/push/phones/{ids['oscar']}")[0] == 200
+    assert set(phones_for("anna")) == {"vera", ""}
+    with changed_users(walk.folder / "users.json") as users:
+        kept = users.pop("vera")
+    try:
+        wait_until(lambda: set(phones_for("anna")) == {""}, 20)
+    finally:
+        with changed_users(walk.folder / "users.json") as users:
+            users["vera"] = kept
+    assert walk.asked("operate token", "DELETE", f"/api/push/phones/{ids['']}")[0] == 200
+    told = [(line["what"], line.get("user")) for line in read_audit(walk.folder / "state/audit.jsonl")]
+    assert (f"DELETE /api/push/phones/{ids['oscar']}", "oscar") in told

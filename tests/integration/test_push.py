@@ -19,11 +19,14 @@ from edge.errors import ConfigError, SinkError
 from edge.events.joined_delivery import LaterError
 from edge.events.message import Message
 from edge.events.outbox import Outbox
-from edge.events.phones import MAX_PHONES, Phone, PhoneBook
+from edge.events.phones import MAX_OF_USER, MAX_PHONES, NOBODY, Owner, Phone, PhoneBook
 from edge.events.schema import Envelope
 from edge.events.snooze import Snoozes
 from edge.pipeline.messages import Phones
+from edge.pipeline.phone_owners import PhoneOwners
 from edge.sinks.push import MAX_PAYLOAD_BYTES, PushTarget, load_or_make_key, payload_of
+from edge.users.file import User, changed_users
+from edge.users.rights import Rights, Role
 
 pytestmark = pytest.mark.real_server
 MESSAGE = Message(
@@ -53,10 +56,10 @@ def settings(server: PushServer, **more: Any) -> NotifySettings:
 class Rig:
     """Phones next to an outbox, as in a daemon."""
 
-    def __init__(self, folder: Path, wanted: NotifySettings) -> None:
+    def __init__(self, folder: Path, wanted: NotifySettings, owners: PhoneOwners | None = None) -> None:
         place = folder / "events.db"
         self.snoozes = Snoozes(folder / "events.snoozes.json")
-        self.phones = Phones(wanted, place, self.snoozes)
+        self.phones = Phones(wanted, place, self.snoozes, owners)
         self.outbox = Outbox(place, self.phones.target_names)
         self.phones.start(self.outbox)
         self.num_put = 0
@@ -334,3 +337,134 @@ def test_who_is_left_alone_is_told_nothing_and_the_others_are(tmp_path: Path, se
     rig.put()
     until(lambda: len(one.got) == 3)
     assert rig.end()
+
+
+def written(path: Path, **roles: dict[str, Role]) -> dict[str, Owner]:
+    """The users of a file now, as owners; one that was there goes on as it was."""
+    with changed_users(path) as users:
+        for name in [name for name in users if name not in roles]:
+            del users[name]
+        for name, table in roles.items():
+            before = users.get(name)
+            generation = "" if before is None else before.generation
+            user = User(name, Rights(table), "", "0" * 64, generation)
+            users[name] = user if before is not None else user.with_new_generation()
+        return {name: Owner(name, user.generation) for name, user in users.items()}
+
+
+def titles(browser: Browser) -> list[str]:
+    return [one["title"] for one in browser.got]
+
+
+def test_a_phone_is_told_of_the_cameras_that_its_user_may_see_now(tmp_path: Path, server: PushServer) -> None:
+    path = tmp_path / "users.json"
+    owners = written(path, anna={"*": "admin"}, doris={"door": "view"})
+    rig = Rig(tmp_path, settings(server, neighbours=[["door", "attic"]]), PhoneOwners(path))
+    phones = {name: server.browser(name) for name in ("anna", "doris")}
+    for name, browser in phones.items():
+        rig.phones.add(browser.subscription(name), owners[name])
+    # a phone of the device's own tokens sees all
+    free = server.browser("free")
+    rig.phones.add(free.subscription())
+    for stream in ("attic", "door"):
+        rig.put(stream=stream)
+        until(lambda stream=stream: all(f"{stream}: tick" in titles(one) for one in (phones["anna"], free)))  # type: ignore[misc]
+    until(lambda: titles(phones["doris"]) == ["door: tick"])
+    # one more camera is hers; another one is not any more
+    written(path, anna={"*": "admin"}, doris={"attic": "view"})
+    time.sleep(1.2)
+    for stream in ("door", "attic"):
+        rig.put(stream=stream)
+        until(lambda: len(free.got) == rig.num_put)
+    until(lambda: titles(phones["doris"]) == ["door: tick", "attic: tick"])
+    assert rig.end()
+
+
+def test_what_waits_for_a_phone_is_not_sent_once_its_user_may_not_see_it(tmp_path: Path, server: PushServer) -> None:
+    """A message is tried again and again by then; what of it may still be seen is sent."""
+    path = tmp_path / "users.json"
+    owner = written(path, doris={"door": "view", "attic": "view"})["doris"]
+    rig = Rig(tmp_path, settings(server, neighbours=[["door", "attic"]], join_s=0.5), PhoneOwners(path))
+    browser = server.browser("doris")
+    rig.phones.add(browser.subscription("doris"), owner)
+    server.answers = [Answer(500)] * 10_000
+    rig.put(stream="attic")
+    rig.put(stream="door")
+    until(lambda: len(server.requests) >= 2)
+    written(path, doris={"door": "view"})
+    time.sleep(1.2)
+    num_before = len(browser.got)
+    server.answers = []
+    until(lambda: len(browser.got) > num_before)
+    assert browser.got[-1]["title"] == "door: tick" and "attic" not in json.dumps(browser.got[-1])
+    assert rig.end()
+
+
+@pytest.mark.parametrize("how", ["removed", "other password", "no users any more"])
+def test_a_phone_goes_with_its_user(tmp_path: Path, server: PushServer, how: str) -> None:
+    path = tmp_path / "users.json"
+    owner = written(path, anna={"*": "admin"}, doris={"door": "view"})["doris"]
+    rig = Rig(tmp_path, settings(server), PhoneOwners(path))
+    browser, free = server.browser("doris"), server.browser("free")
+    rig.phones.add(browser.subscription("doris"), owner)
+    rig.phones.add(free.subscription("free"))
+    rig.put()
+    until(lambda: len(browser.got) == len(free.got) == 1)
+    match how:
+        case "removed":
+            written(path, anna={"*": "admin"})
+        case "other password":
+            with changed_users(path) as users:
+                users["doris"] = users["doris"].with_new_generation()
+        case _:
+            assert rig.end()
+            rig = Rig(tmp_path, settings(server), PhoneOwners())
+    until(lambda: [phone.name for phone in rig.phones.phones()] == ["free"])
+    rig.put()
+    until(lambda: len(free.got) == rig.num_put + (how == "no users any more"))
+    assert len(browser.got) == 1
+    assert browser.endpoint not in (tmp_path / "events.phones.secret").read_text()
+    assert rig.end()
+
+
+def test_a_wrong_file_of_users_tells_nobody_anything_and_forgets_nobody(tmp_path: Path, server: PushServer) -> None:
+    path = tmp_path / "users.json"
+    owner = written(path, doris={"door": "view"})["doris"]
+    rig = Rig(tmp_path, settings(server), PhoneOwners(path))
+    browser = server.browser("doris")
+    rig.phones.add(browser.subscription("doris"), owner)
+    whole = path.read_text()
+    path.write_text("rotten")
+    time.sleep(1.5)
+    rig.put()
+    time.sleep(1)
+    path.write_text(whole)
+    time.sleep(1.2)
+    rig.put(kind="line_crossed")
+    until(lambda: titles(browser) == ["door: line crossed"])
+    assert rig.end()
+
+
+def test_whose_a_phone_is_survives_a_restart_and_cannot_be_said_by_a_browser(tmp_path: Path) -> None:
+    path, doris = tmp_path / "phones.json", Owner("doris", "abc")
+    book = PhoneBook(path, PUSH_HOSTS)
+    claimed = edited(owner={"name": "anna", "generation": "abc"})
+    book.add(claimed, doris)
+    (found,) = PhoneBook(path, PUSH_HOSTS).phones()
+    assert found.owner == doris
+    assert book.remove(found.endpoint, Owner("doris", "other")) is None
+    # who has the browser now is told, and nobody else
+    assert book.add(claimed).owner == NOBODY
+    assert book.remove(found.endpoint, doris) is None
+    assert book.remove(found.endpoint, NOBODY) is not None
+    for number in range(MAX_OF_USER):
+        book.add(edited(endpoint=f"https://fcm.googleapis.com/{number}"), doris)
+    with pytest.raises(ConfigError, match="8 phones of doris take messages already"):
+        book.add(edited(endpoint="https://fcm.googleapis.com/more"), doris)
+    book.add(edited(endpoint="https://fcm.googleapis.com/more"), Owner("anna", "x"))
+    rotten = json.loads(path.read_text())
+    rotten["phones"][0]["owner"] = {"name": 7}
+    path.write_text(json.dumps(rotten))
+    again = PhoneBook(path, PUSH_HOSTS).phones()
+    owners = PhoneOwners(None)
+    assert again[0].owner not in (NOBODY, doris) and owners.is_gone(again[0].owner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.video.event_clock import MAX_LAG_NS, AnalysedTimes, EventClock, PlacedPackets
+from edge.video.event_clock import MAX_LAG_NS, AnalysedTimes, EventClock, PictureLag, PlacedPackets
 from edge.video.packets import PacketForm, PacketTaker, SourcePacket
 
 S, MS = 10**9, 10**6
@@ -85,3 +85,16 @@ def test_a_clock_that_lies_moves_no_packet_far_from_its_arrival() -> None:
     recorded.begin(FORM)
     recorded.take(SourcePacket(b"", 90_000, 90_000, True, 0, S, camera_ns=CAMERA_NS + S + 2 * MAX_LAG_NS))
     assert found.times == [S]
+
+
+def test_sound_comes_with_the_picture_that_was_taken_with_it_however_long_decoding_takes() -> None:
+    lag = PictureLag()
+    assert lag.with_picture(0) is None
+    for number in range(200):
+        taken_ns = number * 40_000_000
+        # one in five arrives without delay, and decoding takes 30 ms
+        arrived_ns = 10**9 + taken_ns + (number % 5) * 5_000_000
+        lag.note(number * 3600, arrived_ns)
+        lag.note_picture(number * 3600, arrived_ns + 30_000_000)
+    due_ns, shown_ns = lag.with_picture(720_000), 10**9 + 8 * 10**9 + 40_000_000
+    assert due_ns is not None and abs(due_ns - shown_ns) < 5_000_000

@@ -126,3 +126,14 @@ def test_a_tap_wants_what_its_listeners_want_and_gives_each_only_that() -> None:
     assert tap.wanted == Wanted.PICTURES
     tap.hear(SoundLevel(-20.0, 5))
     assert levels == [SoundLevel(-20.0, 5)]
+
+
+def test_opus_follows_times_that_are_set_right_later() -> None:
+    """A camera says by its own clock when it took things only after its first sender report."""
+    form, packets = aac(4.0)
+    # 70 ms is what the first seconds are off
+    late = [(data, pts + (0 if number < 60 else 6300)) for number, (data, pts) in enumerate(packets)]
+    pieces = heard(form, late)
+    assert abs(pieces[-1][1] - pieces[0][1] - (len(pieces) - 1) * 1800 - 6300) <= 1800
+    steps = [after[1] - before[1] for before, after in itertools.pairwise(pieces)]
+    assert sum(step != 1800 for step in steps) == 1
