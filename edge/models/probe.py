@@ -209,6 +209,11 @@ def _doubt_of_raw(manifest: Manifest, head: Head, outputs: Mapping[str, Array]) 
     counted = _num_classes(manifest, outputs)
     if counted is not None and counted != len(manifest.classes):
         return f"the manifest names {len(manifest.classes)} classes, the output has room for {counted}"
+    if manifest.head == "semantic" and manifest.reading.activation is None and _are_measures(main):
+        return (
+            "its numbers are no whole class numbers; if they are probabilities: edge inspect MODEL --head semantic "
+            "--activation none --write, if logits: --activation sigmoid"
+        )
     if manifest.head in ("yolov8", "yolov5") and not manifest.reading.columns and _are_corners(manifest, main):
         return (
             "of every box the third and fourth number are above the first two, as corners are, not a centre and a "
@@ -221,6 +226,12 @@ def _doubt_of_raw(manifest: Manifest, head: Head, outputs: Mapping[str, Array]) 
             return doubt
     labels = getattr(head, "labels", None)
     return _doubt_of_labels(labels(outputs), scores(outputs), manifest) if labels is not None and scores else None
+
+
+def _are_measures(main: Array) -> bool:
+    """Whether one number for each cell, (N, h, w) or with an axis of one, is no number of a class."""
+    is_one = main.ndim == 3 or 1 in (main.shape[1], main.shape[-1])
+    return is_one and main.dtype.kind == "f" and (float(main.min()) < 0 or bool((main != np.rint(main)).any()))
 
 
 def _are_corners(manifest: Manifest, main: Array) -> bool:

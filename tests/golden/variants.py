@@ -333,7 +333,8 @@ IN_DOUBT = {
     "depth": set(),
     "yolov8-corners-unsaid": set(),
     "distance": set(),
-    **{name: {"classify"} for name in ("insightface", "landmarks")},
+    "insightface": {"classify"},
+    "landmarks": {"classify", "embedding"},
     **{
         name: {"semantic"}
         for name in ("raw-grid", "features", "picture-to-picture", "segment-sigmoids", "heat-maps-unnamed")
