@@ -378,18 +378,22 @@ def open_model(
     if score is not None:
         thresholds = found.thresholds.model_copy(update={"track_score": score})
         found = found.model_copy(update={"thresholds": thresholds})
-    with pinned(cores):
-        # threads that the engine's library starts inherit the cores of this one
-        loaded = open_engine(
-            path,
-            found,
-            kind=engine,
-            threads=threads,
-            max_batch=max_batch,
-            device=device,
-            is_shared=is_shared,
-            server=server,
-        )
+
+    def opened(manifest: Manifest) -> Engine:
+        with pinned(cores):
+            # threads that the engine's library starts inherit the cores of this one
+            return open_engine(
+                path,
+                manifest,
+                kind=engine,
+                threads=threads,
+                max_batch=max_batch,
+                device=device,
+                is_shared=is_shared,
+                server=server,
+            )
+
+    loaded = opened(found)
     if server is not None:
         return _connected(path, found, loaded, is_ahead=is_ahead)
     _check_input(found, loaded, path)
@@ -397,6 +401,9 @@ def open_model(
     is_foreign = is_foreign_engine(engine) or is_foreign_head(found.head)
     if not isinstance(loaded, NullEngine) and not is_foreign and not is_proved(found):
         found = _proved(found, proposal, loaded, path)
+        if found.max_batch is not None and found.max_batch < loaded.max_batch:
+            loaded.close()
+            loaded = opened(found)
     guard = None
     if is_ahead and is_foreign_engine(engine):
         guard = Guard(f"{path.name}: engine {engine!r}", ENGINE_LIMIT_S, is_shared=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,8 @@ def write_repository(model: Path, folder: Path, name: str, options: ServerOption
     manifest = find_manifest(model)
     engine = open_engine(model, manifest)
     try:
-        config = _config(name, backend, engine, options)
+        most = min(options.max_batch, manifest.max_batch or options.max_batch)
+        config = _config(name, backend, engine, replace(options, max_batch=most))
     finally:
         engine.close()
     place = folder / name

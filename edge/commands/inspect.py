@@ -23,8 +23,10 @@ def inspect(
     colour: Annotated[str | None, typer.Option(help="bgr or rgb.")] = None,
     mean: Annotated[str | None, typer.Option(help="Three numbers on 0..255, comma between.")] = None,
     std: Annotated[str | None, typer.Option(help="Three numbers on 0..255, comma between.")] = None,
-    resize: Annotated[str | None, typer.Option(help="letterbox, stretch or crop.")] = None,
-    interpolation: Annotated[str | None, typer.Option(help="bilinear, cubic, antialias, antialias-cubic.")] = None,
+    resize: Annotated[str | None, typer.Option(help="letterbox, stretch, crop or stretch-crop.")] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="bilinear, cubic, nearest, antialias, antialias-cubic, …")
+    ] = None,
     write: Annotated[bool, typer.Option("--write", help="Write the manifest next to the model.")] = False,
     to: Annotated[Path | None, typer.Option("--out", help="Write the manifest to this file.")] = None,
     as_json: AsJson = False,

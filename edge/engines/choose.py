@@ -68,6 +68,8 @@ def open_engine(
         ModelError: the file cannot be used.
         MissingError: the library is not installed.
     """
+    if manifest.max_batch is not None:
+        max_batch = min(max_batch or manifest.max_batch, manifest.max_batch)
     if is_plugin(kind):
         plugins.find("edge.engines", kind, get_args(EngineName))
         made: Engine = plugins.make("edge.engines", kind, path, manifest, threads=threads, max_batch=max_batch)

@@ -44,6 +44,13 @@ _LOAD_FAILURES = (
     failures.NotImplemented,
     failures.RuntimeException,
 )
+# part of what ONNX Runtime says → what helps
+LOAD_HINTS = {
+    "not a registered function/op": "it has operators of another runtime, such as a plugin's NMS: export it without "
+    "them",
+    "find an implementation": "the operator takes other types of numbers here: export the model all in float32, or "
+    "with another opset",
+}
 # with memory bound to a device, ONNX Runtime raises plain RuntimeError too
 RUN_FAILURES = (*_LOAD_FAILURES, failures.EPFail, failures.EngineError, RuntimeError)
 
@@ -154,12 +161,8 @@ def _load(path: Path, kind: str, threads: int, device: int, max_batch: int | Non
         # without the flag a GPU that fails while it runs is replaced by the CPU, unasked
         session = ort.InferenceSession(str(path), session_options(threads), providers=providers, enable_fallback=0)
     except RUN_FAILURES as error:
-        is_plugin = "not a registered function/op" in str(error)
-        hint = "it has operators of another runtime, such as a plugin's NMS: export it without them"
-        raise ModelError(
-            f"{path.name}: ONNX Runtime cannot load it ({first_line(error)}); "
-            f"{hint if is_plugin else 'is it an ONNX model?'}"
-        ) from None
+        hint = next((text for part, text in LOAD_HINTS.items() if part in str(error)), "is it an ONNX model?")
+        raise ModelError(f"{path.name}: ONNX Runtime cannot load it ({first_line(error)}); {hint}") from None
     check_came_up(session, kind, path.name)
     return session
 

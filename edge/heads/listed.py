@@ -87,7 +87,10 @@ class TripleHead:
 
 
 class EndToEndHead:
-    """One output (N, K, M): a row per object, in the order of the manifest's ``columns``; or (K, M) of all frames."""
+    """One output (N, K, M): a row per object, in the order of the manifest's ``columns``; or (K, M) of all frames.
+
+    (1, 1, K, M) is that too.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
@@ -99,6 +102,7 @@ class EndToEndHead:
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
         raw = output_of(outputs, self._manifest)
+        raw = raw[0, 0] if raw.ndim == 4 else raw
         return [self._decode_one(self._rows(raw, row), box) for row, box in enumerate(letterboxes)]
 
     def scores(self, outputs: Mapping[str, Array]) -> Float32:

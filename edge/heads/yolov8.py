@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge.heads.candidates import best_class, boxes_of, corners, detections, output_of
+from edge.heads.candidates import best_class, boxes_of, detections, output_of
 from edge.models.manifest import Manifest
 from edge.types import Array, Float32, Letterbox, Prediction
+
+USUAL = "cx cy w h"
 
 
 class Yolov8Head:
@@ -34,9 +36,7 @@ class Yolov8Head:
         classes = 4 + len(self._manifest.classes)
         # rows after the classes are mask coefficients or key points
         anchor, class_id, score = best_class(raw[4:classes].T, self._manifest.thresholds.track_score)
-        unit = self._manifest.reading.unit or "pixels"
-        found = boxes_of(raw[:4].T[anchor], "cx cy w h", self._manifest, unit)
-        return detections(found, score, class_id, box, self._manifest)
+        return detections(_placed(raw[:4].T[anchor], self._manifest), score, class_id, box, self._manifest)
 
 
 class Yolov5Head:
@@ -57,4 +57,9 @@ class Yolov5Head:
         possible = raw[raw[:, 4] >= self._manifest.thresholds.track_score]
         scores = possible[:, 5 : 5 + len(self._manifest.classes)] * possible[:, 4:5]
         anchor, class_id, score = best_class(scores, self._manifest.thresholds.track_score)
-        return detections(corners(possible[anchor, :4].astype(np.float32)), score, class_id, box, self._manifest)
+        return detections(_placed(possible[anchor], self._manifest), score, class_id, box, self._manifest)
+
+
+def _placed(values: Array, manifest: Manifest) -> Float32:
+    """(K, 4) corners in model pixels of (K, 4 or more) numbers."""
+    return boxes_of(values, manifest.reading.columns or USUAL, manifest, manifest.reading.unit or "pixels")

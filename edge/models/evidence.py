@@ -56,8 +56,8 @@ class Reading:
     @property
     def may_look_odd(self) -> bool:
         """Whether odd boxes are no sign of a wrong reading, for the file itself says what it is."""
-        # a softmax next to four numbers does not say whether these are boxes or offsets from anchors
-        return self.is_certain and self.family != "ssd"
+        # a softmax or sigmoid next to four numbers does not say whether these are corners, or what else
+        return self.is_certain and self.family not in ("ssd", "yolonas", "damoyolo", "ppyoloe")
 
 
 @dataclass(frozen=True, slots=True)

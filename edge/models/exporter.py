@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import nextafter
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,16 @@ from edge.errors import ManifestError
 from edge.files import parse_json
 from edge.models.manifest import Activation, Interpolation
 
-# PIL.Image.Resampling
-_RESAMPLE: dict[int, Interpolation] = {2: "antialias", 3: "antialias-cubic"}
-_TIMM: dict[str, Interpolation] = {"bilinear": "antialias", "bicubic": "antialias-cubic"}
+# in the order of PIL.Image.Resampling, and timm's names of them
+_PILLOW: tuple[Interpolation, ...] = (
+    "nearest",
+    "antialias-lanczos",
+    "antialias",
+    "antialias-cubic",
+    "antialias-box",
+    "antialias-hamming",
+)
+_TIMM = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,7 @@ class Exported:
         kpt_shape: key points and numbers of each.
         kpt_names: of the key points, where they are known.
         head: name of the network's last module.
+        max_batch: pictures for which the NMS in the graph was unrolled, though the batch is open; None: any.
     """
 
     version: str
@@ -42,6 +51,7 @@ class Exported:
     kpt_shape: tuple[int, int] | None
     head: str
     kpt_names: tuple[str, ...] = ()
+    max_batch: int | None = None
 
 
 def read_ultralytics(metadata: Mapping[str, Any], where: str) -> Exported | None:
@@ -53,7 +63,9 @@ def read_ultralytics(metadata: Mapping[str, Any], where: str) -> Exported | None
     if "task" not in metadata or not ({"names", "stride", "imgsz"} & set(metadata)):
         return None
     value = {key: _literal(metadata.get(key)) for key in ("names", "imgsz", "stride", "args", "kpt_shape", "end2end")}
-    names, size, arguments, points = value["names"], value["imgsz"], value["args"], value["kpt_shape"]
+    names, size, points = value["names"], value["imgsz"], value["kpt_shape"]
+    arguments = value["args"] if isinstance(value["args"], dict) else {}
+    has_nms = bool(arguments.get("nms"))
     listed = dict(enumerate(names)) if isinstance(names, list | tuple) else names
     try:
         # JSON, which stands in front of engines, knows no numbers as keys
@@ -66,10 +78,11 @@ def read_ultralytics(metadata: Mapping[str, Any], where: str) -> Exported | None
             names=ordered,
             size=(int(width), int(height)) if width else None,
             stride=int(value["stride"] or 32),
-            is_listed=bool(value["end2end"]) or (isinstance(arguments, dict) and bool(arguments.get("nms"))),
+            is_listed=bool(value["end2end"]) or has_nms,
             kpt_shape=(int(points[0]), int(points[1])) if points else None,
             head=str(metadata.get("head", "")),
             kpt_names=_point_names(_literal(metadata.get("kpt_names")), points),
+            max_batch=int(_literal(metadata.get("batch")) or 1) if has_nms and arguments.get("dynamic") else None,
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise ManifestError(
@@ -134,6 +147,7 @@ class Companion:
         input: changes of the input.
         activation: of a classifier that says it.
         size: width and height of the input.
+        num_classes: of a network for whole pictures, 0 of one that gives features; None where it is not said.
     """
 
     source: str = ""
@@ -142,17 +156,28 @@ class Companion:
     input: dict[str, Any] = field(default_factory=dict)
     activation: Activation | None = None
     size: tuple[int, int] | None = None
+    num_classes: int | None = None
 
 
 def read_companion(model: Path) -> Companion:
-    """Read ``config.json`` and ``preprocessor_config.json`` next to a model, or above it where it lies in ``onnx/``."""
+    """Read ``config.json`` and ``preprocessor_config.json`` next to a model, or above it where it lies in ``onnx/``.
+
+    Raises:
+        ManifestError: they cannot be understood, or ask for what cannot be done.
+    """
     folders = [model.parent, *([model.parent.parent] if model.parent.name == "onnx" else [])]
     for folder in folders:
         config, processor = _json(folder / "config.json"), _json(folder / "preprocessor_config.json")
-        if "pretrained_cfg" in config:
-            return _timm(config)
-        if "id2label" in config or "model_type" in config or "image_mean" in processor:
-            return _hugging_face(config, processor)
+        try:
+            if "pretrained_cfg" in config:
+                return _timm(config)
+            if "id2label" in config or "model_type" in config or "image_mean" in processor:
+                return _hugging_face(config, processor)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
+            raise ManifestError(
+                f"{model.name}: the JSON of its exporter next to it cannot be understood ({error!r:.90}); "
+                "mend it, or move it away and say what it says by --classes, --mean, --std and --resize"
+            ) from None
     return Companion()
 
 
@@ -170,10 +195,14 @@ def _hugging_face(config: dict[str, Any], processor: dict[str, Any]) -> Companio
     changes: dict[str, Any] = {}
     if processor:
         changes = {"colour": "bgr" if processor.get("do_flip_channel_order") else "rgb"}
-        changes["interpolation"] = _RESAMPLE.get(int(processor.get("resample") or 2), "antialias")
+        resample = processor.get("resample")
+        changes["interpolation"] = "antialias" if resample is None else _PILLOW[int(resample)]
         changes |= _hugging_face_levels(processor) | _hugging_face_resize(processor)
     where = "config.json and preprocessor_config.json" if processor else "config.json"
-    is_multi = config.get("problem_type") == "multi_label_classification"
+    kind = config.get("problem_type")
+    if kind == "regression":
+        raise ManifestError("config.json says that the model gives measures (regression), which no head reads")
+    is_multi = kind == "multi_label_classification"
     size = _hugging_face_size(config, processor)
     return Companion(where, names, str(config.get("model_type", "")), changes, "sigmoid" if is_multi else None, size)
 
@@ -238,7 +267,8 @@ def _hugging_face_resize(processor: dict[str, Any]) -> dict[str, Any]:
     """How the picture is fitted in, by the rules of transformers 5.24.
 
     ConvNeXt's processor, which ResNet and others use, cuts out the middle of small pictures though no
-    ``do_center_crop`` says so; PoolFormer's and LeViT's enlarge the short side before they cut.
+    ``do_center_crop`` says so; PoolFormer's and LeViT's enlarge the short side before they cut. Where the size is a
+    height and a width, as DeiT's and BEiT's, the picture is stretched before its middle is cut out.
     """
     kind, size, cut = _processor_kind(processor), processor.get("size"), processor.get("crop_size")
     short = size.get("shortest_edge") or size.get("height") if isinstance(size, dict) else size
@@ -253,26 +283,45 @@ def _hugging_face_resize(processor: dict[str, Any]) -> dict[str, Any]:
     if kind == "levit":
         short = int(256 / 224 * float(short or 224))
     shown = cut.get("height") if isinstance(cut, dict) else cut
-    share = float(shown) / float(short) if shown and short else 1.0
-    return {"resize": "crop", "crop": min(1.0, share)}
+    is_stretched = isinstance(size, dict) and "shortest_edge" not in size
+    return {"resize": "stretch-crop" if is_stretched else "crop", "crop": _share(shown, short)}
+
+
+def _share(shown: Any, whole: Any) -> float:
+    """What part of a side of ``whole`` pixels is shown, such that it gives that side back when it is divided by."""
+    share = float(shown) / float(whole) if shown and whole else 1.0
+    if share < 1 and int(float(shown) / share) < int(whole):
+        share = nextafter(share, 0)
+    return min(1.0, share)
 
 
 def _timm(config: dict[str, Any]) -> Companion:
     cfg = config["pretrained_cfg"]
     names = cfg.get("label_names") or config.get("label_names") or ()
     share = min(1.0, float(cfg.get("crop_pct") or 0.875))
-    is_squashed = cfg.get("crop_mode") == "squash"
-    if is_squashed and share < 1:
+    mode = cfg.get("crop_mode") or "center"
+    if mode not in ("center", "squash"):
         raise ManifestError(
-            f"timm's config.json squashes pictures and then cuts out {share:g} of them, which is not supported; "
-            'set "crop_pct": 1.0 there, or export the model for whole pictures'
+            f"timm's config.json says crop_mode {mode!r}, which is not supported; expected center or squash"
         )
-    changes: dict[str, Any] = {"colour": "rgb"}
-    changes |= {"resize": "stretch"} if is_squashed else {"resize": "crop", "crop": share}
-    changes["interpolation"] = _TIMM.get(str(cfg.get("interpolation")), "antialias-cubic")
+    changes: dict[str, Any] = {"colour": "rgb", "resize": "stretch-crop" if mode == "squash" else "crop", "crop": share}
+    method = cfg.get("interpolation") or "bicubic"
+    if method not in _TIMM:
+        raise ManifestError(
+            f"timm's config.json says interpolation {method!r}, expected one of {', '.join(_TIMM)}; correct it there"
+        )
+    changes["interpolation"] = _PILLOW[_TIMM.index(method)]
     for key in ("mean", "std"):
         if isinstance(cfg.get(key), list | tuple) and len(cfg[key]) == 3:
             changes[key] = tuple(255 * float(x) for x in cfg[key])
     sizes = cfg.get("input_size")
     size = (int(sizes[2]), int(sizes[1])) if isinstance(sizes, list | tuple) and len(sizes) == 3 else None
-    return Companion("timm's config.json", tuple(str(name) for name in names), "timm", changes, size=size)
+    count = config.get("num_classes")
+    return Companion(
+        "timm's config.json",
+        tuple(str(name) for name in names),
+        "timm",
+        changes,
+        size=size,
+        num_classes=count if isinstance(count, int) else None,
+    )

@@ -45,6 +45,8 @@ HABITS: dict[str, dict[str, Any]] = {
     },
     "listed": {**_UNIT, "pad": 114},
     "torchvision": {**_UNIT, "resize": "stretch"},
+    # OpenVINO's zoo, whose files have their mean inside
+    "detection-output": {"colour": "bgr", "resize": "stretch"},
     "tensorflow": {"colour": "rgb", "resize": "stretch"},
     "semantic": {**_IMAGENET, "resize": "stretch"},
     "classify": {**_IMAGENET, "resize": "crop", "crop": 0.875, "interpolation": "antialias"},
@@ -57,7 +59,7 @@ HABITS: dict[str, dict[str, Any]] = {
 # families whose models differ among themselves in what they were trained with
 VARIED = (
     *("classify", "embedding", "semantic", "ssd", "ppyoloe", "torchvision", "tensorflow", "detr-softmax", "detr"),
-    *("mmdetection", "listed", "damoyolo"),
+    *("mmdetection", "listed", "damoyolo", "detection-output"),
 )
 THRESHOLDS: dict[str, Thresholds] = {
     "yolox": Thresholds(score=0.3, iou=0.45),

@@ -52,7 +52,16 @@ HeadName = Literal[
 ]
 MASK_HEADS: tuple[HeadName, ...] = ("yolov8-seg", "end2end-seg", "end2end-seg-pose")
 Activation = Literal["none", "sigmoid", "softmax"]
-Interpolation = Literal["bilinear", "cubic", "antialias", "antialias-cubic"]
+Interpolation = Literal[
+    "bilinear",
+    "cubic",
+    "nearest",
+    "antialias",
+    "antialias-cubic",
+    "antialias-lanczos",
+    "antialias-box",
+    "antialias-hamming",
+]
 # what a second input wants: width and height of the model's input, height and width, factors of 1, or 1 for each pixel
 ExtraInput = Literal["width-height", "height-width", "ones", "mask"]
 # what an input next to the picture is given for one frame: numbers, or rows of them
@@ -70,12 +79,12 @@ class InputSpec(Section):
     Attributes:
         mean, std: per channel, in units of 0..255 and in the order of ``colour``; the model gets (x - mean) / std.
         resize: ``letterbox`` keeps the aspect ratio and pads, ``stretch`` does not keep it, ``crop`` brings the short
-            side to the input's size divided by ``crop`` and cuts the middle out.
+            side to the input's size divided by ``crop`` and cuts the middle out, ``stretch-crop`` does so with both.
         anchor: where the picture lies in a letterbox.
         pad: grey level of the padding before normalisation.
-        interpolation: ``bilinear`` and ``cubic`` are OpenCV's; the others average over what they leave out when they
-            make a picture smaller, as Pillow does (Hugging Face, timm, torchvision).
-        crop: share of the short side that the crop shows, in (0, 1].
+        interpolation: ``bilinear`` and ``cubic`` are OpenCV's; the others are Pillow's (Hugging Face, timm,
+            torchvision), and all but ``nearest`` average over what they leave out when they make a picture smaller.
+        crop: share of the short side that the crop shows, of both where they are stretched, in (0, 1].
     """
 
     name: Printable
@@ -86,11 +95,16 @@ class InputSpec(Section):
     colour: Literal["bgr", "rgb"]
     mean: Triple = (0.0, 0.0, 0.0)
     std: Triple = (1.0, 1.0, 1.0)
-    resize: Literal["letterbox", "stretch", "crop"] = "letterbox"
+    resize: Literal["letterbox", "stretch", "crop", "stretch-crop"] = "letterbox"
     anchor: Literal["centre", "top-left"] = "centre"
     pad: int = Field(default=114, ge=0, le=255)
     interpolation: Interpolation = "bilinear"
     crop: float = Field(default=1.0, gt=0, le=1)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether only the middle of the picture is shown."""
+        return self.resize in ("crop", "stretch-crop")
 
     @field_validator("std")
     @classmethod
@@ -205,6 +219,7 @@ class Manifest(Section):
         keypoints: their names, where they are known; see ``keypoint_names``.
         output: how the outputs are read, None: as the head always does.
         extra_inputs: name of an input next to the picture → what it is given.
+        max_batch: the most pictures at once of a file that leaves their number open and yet cannot take any; None: any.
         decided: what was found out about the file and why, sentence by sentence, by ``edge inspect``.
         proof: of a reading that was tried on pictures; see ``edge.models.probe``.
         accuracy: precision → metric → value, as measured by ``edge eval``.
@@ -224,6 +239,7 @@ class Manifest(Section):
     keypoints: tuple[Printable, ...] | None = None
     output: OutputSpec | None = None
     extra_inputs: dict[str, ExtraInput] | None = None
+    max_batch: int | None = Field(default=None, ge=1)
     decided: tuple[Printable, ...] | None = None
     proof: str | None = None
     precision: Precision = "fp32"

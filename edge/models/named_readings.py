@@ -29,7 +29,8 @@ def by_names(evidence: Evidence) -> list[Reading]:
     Raises:
         ManifestError: they show what no head reads.
     """
-    names = {tensor.name.lower(): tensor.name for tensor in evidence.outputs}
+    # TensorFlow's names end in the number of an operator's output
+    names = {tensor.name.lower().removesuffix(":0"): tensor.name for tensor in evidence.outputs}
     shapes = {tensor.name: tensor.shape for tensor in evidence.outputs}
     _refuse_unread(evidence, names)
     if "dets" in names:
@@ -124,6 +125,9 @@ def _torchvision(evidence: Evidence) -> list[Reading]:
     if counts[:3] != [1, 1, 1] or sum(counts) != len(outputs) or counts[3:] not in ([0, 0, 0], [1, 0, 0], [0, 1, 1]):
         return []
     roles = {"boxes": boxes[0].name, "scores": scores[0].name, "labels": labels[0].name}
+    if "class" in labels[0].name.lower():
+        because = "boxes, scores and classes without a batch are Detectron2's"
+        return [Reading("triple", because, None, "torchvision", OutputSpec(names=roles), False, needs_nms=False)]
     shape = _torchvision_points(evidence, points[0]) if points else None
     roles |= {"masks": masks[0].name} if masks else {"keypoints": points[0].name} if shape else {}
     rest = NO_POINTS if points and not shape else ""
@@ -220,6 +224,14 @@ def detections_of_seven(evidence: Evidence, tensor: TensorInfo) -> list[Reading]
     num = evidence.graph.ends[tensor.name].class_width
     because = "rows of 7 named detections are EfficientDet's of TensorFlow"
     return [Reading("end2end", because, num, "tensorflow", spec, needs_nms=False)]
+
+
+def detection_out(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
+    """(1, 1, K, 7) of Caffe's and OpenVINO's DetectionOutput: picture, class from 1, score, corners in shares."""
+    spec = OutputSpec(columns="batch class score x1 y1 x2 y2", unit="share", first_class=1)
+    num = evidence.graph.ends[tensor.name].class_width
+    because = "rows of 7 in (1, 1, K, 7) are those of DetectionOutput (SSD)"
+    return [Reading("end2end", because, num, "detection-output", spec, needs_nms=False)]
 
 
 def paddle_rows(evidence: Evidence) -> list[Reading]:

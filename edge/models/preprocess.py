@@ -7,7 +7,7 @@ Shape letters: B batch, H W frame pixels, h w model pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +25,7 @@ def fit(width: int, height: int, spec: InputSpec) -> Letterbox:
     if spec.resize == "stretch":
         scales = spec.width / width, spec.height / height
         return Letterbox(*scales, 0, 0, width, height, spec.width, spec.height)
-    if spec.resize == "crop":
+    if spec.is_cut:
         return _fit_crop(width, height, spec)
     scale = min(spec.width / width, spec.height / height)
     free_x = spec.width - max(1, round(width * scale))
@@ -36,11 +36,16 @@ def fit(width: int, height: int, spec: InputSpec) -> Letterbox:
 
 
 def _fit_crop(width: int, height: int, spec: InputSpec) -> Letterbox:
-    """The short side as long as the input's divided by ``crop``, and of the rest the middle, as torchvision does."""
-    scale = max(int(spec.width / spec.crop) / width, int(spec.height / spec.crop) / height)
+    """The short side as long as the input's divided by ``crop``, and of the rest the middle, as torchvision does.
+
+    Where it is stretched, both sides become so long.
+    """
+    across, down = int(spec.width / spec.crop) / width, int(spec.height / spec.crop) / height
+    if spec.resize == "crop":
+        across = down = max(across, down)
     # torchvision cuts the long side to whole pixels
-    over_x, over_y = int(width * scale + 1e-6) - spec.width, int(height * scale + 1e-6) - spec.height
-    return Letterbox(scale, scale, -round(over_x / 2), -round(over_y / 2), width, height, spec.width, spec.height)
+    over_x, over_y = int(width * across + 1e-6) - spec.width, int(height * down + 1e-6) - spec.height
+    return Letterbox(across, down, -round(over_x / 2), -round(over_y / 2), width, height, spec.width, spec.height)
 
 
 class Preprocessor:
@@ -98,7 +103,7 @@ class Preprocessor:
         """Resize a picture into its place (h, w, 3)."""
         spec = self._spec
         height, width = place.shape[:2]
-        if spec.resize == "crop":
+        if spec.is_cut:
             place[...] = _cropped(picture.bgr, box, spec.interpolation)
         elif (
             spec.interpolation == "bilinear" and not picture.is_bgr and picture.width * picture.height > width * height
@@ -149,7 +154,7 @@ class _SmallPlanes:
 
 def _place(box: Letterbox, spec: InputSpec) -> tuple[slice, slice]:
     """Rows and columns of the model's input in which the picture lies."""
-    if spec.resize == "crop":
+    if spec.is_cut:
         return slice(None), slice(None)
     width = max(1, round(box.frame_width * box.scale_x))
     height = max(1, round(box.frame_height * box.scale_y))
@@ -178,35 +183,40 @@ def resized(image: UInt8, width: int, height: int, interpolation: Interpolation)
         method = cv2.INTER_LINEAR if interpolation == "bilinear" else cv2.INTER_CUBIC
         whole: UInt8 = cv2.resize(image, (width, height), interpolation=method).astype(np.uint8, copy=False)
         return whole
-    is_cubic = interpolation == "antialias-cubic"
     # Pillow rounds to whole grey levels between the two passes, across first
-    across = _filtered(np.ascontiguousarray(image.transpose(1, 0, 2)), width, is_cubic=is_cubic)
-    return _filtered(np.ascontiguousarray(across.transpose(1, 0, 2)), height, is_cubic=is_cubic)
+    across = _filtered(np.ascontiguousarray(image.transpose(1, 0, 2)), width, interpolation)
+    return _filtered(np.ascontiguousarray(across.transpose(1, 0, 2)), height, interpolation)
 
 
-def _filtered(image: UInt8, length: int, *, is_cubic: bool) -> UInt8:
+def _filtered(image: UInt8, length: int, interpolation: Interpolation) -> UInt8:
     """Resize the first axis of an (H, W, 3) picture."""
     if image.shape[0] == length:
         return image
-    rows = _weights(image.shape[0], length, is_cubic) @ image.reshape(len(image), -1).astype(np.float32)
+    if interpolation == "nearest":
+        # rounded as torch does, for where a sample lies between two that decides (Pillow's differs there)
+        place = ((np.arange(length) + 0.5) * np.float64(np.float32(image.shape[0] / length))).astype(np.float32)
+        nearest: UInt8 = image[np.minimum(place.astype(int), image.shape[0] - 1)]
+        return nearest
+    rows = _weights(image.shape[0], length, interpolation) @ image.reshape(len(image), -1).astype(np.float32)
     levels: UInt8 = np.clip(np.floor(rows + 0.5), 0, 255).astype(np.uint8)
     whole: UInt8 = levels.reshape(length, *image.shape[1:])
     return whole
 
 
 @lru_cache(maxsize=16)
-def _weights(source: int, target: int, is_cubic: bool) -> Any:
+def _weights(source: int, target: int, interpolation: Interpolation) -> Any:
     """(target, source) sparse weights of Pillow's resampling: a filter as wide as the step, sums of 1."""
     from scipy.sparse import csr_matrix
 
     step = source / target
-    reach = (2.0 if is_cubic else 1.0) * max(step, 1.0)
+    support, kernel = KERNELS[interpolation]
+    reach = support * max(step, 1.0)
     centre = (np.arange(target) + 0.5) * step
     first = np.maximum(0, (centre - reach + 0.5).astype(int))
     last = np.minimum(source, (centre + reach + 0.5).astype(int))
     column = first[:, None] + np.arange(int((last - first).max()))
-    distance = np.abs(column + 0.5 - centre[:, None]) / max(step, 1.0)
-    weight = np.where(column < last[:, None], _cubic(distance) if is_cubic else np.maximum(0, 1 - distance), 0)
+    distance = (column + 0.5 - centre[:, None]) / max(step, 1.0)
+    weight = np.where(column < last[:, None], kernel(distance), 0)
     weight /= weight.sum(1, keepdims=True)
     row = np.repeat(np.arange(target), column.shape[1])
     inside = np.minimum(column, source - 1).ravel()
@@ -215,8 +225,18 @@ def _weights(source: int, target: int, is_cubic: bool) -> Any:
 
 def _cubic(distance: Float64) -> Float64:
     """Keys' kernel with a = -0.5, Pillow's (OpenCV's has -0.75)."""
-    a = -0.5
+    a, distance = -0.5, np.abs(distance)
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = (((distance - 5) * distance + 8) * distance - 4) * a
     kernel: Float64 = np.where(distance < 1, near, np.where(distance < 2, far, 0))
     return kernel
+
+
+# of Pillow: how far a filter reaches in steps, and its weight at a distance from the middle
+KERNELS: dict[Interpolation, tuple[float, Callable[[Float64], Float64]]] = {
+    "antialias": (1.0, lambda x: np.maximum(0, 1 - np.abs(x))),
+    "antialias-cubic": (2.0, _cubic),
+    "antialias-lanczos": (3.0, lambda x: np.where((x >= -3) & (x < 3), np.sinc(x) * np.sinc(x / 3), 0)),
+    "antialias-box": (0.5, lambda x: np.where((x > -0.5) & (x <= 0.5), 1.0, 0)),
+    "antialias-hamming": (1.0, lambda x: np.where(np.abs(x) < 1, np.sinc(x) * (0.54 + 0.46 * np.cos(np.pi * x)), 0)),
+}

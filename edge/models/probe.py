@@ -8,6 +8,7 @@ outputs two readings explain alike.
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -25,13 +26,17 @@ from edge.models.manifest import Manifest, content_hash
 from edge.models.preprocess import Preprocessor
 from edge.types import Array, Classification, Detections, Float32, Letterbox, Prediction, Segmentation, UInt8
 
+log = logging.getLogger(__name__)
 # a change of what is checked makes old proofs worthless
-VERSION = 2
+VERSION = 3
 STREET = Path(__file__).with_name("probe-street.jpg")
 LEAST_SCORE = 0.01
 TOLERANCE = 2e-3
 UNCOUNTED = "the file does not say how many classes it has; name them: edge inspect MODEL --classes FILE --write"
 LEAST_EMBEDDING = 8
+LEAST_BOXES = 20
+# of what a picture gets alone: ranges of INT8 that are found at run time depend on what else is in the batch
+MAX_CHANGE = 0.1
 # what an untrained network may do whose exporter says what it is: sides of any length and sign
 LOOSE_REACH_PIXELS, LOOSE_INSIDE_OUT = 100_000, 0.95
 # where only the outputs tell: boxes as far as coarse cells let them, hardly any inside out
@@ -70,7 +75,7 @@ def proof_of(manifest: Manifest) -> str:
         mode="json",
         include={
             *("sha256", "task", "head", "input", "classes", "needs_nms", "has_background", "output", "extra_inputs"),
-            "kpt_shape",
+            *("kpt_shape", "max_batch"),
         },
     )
     return content_hash([VERSION, parts])
@@ -107,7 +112,7 @@ def prove(
     doubts = [doubt_of(reading, engine, open_head, is_certain=is_certain) for reading in readings]
     true = [number for number, doubt in enumerate(doubts) if doubt is None]
     if len(true) == 1:
-        return readings[true[0]]
+        return _with_batch(readings[true[0]], engine, where, open_head)
     if not true:
         reasons = [f"head {one.head!r}: {doubt}" for one, doubt in zip(readings, doubts, strict=True)]
         told = "; ".join(dict.fromkeys(reasons))
@@ -119,6 +124,42 @@ def prove(
         f"{where}: its outputs can be read in {len(true)} ways and nothing tells which is right; run: edge inspect "
         f"{where} --write with {choices}"
     )
+
+
+def _with_batch(manifest: Manifest, engine: Engine, where: str, open_head: OpenHead) -> Manifest:
+    """The manifest; of one picture at a time where the file leaves the batch open but is made for one."""
+    if engine.is_fixed_batch or engine.max_batch == 1 or _takes_two(manifest, engine, open_head):
+        return manifest
+    told = "batch: the file leaves it open, but what it gives for a second picture is wrong; one goes in at a time"
+    log.warning("%s: %s", where, told)
+    return manifest.model_copy(update={"max_batch": 1, "decided": (*(manifest.decided or ()), told)})
+
+
+def _takes_two(manifest: Manifest, engine: Engine, open_head: OpenHead) -> bool:
+    """Whether the second picture of a batch gets what it gets alone."""
+    pictures = probe_pictures()[:2]
+    preprocessor = Preprocessor(manifest.input, 2)
+    spec = manifest.input
+    box = Letterbox(1, 1, 0, 0, spec.width, spec.height, spec.width, spec.height)
+    alone = {name: np.array(values) for name, values in engine.infer(preprocessor.images(pictures[1:])[0]).items()}
+    try:
+        both = {name: np.array(values) for name, values in engine.infer(preprocessor.images(pictures)[0]).items()}
+        with np.errstate(all="ignore"):
+            found = open_head(manifest).decode(both, [box, box])[1]
+            expected = open_head(manifest).decode(alone, [box])[0]
+    except MISFITS:
+        return False
+    if isinstance(found, Detections) and isinstance(expected, Detections) and len(expected) and not len(found):
+        return False
+    return all(_is_alike(values[0], both[name]) for name, values in alone.items() if values.ndim and len(values) == 1)
+
+
+def _is_alike(one: Array, both: Array) -> bool:
+    """Whether the second row of two has about the numbers of the one, in whatever order."""
+    if both.shape != (2, *one.shape):
+        return False
+    wanted, found = (np.sort(values.astype(np.float64), axis=None) for values in (one, both[1]))
+    return float(np.abs(wanted - found).sum()) <= MAX_CHANGE * max(float(np.abs(wanted).sum()), 1e-6)
 
 
 def doubt_of(manifest: Manifest, engine: Engine, open_head: OpenHead, *, is_certain: bool = False) -> str | None:
@@ -168,6 +209,16 @@ def _doubt_of_raw(manifest: Manifest, head: Head, outputs: Mapping[str, Array]) 
     counted = _num_classes(manifest, outputs)
     if counted is not None and counted != len(manifest.classes):
         return f"the manifest names {len(manifest.classes)} classes, the output has room for {counted}"
+    if manifest.head == "semantic" and manifest.reading.activation is None and _are_measures(main):
+        return (
+            "its numbers are no whole class numbers; if they are probabilities: edge inspect MODEL --head semantic "
+            "--activation none --write, if logits: --activation sigmoid"
+        )
+    if manifest.head in ("yolov8", "yolov5") and not manifest.reading.columns and _are_corners(manifest, main):
+        return (
+            "of every box the third and fourth number are above the first two, as corners are, not a centre and a "
+            "size; if this is right: edge inspect MODEL --columns 'x1 y1 x2 y2' --write"
+        )
     scores = getattr(head, "scores", None)
     if scores is not None:
         doubt = _doubt_of_scores(scores(outputs), manifest)
@@ -175,6 +226,19 @@ def _doubt_of_raw(manifest: Manifest, head: Head, outputs: Mapping[str, Array]) 
             return doubt
     labels = getattr(head, "labels", None)
     return _doubt_of_labels(labels(outputs), scores(outputs), manifest) if labels is not None and scores else None
+
+
+def _are_measures(main: Array) -> bool:
+    """Whether one number for each cell, (N, h, w) or with an axis of one, is no number of a class."""
+    is_one = main.ndim == 3 or 1 in (main.shape[1], main.shape[-1])
+    return is_one and main.dtype.kind == "f" and (float(main.min()) < 0 or bool((main != np.rint(main)).any()))
+
+
+def _are_corners(manifest: Manifest, main: Array) -> bool:
+    """Whether no box of (N, M, A), or rows (N, A, M), can be a centre and a size: at the far edges they are smaller."""
+    is_upright = manifest.head == "yolov8" and main.shape[1] < main.shape[2]
+    boxes = main[0].T if is_upright else main[0]
+    return len(boxes) >= LEAST_BOXES and bool((boxes[:, 2:4] > boxes[:, :2]).all())
 
 
 def _doubt_of_scores(scores: Float32, manifest: Manifest) -> str | None:

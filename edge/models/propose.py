@@ -309,12 +309,15 @@ def _inputs(graph: GraphFacts, path: Path) -> tuple[TensorInfo, dict[str, ExtraI
     if len(images) != 1 or None in wants.values():
         found = ", ".join(f"{tensor.name} {shape_text(tensor)}" for tensor in graph.inputs)
         alone = [tensor for tensor in graph.inputs if len(tensor.shape) == 3 and tensor.shape[0] == 3]
+        has_text = any("input_ids" in tensor.name or "token" in tensor.name for tensor in others)
+        wants_text = "; it wants text, which cannot be given: export it with its classes built in"
         helps = (
             "; torchvision's detectors take a list of pictures: export them in a module whose forward(batch) calls "
             "the detector with [batch[0]]"
         )
         raise ModelError(
-            f"{path.name}: expected one input of an image (N,3,H,W or N,H,W,3), found {found}{helps if alone else ''}"
+            f"{path.name}: expected one input of an image (N,3,H,W or N,H,W,3), found {found}"
+            f"{helps if alone else wants_text if has_text else ''}"
         )
     return images[0], {name: want for name, want in wants.items() if want is not None}
 
@@ -379,6 +382,7 @@ def _describe(source: _Source, reading: Reading) -> Manifest:
         has_background=reading.has_background,
         output=reading.output,
         extra_inputs=source.extra_inputs or None,
+        max_batch=source.evidence.exported.max_batch if source.evidence.exported else None,
         kpt_shape=_points(reading.kpt_shape, source.path.name),
         keypoints=reading.keypoints,
         precision="int8" if is_int8 else "fp32",

@@ -23,7 +23,14 @@ from edge.models.evidence import (
 )
 from edge.models.exporter import Exported
 from edge.models.manifest import HeadName, OutputSpec
-from edge.models.named_readings import NO_MASKS, by_names, detections_of_seven, paddle_rows, rows_of_seven
+from edge.models.named_readings import (
+    NO_MASKS,
+    by_names,
+    detection_out,
+    detections_of_seven,
+    paddle_rows,
+    rows_of_seven,
+)
 from edge.models.whole_readings import embedding_beside, first_of_alike, float_map, grid, segmenter, vector
 
 NANODET_BINS = 32
@@ -184,6 +191,9 @@ def _pairs(evidence: Evidence) -> list[Reading]:
     tensors = [tensor for tensor in evidence.outputs if len(tensor.shape) == 3]
     if len(tensors) != 2 or len(evidence.outputs) != 2:
         return []
+    by_name = {tensor.name: tensor for tensor in tensors}
+    if {"logits", "pred_boxes"} == set(by_name):
+        return _transformer(evidence, by_name["logits"])
     boxes = next((tensor for tensor in tensors if tensor.shape[-1] == 4 and "box" in tensor.name.lower()), None)
     four = [tensor for tensor in tensors if tensor.shape[-1] == 4]
     # with four classes both are four wide: scores end in a sigmoid or softmax, and boxes in neither
@@ -279,7 +289,10 @@ def _single(evidence: Evidence) -> list[Reading]:
         case 3 if "int" in tensor.dtype:
             return segmenter(evidence, tensor)
         case 3:
-            return _rows(evidence, tensor) or float_map(evidence, tensor)
+            is_text = evidence.graph.ends[tensor.name].operator == "Softmax"
+            return (not is_text and _rows(evidence, tensor)) or float_map(evidence, tensor)
+        case 4 if tensor.shape[1] == 1 and tensor.shape[3] == 7:
+            return detection_out(evidence, tensor)
         case 4:
             return grid(evidence, tensor)
     return []
@@ -290,6 +303,7 @@ def _main_of_several(evidence: Evidence) -> list[Reading]:
 
     Raises:
         InDoubtError: there are only the feature maps.
+        ManifestError: there are two detectors' outputs.
     """
     decoded = [tensor for tensor in evidence.outputs if len(tensor.shape) == 3]
     maps = [tensor for tensor in evidence.outputs if len(tensor.shape) in (4, 5)]
@@ -300,6 +314,17 @@ def _main_of_several(evidence: Evidence) -> list[Reading]:
         raise InDoubtError(
             f"{evidence.name}: its outputs {shapes_text(maps)} are a YOLO's feature maps before its anchors, which are "
             "not in the file; export it with its decoding (YOLOv5: export.py --include onnx, YOLOv7: export.py --grid)"
+        )
+    if len(maps) == len(evidence.outputs) > 2 and len({tensor.shape[2:] for tensor in maps}) > 1:
+        raise InDoubtError(
+            f"{evidence.name}: its outputs {shapes_text(maps)} are feature maps of several sizes, a detector's before "
+            "its decoding or a network's without a head; export it with its decoding in the graph"
+        )
+    is_pair = len(decoded) == len(evidence.outputs) == 2 and decoded[0].shape == decoded[1].shape
+    if is_pair and (decoded[0].shape[1] or 0) > 4 and strides_of(decoded[0].shape[2], evidence.size):
+        raise ManifestError(
+            f"{evidence.name}: its outputs {shapes_text(decoded)} are two of one kind, YOLOv9's with one that only "
+            "its training needs; convert the weights first (reparameterization), or export the main output alone"
         )
     return []
 

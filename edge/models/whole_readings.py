@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from edge.errors import ManifestError
@@ -23,6 +24,11 @@ FEATURE_ENDS = (
 MAX_CLASSES = 256
 # of people, hands, faces; in a portrait picture, at a quarter of its size, these are heat maps as likely as classes
 NUM_POINTS = (14, 16, 17, 18, 19, 21, 26, 68, 98, 106, 133)
+# which hardly any data set has as classes, whatever the picture's shape
+RARE_CLASSES = (16, 17, 68, 98, 106, 133)
+# x and y, or x y z, of as many points of a face or a hand; numbers that InsightFace and others give for a crop
+LANDMARKS = (136, 196, 204, 212, 266, 1404, 1434, 3309)
+MEASURES = ("age", "gender", "yaw", "pitch", "roll", "pose", "angle", "angles", "landmark", "landmarks", "lmk", "gaze")
 
 
 def vector(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
@@ -31,13 +37,40 @@ def vector(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
     end = evidence.graph.ends[tensor.name].operator
     classify = classifier(evidence, tensor, width)
     embedding = Reading("embedding", f"a vector of {width}", None, "embedding", flags="--head embedding")
-    if any(word in name for word in VECTOR_WORDS) or end == "LpNormalization" or "embed" in evidence.hint:
+    told = evidence.companion.num_classes
+    _refuse_measures(evidence, tensor)
+    # torch writes its normalize() as a division by ReduceL2
+    is_of_length_1 = end == "LpNormalization" or (end == "Div" and "ReduceL2" in evidence.graph.operators)
+    is_vector = any(word in name for word in VECTOR_WORDS) or is_of_length_1 or "embed" in evidence.hint
+    if is_vector or told == 0:
         return [embedding]
-    if end in ("Softmax", "Sigmoid") or evidence.companion.names or "class" in evidence.hint:
+    if end in ("Softmax", "Sigmoid") or evidence.companion.names or "class" in evidence.hint or told == width:
         return classify
     if any(word in name for word in SCORE_WORDS) or width not in EMBEDDING_SIZES:
         return classify
     return [doubtful(classify[0]), doubtful(embedding)]
+
+
+def _refuse_measures(evidence: Evidence, tensor: TensorInfo) -> None:
+    """Refuse numbers that are measures of what the picture shows rather than scores of classes.
+
+    Raises:
+        ManifestError: the output's name says so.
+        InDoubtError: their count, or the exporter's names, may mean so.
+    """
+    words = set(re.findall("[a-z]+", tensor.name.lower())) & set(MEASURES)
+    end, width = evidence.graph.ends[tensor.name].operator, tensor.shape[1]
+    if end in ("Softmax", "Sigmoid") or evidence.companion.names or "class" in evidence.hint:
+        return
+    if words:
+        raise ManifestError(f"{evidence.name}: its output {tensor.name} holds a measure of one thing, no head reads it")
+    # MXNet's names, in which InsightFace's age and gender, key points of faces and the like are published
+    is_insight = tensor.name == "fc1" and evidence.graph.inputs[0].name == "data"
+    if width in LANDMARKS or is_insight:
+        raise _in_doubt(
+            evidence, tensor, "they may be places of key points, an age or angles, which no head reads",
+            "--head classify", "a classifier",
+        )  # fmt: skip
 
 
 def classifier(evidence: Evidence, tensor: TensorInfo, width: int | None) -> list[Reading]:
@@ -61,6 +94,14 @@ def classifier(evidence: Evidence, tensor: TensorInfo, width: int | None) -> lis
 def grid(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
     """Segmenters, FastestDet, classifiers with a map of one cell; what is larger than the picture is none of them."""
     _, channels, height, width = tensor.shape
+    if any(word in tensor.name.lower() for word in VECTOR_WORDS) and (height, width) != (1, 1):
+        raise _in_doubt(
+            evidence,
+            tensor,
+            "by its name it may be a feature map (of an encoder such as SAM's)",
+            "--head semantic",
+            "a segmenter",
+        )
     if (height, width) == (1, 1) and (channels or 0) > 1:
         return classifier(evidence, tensor, channels)
     parts = evidence.parts(tensor, channels)
@@ -88,16 +129,21 @@ def segmenter(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
     if tensor.shape[axis] != 1:
         doubt = _doubt_of_map(evidence, tensor, axis, end)
         if doubt:
-            raise _in_doubt(evidence, tensor, doubt, "--head semantic")
+            raise _in_doubt(evidence, tensor, doubt, "--head semantic", "a segmenter")
         because = f"{tensor.shape[axis]} scores for each cell of {shape_text(tensor)}"
         certain = end in ("Resize", "Softmax", "Conv")
         return [Reading("semantic", because, tensor.shape[axis], "semantic", spec, certain)]
     if end == "Sigmoid":
         spec = OutputSpec(names=names, activation="none")
         return [Reading("semantic", "a probability for each cell: two classes", 2, "semantic", spec)]
+    raise _one_number(evidence, tensor)
+
+
+def _one_number(evidence: Evidence, tensor: TensorInfo) -> ManifestError:
+    """What is wrong with one number for each cell that no sigmoid made."""
     if any(word in tensor.name.lower() for word in DEPTH_WORDS):
-        raise ManifestError(f"{evidence.name}: its output {tensor.name} holds a depth, which no head reads")
-    raise InDoubtError(
+        return ManifestError(f"{evidence.name}: its output {tensor.name} holds a depth, which no head reads")
+    return InDoubtError(
         f"{evidence.name}: one number for each cell of {shape_text(tensor)} may be a logit (run: edge inspect "
         f"{evidence.name} --head semantic --activation sigmoid) or a depth, which no head reads"
     )
@@ -119,18 +165,18 @@ def _doubt_of_map(evidence: Evidence, tensor: TensorInfo, axis: int, end: str) -
         return (
             "so coarse a map may be the raw output of a detector (YOLOv2 to YOLOv7), whose anchors are not in the file"
         )
-    if num == 3 and (width, height) == evidence.size:
+    if num == 3 and (width, height) == evidence.size and end != "Resize":
         return "three numbers for each pixel may be another picture"
-    is_quarter = height * 4 == evidence.size[1] and width < height
-    if is_quarter and num in NUM_POINTS:
-        return f"in a portrait picture {num} coarse maps may be heat maps of a person's key points"
+    is_quarter = height * 4 == evidence.size[1]
+    if is_quarter and (num in RARE_CLASSES or (num in NUM_POINTS and width < height)):
+        return f"{num} maps of a quarter of the picture's size may be heat maps of a person's key points"
     return ""
 
 
-def _in_doubt(evidence: Evidence, tensor: TensorInfo, doubt: str, flag: str) -> InDoubtError:
+def _in_doubt(evidence: Evidence, tensor: TensorInfo, doubt: str, flag: str, what: str) -> InDoubtError:
     return InDoubtError(
-        f"{evidence.name}: its output {tensor.name} {shape_text(tensor)} may be scores of a segmenter, but {doubt}; if "
-        f"it is a segmenter all the same, run: edge inspect {evidence.name} {flag} --write"
+        f"{evidence.name}: its output {tensor.name} {shape_text(tensor)} may be scores of {what}, but {doubt}; if "
+        f"it is {what} all the same, run: edge inspect {evidence.name} {flag} --write"
     )
 
 
@@ -164,11 +210,22 @@ def embedding_beside(evidence: Evidence) -> list[Reading]:
 
 
 def float_map(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
-    """(N, h, w) of whole numbers kept as floats."""
-    if any(word in tensor.name.lower() for word in DEPTH_WORDS):
-        raise ManifestError(f"{evidence.name}: its output {tensor.name} holds a depth, which no head reads")
-    if evidence.graph.ends[tensor.name].operator == "ArgMax" and is_grid(tensor.shape[1:], evidence.size):
+    """(N, h, w): whole numbers kept as floats, or what no head reads.
+
+    Raises:
+        ManifestError: a depth, text letter by letter.
+        InDoubtError: it may be a depth.
+    """
+    end = evidence.graph.ends[tensor.name].operator
+    if end == "Softmax":
+        raise ManifestError(
+            f"{evidence.name}: its output {tensor.name} {shape_text(tensor)}, a softmax for each of several places, is "
+            "that of a reader of text, which no head reads"
+        )
+    if end == "ArgMax" and is_grid(tensor.shape[1:], evidence.size):
         return segmenter(evidence, tensor)
+    if is_grid(tensor.shape[1:], evidence.size) or any(word in tensor.name.lower() for word in DEPTH_WORDS):
+        raise _one_number(evidence, tensor)
     return []
 
 

@@ -90,7 +90,9 @@ def plan_build(
         flags=flags,
         all_flags=_all_flags(flags, strongly_typed, options, settings),
         has_tf32=settings["tf32"],
-        profiles=choose_profiles(onnx, facts, options.profiles, is_dla=options.dla_core is not None),
+        profiles=choose_profiles(
+            onnx, facts, options.profiles, is_dla=options.dla_core is not None, most=manifest.max_batch
+        ),
         targets=targets,
         workspace_mb=workspace_mb,
         is_dynamic=is_dynamic,

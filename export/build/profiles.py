@@ -14,14 +14,18 @@ DLA_PROFILE = Profile(min_batch=1, opt_batch=1, max_batch=1)
 
 
 def choose_profiles(
-    onnx: Path, facts: GraphFacts, asked: tuple[Profile, ...], *, is_dla: bool = False
+    onnx: Path, facts: GraphFacts, asked: tuple[Profile, ...], *, is_dla: bool = False, most: int | None = None
 ) -> tuple[Profile, ...]:
-    """Batch sizes; those of a graph with a fixed batch are its own.
+    """Batch sizes; those of a graph with a fixed batch are its own. Args: ``most``: the manifest's ``max_batch``.
 
     Raises:
-        UsageError: other sizes were asked of a graph with a fixed batch, or a range of sizes of the DLA.
+        UsageError: other sizes were asked of a graph with a fixed batch, more than it takes, or a range of the DLA.
     """
     fixed = facts.inputs[0].shape[0]
+    if fixed is None and most is not None:
+        if any(item.max_batch > most for item in asked):
+            raise UsageError(f"--batch: {onnx.name} takes {most} at once at most, though it leaves the batch open")
+        asked = asked or (Profile(min_batch=1, opt_batch=most, max_batch=most),)
     if fixed is None:
         if is_dla:
             _check_dla_profiles(asked)

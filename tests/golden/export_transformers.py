@@ -44,6 +44,11 @@ def stretched(kind: Any, **more: Any) -> Any:
     return kind(size={"height": SIDE, "width": SIDE}, **more)
 
 
+def small_vit(kind: Any, config: Any) -> Any:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    return kind(config(image_size=96, **sizes, **NAMES))
+
+
 def rtdetr_like(**more: Any) -> dict[str, Any]:
     stages = {"layer_type": "basic", "out_features": ["stage2", "stage3", "stage4"], "depths": [1, 1, 1, 1]}
     backbone = hf.RTDetrResNetConfig(embedding_size=16, hidden_sizes=[16, 32, 48, 64], **stages)
@@ -92,6 +97,16 @@ CASES: dict[str, Case] = {
         lambda: hf.RTDetrV2ForObjectDetection(hf.RTDetrV2Config(**rtdetr_like())),
         lambda: stretched(hf.RTDetrImageProcessor),
     ),
+    "dab_detr": (
+        lambda: hf.DabDetrForObjectDetection(
+            hf.DabDetrConfig(**{key: value for key, value in of_resnet(hidden_size=32).items() if key != "d_model"})
+        ),
+        lambda: stretched(hf.ConditionalDetrImageProcessor, do_pad=False),
+    ),
+    "deimv2": (
+        lambda: hf.Deimv2ForObjectDetection(hf.Deimv2Config(**rtdetr_like())),
+        lambda: stretched(hf.RTDetrImageProcessor),
+    ),
     "dfine": (
         lambda: hf.DFineForObjectDetection(hf.DFineConfig(**rtdetr_like())),
         lambda: stretched(hf.RTDetrImageProcessor),
@@ -103,6 +118,18 @@ CASES: dict[str, Case] = {
             )
         ),
         lambda: hf.ViTImageProcessor(size={"height": 96, "width": 96}),
+    ),
+    "deit": (
+        lambda: small_vit(hf.DeiTForImageClassification, hf.DeiTConfig),
+        lambda: hf.DeiTImageProcessor(size={"height": 110, "width": 110}, crop_size={"height": 96, "width": 96}),
+    ),
+    "vit_lanczos": (
+        lambda: small_vit(hf.ViTForImageClassification, hf.ViTConfig),
+        lambda: hf.ViTImageProcessor(size={"height": 96, "width": 96}, resample=1),
+    ),
+    "vit_nearest": (
+        lambda: small_vit(hf.ViTForImageClassification, hf.ViTConfig),
+        lambda: hf.ViTImageProcessor(size={"height": 96, "width": 96}, resample=0),
     ),
     "convnext": (
         lambda: hf.ConvNextForImageClassification(

@@ -62,6 +62,17 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("yolov8n_obb", "yolov8n-obb.yaml", "obb", {}),
     ("yolo11n_obb", "yolo11n-obb.yaml", "obb", {}),
     ("yolo26n_obb_end2end", "yolo26n-obb.yaml", "obb", {"nms": False}),
+    ("yolo12n_seg", "yolo12n-seg.yaml", "segment", {}),
+    ("yolo12n_pose", "yolo12n-pose.yaml", "pose", {}),
+    ("yolo12n_obb", "yolo12n-obb.yaml", "obb", {}),
+    ("yolo26n_obb", "yolo26n-obb.yaml", "obb", {}),
+    (
+        "yolo11n_nms_agnostic",
+        "yolo11n.yaml",
+        "detect",
+        {"nms": True, "conf": 0.05, "iou": 0.3, "agnostic_nms": True, "max_det": 50},
+    ),
+    ("yolo11n_opset12_unsimplified", "yolo11n.yaml", "detect", {"opset": 12, "simplify": False}),
     ("yolo11n_obb_nms", "yolo11n-obb.yaml", "obb", {"nms": True}),
     ("yolov8n_cls", "yolov8n-cls.yaml", "classify", {}),
     ("yolo11n_cls", "yolo11n-cls.yaml", "classify", {}),
@@ -90,7 +101,7 @@ def make(name: str, cfg: str, task: str, arguments: dict, folder: Path) -> None:
     yolo.ckpt_path = str(folder / f"{name}.pt")
     net.pt_path = str(folder / f"{name}.pt")
     options = {"imgsz": SIDE, **arguments}
-    made = yolo.export(format="onnx", opset=17, device="cpu", **options)
+    made = yolo.export(format="onnx", device="cpu", **{"opset": 17, **options})
     target = folder / f"{name}.onnx"
     if Path(made) != target:
         shutil.move(made, target)
@@ -134,6 +145,16 @@ def _is_last(path: str) -> bool:
     return is_branch or "dec_score_head" in path or "enc_score_head" in path
 
 
+def keep_order() -> None:
+    """Of equal scores the earlier box comes first; in torch's own order its NMS of oriented boxes differs by chance."""
+    usual = torch.argsort
+
+    def steady(values: torch.Tensor, *rest: Any, descending: bool = False, **more: Any) -> torch.Tensor:
+        return usual(values, *rest, descending=descending, **{**more, "stable": True})
+
+    torch.argsort = steady  # type: ignore[assignment]
+
+
 def keep(name: str, path: Path, task: str, image: np.ndarray) -> None:
     """Run the file as the peer does and write its golden file."""
     from ultralytics import RTDETR
@@ -174,7 +195,7 @@ def keep(name: str, path: Path, task: str, image: np.ndarray) -> None:
     if result.keypoints is not None:
         arrays["keypoints"] = result.keypoints.data.numpy()
     if result.obb is not None:
-        arrays["obb"] = result.obb.data.numpy()
+        arrays["obb"], arrays["corners"] = result.obb.data.numpy(), result.obb.xyxyxyxy.numpy()
     if result.probs is not None:
         arrays["probs"] = result.probs.data.numpy()
     np.savez_compressed(path.with_suffix(".npz"), face=json.dumps(face), **arrays)
@@ -187,6 +208,7 @@ def keep(name: str, path: Path, task: str, image: np.ndarray) -> None:
 
 
 def main() -> None:
+    keep_order()
     folder = Path(sys.argv[1])
     only = sys.argv[2:]
     for name, cfg, task, arguments in CASES:

@@ -36,8 +36,8 @@ STRIDES = (8, 16, 32)
 
 
 def lists(path: Path, *, kind: str) -> Path:
-    """Objects that the graph lists, as MMDetection, torchvision, YOLO-NAS and EfficientDet write them."""
-    is_byte = kind == "efficientdet"
+    """Objects that the graph lists, as MMDetection, torchvision, YOLO-NAS, EfficientDet and OpenVINO write them."""
+    is_byte = kind in ("efficientdet", "tf2onnx")
     net = Net(21, dtype=TensorProto.UINT8 if is_byte else TensorProto.FLOAT, layout="nhwc" if is_byte else "nchw")
     boxes, scores, labels = listed_objects(net)
     column = net.const([2], np.int64)
@@ -51,6 +51,16 @@ def lists(path: Path, *, kind: str) -> Path:
             return net.save(
                 path, {"dets": dets, **({"labels": labels} if kind == "mmdetection" else {"keypoints": points})}
             )
+        case "detection-output":
+            shares = net.op("Mul", boxes, net.const(1 / SIDE))
+            first = net.op("Add", number, net.const(1.0))
+            rows = net.op("Concat", net.op("Mul", tall, net.const(0.0)), first, tall, shares, axis=2)
+            return net.save(path, {"detection_out": net.op("Unsqueeze", rows, net.const([1], np.int64))})
+        case "tf2onnx":
+            x1, y1, x2, y2 = net.op("Split", net.op("Mul", boxes, net.const(1 / SIDE)), outputs=4, axis=2)
+            first = net.op("Add", net.op("Cast", labels, to=TensorProto.FLOAT), net.const(1.0))
+            parts = {"boxes": net.op("Concat", y1, x1, y2, x2, axis=2), "classes": first, "scores": scores}
+            return net.save(path, {f"detection_{name}:0": inner for name, inner in parts.items()})
         case "nas-batch":
             many = net.op("ReduceSum", net.op("Cast", net.op("Greater", scores, net.const(0.3)), to=TensorProto.INT64),
                           net.const([1], np.int64), keepdims=1)  # fmt: skip
@@ -63,6 +73,11 @@ def lists(path: Path, *, kind: str) -> Path:
             return net.save(path, {"detections": net.op("Concat", zero, y1, x1, y2, x2, tall, first, axis=2)})
     zero = net.const([0], np.int64)
     flat = [net.op("Squeeze", value, zero) for value in (boxes, net.op("Add", labels, net.const(1, np.int64)), scores)]
+    if kind == "detectron2":
+        zero_based = net.op("Squeeze", labels, zero)
+        return net.save(
+            path, dict(zip(("pred_boxes", "pred_classes", "scores"), (flat[0], zero_based, flat[2]), strict=True))
+        )
     if kind == "anonymous":
         return net.save(path, dict(zip(("1834", "1790", "1791"), flat, strict=True)))
     if kind == "points":
@@ -97,6 +112,28 @@ def read_efficientdet(outputs: Mapping[str, Array]) -> Found:
         (float(x1), float(y1), float(x2), float(y2), float(score), round(float(label)) - 1)
         for _, y1, x1, y2, x2, score, label in outputs["detections"][0]
     ]
+
+
+def read_detection_output(outputs: Mapping[str, Array]) -> Found:
+    return [
+        (*(float(side) * SIDE for side in row[3:]), float(row[2]), round(float(row[1])) - 1)
+        for row in outputs["detection_out"][0, 0]
+    ]
+
+
+def other_boxes(path: Path, *, kind: str) -> Path:
+    """YOLOv8's joint with corners instead of centres, and boxes with centres where corners are usual."""
+    net = Net(26)
+    boxes = dfl_boxes(net, STRIDES, form="xyxy" if kind == "corners" else "xywh")
+    scores = class_scores(net, STRIDES)
+    if kind == "pair":
+        return net.save(path, {"boxes": boxes, "scores": scores})
+    joint = net.op("Concat", *(net.op("Transpose", part, perm=[0, 2, 1]) for part in (boxes, scores)), axis=1)
+    return net.save(path, {"output0": joint, **({"output1": net.op("Neg", joint)} if kind == "two" else {})})
+
+
+def read_corners(outputs: Mapping[str, Array]) -> Found:
+    return [(*map(float, row[:4]), float(row[4:].max()), int(row[4:].argmax())) for row in outputs["output0"][0].T]
 
 
 def deepstream(path: Path) -> Path:
@@ -137,7 +174,7 @@ def beside_maps(path: Path) -> Path:
     return path
 
 
-def unread(path: Path, *, kind: str) -> Path:
+def unread(path: Path, *, kind: str) -> Path:  # noqa: C901, PLR0912
     """What no head reads, or what may be something else than it looks like."""
     net = Net(23)
     match kind:
@@ -154,6 +191,18 @@ def unread(path: Path, *, kind: str) -> Path:
             return net.save(path, {"output": net.conv(1, 3)})
         case "sigmoids":
             return net.save(path, {"output": net.op("Sigmoid", net.conv(4, 6))})
+        case "heatmaps-unnamed":
+            return net.save(path, {"output": net.conv(4, 17)})
+        case "pyramid":
+            return net.save(path, {f"map{stride}": net.conv(stride, 8 + stride) for stride in STRIDES})
+        case "text":
+            return net.save(path, {"output": net.op("Softmax", net.rows(net.conv(8, 40), 40), axis=2)})
+        case "distance":
+            return net.save(path, {"output": net.op("Squeeze", net.conv(1, 1), net.const([1], np.int64))})
+        case "age" | "fc1" | "marks":
+            flat = net.op("GlobalAveragePool", net.conv(16, {"age": 1, "fc1": 3, "marks": 212}[kind]))
+            net.inputs[0].name = net.nodes[0].input[0] = "data" if kind == "fc1" else "images"
+            return net.save(path, {{"marks": "output"}.get(kind, kind): net.op("Flatten", flat)})
         case "simcc":
             turned = net.op("Transpose", net.rows(net.conv(32, 17), 17), perm=[0, 2, 1])
             return net.save(path, {"simcc_x": turned, "simcc_y": net.op("Identity", turned)})
@@ -226,6 +275,36 @@ VARIANTS: dict[str, Family] = {
     "yolonas-flat": Family(
         partial(with_nms, kind="nas-flat"), "end2end", read_rows("batch x1 y1 x2 y2 score class"), False
     ),
+    "detection-output": Family(
+        partial(lists, kind="detection-output"), "end2end", read_detection_output, False, choices=NAMED
+    ),
+    "tensorflow-tf2onnx": Family(
+        partial(lists, kind="tf2onnx"),
+        "triple",
+        read_listed(("detection_boxes:0", "detection_scores:0", "detection_classes:0"), first=1, kind="tensorflow"),
+        False,
+        choices=NAMED,
+    ),
+    "detectron2": Family(
+        partial(lists, kind="detectron2"),
+        "triple",
+        read_listed(("pred_boxes", "scores", "pred_classes")),
+        False,
+        choices=NAMED,
+    ),
+    "yolov8-corners": Family(
+        partial(other_boxes, kind="corners"), "yolov8", read_corners, choices={"columns": "x1 y1 x2 y2"}
+    ),
+    "yolov8-corners-unsaid": Family(partial(other_boxes, kind="corners"), None, refusal="--columns 'x1 y1 x2 y2'"),
+    "yolov8-pair": Family(partial(other_boxes, kind="pair"), None, refusal="inside out"),
+    "yolov9-two": Family(partial(other_boxes, kind="two"), None, refusal="two of one kind"),
+    "heat-maps-unnamed": Family(partial(unread, kind="heatmaps-unnamed"), None, refusal="heat maps of a person"),
+    "pyramid": Family(partial(unread, kind="pyramid"), None, refusal="feature maps of several sizes"),
+    "text": Family(partial(unread, kind="text"), None, refusal="a reader of text"),
+    "distance": Family(partial(unread, kind="distance"), None, refusal="or a depth, which no head reads"),
+    "age": Family(partial(unread, kind="age"), None, refusal="a measure of one thing"),
+    "insightface": Family(partial(unread, kind="fc1"), None, refusal="an age or angles"),
+    "landmarks": Family(partial(unread, kind="marks"), None, refusal="places of key points"),
     "efficientdet": Family(partial(lists, kind="efficientdet"), "end2end", read_efficientdet, False),
     "deepstream": Family(deepstream, "end2end", read_deepstream),
     "yolov5-maps": Family(beside_maps, "yolov5", read_decoded),
@@ -252,6 +331,13 @@ IN_DOUBT = {
     "detr-in-doubt": {"detr"},
     "vector-in-doubt": {"classify", "embedding"},
     "depth": set(),
-    **{name: {"semantic"} for name in ("raw-grid", "features", "picture-to-picture", "segment-sigmoids")},
+    "yolov8-corners-unsaid": set(),
+    "distance": set(),
+    "insightface": {"classify"},
+    "landmarks": {"classify", "embedding"},
+    **{
+        name: {"semantic"}
+        for name in ("raw-grid", "features", "picture-to-picture", "segment-sigmoids", "heat-maps-unnamed")
+    },
 }
 ALL = FAMILIES | VARIANTS

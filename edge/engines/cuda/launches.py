@@ -156,7 +156,7 @@ def nms_bytes(images: int, num: int) -> dict[str, int]:
 
 def can_letterbox(spec: InputSpec) -> bool:
     """Whether the kernel writes this kind of input."""
-    if spec.resize == "crop" or spec.interpolation != "bilinear":
+    if spec.is_cut or spec.interpolation != "bilinear":
         return False
     return spec.dtype != "uint8" or (spec.layout, spec.colour) == ("nhwc", "bgr")
 

@@ -46,7 +46,7 @@ def test_pictures_are_prepared_as_transformers_does(name: str, tmp_path: Path) -
     assert np.abs(tensor[0] - golden["tensor"].astype(np.float32)).max() <= ONE_LEVEL
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if "detr" in name or name in ("dfine", "yolos")])
+@pytest.mark.parametrize("name", [name for name in NAMES if "detr" in name or name in ("deimv2", "dfine", "yolos")])
 def test_boxes_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     found, golden, model = answered(name, tmp_path)
     assert isinstance(found, Detections)
@@ -60,7 +60,9 @@ def test_boxes_are_those_of_transformers(name: str, tmp_path: Path) -> None:
     assert overlap.max(0).min() > 0.99
 
 
-@pytest.mark.parametrize("name", ["convnext", "efficientnet", "mobilenet_v2", "resnet", "vit"])
+@pytest.mark.parametrize(
+    "name", ["convnext", "deit", "efficientnet", "mobilenet_v2", "resnet", "vit", "vit_lanczos", "vit_nearest"]
+)
 def test_classifiers_give_the_peers_probabilities(name: str, tmp_path: Path) -> None:
     found, golden, model = answered(name, tmp_path)
     assert isinstance(found, Classification)

@@ -6,6 +6,7 @@ import json
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ from edge.files import sha256_of
 from edge.model import find_manifest, open_model, prove_file
 from edge.models.exporter import read_flat_yaml, read_ultralytics
 from edge.models.manifest import InputSpec, Manifest, read_sidecar, write_sidecar
-from edge.models.preprocess import Preprocessor, fit
+from edge.models.preprocess import Preprocessor, fit, resized
 from edge.models.probe import is_proved, probe_pictures
 from edge.models.propose import Choices, propose_manifest
 from edge.types import Detections
@@ -312,6 +313,73 @@ def test_the_middle_of_a_picture_is_cut_out_as_torchvision_does() -> None:
     corners = np.array([[40, 30, 120, 90]], np.float32)
     assert box.to_frame(box.to_model(corners)) == pytest.approx(corners, abs=1e-3)
     assert fit(48, 48, spec).scale_x == 64 / 48
+
+
+METHODS = ("nearest", "antialias-lanczos", "antialias", "antialias-cubic", "antialias-box", "antialias-hamming")
+
+
+@pytest.mark.parametrize("size", [(40, 30), (150, 90), (7, 200)])
+@pytest.mark.parametrize("interpolation", METHODS)
+def test_pillows_filters_are_pillows(interpolation: Any, size: tuple[int, int]) -> None:
+    image = pytest.importorskip("PIL.Image")
+    street = probe_pictures()[0]
+    expected = np.asarray(image.fromarray(street).resize(size, METHODS.index(interpolation))).astype(int)
+    far = np.abs(resized(street, *size, interpolation) - expected)
+    # Pillow may go down before it goes across, and of two pixels that are equally near it may take the other
+    assert (far > 1).mean() < (0.2 if interpolation == "nearest" else 0.002)
+
+
+def test_a_picture_may_be_stretched_before_its_middle_is_cut_out() -> None:
+    spec = InputSpec.model_validate(
+        {"name": "x", "width": 80, "height": 40, "layout": "nhwc", "dtype": "uint8", "colour": "bgr",
+         "resize": "stretch-crop", "crop": 0.8}
+    )  # fmt: skip
+    street = probe_pictures()[0]
+    tensor, (box,) = Preprocessor(spec, 1).images([street])
+    whole = cv2.resize(street, (100, 50), interpolation=cv2.INTER_LINEAR)
+    assert (tensor[0] == whole[5:45, 10:90]).all()
+    assert (box.pad_x, box.pad_y) == (-10, -5)
+
+
+def boxes_for_one(path: Path, *, gives: str) -> Path:
+    """A file of YOLOv8's form whose batch is open and whose outputs are made for one picture."""
+    FAMILIES["yolov8"].build(path)
+    model = onnx.load(str(path))
+    graph = model.graph
+    batch = graph.input[0].type.tensor_type.shape.dim[0]
+    batch.ClearField("dim_value")
+    batch.dim_param = "batch"
+    if gives == "zeros":
+        # as a loop over the batch that an exporter unrolled for one
+        graph.node[-1].output[0] = "first"
+        graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "axis"))
+        graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
+        graph.node.append(helper.make_node("Shape", [graph.input[0].name], ["shape"], end=1))
+        graph.node.append(helper.make_node("Sub", ["shape", "one"], ["rest"]))
+        graph.node.append(helper.make_node("Shape", ["first"], ["tail"], start=1))
+        graph.node.append(helper.make_node("Concat", ["rest", "tail"], ["sizes"], axis=0))
+        graph.node.append(helper.make_node("ConstantOfShape", ["sizes"], ["nothing"]))
+        graph.node.append(helper.make_node("Concat", ["first", "nothing"], [graph.output[0].name], axis=0))
+        for node in graph.node:
+            # the rest of the graph sees the first picture
+            for place, name in enumerate(node.input):
+                if name == graph.input[0].name and node.output[0] != "shape":
+                    node.input[place] = "picture"
+        graph.node.insert(0, helper.make_node("Slice", [graph.input[0].name, "axis", "one", "axis"], ["picture"]))
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize("gives", ["zeros", "error"])
+def test_a_file_with_an_open_batch_that_holds_for_one_gets_one_at_a_time(gives: str, tmp_path: Path) -> None:
+    path = boxes_for_one(tmp_path / "m.onnx", gives=gives)
+    model = open_model(path, engine="ort", score=0.3)
+    assert (model.engine.max_batch, model.manifest.max_batch) == (1, 1)
+    found = model.predict([probe_pictures()[0]] * 3)
+    counts = {len(one) for one in found if isinstance(one, Detections)}
+    assert len(found) == 3
+    assert len(counts) == 1 and counts != {0}
+    assert any("one goes in at a time" in line for line in model.manifest.decided or ())
 
 
 @pytest.mark.parametrize("interpolation", ["antialias", "antialias-cubic"])
