@@ -41,8 +41,18 @@ def check_ends(config: Config) -> Iterator[Row]:
     for notify in config.notify:
         if not notify.push:
             yield tried("message", notify.name, str(notify.url_file), partial(_service, notify))
+    if config.rtsp.enabled:
+        yield tried("rtsp", "rtsp", f"{config.rtsp.host}:{config.rtsp.port}", lambda: _rtsp(config))
     if config.server.enabled:
         yield tried("page", "server", f"{config.server.host}:{config.server.port}", lambda: _page(config))
+
+
+def _rtsp(config: Config) -> str:
+    from edge.daemon.workers.deal import places_of
+
+    if places_of(config):
+        return "/NAME; no /NAME/source: with [workers] a camera's own packets stay in the process that records them"
+    return "/NAME, and /NAME/source of network cameras without masks, roi and rotate"
 
 
 def tried(kind: str, name: str, what: str, attempt: Callable[[], str]) -> Row:

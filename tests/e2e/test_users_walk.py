@@ -384,7 +384,7 @@ def test_a_phone_is_listed_and_ended_by_its_owner_and_by_who_rules_all(walk: Wal
     # one that knows the address of another's is no owner either
     gone = {"json": {"endpoint": phones["doris"][0].endpoint}}
     for who in ("oscar", "vera", "view token"):
-        assert b'"was_there":false' in walk.asked(who, "DELETE", "/api/push", awaited=b"}", **gone)[1]
+        assert b'"was_there": false' in walk.asked(who, "DELETE", "/api/push", awaited=b"}", **gone)[1]
     assert walk.asked("doris", "DELETE", f"/api/push/phones/{ids['doris']}")[0] == 200
     assert walk.asked("anna", "DELETE", f"/api/push/phones/{ids['oscar']}")[0] == 200
     assert set(phones_for("anna")) == {"vera", ""}

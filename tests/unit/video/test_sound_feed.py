@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
+import time
 from fractions import Fraction
 
 import av
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -137,3 +140,32 @@ def test_opus_follows_times_that_are_set_right_later() -> None:
     assert abs(pieces[-1][1] - pieces[0][1] - (len(pieces) - 1) * 1800 - 6300) <= 1800
     steps = [after[1] - before[1] for before, after in itertools.pairwise(pieces)]
     assert sum(step != 1800 for step in steps) == 1
+
+
+def test_sound_leaves_when_the_picture_that_was_taken_with_it_does() -> None:
+    pytest.importorskip("aiortc")
+    from edge.video.webrtc.sound import SoundChannel
+    from edge.video.webrtc.track import SoundTrack
+
+    tap, delay_s = PacketTap(), 0.15
+    tap.begin(PacketForm("h264", 0, 0, b"", SoundForm("opus", b"")))
+
+    async def played() -> list[tuple[int, float]]:
+        channel = SoundChannel(tap, asyncio.get_running_loop(), lambda: round(delay_s * S))
+        track, found = SoundTrack(), []
+        channel.tracks.add(track)
+        began_ns = time.monotonic_ns()
+        for number in range(3):
+            at = number * 1800
+            tap.take(SourcePacket(b"piece", at, at, True, began_ns + number * 20_000_000, 0, is_sound=True))
+        for _ in range(3):
+            piece = await track.recv()
+            found.append((piece.pts, (time.monotonic_ns() - began_ns) / S))
+        channel.close()
+        assert tap.wanted == NOTHING
+        return found
+
+    pieces = asyncio.run(played())
+    assert [after[0] - before[0] for before, after in itertools.pairwise(pieces)] == [960, 960]
+    for number, (_, passed_s) in enumerate(pieces):
+        assert delay_s + number * 0.02 - 0.005 <= passed_s
