@@ -102,6 +102,7 @@ def read_graph(path: Path) -> GraphFacts:
     graph = model.graph
     weights = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
+    readers, constants = _readers(graph), weights | _constants(graph)
     shapes = _shapes(model)
     inputs = tuple(_info(value) for value in graph.input if value.name not in weights)
     # what the file leaves open the graph may tell
@@ -117,8 +118,24 @@ def read_graph(path: Path) -> GraphFacts:
         multiply_adds=_multiply_adds(graph, shapes),
         last_operators=tuple(makers[value.name].op_type if value.name in makers else "" for value in graph.output),
         ends={value.name: _end(value.name, makers, shapes) for value in outputs},
-        scalings={value.name: found for value in inputs if (found := scaling_of(value.name, graph)) is not None},
+        scalings={one.name: found for one in inputs if (found := scaling_of(one.name, readers, constants)) is not None},
     )
+
+
+def _readers(graph: Any) -> dict[str, list[Any]]:
+    """Tensor's name → the nodes that read it."""
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in set(node.input):
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def _constants(graph: Any) -> dict[str, Any]:
+    """Tensor's name → what ``Constant`` nodes hold."""
+    nodes = [node for node in graph.node if node.op_type == "Constant"]
+    held = [(node.output, entry.t) for node in nodes for entry in node.attribute if entry.name == "value"]
+    return {name: tensor for names, tensor in held for name in names}
 
 
 def load_onnx(path: Path, *, has_weights: bool = True) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -19,6 +19,7 @@ STEPS: dict[str, Callable[[Float64, Float64, Float64], tuple[Float64, Float64]]]
     "Div": lambda gain, offset, by: (gain / by, offset / by),
 }
 # no network was trained on larger numbers, or on pictures that hardly differ: next to each other, or to what was added
+MOST_STEPS = 60
 MOST, LEAST_RANGE, LEAST_SHARE = 300.0, 0.9, 0.3
 
 
@@ -42,18 +43,23 @@ class Scaling:
         return bool((np.abs(width) >= least).all() and (np.abs([offset, width + offset]) <= MOST).all())
 
 
-def scaling_of(name: str, graph: Any) -> Scaling | None:
+def scaling_of(name: str, readers: Mapping[str, Sequence[Any]], constants: Mapping[str, Any]) -> Scaling | None:
     """What is done to an input first: steps by constants, one after the other; None where there are none.
 
     Args:
         name: of the input.
-        graph: the ``GraphProto``.
+        readers: tensor's name → the nodes that read it.
+        constants: tensor's name → the ``TensorProto`` that it is.
     """
     gain, offset, num_steps = np.ones(3), np.zeros(3), 0
-    while len(readers := [node for node in graph.node if name in node.input]) == 1:
-        (node,) = readers
+    # a damaged file may go in a circle
+    for _ in range(MOST_STEPS):
+        nodes = readers.get(name, ())
+        if len(nodes) != 1 or not nodes[0].output:
+            break
+        node = nodes[0]
         if node.op_type not in ("Cast", "Identity", "Transpose"):
-            by = _step_by(node, name, graph)
+            by = _step_by(node, name, constants)
             if by is None:
                 break
             gain, offset = STEPS[node.op_type](gain, offset, by)
@@ -62,24 +68,20 @@ def scaling_of(name: str, graph: Any) -> Scaling | None:
     return Scaling(tuple(gain.tolist()), tuple(offset.tolist())) if num_steps else None
 
 
-def _step_by(node: Any, name: str, graph: Any) -> Float64 | None:
+def _step_by(node: Any, name: str, constants: Mapping[str, Any]) -> Float64 | None:
     """What a step adds, takes off, multiplies or divides by; None of a node that does nothing of it by a constant."""
     if node.op_type not in STEPS or (node.op_type in ("Sub", "Div") and node.input[0] != name):
         return None
     others = [other for other in node.input if other != name]
-    by = _constant(others[0], graph) if len(others) == 1 else None
+    by = _numbers(constants.get(others[0])) if len(others) == 1 else None
     is_possible = by is not None and np.isfinite(by).all() and (node.op_type != "Div" or by.all())
     return by if is_possible else None
 
 
-def _constant(name: str, graph: Any) -> Float64 | None:
+def _numbers(tensor: Any) -> Float64 | None:
     """One number, or one of each channel; None of anything else."""
     import onnx
 
-    found = next((tensor for tensor in graph.initializer if tensor.name == name), None)
-    if found is None:
-        values = (node.attribute for node in graph.node if node.op_type == "Constant" and name in node.output)
-        found = next((entry.t for entries in values for entry in entries if entry.name == "value"), None)
-    if found is None or found.data_location == onnx.TensorProto.EXTERNAL or prod(found.dims) not in (1, 3):
+    if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL or prod(tensor.dims) not in (1, 3):
         return None
-    return np.asarray(onnx.numpy_helper.to_array(found), np.float64).ravel()
+    return np.asarray(onnx.numpy_helper.to_array(tensor), np.float64).ravel()

@@ -474,3 +474,12 @@ def test_boxes_of_an_older_rtdetr_of_ultralytics_are_shares(tmp_path: Path) -> N
     assert len(found) == len(expected) > 0
     order, right = np.lexsort(found.xyxy.T.round(2)), np.lexsort(expected.T.round(2))
     assert found.xyxy[order] == pytest.approx(expected[right], abs=2e-3)
+
+
+def test_a_file_that_goes_in_a_circle_is_refused(tmp_path: Path) -> None:
+    image = helper.make_tensor_value_info("a", TensorProto.FLOAT, [1, 3, 8, 8])
+    out = helper.make_tensor_value_info("b", TensorProto.FLOAT, [1, 3, 8, 8])
+    nodes = [helper.make_node("Identity", ["a"], ["b"]), helper.make_node("Identity", ["b"], ["a"])]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "circle", [image], [out])), str(tmp_path / "m.onnx"))
+    with pytest.raises(EdgeError):
+        open_model(tmp_path / "m.onnx", engine="ort")
