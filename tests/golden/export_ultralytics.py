@@ -62,8 +62,6 @@ CASES: list[tuple[str, str, str, dict[str, Any]]] = [
     ("yolov8n_obb", "yolov8n-obb.yaml", "obb", {}),
     ("yolo11n_obb", "yolo11n-obb.yaml", "obb", {}),
     ("yolo26n_obb_end2end", "yolo26n-obb.yaml", "obb", {"nms": False}),
-    ("yolo12n_seg", "yolo12n-seg.yaml", "segment", {}),
-    ("yolo12n_pose", "yolo12n-pose.yaml", "pose", {}),
     ("yolo12n_obb", "yolo12n-obb.yaml", "obb", {}),
     ("yolo26n_obb", "yolo26n-obb.yaml", "obb", {}),
     (
