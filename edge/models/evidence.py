@@ -57,7 +57,7 @@ class Reading:
     def may_look_odd(self) -> bool:
         """Whether odd boxes are no sign of a wrong reading, for the file itself says what it is."""
         # a softmax or sigmoid next to four numbers does not say whether these are corners, or what else
-        return self.is_certain and self.family not in ("ssd", "yolonas", "damoyolo", "ppyoloe")
+        return self.is_certain and self.family not in ("ssd", "yolonas", "damoyolo", "ppyoloe", "end2end")
 
 
 @dataclass(frozen=True, slots=True)

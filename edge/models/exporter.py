@@ -82,7 +82,9 @@ def read_ultralytics(metadata: Mapping[str, Any], where: str) -> Exported | None
             kpt_shape=(int(points[0]), int(points[1])) if points else None,
             head=str(metadata.get("head", "")),
             kpt_names=_point_names(_literal(metadata.get("kpt_names")), points),
-            max_batch=int(_literal(metadata.get("batch")) or 1) if has_nms and arguments.get("dynamic") else None,
+            max_batch=max(1, int(_literal(metadata.get("batch")) or 1))
+            if has_nms and arguments.get("dynamic")
+            else None,
         )
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise ManifestError(

@@ -35,6 +35,8 @@ TOLERANCE = 2e-3
 UNCOUNTED = "the file does not say how many classes it has; name them: edge inspect MODEL --classes FILE --write"
 LEAST_EMBEDDING = 8
 LEAST_BOXES = 20
+# heads of which --columns may say that a box is no x1 y1 x2 y2
+CORNERED = ("end2end", "yolonas", "triple")
 # of what a picture gets alone: ranges of INT8 that are found at run time depend on what else is in the batch
 MAX_CHANGE = 0.1
 # what an untrained network may do whose exporter says what it is: sides of any length and sign
@@ -318,7 +320,8 @@ def _doubt_of_boxes(boxes: Float32, manifest: Manifest, *, is_certain: bool) -> 
         return None
     inside_out = float(((real[:, 2] < real[:, 0]) | (real[:, 3] < real[:, 1])).mean())
     if inside_out > (LOOSE_INSIDE_OUT if is_certain else STRICT_INSIDE_OUT):
-        return f"{inside_out:.0%} of the boxes are inside out"
+        helps = "; if they are no corners: edge inspect MODEL --columns 'cx cy w h …' --write"
+        return f"{inside_out:.0%} of the boxes are inside out{helps if manifest.head in CORNERED else ''}"
     if float(np.abs(real).max()) < 2:
         return "boxes are shares of the picture, not pixels; if this is right: edge inspect MODEL --unit share --write"
     return None

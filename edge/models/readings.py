@@ -202,6 +202,12 @@ def _pairs(evidence: Evidence) -> list[Reading]:
     if boxes is None:
         return []
     values = next(tensor for tensor in tensors if tensor is not boxes)
+    ends = [evidence.graph.ends[tensor.name].operator for tensor in (boxes, values)]
+    if ends[0] == "Sigmoid" and ends[1] not in ("Sigmoid", "Softmax"):
+        # shares of the picture next to logits
+        found = _transformer(evidence, values)
+        names = {"names": {"boxes": boxes.name, "scores": values.name}}
+        return [replace(one, output=(one.output or OutputSpec()).model_copy(update=names)) for one in found]
     if any("logit" in tensor.name or tensor.name.startswith("pred_") for tensor in tensors):
         return _transformer(evidence, values)
     anchors, width = boxes.shape[1], values.shape[2]
@@ -367,7 +373,7 @@ def _rows(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
     listed = "NonMaxSuppression" in evidence.graph.operators or "TopK" in evidence.graph.operators
     if third == 6 and not strides and (listed or (second or 0) <= MAX_LISTED) and not across:
         num = evidence.graph.ends[tensor.name].class_width
-        return [Reading("end2end", "rows of 6: corners, score, class", num, "yolov8", None, listed, needs_nms=False)]
+        return _rows_of_six(num, is_listed=listed)
     if third == 7 and "detections" in tensor.name.lower():
         return detections_of_seven(evidence, tensor)
     if _has_three_anchors(tensor, size):
@@ -377,6 +383,17 @@ def _rows(evidence: Evidence, tensor: TensorInfo) -> list[Reading]:
     if strides and third is not None:
         return _anchor_rows(evidence, tensor, strides, third)
     return []
+
+
+def _rows_of_six(num: int | None, *, is_listed: bool) -> list[Reading]:
+    """Corners, and score and class in either order: numbers of classes are whole, and scores hardly ever."""
+    orders = [f"x1 y1 x2 y2 {rest}" for rest in ("score class", "class score")]
+    usual, turned = (
+        Reading("end2end", f"rows of 6: {order}", num, "end2end", OutputSpec(columns=order), is_listed,
+                needs_nms=False, flags=f"--columns '{order}'")
+        for order in orders
+    )  # fmt: skip
+    return [usual, doubtful(turned)]
 
 
 def _columns(evidence: Evidence, tensor: TensorInfo, width: int | None) -> list[Reading]:

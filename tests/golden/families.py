@@ -444,7 +444,7 @@ def read_rows(order: str) -> Decode:
     def read(outputs: Mapping[str, Array]) -> Found:
         names = order.split()
         place = [names.index(name) for name in ("x1", "y1", "x2", "y2", "score", "class")]
-        rows = next(iter(outputs.values()))[:, place]
+        rows = next(iter(outputs.values()))[..., place].reshape(-1, 6)
         return [(*map(float, row[:5]), round(float(row[5]))) for row in rows]
 
     return read

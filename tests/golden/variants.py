@@ -35,7 +35,7 @@ from golden.families import (
 STRIDES = (8, 16, 32)
 
 
-def lists(path: Path, *, kind: str) -> Path:
+def lists(path: Path, *, kind: str) -> Path:  # noqa: C901
     """Objects that the graph lists, as MMDetection, torchvision, YOLO-NAS, EfficientDet and OpenVINO write them."""
     is_byte = kind in ("efficientdet", "tf2onnx")
     net = Net(21, dtype=TensorProto.UINT8 if is_byte else TensorProto.FLOAT, layout="nhwc" if is_byte else "nchw")
@@ -51,6 +51,11 @@ def lists(path: Path, *, kind: str) -> Path:
             return net.save(
                 path, {"dets": dets, **({"labels": labels} if kind == "mmdetection" else {"keypoints": points})}
             )
+        case "class-first":
+            return net.save(path, {"output": net.op("Concat", boxes, number, tall, axis=2)})
+        case "sizes":
+            low, high = net.op("Split", boxes, outputs=2, axis=2)
+            return net.save(path, {"output": net.op("Concat", low, net.op("Sub", high, low), tall, number, axis=2)})
         case "detection-output":
             shares = net.op("Mul", boxes, net.const(1 / SIDE))
             first = net.op("Add", number, net.const(1.0))
@@ -275,6 +280,16 @@ VARIANTS: dict[str, Family] = {
     "yolonas-flat": Family(
         partial(with_nms, kind="nas-flat"), "end2end", read_rows("batch x1 y1 x2 y2 score class"), False
     ),
+    "detr-anonymous": Family(
+        partial(transformer, queries=100, width=92, names=("1234", "1235")),
+        "detr",
+        read_transformer(("1234", "1235"), "softmax"),
+        False,
+    ),
+    "rows-class-first": Family(
+        partial(lists, kind="class-first"), "end2end", read_rows("x1 y1 x2 y2 class score"), False
+    ),
+    "rows-sizes": Family(partial(lists, kind="sizes"), None, refusal="--columns 'cx cy w h"),
     "detection-output": Family(
         partial(lists, kind="detection-output"), "end2end", read_detection_output, False, choices=NAMED
     ),
@@ -331,7 +346,7 @@ IN_DOUBT = {
     "detr-in-doubt": {"detr"},
     "vector-in-doubt": {"classify", "embedding"},
     "depth": set(),
-    "yolov8-corners-unsaid": set(),
+    **{name: set() for name in ("yolov8-corners-unsaid", "rows-sizes")},
     "distance": set(),
     "insightface": {"classify"},
     "landmarks": {"classify", "embedding"},
