@@ -13,7 +13,9 @@ from tritonclient.grpc.model_config_pb2 import ModelConfig, ModelInstanceGroup
 
 from edge.cli import run_command
 from edge.errors import UsageError
+from edge.models.onnx_graph import read_graph
 from edge.models.shipped import FOLDER
+from export.build.profiles import DEFAULT_PROFILE, choose_profiles
 from export.repository import ServerOptions, write_repository
 
 
@@ -54,6 +56,19 @@ def test_a_model_of_one_batch_has_no_other_there(tmp_path: Path) -> None:
     assert config.max_batch_size == 0
     assert list(config.input[0].dims) == [1, 32, 32, 3]
     assert not config.HasField("dynamic_batching")
+
+
+def test_no_more_pictures_go_in_than_the_manifest_allows(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "tiny.onnx", has_sidecar=False)
+    allowed = manifest("tiny").model_copy(update={"max_batch": 2})
+    model.with_suffix(".json").write_text(allowed.to_json())
+    config = config_of(write_repository(model, tmp_path / "models", "tiny", ServerOptions(max_batch=8)))
+    assert config.max_batch_size == 2
+    assert [(item.min_batch, item.max_batch) for item in choose_profiles(model, read_graph(model), (), most=2)] == [
+        (1, 2)
+    ]
+    with pytest.raises(UsageError, match="takes 2 at once at most"):
+        choose_profiles(model, read_graph(model), (DEFAULT_PROFILE,), most=2)
 
 
 def test_the_command_writes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
