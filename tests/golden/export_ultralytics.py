@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +137,8 @@ def _is_last(path: str) -> bool:
     return is_branch or "dec_score_head" in path or "enc_score_head" in path
 
 
-def keep_order() -> None:
+@contextmanager
+def steady_order() -> Iterator[None]:
     """Of equal scores the earlier box comes first; in torch's own order its NMS of oriented boxes differs by chance."""
     usual = torch.argsort
 
@@ -143,6 +146,10 @@ def keep_order() -> None:
         return usual(values, *rest, descending=descending, **{**more, "stable": True})
 
     torch.argsort = steady  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.argsort = usual
 
 
 def keep(name: str, path: Path, task: str, image: np.ndarray) -> None:
@@ -154,7 +161,8 @@ def keep(name: str, path: Path, task: str, image: np.ndarray) -> None:
     options = (
         {"imgsz": [96, 192]} if name.endswith("wide") else {"imgsz": 192} if name.endswith("p6") else {"imgsz": SIDE}
     )
-    result = peer.predict(image, conf=CONF, iou=IOU, max_det=3000, verbose=False, **options)[0]
+    with steady_order():
+        result = peer.predict(image, conf=CONF, iou=IOU, max_det=3000, verbose=False, **options)[0]
     tensor = peer.predictor.preprocess([image]).numpy()
     values = session.run(
         None,
@@ -198,7 +206,6 @@ def keep(name: str, path: Path, task: str, image: np.ndarray) -> None:
 
 
 def main() -> None:
-    keep_order()
     folder = Path(sys.argv[1])
     only = sys.argv[2:]
     for name, cfg, task, arguments in CASES:
