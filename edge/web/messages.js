@@ -60,12 +60,12 @@ export class MessagesView {
     this.words = el("p", { class: "muted", role: "status" });
     this.list = el("ul", { class: "version-list", "aria-label": t("push.silences") });
     this.none = el("p", { class: "muted", text: t("push.silences.none") });
-    this.phones = el("ul", { class: "version-list", "aria-label": t("push.phones") });
+    this.phones = el("ul", { class: "phone-list", "aria-label": t("push.phones") });
     this.noPhones = el("p", { class: "muted", text: t("push.phones.none") });
     this.node = el("section", { class: "add", "aria-label": t("page.messages") }, el("h1", { text: t("page.messages") }),
       el("fieldset", {}, el("legend", { text: t("push.title") }), this.switch, this.words),
-      el("fieldset", {}, el("legend", { text: t("push.phones") }), this.phones, this.noPhones),
-      el("fieldset", {}, el("legend", { text: t("push.silences") }), this.list, this.none));
+      el("fieldset", {}, el("legend", { text: t("push.silences") }), this.list, this.none),
+      el("fieldset", {}, el("legend", { text: t("push.phones") }), this.phones, this.noPhones));
     this.look();
     this.lists();
     this.timer = setInterval(() => this.lists(), AGAIN_MS);

@@ -25,7 +25,10 @@ from daemon_process import TOKEN, VIEW_TOKEN, Daemon, config_of, daemon, with_to
 from e2e.live_show import wait_until
 from e2e.test_page_browser import browser, chromium, text_of  # noqa: F401
 from e2e.test_secrets import process_facts
+from e2e.users_show import log_in, write_users
 from push_server import PushServer
+
+from edge.server.access import SESSION
 
 pytestmark = pytest.mark.real_server
 MODEL = Path(__file__).parents[2] / "edge" / "models" / "street-nano-int8.onnx"
@@ -66,7 +69,8 @@ def told(tmp_path_factory: pytest.TempPathFactory, service: PushServer) -> Itera
         f'[[notify]]\npush = true\ncontact = "{service.contact}"\npush_hosts = ["127.0.0.1"]\n'
         f'push_ca_file = "{service.ca_file}"\njoin_s = 0.2\ncool_down_s = 1\nkinds = ["zone_entered"]\n'
     )
-    with daemon(folder, config_of(MODEL, STREAMS, with_tokens(folder), more), arguments=("--debug",)) as running:
+    server = with_tokens(folder, f'users_file = "{write_users(folder / "users.json")}"\n')
+    with daemon(folder, config_of(MODEL, STREAMS, server, more), arguments=("--debug",)) as running:
         running.wait_for("READY=1")
         running.until(lambda: running.url != "")
         yield running
@@ -246,6 +250,27 @@ def test_a_silence_is_seen_on_the_page_and_ended_there(browser: Any, told: Daemo
         wait_until(lambda: text_of(browser, ".version-list") == "")
         assert client.get("/api/snoozes").json() == {"snoozes": []}
         client.request("DELETE", "/api/push", json={"endpoint": phone.endpoint})
+
+
+def test_phones_are_listed_and_ended_on_the_page_by_an_admin(browser: Any, told: Daemon, service: PushServer) -> None:
+    phone, other = service.browser(), service.browser()
+    with told.client() as client:
+        client.post("/api/push", json=phone.subscription("Pixel"))
+        with httpx.Client(base_url=told.url, headers={"Origin": told.url}, timeout=30) as anna:
+            assert log_in(anna, "anna").status_code == 303
+            assert anna.post("/api/push", json=other.subscription("iPhone")).json() == {"taken": True}
+            browser.get(f"{told.url}/")
+            browser.add_cookie({"name": SESSION, "value": anna.cookies[SESSION], "path": "/"})
+        # another place of the same page is no new look at who asks
+        browser.get(f"{told.url}/#/messages")
+        browser.refresh()
+        wait_until(lambda: "iPhone, over 127.0.0.1, of anna" in text_of(browser, ".phone-list"))
+        assert "Pixel, over 127.0.0.1" in text_of(browser, ".phone-list")
+        for left in (1, 0):
+            browser.find_element("css selector", ".phone-list button").click()
+            wait_until(lambda: len(browser.find_elements("css selector", ".phone-list li")) == left)  # noqa: B023
+        assert client.get("/api/push/phones").json() == {"phones": []}
+    browser.delete_all_cookies()
 
 
 def test_who_may_subscribe_and_with_what(told: Daemon, service: PushServer) -> None:
