@@ -92,9 +92,13 @@ def shared_data() -> Path:
     return SHARED
 
 
-@pytest.hookimpl(hookwrapper=True)
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    # the time limit of a test holds its report too, where it would end the whole run: it waits meanwhile
+    left_s, _ = signal.setitimer(signal.ITIMER_REAL, 0)
     outcome = yield
+    if left_s:
+        signal.setitimer(signal.ITIMER_REAL, left_s)
     report = outcome.get_result()  # type: ignore[attr-defined]
     # goes with the report from the process that ran the test
     report.is_optional = bool(OPTIONAL & {mark.name for mark in item.iter_markers()})

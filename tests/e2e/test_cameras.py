@@ -150,16 +150,20 @@ def test_stopping_ends_a_wait_at_once() -> None:
 
 def test_opening_and_closing_leaves_no_threads_files_or_children() -> None:
     process = psutil.Process()
+
+    def held() -> tuple[int, int, int]:
+        gc.collect()
+        return process.num_fds(), process.num_threads(), len(process.children(recursive=True))
+
     endless().close()
-    gc.collect()
-    before = (process.num_fds(), process.num_threads(), len(process.children(recursive=True)))
+    before = held()
     for _ in range(5):
         source = endless()
         source.read()
         source.close()
     del source
-    gc.collect()
-    assert (process.num_fds(), process.num_threads(), len(process.children(recursive=True))) == before
+    # on a busy machine the first one's child may have been there still
+    wait_for(lambda: all(now <= was for now, was in zip(held(), before, strict=True)), 20, "no more is held")
 
 
 def test_an_isolated_file_gives_every_frame_of_the_film(tmp_path: Path) -> None:
@@ -445,7 +449,7 @@ def test_what_one_camera_lacks_costs_no_other_camera(running: Callable[..., Pipe
 def test_what_the_only_camera_lacks_ends_the_run(tmp_path: Path) -> None:
     pipeline = null_pipeline(tmp_path, ["gst:nosuchelement ! appsink"], open_timeout_s=30)
     pipeline.start()
-    assert pipeline.wait(40)
+    assert pipeline.wait(40), "time limit: the run has not ended within 40 s"
     assert pipeline.stop()
     (failure,) = pipeline.failures()
     assert isinstance(failure, MissingError)
