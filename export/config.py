@@ -138,6 +138,8 @@ class TransferSettings(_Part):
         freeze: name prefixes of layers that do not learn (``backbone``, ``trunk.s2``).
         thaw_epochs: let one frozen prefix learn after so many epochs, the last one first, then the next; 0 for never.
         rates: name prefix → share of the learning rate, ``{trunk = 0.1}``; the longest fitting prefix counts.
+        renew: classes that the start has learned never to see: their rows of the last layers begin as the mean of the
+            others' rows. Our own detectors only.
     """
 
     weights: Path | None = None
@@ -149,6 +151,7 @@ class TransferSettings(_Part):
     freeze: tuple[str, ...] = ()
     thaw_epochs: int = Field(default=0, ge=0)
     rates: dict[str, float] = Field(default_factory=dict)
+    renew: tuple[str, ...] = ()
 
 
 class TeacherSettings(_Part):

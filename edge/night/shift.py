@@ -122,9 +122,8 @@ class Chain:
         return Path(files[place - 1]) if place else None
 
     def checkpoint_of(self, model: Path) -> Path | None:
-        """What a model of the chain was exported from."""
-        found = [Path(link["checkpoint"]) for link in self.links if link["model"] == str(model)]
-        return found[0] if found and found[0].is_file() else None
+        """What a model of the chain was exported from; None for one that is not of the chain."""
+        return next((Path(link["checkpoint"]) for link in self.links if link["model"] == str(model)), None)
 
     def with_link(self, model: str, checkpoint: str, night: str) -> Chain:
         """With one more network; what came after the one that it learned from is no longer part of it."""

@@ -24,15 +24,19 @@ from export.training.checkpoint import load_checkpoint
 from export.training.guess import estimate_s
 from export.training.train import TrainResult, train
 
-# a network that can do something already is easily destroyed: low rates, few passes
-RATES = {".pt": 0.001, ".onnx": 0.00002}
+# a network that can do something already is easily destroyed: low rates, few passes. The heads of our own detectors may
+# learn faster than the rest: docs/night.md has what else was tried
+RATES = {".pt": 0.003, ".onnx": 0.00002}
+TRUNK_SHARE = {"backbone": 0.33, "neck": 0.33}
 MAX_EPOCHS, BATCH = 24, 8
 # of the budget that is left; judging and quantizing need the rest
 LEARNING_SHARE = 0.5
 CALIBRATED, JUDGED = 60, 100
 
 
-def learn(work: Path, start: Path, sets: tuple[str, str], threads: int, left_s: float) -> TrainResult:
+def learn(
+    work: Path, start: Path, sets: tuple[str, str], threads: int, left_s: float, unseen: Sequence[str] = ()
+) -> TrainResult:
     """Train, or go on with the training that was killed.
 
     Args:
@@ -41,6 +45,7 @@ def learn(work: Path, start: Path, sets: tuple[str, str], threads: int, left_s: 
         sets: addresses of what is learned, and of what shows how well.
         threads: of the training.
         left_s: processor seconds that are left for the whole shift.
+        unseen: classes that the start never sees, although they are there.
 
     Raises:
         ModelError: the start cannot be learned from.
@@ -48,12 +53,12 @@ def learn(work: Path, start: Path, sets: tuple[str, str], threads: int, left_s: 
     """
     kept = work / "recipe.json"
     if not kept.is_file():
-        write_json(kept, _recipe(start, sets, threads, left_s).model_dump(mode="json"))
+        write_json(kept, _recipe(start, sets, threads, left_s, unseen).model_dump(mode="json"))
     config = parse_config(json.loads(kept.read_text(encoding="utf-8")), "recipe.json")
     return train(config, work / "run", resume=True)
 
 
-def _recipe(start: Path, sets: tuple[str, str], threads: int, left_s: float) -> TrainSettings:
+def _recipe(start: Path, sets: tuple[str, str], threads: int, left_s: float, unseen: Sequence[str]) -> TrainSettings:
     tree = _tree(start)
     tree["data"] |= {"train": sets[0], "val": sets[1], "bad": "skip", "workers": 0, "cache": True}
     tree["optim"] |= {
@@ -62,7 +67,9 @@ def _recipe(start: Path, sets: tuple[str, str], threads: int, left_s: float) -> 
         # few pictures of one place would bend the statistics of all
         "freeze_bn": True,
     }  # fmt: skip
-    transfer = {"weights": str(start), "rates": {}, "freeze": []}
+    transfer = {"weights": str(start), "rates": {}, "freeze": [], "renew": []}
+    if start.suffix == ".pt":
+        transfer |= {"rates": TRUNK_SHARE, "renew": list(unseen)}
     tree["transfer"] = {**tree.get("transfer", {}), **transfer, "original": None, "activation": "", "backbone": ""}
     tree["teacher"] = {}
     tree["run"] |= {"threads": threads, "eval_every": 2, "patience": 0, "device": "cpu", "eval_images": 100}

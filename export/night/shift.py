@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +38,8 @@ LEAST_RIGHT, MOST_BEHIND = 0.9, 0.02
 # several teachers agree with their vote
 LEAST_AGREED = 0.6
 INT8_DROP = 0.02
+# a class is new to the model that runs where it finds hardly one of so many objects from this score on
+LEAST_NEW, UNSEEN_SHARE, LEAST_SEEN_SCORE = 10, 0.05, 0.05
 MAX_SHOWN = 12
 BEFORE_BGR, AFTER_BGR = (40, 120, 240), (60, 170, 40)
 
@@ -95,7 +97,8 @@ def report(folder: Path, job: Job, outcome: str, reason: str) -> None:
         "reason": reason,
         "running": str(job.model),
         "candidate": facts["quantize"].get("model", ""),
-        "checkpoint": facts["learn"].get("checkpoint", ""),
+        # that of the folder of work is gone with the next shift
+        "checkpoint": facts["quantize"].get("checkpoint", ""),
         "frames": {key: collected.get(key, {}) for key in ("cameras", "reasons", "parts")},
         "teachers": facts["teachers"].get("teachers", []),
         "labels": facts["label"],
@@ -259,13 +262,29 @@ class Shift:
         start = chain.checkpoint_of(self._job.model) or self._settings.start or self._job.model
         aside = self._set("aside" if self._frames("aside") else "learn")
         sets = (" + ".join([self._set("learn"), *self._settings.replay]), aside)
-        result = learn(self._work, start, sets, self._threads, self._settings.processor_minutes * 60 - self.used_s())
+        unseen = self._unseen()
+        left_s = self._settings.processor_minutes * 60 - self.used_s()
+        result = learn(self._work, start, sets, self._threads, left_s, unseen)
         return {
             "start": str(start),
+            "unseen": unseen,
             "checkpoint": str(result.checkpoint),
             "epochs": result.epochs,
             "best_epoch": result.best_epoch,
         }
+
+    def _unseen(self) -> list[str]:
+        """Classes that the teachers see on the site and the model that runs never does, not even doubtfully."""
+        labelled = open_dataset(self._set("learn"), "detect", on_error="skip")
+        recalls = Recalls(LEAST_SEEN_SCORE, self._classes)
+        skill(self._job.model, labelled, self._threads, recalls)
+        found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+        for (_, name), (truth, hits) in recalls.counts.items():
+            found[name][0] += truth
+            found[name][1] += hits
+        unseen = [name for name, (truth, hits) in found.items() if truth >= LEAST_NEW and hits < UNSEEN_SHARE * truth]
+        # where nothing is seen, no row shows what an object is
+        return unseen if len(unseen) < len(self._classes) else []
 
     def quantize(self) -> dict[str, Any]:
         """Write what would run: as precise as what runs now."""

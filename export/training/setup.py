@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from export.config import TrainSettings
 from export.data.sample import Dataset
 from export.models.backbone import PLANS
 from export.models.build import Network, build_network
+from export.models.detector import Detector, Head
 from export.models.foreign_detector import ForeignDetector
 from export.training import optim
 from export.training.balance import class_counts
@@ -126,7 +128,35 @@ def _network(config: TrainSettings, dataset: Dataset, saved: Checkpoint | None) 
         return build_network(config, num_classes)
     network = build_network(config, num_classes, read_weights(weights).form)
     log.info("%s: %s", weights, transfer_weights(network, weights))
+    renew(network, dataset.classes, config.transfer.renew)
     return network
+
+
+@torch.no_grad()
+def renew(network: Network, classes: Sequence[str], names: Sequence[str]) -> None:
+    """Give the rows of these classes the mean of the others' rows: "an object, no matter which".
+
+    A class that no picture had has learned to be nowhere, with an offset so far down that a low rate needs many nights
+    to bring it up; what all kinds of objects have in common is where it best begins.
+
+    Raises:
+        ConfigError: it is not our own detector, a name is unknown, or no other class is left.
+    """
+    if not names:
+        return
+    unknown = [name for name in names if name not in classes]
+    if unknown or not isinstance(network, Detector) or len(set(names)) == len(classes):
+        raise ConfigError(
+            f"transfer.renew: expected some, not all, of the classes {', '.join(classes)} of our own detector, "
+            f"found {', '.join(names)}"
+        )
+    is_new = torch.tensor([name in names for name in classes])
+    for head in network.heads:
+        assert isinstance(head, Head)
+        for layer in (head.classes, head.many_classes):
+            assert layer.bias is not None
+            layer.weight[is_new] = layer.weight[~is_new].mean(0)
+            layer.bias[is_new] = layer.bias[~is_new].mean(0)
 
 
 def start_original(config: TrainSettings, dataset: Dataset, network: Network) -> Original | None:

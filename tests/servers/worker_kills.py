@@ -149,9 +149,19 @@ def wait_for_lines(folder: Path, names: tuple[str, ...] | list[str], process: su
     return time.monotonic() - start
 
 
+def both_workers(port: int) -> list[dict[str, Any]]:
+    """When both are there: one that is lost has no process until another takes its place."""
+    deadline_s = time.monotonic() + BACK_S
+    while True:
+        workers: list[dict[str, Any]] = stats(port)["workers"]
+        if all(worker["pid"] is not None for worker in workers):
+            return workers
+        assert time.monotonic() < deadline_s, f"a worker is not back after {BACK_S} s"
+        time.sleep(0.05)
+
+
 def kill_one(folder: Path, port: int, process: subprocess.Popen[bytes], chance: random.Random, found: Found) -> None:
-    workers = stats(port)["workers"]
-    hit, other = chance.sample(workers, 2)
+    hit, other = chance.sample(both_workers(port), 2)
     before = {name: num_lines(folder, name) for name in other["streams"]}
     start = time.monotonic()
     if IS_STICKY:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import onnx
 import pytest
 from night_street import DAY, DUSK, film, pictures, street_of, write_labelled
 from night_teachers import Fault, write_poisoned
 
 from edge.config.night import NightSettings
+from edge.model import find_manifest
 from edge.night.choose import NS_PER_S
 from edge.night.frames import CameraFrames
 from edge.night.report import page, stand, told
-from edge.night.shift import STAGES, Chain, Job, Progress, adopt, done_stages, report_of
+from edge.night.shift import STAGES, Chain, Job, Progress, adopt, done_stages, report_of, sweep
 from export.config import parse_config
 from export.night.child import work
+from export.quantize.quantize import save_model
 from export.to_onnx import export_onnx
 from export.training.train import train
 
@@ -178,9 +182,33 @@ def test_too_few_frames_are_no_shift(site: Site, tmp_path: Path) -> None:
     assert ended(folder, job)["reason"] == "0 frames are kept, 8 are needed (night.min_frames)"
 
 
+def test_a_kind_that_the_model_never_sees_begins_anew(site: Site, tmp_path: Path) -> None:
+    folder, first = site.copied(tmp_path / "night"), tmp_path / "first.onnx"
+    without_a_class(TEACHER, first, "car")
+    job = replace(site.job(), configured=first, model=first)
+    job.write(folder)
+    work(folder, job)
+    assert ended(folder, job)["learned"]["unseen"] == ["car"]
+    recipe = json.loads((folder / "work" / "recipe.json").read_text(encoding="utf-8"))
+    assert recipe["transfer"]["renew"] == ["car"]
+
+
+def without_a_class(good: Path, out: Path, name: str) -> None:
+    """A copy of a detector of ours that never sees this class: its rows' offsets lie far down, as an absent one's."""
+    model, row = onnx.load(good), find_manifest(good).classes.index(name)
+    offsets = [one for one in model.graph.initializer if one.name.endswith("classes.bias")]
+    for offset in offsets:
+        value = onnx.numpy_helper.to_array(offset).copy()
+        value[row] = -30
+        offset.CopyFrom(onnx.numpy_helper.from_array(value, offset.name))
+    assert offsets
+    save_model(model, out, find_manifest(good))
+
+
 def test_the_next_shift_learns_from_the_network_that_took_over(site: Site, unbroken: Path, tmp_path: Path) -> None:
-    folder = site.copied(tmp_path / "night")
-    found = ended(unbroken, site.job())
+    folder = tmp_path / "night"
+    shutil.copytree(unbroken, folder)
+    found = json.loads(json.dumps(ended(unbroken, site.job())).replace(str(unbroken), str(folder)))
     adopt(folder, found, site.first)
     chain = Chain.read(folder, site.first)
     assert chain.checkpoint_of(Path(found["candidate"])) == Path(found["checkpoint"])
@@ -188,4 +216,7 @@ def test_the_next_shift_learns_from_the_network_that_took_over(site: Site, unbro
     assert chain.before(site.first) is None
     assert Chain.read(folder, Path("another.onnx")).links == ()
     replace(site.job(), model=Path(found["candidate"])).write(folder)
+    sweep(folder, site.first)
+    # the next shift has cleared the folder of work, and what is no longer needed is gone
+    assert Path(found["checkpoint"]).is_file()
     assert stand(folder)["shift"]["stage"] == "collect"

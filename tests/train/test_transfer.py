@@ -21,7 +21,9 @@ from edge.errors import ConfigError, EdgeError, ModelError, UsageError
 from edge.model import open_model
 from edge.models.shipped import FOLDER
 from edge.types import Detections, UInt8
-from export.config import OptimSettings, TransferSettings
+from export.config import OptimSettings, TransferSettings, parse_config
+from export.models.build import build_network
+from export.models.detector import Detector, Head
 from export.models.plan import plan_from_values
 from export.models.plan_network import PlanNetwork
 from export.to_onnx import export_checked
@@ -29,6 +31,7 @@ from export.training.checkpoint import load_checkpoint
 from export.training.losses import Loss
 from export.training.optim import frozen_prefixes, make_optimizer
 from export.training.original import Original
+from export.training.setup import renew
 from export.training.train import train
 from export.training.transfer import read_weights
 from export.transfer.activations import give_statistics, with_activation
@@ -246,6 +249,24 @@ def test_frozen_layers_thaw_one_after_the_other() -> None:
     assert frozen_prefixes(transfer, 2) == ("trunk.s2", "trunk.s4")
     assert frozen_prefixes(transfer, 9) == ()
     assert frozen_prefixes(transfer.model_copy(update={"thaw_epochs": 0}), 99) == transfer.freeze
+
+
+def test_a_renewed_class_begins_as_the_mean_of_the_others(recipes: Recipes) -> None:
+    config = parse_config(recipes["detect"], "recipe")
+    network = build_network(config, 3)
+    assert isinstance(network, Detector)
+    head = network.heads[0]
+    assert isinstance(head, Head)
+    layer = head.many_classes
+    before = layer.weight.detach().clone()
+    layer.bias.data = torch.tensor([-1.0, -2.0, -30.0])
+    renew(network, ("a", "b", "c"), ("c",))
+    torch.testing.assert_close(layer.bias.detach(), torch.tensor([-1.0, -2.0, -1.5]))
+    torch.testing.assert_close(layer.weight[2], (before[0] + before[1]) / 2)
+    torch.testing.assert_close(layer.weight[:2], before[:2])
+    for names in (("d",), ("a", "b", "c")):
+        with pytest.raises(ConfigError, match=r"transfer.renew: expected some, not all, of the classes a, b, c"):
+            renew(network, ("a", "b", "c"), names)
 
 
 def test_safetensors_are_read(tmp_path: Path) -> None:
