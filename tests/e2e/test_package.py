@@ -22,7 +22,7 @@ NEEDED = (
     "edge/engines/cuda/kernels.cu",
     "edge/py.typed",
 )
-SOURCES = ("setup.py", "edge/compiled/_boxes.c", "edge/compiled/buffers.h")
+SOURCES = ("setup.py", "edge/compiled/_boxes.c", "edge/compiled/_lines.c", "edge/compiled/buffers.h")
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from compiled_parts import without
+from compiled_parts import both
 from hypothesis import given
 from hypothesis import strategies as st
 from needs import COMPILED, need
@@ -19,6 +18,7 @@ from edge.heads import candidates
 from edge.heads.choose import open_head
 from edge.models.manifest import InputSpec, Manifest, Thresholds
 from edge.models.preprocess import fit
+from edge.result_json import ResultEncoder
 from edge.types import Detections
 
 SPEC = InputSpec(name="x", width=416, height=416, layout="nhwc", dtype="uint8", colour="bgr")
@@ -43,14 +43,6 @@ def manifest_of(head: str = "edgenet", *, needs_nms: bool = True, first_class: i
         thresholds=Thresholds(score=0.5, track_score=0.1, iou=0.45),
         needs_nms=needs_nms,
     )
-
-
-def both(work: Callable[[], Any]) -> tuple[Any, Any]:
-    """What it gives with the parts in C, and with NumPy alone."""
-    in_c = work()
-    for _ in without("_boxes"):
-        return in_c, work()
-    raise AssertionError
 
 
 def same(one: Any, other: Any) -> bool:
@@ -150,6 +142,19 @@ def test_scores_above_one_are_refused_in_the_same_words(bad: float) -> None:
     assert one.partition("to")[2] == other.partition("to")[2]
 
 
+@given(SEEDS, st.integers(0, 40), st.booleans(), st.booleans())
+def test_objects_are_written_the_same(seed: int, num: int, has_ids: bool, odd: bool) -> None:
+    rng = np.random.default_rng(seed)
+    xyxy = (rng.normal(0, 10 ** rng.uniform(-3, 6), (num, 4)).round(rng.integers(0, 3))).astype(np.float32)
+    if odd and num:
+        xyxy[rng.integers(0, num, 3), rng.integers(0, 4, 3)] = rng.choice(ODD, 3)
+    score, class_id = rng.uniform(0, 1, num).astype(np.float32), rng.integers(-2, 5, num).astype(np.int32)
+    ids = rng.integers(-(2**62), 2**62, num) if has_ids else None
+    encoder = ResultEncoder(["person", "Fußgänger", '"quoted"'])
+    one, other = both(lambda: ",".join(encoder._rows(ids, [""] * num, class_id, score, xyxy)))
+    assert one == other
+
+
 FIVE = np.zeros((5, 4), np.float32)
 
 
@@ -168,14 +173,17 @@ def test_what_is_of_another_size_or_kind_is_refused(given: tuple[Any, ...], comp
         compiled.nms(*given)
 
 
-@pytest.mark.parametrize("name", ["nms", "nms_per_class", "place", "listed", "best_class"])
-def test_every_function_refuses_what_it_does_not_know(name: str, compiled: Any) -> None:
+NUM_ARGUMENTS = {"nms": 4, "nms_per_class": 5, "place": 10, "listed": 12, "best_class": 6, "objects": 5}
+
+
+@pytest.mark.parametrize("name", NUM_ARGUMENTS)
+def test_every_function_refuses_what_it_does_not_know(name: str) -> None:
+    function = getattr(built("_lines" if name == "objects" else "_boxes"), name)
     with pytest.raises(TypeError, match=f"{name} takes"):
-        getattr(compiled, name)(1)
-    things: Iterator[Any] = iter([None] * 12)
-    count = {"nms": 4, "nms_per_class": 5, "place": 10, "listed": 12, "best_class": 6}[name]
-    with pytest.raises((TypeError, ValueError)):
-        getattr(compiled, name)(*(next(things) for _ in range(count)))
+        function(1)
+    for thing in (None, FIVE, []):
+        with pytest.raises((TypeError, ValueError)):
+            function(*([thing] * NUM_ARGUMENTS[name]))
 
 
 def test_the_switch_leaves_the_parts_in_c_out(monkeypatch: pytest.MonkeyPatch) -> None:
