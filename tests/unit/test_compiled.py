@@ -13,6 +13,7 @@ from needs import COMPILED, need
 
 from edge import boxes
 from edge.compiled import SWITCH, built
+from edge.diagnose.doctor import _parts_in_c
 from edge.errors import EngineError
 from edge.heads import candidates
 from edge.heads.choose import open_head
@@ -189,4 +190,11 @@ def test_every_function_refuses_what_it_does_not_know(name: str) -> None:
 def test_the_switch_leaves_the_parts_in_c_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SWITCH, "off")
     assert built("_boxes") is None
-    assert built("_nothing") is None
+    assert _parts_in_c().level == "missing"
+
+
+def test_doctor_says_whether_they_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SWITCH, raising=False)
+    assert _parts_in_c().level == "ok"
+    monkeypatch.setattr("edge.diagnose.doctor.built", lambda name: None)
+    assert "python3-dev" in _parts_in_c().advice
