@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from needs import COMPILED, need
 
+# both archives are made, and the parts in C with them
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 NEEDED = (
     "edge/systemd/edge.toml",
