@@ -5,7 +5,7 @@ ARGS ?=
 
 .PHONY: demo run test servers check format docs bench soak gpu-bench gpu-quarter clean
 
-.venv/light: pyproject.toml
+.venv/light: pyproject.toml setup.py $(wildcard edge/compiled/*.[ch])
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || (echo "error: Python 3.10 or newer is needed; set PYTHON=…"; exit 3)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the light runtime into .venv (once) …"

@@ -11,13 +11,28 @@ from math import isfinite
 
 import numpy as np
 
+from edge.compiled import built
 from edge.masks import Masks, encode_rle, mask_of, outlines_of
 from edge.metrics.clock import WallClock
-from edge.types import Classification, Detections, Event, Float32, Int32, Int64, Label, Result, Segmentation, Tracks
+from edge.types import (
+    Array,
+    Classification,
+    Detections,
+    Event,
+    Float32,
+    Int32,
+    Int64,
+    Label,
+    Result,
+    Segmentation,
+    Tracks,
+)
 
 DEFAULT_SCORE = 0.35
 TOP_CLASSES = 5
 _OBJECT = '{"track_id":%s,"class":%s,"score":%.3f,"xyxy":[%.1f,%.1f,%.1f,%.1f]%s}'
+# in C where it was built; else Python does the same
+_compiled = built("_lines")
 _COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
@@ -80,19 +95,20 @@ class ResultEncoder:
         rows: list[str] = []
         free = detections.score >= self._score
         if tracks is not None and len(tracks):
-            ids: list[int] = tracks.track_id.tolist()
-            known = [_labels_json(labels.get(track_id, ())) for track_id in ids] if labels else [""] * len(ids)
+            known = [""] * len(tracks)
+            if labels:
+                known = [_labels_json(labels.get(track_id, ())) for track_id in tracks.track_id.tolist()]
             self._add_beside(known, detections, tracks.detection, tracks.keypoints, tracks.corners)
-            rows = self._rows(ids, known, tracks.class_id, tracks.score, tracks.xyxy)
+            rows = self._rows(tracks.track_id, known, tracks.class_id, tracks.score, tracks.xyxy)
             free[tracks.detection[tracks.detection >= 0]] = False
         if free.any():
             index = np.flatnonzero(free)
-            nobody, nothing = ["null"] * len(index), [""] * len(index)
+            nothing = [""] * len(index)
             points = None if detections.keypoints is None else detections.keypoints[index]
             corners = None if detections.corners is None else detections.corners[index]
             self._add_beside(nothing, detections, index, points, corners)
             score, xyxy = detections.score[index], detections.xyxy[index]
-            rows += self._rows(nobody, nothing, detections.class_id[index], score, xyxy)
+            rows += self._rows(None, nothing, detections.class_id[index], score, xyxy)
         return ",".join(rows)
 
     def _add_beside(
@@ -122,9 +138,15 @@ class ResultEncoder:
                 known[number] += f',"outlines":{json.dumps(outlines_of(detections.masks, row), separators=(",", ":"))}'
 
     def _rows(
-        self, ids: Sequence[int | str], known: Sequence[str], class_id: Int32, score: Float32, xyxy: Float32
+        self, track_id: Int64 | None, known: Sequence[str], class_id: Int32, score: Float32, xyxy: Float32
     ) -> list[str]:
         """``known`` is what follows in the object of each; it is empty or begins with a comma."""
+        if _compiled is not None and not any(known):
+            tracks = None if track_id is None else _flat(track_id, np.int64)
+            numbers = _flat(class_id, np.int32), _flat(score, np.float32), _flat(xyxy, np.float32)
+            text = _compiled.objects(tracks, self._classes, *numbers)
+            return [text] if text else []
+        ids: list[int | str] = ["null"] * len(score) if track_id is None else track_id.tolist()
         rows = zip(ids, known, class_id.tolist(), score.tolist(), xyxy.tolist(), strict=True)
         return [
             _OBJECT % (track, self._class_json(label), value, x1, y1, x2, y2, more)
@@ -149,6 +171,10 @@ class ResultEncoder:
         known = np.where(np.isfinite(score), score, 0.0)
         order = np.argsort(-known, kind="stable")[:TOP_CLASSES]
         return ",".join(f'{{"class":{self._class_json(int(i))},"score":{known[i]:.3f}}}' for i in order)
+
+
+def _flat(values: Array, dtype: type) -> Array:
+    return np.ascontiguousarray(values, dtype)
 
 
 def _points_json(points: Float32, form: str) -> str:

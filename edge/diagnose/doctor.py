@@ -14,6 +14,7 @@ from typing import Literal
 
 import numpy as np
 
+from edge.compiled import SWITCH, built
 from edge.diagnose.jetpack import judge, release_text, tensorrt_version
 from edge.packages.installed import add_extra
 
@@ -36,6 +37,7 @@ def examine() -> list[Finding]:
         _system(),
         _processor(),
         *_libraries(),
+        _parts_in_c(),
         *_providers(),
         _gpu(),
         _jetson(),
@@ -78,6 +80,15 @@ def _library(name: str, advice: str) -> Finding:
         level: Level = "missing"
         return Finding(name, level, "not installed", advice)
     return Finding(name, "ok", f"{packages[0]} {importlib.metadata.version(packages[0])}")
+
+
+def _parts_in_c() -> Finding:
+    if os.environ.get(SWITCH) == "off":
+        return Finding("parts in C", "missing", f"left out by {SWITCH}=off", f"unset {SWITCH}")
+    if built("_boxes") is None:
+        advice = "apt install gcc python3-dev, then install again  (optional: less processor time a frame)"
+        return Finding("parts in C", "missing", "not built", advice)
+    return Finding("parts in C", "ok", "built")
 
 
 def _providers() -> list[Finding]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from edge.boxes import nms_per_class
+from edge.compiled import built
 from edge.errors import EngineError
 from edge.masks import Masks, masks_of_maps
 from edge.models.manifest import Manifest
@@ -16,18 +17,37 @@ from edge.types import Array, Detections, Float32, Int32, Int64, Letterbox
 MAX_CANDIDATES = 1000
 # rounding of half precision
 MAX_SCORE = 1.002
+# in C where it was built; else NumPy does the same
+_compiled = built("_boxes")
+_KINDS = {(np.dtype("f4"), np.dtype("f4"), np.dtype(kind)) for kind in ("f4", "i4", "i8")}
 
 
-def best_class(scores: Float32, threshold: float) -> tuple[Int64, Int32, Float32]:
+def best_class(scores: Float32, threshold: float, weights: Float32 | None = None) -> tuple[Int64, Int32, Float32]:
     """The best class of each anchor.
 
     Args:
-        scores: (A, C).
+        scores: (A, C), at least one class.
         threshold: least score.
+        weights: (A,) in [0, 1] that the scores are multiplied by, of models with a score for "there is something".
 
     Returns:
         (K,) anchors, their (K,) classes and (K,) scores; the best ``MAX_CANDIDATES`` of them.
     """
+    if _compiled is not None and scores.dtype == np.float32:
+        found = (
+            np.empty(MAX_CANDIDATES, np.int64),
+            np.empty(MAX_CANDIDATES, np.int32),
+            np.empty(MAX_CANDIDATES, np.float32),
+        )
+        num = _compiled.best_class(scores, weights, threshold, *found)
+        if num >= 0:
+            anchor, class_id, score = found
+            return anchor[:num], class_id[:num], score[:num]
+    if weights is not None:
+        # an anchor's score is at most its weight, so most anchors need no look at their classes
+        possible = np.flatnonzero(weights >= threshold)
+        anchor, class_id, score = best_class(scores[possible] * weights[possible, None], threshold)
+        return possible[anchor], class_id, score
     class_id = scores.argmax(1)
     score = scores[np.arange(len(scores)), class_id]
     anchor = np.flatnonzero(score >= threshold)
@@ -81,23 +101,85 @@ def detections(
     """
     if len(score) == 0:
         return Detections.empty()
+    found, index = _placed(xyxy, score, class_id, box, manifest)
+    if maps is not None:
+        found = replace(found, masks=_masks(maps[index], box))
+    return found if points is None else replace(found, keypoints=keypoints_of(points[index], box))
+
+
+def _placed(
+    xyxy: Float32, score: Float32, class_id: Int32, box: Letterbox, manifest: Manifest
+) -> tuple[Detections, Int64]:
+    """The objects in frame pixels, and which candidate each was."""
+    if _compiled is not None:
+        out, index = _empty(len(score))
+        given = (
+            np.ascontiguousarray(value, kind.dtype) for value, kind in zip((xyxy, score, class_id), out, strict=True)
+        )
+        num = _compiled.place(*given, _fit(box), _iou(manifest), MAX_SCORE, *out, index)
+        return _first(out, num, score, manifest), index[: max(num, 0)]
+    _check_range(score, manifest)
+    kept = (
+        nms_per_class(xyxy, score, class_id, manifest.thresholds.iou) if manifest.needs_nms else np.arange(len(score))
+    )
+    placed = box.to_frame(xyxy[kept])
+    real = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
+    index = kept[real]
+    return Detections(placed[real], np.minimum(score[index], np.float32(1)), class_id[index]), index
+
+
+def listed(boxes: Array, scores: Array, labels: Array, box: Letterbox, manifest: Manifest) -> Detections | None:
+    """The objects that a graph lists, in one go, None where that is not built or the arrays are of another kind.
+
+    Args:
+        boxes: (K, 4) ``x1 y1 x2 y2`` in model pixels.
+        scores, labels: (K,).
+        box: how the frame was fitted in.
+        manifest: of the model.
+
+    Raises:
+        EngineError: a score above 1.
+    """
+    kinds = boxes.dtype, scores.dtype, labels.dtype
+    is_whole = boxes.shape == (len(scores), 4) and scores.shape == labels.shape
+    if _compiled is None or kinds not in _KINDS or not is_whole:
+        return None
+    out, index = _empty(len(scores))
+    boxes, scores, labels = map(np.ascontiguousarray, (boxes, scores, labels))
+    limits = manifest.thresholds.track_score, manifest.reading.first_class
+    num = _compiled.listed(boxes, scores, labels, *limits, _fit(box), _iou(manifest), MAX_SCORE, *out, index)
+    return _first(out, num, scores, manifest)
+
+
+def _empty(most: int) -> tuple[tuple[Float32, Float32, Int32], Int64]:
+    """Room for so many objects, and for the candidate that each was."""
+    room = np.empty((most, 4), np.float32), np.empty(most, np.float32), np.empty(most, np.int32)
+    return room, np.empty(most, np.int64)
+
+
+def _first(out: tuple[Float32, Float32, Int32], num: int, score: Float32, manifest: Manifest) -> Detections:
+    """The first so many objects; below zero a score was too high."""
+    if num < 0:
+        _check_range(score, manifest)
+    xyxy, scores, class_id = out
+    return Detections(xyxy[:num], scores[:num], class_id[:num])
+
+
+def _check_range(score: Float32, manifest: Manifest) -> None:
     if not float(score.max()) <= MAX_SCORE:
         raise EngineError(
             f"{manifest.name}: scores go from {score.min():.4g} to {score.max():.4g}, expected 0 to 1; head "
             f"{manifest.head!r} reads this model wrongly; run: edge inspect MODEL"
         )
-    if manifest.needs_nms:
-        kept = nms_per_class(xyxy, score, class_id, manifest.thresholds.iou)
-        xyxy, score, class_id = xyxy[kept], score[kept], class_id[kept]
-        maps = None if maps is None else maps[kept]
-        points = None if points is None else points[kept]
-    placed = box.to_frame(xyxy)
-    real = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
-    found = Detections(placed, np.minimum(score, np.float32(1)), class_id)
-    found = found if real.all() else found[real]
-    if maps is not None:
-        found = replace(found, masks=_masks(maps[real], box))
-    return found if points is None else replace(found, keypoints=keypoints_of(points[real], box))
+
+
+def _fit(box: Letterbox) -> tuple[float, ...]:
+    return box.pad_x, box.pad_y, box.scale_x, box.scale_y, box.frame_width, box.frame_height
+
+
+def _iou(manifest: Manifest) -> float:
+    """The overlap from which boxes are doubles, below zero where the graph has dropped them."""
+    return manifest.thresholds.iou if manifest.needs_nms else -1.0
 
 
 def keypoints_of(given: Array, box: Letterbox) -> Float32:

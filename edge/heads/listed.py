@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edge.heads.candidates import boxes_of, detections, output_of
+from edge.heads.candidates import boxes_of, detections, listed, output_of
 from edge.models.manifest import Manifest
 from edge.types import Array, Float32, Letterbox, Prediction
 
@@ -33,11 +33,21 @@ class TripleHead:
         place = self._columns.split()
         self._score = place.index("score") if "score" in place else None
         self._has_labels = "labels" in self._names or "keypoints" not in self._names
+        # nothing but boxes, scores and labels, as our own models give them
+        self._is_plain = (self._columns, self._unit) == ("x1 y1 x2 y2", "pixels") and not (
+            {"masks", "keypoints"} & set(self._names)
+        )
 
     def decode(self, outputs: Mapping[str, Array], letterboxes: Sequence[Letterbox]) -> list[Prediction]:
         found: list[Prediction] = []
         boxes, scores, labels = self._batched(outputs)
         for row, box in enumerate(letterboxes):
+            if self._is_plain:
+                num = self._num_true(outputs, row)
+                plain = listed(boxes[row][:num], scores[row][:num], labels[row][:num], box, self._manifest)
+                if plain is not None:
+                    found.append(plain)
+                    continue
             score = scores[row].astype(np.float32, copy=False)
             # a mask, not indices: rows of another number than the scores are an error
             kept = score >= self._manifest.thresholds.track_score

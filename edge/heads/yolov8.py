@@ -54,10 +54,9 @@ class Yolov5Head:
         return output_of(outputs, self._manifest)[..., 4 : 5 + len(self._manifest.classes)].astype(np.float32)
 
     def _decode_one(self, raw: Float32, box: Letterbox) -> Prediction:
-        possible = raw[raw[:, 4] >= self._manifest.thresholds.track_score]
-        scores = possible[:, 5 : 5 + len(self._manifest.classes)] * possible[:, 4:5]
-        anchor, class_id, score = best_class(scores, self._manifest.thresholds.track_score)
-        return detections(_placed(possible[anchor], self._manifest), score, class_id, box, self._manifest)
+        classes = raw[:, 5 : 5 + len(self._manifest.classes)]
+        anchor, class_id, score = best_class(classes, self._manifest.thresholds.track_score, raw[:, 4])
+        return detections(_placed(raw[anchor], self._manifest), score, class_id, box, self._manifest)
 
 
 def _placed(values: Array, manifest: Manifest) -> Float32:

@@ -30,13 +30,9 @@ class YoloxHead:
         return output_of(outputs, self._manifest)[..., 4:].astype(np.float32, copy=False)
 
     def _decode_one(self, raw: Float32, box: Letterbox) -> Prediction:
-        # an anchor's score is at most its objectness, so most anchors need no look at their classes
-        possible = np.flatnonzero(raw[:, 4] >= self._manifest.thresholds.track_score)
-        rows = raw[possible]
-        anchor, class_id, score = best_class(rows[:, 5:] * rows[:, 4:5], self._manifest.thresholds.track_score)
-        values, cell = rows[anchor], possible[anchor]
-        stride = self._strides[cell, None]
-        centre = (values[:, :2] + self._cells[cell]) * stride
+        anchor, class_id, score = best_class(raw[:, 5:], self._manifest.thresholds.track_score, raw[:, 4])
+        values, stride = raw[anchor], self._strides[anchor, None]
+        centre = (values[:, :2] + self._cells[anchor]) * stride
         # what overflows is no size, and the box is dropped
         with np.errstate(over="ignore"):
             size = np.exp(values[:, 2:4]) * stride

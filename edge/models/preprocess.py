@@ -19,6 +19,9 @@ from edge.pictures.colour import to_bgr
 from edge.pictures.planes import Planes
 from edge.types import Array, Float64, Letterbox, UInt8
 
+# sizes of pictures whose place is remembered: cameras have few, hostile ones many
+MAX_SIZES = 64
+
 
 def fit(width: int, height: int, spec: InputSpec) -> Letterbox:
     """Place a frame of this size in the model's input."""
@@ -61,6 +64,7 @@ class Preprocessor:
         self._tables = [_levels(mean, std, spec.dtype) for mean, std in zip(spec.mean, spec.std, strict=True)]
         # how the picture lies in each row, whose padding is written once
         self._boxes: list[Letterbox | None] = [None] * max_batch
+        self._known: dict[tuple[int, int], tuple[Letterbox, slice, slice]] = {}
         self._small = _SmallPlanes()
 
     def images(self, images: Sequence[UInt8 | Planes], *, pad_to: int = 0) -> tuple[Array, list[Letterbox]]:
@@ -80,8 +84,7 @@ class Preprocessor:
     def write(self, image: UInt8 | Planes, row: int) -> Letterbox:
         """Put one picture into one row of the tensor."""
         picture = Planes.of(image)
-        box = fit(*picture.size, self._spec)
-        rows, columns = _place(box, self._spec)
+        box, rows, columns = self._placed(picture.size)
         if self._boxes[row] != box:
             self._fill(row)
             self._boxes[row] = box
@@ -90,6 +93,16 @@ class Preprocessor:
         if not self._takes_bytes:
             self._normalise(place, row, rows, columns)
         return box
+
+    def _placed(self, size: tuple[int, int]) -> tuple[Letterbox, slice, slice]:
+        """How a picture of this size lies in the model's input, and its rows and columns there."""
+        known = self._known.get(size)
+        if known is None:
+            if len(self._known) >= MAX_SIZES:
+                self._known.clear()
+            box = fit(*size, self._spec)
+            known = self._known[size] = box, *_place(box, self._spec)
+        return known
 
     def _fill(self, row: int) -> None:
         """Pad a whole row."""
@@ -130,26 +143,34 @@ class _SmallPlanes:
     """Planes at the model's size, in memory that is used again and again."""
 
     def __init__(self) -> None:
+        # of which sizes of picture, chroma and place they are
+        self._sizes: tuple[object, ...] = ()
         self._planes: list[UInt8] = []
+        self._shown: list[UInt8] = []
         self._merged: UInt8 = np.empty((0, 0, 3), np.uint8)
 
     def resize(self, picture: Planes, place: UInt8) -> None:
         """Resize planes and write their BGR to ``place`` (h, w, 3)."""
-        height, width = place.shape[:2]
-        luma, *chroma = picture.separate
+        planes = picture.separate
+        sizes = picture.size, planes[1].shape, place.shape
+        if self._sizes != sizes:
+            self._make(*sizes)
+        for plane, small in zip(planes, self._planes, strict=True):
+            cv2.resize(plane, small.shape[::-1], dst=small, interpolation=cv2.INTER_LINEAR)
+        cv2.merge(self._shown, self._merged)
+        cv2.transform(self._merged, to_bgr(picture.form.colour), dst=place)
+
+    def _make(self, size: tuple[int, int], chroma: tuple[int, ...], place: tuple[int, ...]) -> None:
+        height, width = place[:2]
         # of odd sides the last chroma sample lies half beyond the picture
         wide, high = (
             round(small * 2 * half / side)
-            for small, half, side in zip((width, height), chroma[0].shape[::-1], picture.size, strict=True)
+            for small, half, side in zip((width, height), chroma[::-1], size, strict=True)
         )
-        if self._merged.shape != place.shape or self._planes[1].shape != (high, wide):
-            sizes = ((height, width), (high, wide), (high, wide))
-            self._planes = [np.empty(size, np.uint8) for size in sizes]
-            self._merged = np.empty((height, width, 3), np.uint8)
-        for plane, small in zip((luma, *chroma), self._planes, strict=True):
-            cv2.resize(plane, small.shape[::-1], dst=small, interpolation=cv2.INTER_LINEAR)
-        cv2.merge([small[:height, :width] for small in self._planes], self._merged)
-        cv2.transform(self._merged, to_bgr(picture.form.colour), dst=place)
+        self._planes = [np.empty(shape, np.uint8) for shape in ((height, width), (high, wide), (high, wide))]
+        self._shown = [small[:height, :width] for small in self._planes]
+        self._merged = np.empty((height, width, 3), np.uint8)
+        self._sizes = size, chroma, place
 
 
 def _place(box: Letterbox, spec: InputSpec) -> tuple[slice, slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -9,7 +10,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from needs import COMPILED, need
 
+# both archives are made, and the parts in C with them
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 NEEDED = (
     "edge/systemd/edge.toml",
@@ -20,6 +24,7 @@ NEEDED = (
     "edge/engines/cuda/kernels.cu",
     "edge/py.typed",
 )
+SOURCES = ("setup.py", "edge/compiled/_boxes.c", "edge/compiled/_lines.c", "edge/compiled/buffers.h")
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
@@ -52,4 +57,20 @@ def test_configuration_units_and_install_script_are_inside(built: Path) -> None:
     (archive,) = built.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
-    assert set(NEEDED) <= names
+    assert {*NEEDED, *SOURCES} <= names
+
+
+def test_the_parts_in_c_are_inside_where_a_compiler_is(built: Path) -> None:
+    need(COMPILED)
+    (wheel,) = built.glob("*.whl")
+    assert any(
+        name.startswith("edge/compiled/_boxes.") and name.endswith(".so") for name in zipfile.ZipFile(wheel).namelist()
+    )
+
+
+def test_without_a_compiler_it_is_built_without_them(tmp_path: Path) -> None:
+    folders = ["--build-lib", str(tmp_path), "--build-temp", str(tmp_path)]
+    command = [sys.executable, "setup.py", "-q", "build_ext", *folders]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "CC": "no-compiler"}, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.rglob("*.so"))

@@ -14,6 +14,7 @@ RTSP_SERVER = "an RTSP server"
 LIBSRT = "libsrt"
 MODEL_SERVERS = "model servers"
 HOME_ASSISTANT = "Home Assistant"
+COMPILED = "the parts in C"
 PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 # what a test asks for → Debian packages
 PACKAGES = {
@@ -35,6 +36,8 @@ PACKAGES = {
     MODEL_SERVERS: (f"lib{PYTHON}",),
     # in a folder next to .venv too
     HOME_ASSISTANT: (),
+    # pip builds them where it finds a compiler and Python's headers
+    COMPILED: ("g++", f"{PYTHON}-dev"),
     RTSP_SERVER: (
         "gir1.2-gst-rtsp-server-1.0",
         "python3-gi",
@@ -72,6 +75,8 @@ def find(name: str) -> str | None:
     assert name in PACKAGES
     if name == LIBSRT:
         return ctypes.util.find_library("srt-gnutls") or ctypes.util.find_library("srt")
+    if name == COMPILED:
+        return next(map(str, (Path(__file__).parents[2] / "edge" / "compiled").glob("_boxes*.so")), None)
     if name == HOME_ASSISTANT:
         installed = Path(__file__).parents[2] / ".venv-home" / "ready"
         return str(installed.with_name("bin") / "python") if installed.is_file() else None

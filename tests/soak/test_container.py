@@ -122,10 +122,10 @@ def container(build: Callable[..., str]) -> str:
 
 @pytest.fixture(scope="module")
 def addon(build: Callable[..., str], folder: Path) -> str:
-    """As the Supervisor builds it: of its folder alone, in which the wheel lies."""
+    """As the Supervisor builds it: of its folder alone, in which the source archive lies."""
     place = shutil.copytree(ROOT / "container" / "home-assistant" / "edgeloop", folder / "addon")
-    wheel = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(place), str(ROOT)]
-    subprocess.run(wheel, check=True, capture_output=True)
+    archive = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(place), str(ROOT)]
+    subprocess.run(archive, check=True, capture_output=True)
     return build("localhost/addon", "--build-arg", "BUILD_FROM=localhost/base", place)
 
 

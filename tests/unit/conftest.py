@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 
 import pytest
+from compiled_parts import both_ways  # noqa: F401 - a fixture
 from effort import examples
 from hypothesis import settings
 

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from edge.boxes import area, best_pairs, iou, nms, nms_per_class
 
 EMPTY = np.empty((0, 4), np.float32)
+pytestmark = pytest.mark.usefixtures("both_ways")
 
 
 def slow_nms(xyxy: np.ndarray, score: np.ndarray, threshold: float) -> list[int]:

@@ -28,6 +28,7 @@ from edge.types import (
     Tracks,
 )
 
+pytestmark = pytest.mark.usefixtures("both_ways")
 # 2026-11-22T10:00:00.123Z
 CAPTURED_WALL_NS = 1_795_341_600_123_000_000
 CAPTURED_NS = 5_000_000_000

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 # lowest first: a folder (or a file at edge/) imports from itself and from those before it
 ORDER = (
     *(
+        "compiled",
         "lazy",
         "errors",
         "metrics",

@@ -12,6 +12,7 @@ from edge.models.manifest import HeadName, InputSpec, Manifest, OutputSpec, Thre
 from edge.models.preprocess import fit
 from edge.types import Array, Classification, Detections, Embedding, Segmentation
 
+pytestmark = pytest.mark.usefixtures("both_ways")
 SIDE = 64
 SPEC = InputSpec(name="x", width=SIDE, height=SIDE, layout="nchw", dtype="float32", colour="bgr")
 CELLS = 64 + 16 + 4

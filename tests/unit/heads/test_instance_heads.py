@@ -21,6 +21,7 @@ from edge.models.manifest import HeadName, InputSpec, Manifest, OutputSpec, Thre
 from edge.models.preprocess import fit
 from edge.types import Array, Detections
 
+pytestmark = pytest.mark.usefixtures("both_ways")
 GOLDEN = sorted((Path(__file__).parents[2] / "golden" / "instances").glob("*.npz"))
 SIDE = 64
 ANCHORS = 84
