@@ -442,13 +442,19 @@ typedef struct {
     double before_s, score_high, match_high, match_low, match_new, height_power, score_weight, is_fused, lost_price;
 } Matching;
 
+/* association.power_of, for the powers that roots make */
+static double root_power(double value, double power) {
+    if (power == 0.75) return sqrt(value * sqrt(value));
+    return power == 1 ? value : sqrt(value);
+}
+
 /* MotionTracker._similarity without direction */
 static double similarity(double value, const double *expected, const double *box, double score, double last_score,
                          const Matching *how) {
     if (how->height_power > 0) {
         const double both = LEAST(expected[3], box[3]) - MOST(expected[1], box[1]);
         const double span = MOST(expected[3], box[3]) - LEAST(expected[1], box[1]), ratio = MOST(both, 0.0) / span;
-        value *= how->height_power == 1 ? ratio : sqrt(ratio);
+        value *= root_power(ratio, how->height_power);
     }
     if (how->score_weight > 0) value *= 1 - how->score_weight * fabs(last_score - score);
     return how->is_fused ? value * score : value;

@@ -73,6 +73,14 @@ def height_overlap(a: Float64, b: Float64) -> Float64:
     return ratio
 
 
+def power_of(values: Float64, power: float) -> Float64:
+    """(P,) the values to a power; by roots where that is possible, which are exact everywhere."""
+    if power == 0.75:
+        found: Float64 = np.sqrt(values * np.sqrt(values))
+        return found
+    return values**power
+
+
 def direction_agreement(past: Float64, last: Float64, centre: Float64) -> Float64:
     """(P,) how well ``past`` → ``centre`` goes on in the direction ``past`` → ``last``, in [-0.5, 0.5].
 

@@ -21,12 +21,14 @@ _compiled = built("_tracks")
 # pairs that meet, per track and detection: in a heap of boxes there are more, and NumPy finds them
 MOST_MEETING = 16
 MOST_STEPS = 1000
+# of the height overlap: what roots make of it, exactly
+ROOTS = (0, 0.5, 0.75, 1)
 
 
 def steps_for(settings: TrackerSettings) -> Steps | None:
     """The steps of a frame, None where they were not built or are asked for what only NumPy does."""
     s = settings
-    is_known = s.match_last >= 1 and s.direction_weight == 0 and s.height_power in (0, 0.5, 1)
+    is_known = s.match_last >= 1 and s.direction_weight == 0 and s.height_power in ROOTS
     return Steps(settings) if _compiled is not None and is_known and s.replay_steps <= MOST_STEPS else None
 
 

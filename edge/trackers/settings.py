@@ -57,7 +57,7 @@ class TrackerSettings:
     match_high: float = 0.2
     match_low: float = 0.5
     match_new: float = 0.3
-    lost_price: float = 0.0
+    lost_price: float = 0.1
     match_last: float = 1.0
     confirm_hits: int = 2
     lost_s: float = 2.0
@@ -66,14 +66,14 @@ class TrackerSettings:
     speed_noise: float = 0.7
     start_speed: float = 1.875
     measurement_noise: float = 0.1
-    weak_noise: float = 1.0
+    weak_noise: float = 1.5
     fuse_score: bool = True
     score_weight: float = 0.3
-    height_power: float = 0.5
-    growth_per_s: float = 2.0
+    height_power: float = 0.75
+    growth_per_s: float = 2.5
     direction_weight: float = 0.0
     replay_s: float = 0.06
-    replay_steps: int = 4
+    replay_steps: int = 2
     own_motion: bool = True
     appearance_weight: float = 1.0
     per_class: bool = True

@@ -213,7 +213,9 @@ class MotionTracker:
         score = seen.score[col]
         if s.height_power:
             predicted = kalman.to_corners(self._state[kalman.VALUE])
-            similarity = similarity * association.height_overlap(predicted[row], seen.box[col]) ** s.height_power
+            similarity = similarity * association.power_of(
+                association.height_overlap(predicted[row], seen.box[col]), s.height_power
+            )
         if s.score_weight:
             similarity = similarity * (1 - s.score_weight * np.abs(self._tracks["score"][row] - score))
         if s.fuse_score:
