@@ -81,7 +81,6 @@ class MotionTracker:
         # compared with itself, not with now less dt: a sum of floats does not come out even
         self._before_s = self._now_s
         self._now_s += self._dt_s
-        self._tracks["detection"] = -1
         if self._dt_s > self.settings.lost_s:
             self._keep(self._now_s - self._tracks["seen_s"] <= self.settings.lost_s)
         if len(self._tracks) == 0:
@@ -91,6 +90,7 @@ class MotionTracker:
         if self._steps is not None:
             self._steps.advance(self._tracks, self._state, self._before_s, self._dt_s)
             return
+        self._tracks["detection"] = -1
         kalman.hold_size(self._state, self._tracks["seen_s"] < self._before_s)
         kalman.predict(self._state, self._dt_s, self.settings.position_noise, self.settings.speed_noise)
 
@@ -147,15 +147,16 @@ class MotionTracker:
         if not self.settings.own_motion or self._dt_s == 0:
             return pairs
         best, fit = self._best(pairs, len(seen.box))
-        shift = self._voted_shift(seen, fit)
-        if shift.any():
-            pairs = self._carry(shift, seen)
-            best, _ = self._best(pairs, len(seen.box))
+        if self._is_astray(seen, fit):
+            shift = self._voted_shift(seen)
+            if shift.any():
+                pairs = self._carry(shift, seen)
+                best, _ = self._best(pairs, len(seen.box))
         if self._steps is not None:
-            shift = np.array(self._steps.shift(self._state, seen, pairs, best))
-        else:
-            rows, cols = pairs.row[best], pairs.col[best]
-            shift = camera_motion.shift_of_pairs(seen.centre[cols, :2] - self._state[kalman.VALUE, rows, :2])
+            x, y = self._steps.shift(self._state, seen, pairs, best)
+            return self._carry(np.array((x, y)), seen) if x or y else pairs
+        rows, cols = pairs.row[best], pairs.col[best]
+        shift = camera_motion.shift_of_pairs(seen.centre[cols, :2] - self._state[kalman.VALUE, rows, :2])
         return self._carry(shift, seen) if shift.any() else pairs
 
     def _best(self, pairs: Pairs, num_boxes: int) -> tuple[Bool, float]:
@@ -167,14 +168,20 @@ class MotionTracker:
         # one after the other, as C adds them: ``sum`` does it in blocks
         return best, float(np.append(0.0, pairs.overlap[best]).cumsum()[-1])
 
-    def _voted_shift(self, seen: Seen, fit: float) -> Float64:
-        """(2,) what the camera did, where the overlap of boxes with what was expected adds up to little."""
+    def _is_astray(self, seen: Seen, fit: float) -> bool:
+        """Whether the overlap of boxes with what was expected adds up to little."""
         if fit >= LEAST_FIT * min(len(self._tracks), len(seen.box)):
-            return np.zeros(2)
+            return False
+        recent, good = self._recent_and_good(seen)
+        return bool(fit < LEAST_FIT * min(np.count_nonzero(recent), np.count_nonzero(good)))
+
+    def _recent_and_good(self, seen: Seen) -> tuple[Bool, Bool]:
         recent = self._tracks["is_confirmed"] & (self._tracks["seen_s"] >= self._before_s)
-        good = seen.score >= self.settings.score_high
-        if fit >= LEAST_FIT * min(np.count_nonzero(recent), np.count_nonzero(good)):
-            return np.zeros(2)
+        return recent, seen.score >= self.settings.score_high
+
+    def _voted_shift(self, seen: Seen) -> Float64:
+        """(2,) what the camera did."""
+        recent, good = self._recent_and_good(seen)
         return camera_motion.shift_by_vote(self._state[kalman.VALUE, recent], seen.centre[good])
 
     def _carry(self, shift: Float64, seen: Seen) -> Pairs:
