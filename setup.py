@@ -15,4 +15,4 @@ def in_c(name: str) -> Extension:
     )
 
 
-setup(ext_modules=[in_c("_boxes"), in_c("_lines")])
+setup(ext_modules=[in_c("_boxes"), in_c("_lines"), in_c("_tracks")])

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from edge.types import Bool, Float64, Int64
 
 
+# share of a gain that a price leaves
+LEAST_LEFT = 0.05
+
+
 @cache
 def solver() -> Any:
     """SciPy's assignment, without the rest of ``scipy.optimize``, whose import takes 0.4 s of every start.
@@ -69,6 +73,14 @@ def height_overlap(a: Float64, b: Float64) -> Float64:
     return ratio
 
 
+def power_of(values: Float64, power: float) -> Float64:
+    """(P,) the values to a power; by roots where that is possible, which are exact everywhere."""
+    if power == 0.75:
+        found: Float64 = np.sqrt(values * np.sqrt(values))
+        return found
+    return values**power
+
+
 def direction_agreement(past: Float64, last: Float64, centre: Float64) -> Float64:
     """(P,) how well ``past`` → ``centre`` goes on in the direction ``past`` → ``last``, in [-0.5, 0.5].
 
@@ -80,6 +92,12 @@ def direction_agreement(past: Float64, last: Float64, centre: Float64) -> Float6
     cosine = np.divide(dot, length, out=np.zeros_like(dot), where=length > 0)
     agreement: Float64 = 0.5 - np.arccos(np.clip(cosine, -1, 1)) / np.pi
     return agreement
+
+
+def priced(gain: Float64, price: float) -> Float64:
+    """(P,) gains less a price, never all of it: it decides between rivals, and leaves what nobody else wants."""
+    less: Float64 = np.where(gain > 0, np.maximum(LEAST_LEFT * gain, gain - price), gain)
+    return less
 
 
 def mutual_best(rows: Int64, cols: Int64, value: Float64, shape: tuple[int, int]) -> Bool:

@@ -18,6 +18,8 @@ class TrackerSettings:
         score_new: detections from here on start a track.
         match_high, match_low, match_new: least similarity in the first round (good detections), the second (weak
             detections) and the third (tracks not confirmed yet).
+        lost_price: what a track that was not seen in the frame before must be better than one that was, to take a box
+            that both fit. Where nobody else wants it, it is free.
         match_last: least overlap with the box seen last, in a round for what the first left over (OC-SORT's
             observation-centric recovery); 1 switches the round off.
         confirm_hits: detections that confirm a track; those of the very first frame are confirmed at once.
@@ -55,6 +57,7 @@ class TrackerSettings:
     match_high: float = 0.2
     match_low: float = 0.5
     match_new: float = 0.3
+    lost_price: float = 0.1
     match_last: float = 1.0
     confirm_hits: int = 2
     lost_s: float = 2.0
@@ -63,14 +66,14 @@ class TrackerSettings:
     speed_noise: float = 0.7
     start_speed: float = 1.875
     measurement_noise: float = 0.1
-    weak_noise: float = 1.0
+    weak_noise: float = 1.5
     fuse_score: bool = True
     score_weight: float = 0.3
-    height_power: float = 0.5
-    growth_per_s: float = 2.0
+    height_power: float = 0.75
+    growth_per_s: float = 2.5
     direction_weight: float = 0.0
     replay_s: float = 0.06
-    replay_steps: int = 4
+    replay_steps: int = 2
     own_motion: bool = True
     appearance_weight: float = 1.0
     per_class: bool = True
@@ -101,6 +104,7 @@ _PUBLISHED = TrackerSettings(
     height_power=0.0,
     growth_per_s=0.0,
     own_motion=False,
+    lost_price=0.0,
 )
 
 # SORT, https://arxiv.org/abs/1602.00763: overlap only, gone when unseen for about a frame, three hits

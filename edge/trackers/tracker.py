@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.trackers import association, camera_motion
+from edge.trackers import association, camera_motion, in_c
 from edge.trackers import motion as kalman
 from edge.trackers import tracks as table
 from edge.trackers.appearance import Gallery, is_clear
@@ -43,6 +43,7 @@ class MotionTracker:
         self._dt_s = 0.0
         self._last_ns: int | None = None
         self._gallery = Gallery(self.settings.appearance_weight)
+        self._steps = in_c.steps_for(self.settings)
 
     def update(
         self, detections: Detections, time_ns: int, motion: Float64 | None = None, look: EmbedBoxes | None = None
@@ -60,14 +61,14 @@ class MotionTracker:
         self._advance(time_ns, _checked(motion))
         if len(detections) == 0 and len(self._tracks) == 0:
             return Tracks.empty()
-        seen = usable(detections, self.settings.score_low, self.settings.max_objects)
+        seen = self._usable(detections)
         track_of = self._match(seen, look)
-        self._update_matched(seen, track_of)
+        living, new = self._take(seen, track_of)
         if look is not None:
             self._update_embeddings(look, seen, track_of)
-        is_new = (track_of < 0) & (seen.score >= self.settings.score_new)
-        self._end_tracks()
-        self._start_tracks(seen, is_new.nonzero()[0], is_first)
+        if living is not None:
+            self._keep(living)
+        self._start_tracks(seen, new, is_first)
         if self.settings.duplicate_overlap < 1:
             self._drop_duplicates()
         return self._visible(detections)
@@ -80,15 +81,22 @@ class MotionTracker:
         # compared with itself, not with now less dt: a sum of floats does not come out even
         self._before_s = self._now_s
         self._now_s += self._dt_s
-        self._tracks["detection"] = -1
         if self._dt_s > self.settings.lost_s:
             self._keep(self._now_s - self._tracks["seen_s"] <= self.settings.lost_s)
         if len(self._tracks) == 0:
             return
         if affine is not None:
             self._warp(affine)
+        if self._steps is not None:
+            self._steps.advance(self._tracks, self._state, self._before_s, self._dt_s)
+            return
+        self._tracks["detection"] = -1
         kalman.hold_size(self._state, self._tracks["seen_s"] < self._before_s)
         kalman.predict(self._state, self._dt_s, self.settings.position_noise, self.settings.speed_noise)
+
+    def _usable(self, detections: Detections) -> Seen:
+        seen = None if self._steps is None else self._steps.usable(detections)
+        return usable(detections, self.settings.score_low, self.settings.max_objects) if seen is None else seen
 
     def _warp(self, affine: Float64) -> None:
         kalman.warp(self._state, affine)
@@ -102,10 +110,14 @@ class MotionTracker:
         if len(self._tracks) == 0 or len(track_of) == 0:
             return track_of
         pairs = self._pairs(seen)
+        if self._steps is not None and look is None:
+            return self._steps.match(self._tracks, self._state, seen, pairs, self._before_s)
         good, confirmed = seen.score >= s.score_high, self._tracks["is_confirmed"]
         recent = self._tracks["seen_s"] >= self._before_s
         similarity = self._similarity(seen, pairs)
         gain = similarity - s.match_high
+        if s.lost_price:
+            gain = np.where(recent[pairs.row], gain, association.priced(gain, s.lost_price))
         if look is not None:
             gain = gain + self._appearance_gain(
                 look, seen, pairs, np.where(confirmed[pairs.row] & good[pairs.col], gain, 0)
@@ -134,29 +146,42 @@ class MotionTracker:
         pairs = self._meeting(seen)
         if not self.settings.own_motion or self._dt_s == 0:
             return pairs
-        best = self._best(pairs, len(seen.box))
-        shift = self._voted_shift(seen, float(pairs.overlap[best].sum()))
-        if shift.any():
-            pairs = self._carry(shift, seen)
-            best = self._best(pairs, len(seen.box))
+        best, fit = self._best(pairs, len(seen.box))
+        if self._is_astray(seen, fit):
+            shift = self._voted_shift(seen)
+            if shift.any():
+                pairs = self._carry(shift, seen)
+                best, _ = self._best(pairs, len(seen.box))
+        if self._steps is not None:
+            x, y = self._steps.shift(self._state, seen, pairs, best)
+            return self._carry(np.array((x, y)), seen) if x or y else pairs
         rows, cols = pairs.row[best], pairs.col[best]
         shift = camera_motion.shift_of_pairs(seen.centre[cols, :2] - self._state[kalman.VALUE, rows, :2])
         return self._carry(shift, seen) if shift.any() else pairs
 
-    def _best(self, pairs: Pairs, num_boxes: int) -> Bool:
-        """(P,) the pairs of confirmed tracks that are the best of both."""
+    def _best(self, pairs: Pairs, num_boxes: int) -> tuple[Bool, float]:
+        """(P,) the pairs of confirmed tracks that are the best of both, and the sum of their overlaps."""
+        if self._steps is not None:
+            return self._steps.agree(self._tracks, pairs, num_boxes)
         best = association.mutual_best(pairs.row, pairs.col, pairs.overlap, (len(self._tracks), num_boxes))
         best &= self._tracks["is_confirmed"][pairs.row]
-        return best
+        # one after the other, as C adds them: ``sum`` does it in blocks
+        return best, float(np.append(0.0, pairs.overlap[best]).cumsum()[-1])
 
-    def _voted_shift(self, seen: Seen, fit: float) -> Float64:
-        """(2,) what the camera did, where the overlap of boxes with what was expected adds up to little."""
+    def _is_astray(self, seen: Seen, fit: float) -> bool:
+        """Whether the overlap of boxes with what was expected adds up to little."""
         if fit >= LEAST_FIT * min(len(self._tracks), len(seen.box)):
-            return np.zeros(2)
+            return False
+        recent, good = self._recent_and_good(seen)
+        return bool(fit < LEAST_FIT * min(np.count_nonzero(recent), np.count_nonzero(good)))
+
+    def _recent_and_good(self, seen: Seen) -> tuple[Bool, Bool]:
         recent = self._tracks["is_confirmed"] & (self._tracks["seen_s"] >= self._before_s)
-        good = seen.score >= self.settings.score_high
-        if fit >= LEAST_FIT * min(np.count_nonzero(recent), np.count_nonzero(good)):
-            return np.zeros(2)
+        return recent, seen.score >= self.settings.score_high
+
+    def _voted_shift(self, seen: Seen) -> Float64:
+        """(2,) what the camera did."""
+        recent, good = self._recent_and_good(seen)
         return camera_motion.shift_by_vote(self._state[kalman.VALUE, recent], seen.centre[good])
 
     def _carry(self, shift: Float64, seen: Seen) -> Pairs:
@@ -169,6 +194,9 @@ class MotionTracker:
 
     def _meeting(self, seen: Seen) -> Pairs:
         growth = self._growth()
+        pairs = None if self._steps is None else self._steps.meet(self._tracks, self._state, seen, growth)
+        if pairs is not None:
+            return pairs
         tracks = kalman.to_corners(self._state[kalman.VALUE], growth)
         return self._meet(seen, tracks, kalman.to_corners(seen.centre, growth))
 
@@ -192,7 +220,9 @@ class MotionTracker:
         score = seen.score[col]
         if s.height_power:
             predicted = kalman.to_corners(self._state[kalman.VALUE])
-            similarity = similarity * association.height_overlap(predicted[row], seen.box[col]) ** s.height_power
+            similarity = similarity * association.power_of(
+                association.height_overlap(predicted[row], seen.box[col]), s.height_power
+            )
         if s.score_weight:
             similarity = similarity * (1 - s.score_weight * np.abs(self._tracks["score"][row] - score))
         if s.fuse_score:
@@ -217,8 +247,20 @@ class MotionTracker:
         past = self._tracks["past"][pairs.row]
         return association.direction_agreement(past[:, 0], past[:, -1], seen.centre[pairs.col, :2])
 
+    def _take(self, seen: Seen, track_of: Int64) -> tuple[Bool | None, Int64]:
+        """Take the matched detections into their tracks.
+
+        Returns:
+            (T,) the tracks that live on, None for all of them, and the detections that start one.
+        """
+        if self._steps is not None:
+            states = self._state, self._seen_state
+            return self._steps.update(self._tracks, states, seen, track_of, (self._now_s, self._before_s))
+        self._update_matched(seen, track_of)
+        is_new = (track_of < 0) & (seen.score >= self.settings.score_new)
+        return self._living(), is_new.nonzero()[0]
+
     def _update_matched(self, seen: Seen, track_of: Int64) -> None:
-        """Take the matched detections into their tracks."""
         s = self.settings
         cols = (track_of >= 0).nonzero()[0]
         if len(cols) == 0:
@@ -242,12 +284,11 @@ class MotionTracker:
             self._tracks["class_id"][rows] = seen.class_id[cols]
         self._tracks["is_confirmed"] |= self._tracks["hits"] >= s.confirm_hits
 
-    def _end_tracks(self) -> None:
-        """Forget tracks unseen for too long, and at once those that were never confirmed."""
+    def _living(self) -> Bool | None:
+        """(T,) all tracks but those unseen for too long, and those never confirmed that are unseen now."""
         unseen = self._tracks["detection"] < 0
         dead = unseen & (~self._tracks["is_confirmed"] | (self._now_s - self._tracks["seen_s"] > self.settings.lost_s))
-        if dead.any():
-            self._keep(~dead)
+        return ~dead if dead.any() else None
 
     def _start_tracks(self, seen: Seen, new: Int64, is_first: bool) -> None:
         """Start tracks from these detections, the best first where there is not room for all."""
@@ -267,6 +308,11 @@ class MotionTracker:
 
     def _drop_duplicates(self) -> None:
         """Of a seen and a lost track at the same place, end the younger, unless it was long an object of its own."""
+        if self._steps is not None:
+            kept = self._steps.doubles(self._tracks, self._state)
+            if kept is not None:
+                self._keep(kept)
+            return
         lost = (self._tracks["detection"] < 0).nonzero()[0]
         if len(lost) == 0:
             return
@@ -289,11 +335,14 @@ class MotionTracker:
 
     def _keep(self, mask: Bool) -> None:
         self._tracks = self._tracks[mask]
-        self._state = self._state[:, mask]
-        self._seen_state = self._seen_state[:, mask]
+        # in one piece, as C takes it
+        self._state = self._state.compress(mask, axis=1)
+        self._seen_state = self._seen_state.compress(mask, axis=1)
 
     def _visible(self, detections: Detections) -> Tracks:
         tracks = self._tracks
+        if self._steps is not None:
+            return self._steps.visible(tracks, self._state, detections, self._now_s)
         shown = tracks["detection"] >= 0
         if self.settings.coast_s:
             shown |= self._now_s - tracks["seen_s"] <= self.settings.coast_s

@@ -26,7 +26,8 @@ ROW = np.dtype(
         ("seen_s", np.float64),
         ("box", np.float64, 4),  # seen last, cx cy w h
         ("past", np.float64, (PAST + 1, 2)),  # centres seen, oldest first
-    ]
+    ],
+    align=True,  # as C lays it out (edge/compiled/_tracks.c)
 )
 
 

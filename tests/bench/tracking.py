@@ -1,6 +1,7 @@
 """Our tracker and the peers that pip installs, side by side on real sequences: quality, lost frames, time per frame.
 
-    python tests/bench/tracking.py DATA [--only REGEX] [--frames all|div2|div3|drop|shaken] [--motion]
+    python tests/bench/tracking.py DATA [--only REGEX] [--frames all|div2|div3|drop|shaken|disturbedN] [--backwards]
+                                        [--motion]
     python tests/bench/tracking.py DATA --losses                                   what missing frames cost
     python tests/bench/tracking.py --speed [--plot docs/tracking-growth.png]       CPU time per frame, growth
     python tests/bench/tracking.py --soak 1000000                                  memory under churn
@@ -25,7 +26,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
-from tracking_data import Sequence, follow, load, score, thinned
+from tracking_data import Sequence, backwards, follow, load, score, thinned
 from tracking_load import GROWTH_FROM, SIZES, cost_ms, draw_growth, growth, run_soak
 
 from edge.interfaces import EmbedBoxes, Tracker
@@ -114,8 +115,9 @@ def judged(sequences: list[Sequence], make: Callable[[], Tracker], with_motion: 
     return {**scores, "mean": {**mean, "IDSW": sum(row["IDSW"] for row in scores.values())}}
 
 
-def run_quality(data: Path, only: str, how: str, with_motion: bool) -> None:
-    sequences = [thinned(sequence, how) for sequence in load(data)]
+def run_quality(data: Path, only: str, how: str, with_motion: bool, is_backwards: bool) -> None:
+    whole = [backwards(sequence) if is_backwards else sequence for sequence in load(data)]
+    sequences = [thinned(sequence, how) for sequence in whole]
     for name, make in candidates(only).items():
         scores = judged(sequences, make, with_motion)
         cells = [f"{key} {value:.1f}" for key, value in scores.pop("mean").items()]
@@ -138,7 +140,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path)
     parser.add_argument("--only", default="", help="regular expression on the names")
-    parser.add_argument("--frames", default="all", choices=(*KINDS, "shaken"))
+    parser.add_argument("--frames", default="all", help=f"{', '.join(KINDS)}, shaken, or disturbedN by seed N")
+    parser.add_argument("--backwards", action="store_true")
     parser.add_argument("--motion", action="store_true", help="give the camera motion of gmc.txt")
     parser.add_argument("--losses", action="store_true", help="every 2nd, every 3rd frame, a random third missing")
     parser.add_argument("--speed", action="store_true")
@@ -153,7 +156,7 @@ def main() -> None:
     elif given.data and given.losses:
         run_losses(given.data, given.only)
     elif given.data:
-        run_quality(given.data, given.only, given.frames, given.motion)
+        run_quality(given.data, given.only, given.frames, given.motion, given.backwards)
     else:
         parser.error("give DATA, --speed or --soak")
 

@@ -62,12 +62,14 @@ def split_classes(whole: Sequence) -> Iterator[Sequence]:
 
 
 def thinned(sequence: Sequence, how: str) -> Sequence:
-    """The same sequence with frames missing (times stay, numbers of frames in the truth close up), or ``shaken``."""
+    """Frames missing (times stay, numbers of frames in the truth close up), ``shaken``, or ``disturbed`` by a seed."""
     total = len(sequence.frames)
     if how == "all":
         return sequence
     if how == "shaken":
         return shaken(sequence)
+    if how.startswith("disturbed"):
+        return disturbed(sequence, int(how.removeprefix("disturbed")))
     if how.startswith("div"):
         kept = np.arange(0, total, int(how[3:]))
     else:
@@ -82,6 +84,30 @@ def thinned(sequence: Sequence, how: str) -> Sequence:
             motion[number], place = place[:2], np.eye(3)
     frames = [sequence.frames[k] for k in kept]
     return replace(sequence, numbers=[int(k) + 1 for k in kept], frames=frames, truth=truth, motion=motion)
+
+
+def backwards(sequence: Sequence) -> Sequence:
+    """The same sequence from its end to its start: new data to a tracker."""
+    total = len(sequence.frames)
+    truth = [[str(total + 1 - int(row[0])), *row[1:]] for row in sequence.truth]
+    motion = {
+        total + 2 - number: np.linalg.inv(np.vstack((affine, [0, 0, 1])))[:2]
+        for number, affine in sequence.motion.items()
+        if number > 1
+    }
+    return replace(sequence, frames=sequence.frames[::-1], truth=truth, motion=motion)
+
+
+def disturbed(sequence: Sequence, seed: int) -> Sequence:
+    """The same sequence with sides of boxes moved by 1 % of the size, scores by 0.01, and 1 % of the boxes missing."""
+    rng = np.random.default_rng([seed, sum(sequence.name.encode())])
+    frames = []
+    for frame in sequence.frames:
+        size = np.tile(np.maximum(frame.xyxy[:, 2:] - frame.xyxy[:, :2], 1), 2)
+        xyxy = (frame.xyxy + rng.normal(0, 0.01, size.shape) * size).astype(np.float32)
+        score = np.clip(frame.score + rng.normal(0, 0.01, len(frame)), 0.01, 1).astype(np.float32)
+        frames.append(replace(frame, xyxy=xyxy, score=score)[rng.random(len(frame)) > 0.01])
+    return replace(sequence, frames=frames)
 
 
 def shaken(sequence: Sequence) -> Sequence:

@@ -24,7 +24,8 @@ NEEDED = (
     "edge/engines/cuda/kernels.cu",
     "edge/py.typed",
 )
-SOURCES = ("setup.py", "edge/compiled/_boxes.c", "edge/compiled/_lines.c", "edge/compiled/buffers.h")
+C_PARTS = {"_boxes", "_lines", "_tracks"}
+SOURCES = ("setup.py", *(f"edge/compiled/{name}.c" for name in C_PARTS), "edge/compiled/buffers.h")
 
 
 def run(*command: str | Path, cwd: Path | None = None) -> str:
@@ -63,9 +64,8 @@ def test_configuration_units_and_install_script_are_inside(built: Path) -> None:
 def test_the_parts_in_c_are_inside_where_a_compiler_is(built: Path) -> None:
     need(COMPILED)
     (wheel,) = built.glob("*.whl")
-    assert any(
-        name.startswith("edge/compiled/_boxes.") and name.endswith(".so") for name in zipfile.ZipFile(wheel).namelist()
-    )
+    inside = {Path(name).name.partition(".")[0] for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".so")}
+    assert inside >= C_PARTS
 
 
 def test_without_a_compiler_it_is_built_without_them(tmp_path: Path) -> None:

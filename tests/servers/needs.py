@@ -76,7 +76,9 @@ def find(name: str) -> str | None:
     if name == LIBSRT:
         return ctypes.util.find_library("srt-gnutls") or ctypes.util.find_library("srt")
     if name == COMPILED:
-        return next(map(str, (Path(__file__).parents[2] / "edge" / "compiled").glob("_boxes*.so")), None)
+        folder = Path(__file__).parents[2] / "edge" / "compiled"
+        parts = [next(folder.glob(f"{name}*.so"), None) for name in ("_boxes", "_lines", "_tracks")]
+        return str(folder) if all(parts) else None
     if name == HOME_ASSISTANT:
         installed = Path(__file__).parents[2] / ".venv-home" / "ready"
         return str(installed.with_name("bin") / "python") if installed.is_file() else None

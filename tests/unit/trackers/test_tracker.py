@@ -164,7 +164,7 @@ def test_a_jolt_of_the_camera_is_seen_in_the_boxes() -> None:
     def ids_after(own_motion: bool) -> list[int]:
         tracker = MotionTracker(TrackerSettings(own_motion=own_motion))
         for k in range(20):
-            jolt = 30 if k >= 15 else 0
+            jolt = 33 if k >= 15 else 0
             tracks = tracker.update(boxes(*(person(x + jolt, y) for x, y in places)), k * FRAME_NS)
             if k == 15:
                 return tracks.track_id.tolist()

@@ -84,6 +84,21 @@ def test_assignment_of_nothing_is_nothing() -> None:
     assert len(won) == 0 and len(by) == 0
 
 
+def test_a_price_decides_between_rivals_and_forbids_nothing() -> None:
+    gain = np.array([0.5, 0.11, 0.01, 0.0, -0.3])
+    assert association.priced(gain, 0.1) == pytest.approx([0.4, 0.01, 0.0005, 0, -0.3])
+    hidden, seen = association.priced(np.array([0.5]), 0.1)[0], 0.45
+    alone, _ = association.assign(np.array([0]), np.array([0]), np.array([hidden]), (2, 1))
+    both, _ = association.assign(np.array([0, 1]), np.array([0, 0]), np.array([hidden, seen]), (2, 1))
+    assert alone.tolist() == [0] and both.tolist() == [1]
+
+
+@given(st.floats(0, 1))
+def test_powers_by_roots_are_powers(value: float) -> None:
+    for power in (0.5, 0.75, 1.0, 0.3):
+        assert association.power_of(np.array([value]), power)[0] == pytest.approx(value**power)
+
+
 def test_mutual_best_pairs_are_best_for_both() -> None:
     row, col = np.array([0, 0, 1, 2]), np.array([0, 1, 1, 2])
     value = np.array([0.9, 0.5, 0.4, 0.1])
