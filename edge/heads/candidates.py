@@ -111,7 +111,7 @@ def _placed(
     xyxy: Float32, score: Float32, class_id: Int32, box: Letterbox, manifest: Manifest
 ) -> tuple[Detections, Int64]:
     """The objects in frame pixels, and which candidate each was."""
-    if _compiled is not None:
+    if _compiled is not None and _is_plain(box):
         out, index = _empty(len(score))
         given = (
             np.ascontiguousarray(value, kind.dtype) for value, kind in zip((xyxy, score, class_id), out, strict=True)
@@ -142,7 +142,7 @@ def listed(boxes: Array, scores: Array, labels: Array, box: Letterbox, manifest:
     """
     kinds = boxes.dtype, scores.dtype, labels.dtype
     is_whole = boxes.shape == (len(scores), 4) and scores.shape == labels.shape
-    if _compiled is None or kinds not in _KINDS or not is_whole:
+    if _compiled is None or kinds not in _KINDS or not is_whole or not _is_plain(box):
         return None
     out, index = _empty(len(scores))
     boxes, scores, labels = map(np.ascontiguousarray, (boxes, scores, labels))
@@ -171,6 +171,11 @@ def _check_range(score: Float32, manifest: Manifest) -> None:
             f"{manifest.name}: scores go from {score.min():.4g} to {score.max():.4g}, expected 0 to 1; head "
             f"{manifest.head!r} reads this model wrongly; run: edge inspect MODEL"
         )
+
+
+def _is_plain(box: Letterbox) -> bool:
+    """Whether C may do what ``to_frame`` does; the proof of a model looks at the boxes on their way."""
+    return type(box) is Letterbox
 
 
 def _fit(box: Letterbox) -> tuple[float, ...]:
