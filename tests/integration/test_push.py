@@ -421,7 +421,8 @@ def test_a_phone_goes_with_its_user(tmp_path: Path, server: PushServer, how: str
             rig = Rig(tmp_path, settings(server), PhoneOwners())
     until(lambda: [phone.name for phone in rig.phones.phones()] == ["free"])
     rig.put()
-    until(lambda: len(free.got) == rig.num_put + (how == "no users any more"))
+    # what was on its way when the first one ended may come twice
+    until(lambda: len(free.got) >= rig.num_put + (how == "no users any more"))
     assert len(browser.got) == 1
     assert browser.endpoint not in (tmp_path / "events.phones.secret").read_text()
     assert rig.end()
