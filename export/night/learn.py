@@ -26,7 +26,7 @@ from export.training.train import TrainResult, train
 
 # a network that can do something already is easily destroyed: low rates, few passes. The heads of our own detectors may
 # learn faster than the rest: docs/night.md has what else was tried
-RATES = {".pt": 0.003, ".onnx": 0.00002}
+OWN_RATE, FOREIGN_RATE = 0.003, 0.00002
 TRUNK_SHARE = {"backbone": 0.33, "neck": 0.33}
 MAX_EPOCHS, BATCH = 24, 8
 # of the budget that is left; judging and quantizing need the rest
@@ -59,16 +59,19 @@ def learn(
 
 
 def _recipe(start: Path, sets: tuple[str, str], threads: int, left_s: float, unseen: Sequence[str]) -> TrainSettings:
-    tree = _tree(start)
+    checkpoint = load_checkpoint(start) if start.suffix == ".pt" else None
+    tree = _plain(start) if checkpoint is None else checkpoint.recipe.model_dump(mode="json")
+    # a checkpoint of a network that was read from somebody's ONNX file is no detector of ours
+    is_own = checkpoint is not None and not checkpoint.form
     tree["data"] |= {"train": sets[0], "val": sets[1], "bad": "skip", "workers": 0, "cache": True}
     tree["optim"] |= {
-        "optimizer": "adamw", "lr": RATES.get(start.suffix, RATES[".pt"]), "epochs": 1, "batch_size": BATCH,
+        "optimizer": "adamw", "lr": OWN_RATE if is_own else FOREIGN_RATE, "epochs": 1, "batch_size": BATCH,
         "warmup_steps": 10, "ema_decay": 0.99, "ema_steps": 20, "plain_epochs": 0, "balance": True,
         # few pictures of one place would bend the statistics of all
         "freeze_bn": True,
     }  # fmt: skip
     transfer = {"weights": str(start), "rates": {}, "freeze": [], "renew": []}
-    if start.suffix == ".pt":
+    if is_own:
         transfer |= {"rates": TRUNK_SHARE, "renew": list(unseen)}
     tree["transfer"] = {**tree.get("transfer", {}), **transfer, "original": None, "activation": "", "backbone": ""}
     tree["teacher"] = {}
@@ -81,10 +84,8 @@ def _recipe(start: Path, sets: tuple[str, str], threads: int, left_s: float, uns
     return parse_config(tree, "night")
 
 
-def _tree(start: Path) -> dict[str, Any]:
-    """The recipe that the start was made by, or a plain one for a file of somebody else."""
-    if start.suffix == ".pt":
-        return load_checkpoint(start).recipe.model_dump(mode="json")
+def _plain(start: Path) -> dict[str, Any]:
+    """A recipe for a file of somebody else."""
     manifest = find_manifest(start)
     if manifest.task != "detect":
         raise ModelError(f"{start.name} is made to {manifest.task}; the night shift teaches detectors")

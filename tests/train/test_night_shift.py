@@ -18,6 +18,7 @@ import onnx
 import pytest
 from night_street import DAY, DUSK, film, pictures, street_of, write_labelled
 from night_teachers import Fault, write_poisoned
+from tiny_yolox import write_tiny_yolox
 
 from edge.config.night import NightSettings
 from edge.model import find_manifest
@@ -27,9 +28,12 @@ from edge.night.report import page, stand, told
 from edge.night.shift import STAGES, Chain, Job, Progress, adopt, done_stages, report_of, sweep
 from export.config import parse_config
 from export.night.child import work
+from export.night.learn import learn
 from export.quantize.quantize import save_model
 from export.to_onnx import export_onnx
+from export.training.checkpoint import save_checkpoint
 from export.training.train import train
+from export.transfer.convert import checkpoint_of
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -191,6 +195,17 @@ def test_a_kind_that_the_model_never_sees_begins_anew(site: Site, tmp_path: Path
     assert ended(folder, job)["learned"]["unseen"] == ["car"]
     recipe = json.loads((folder / "work" / "recipe.json").read_text(encoding="utf-8"))
     assert recipe["transfer"]["renew"] == ["car"]
+
+
+def test_a_network_that_came_from_an_onnx_file_learns_slowly_on_later_nights_too(site: Site, tmp_path: Path) -> None:
+    foreign = write_tiny_yolox(tmp_path / "tiny.onnx", 3)
+    card = {"classes": ["person", "bicycle", "car"], "licence": "Apache-2.0", "source": "made here"}
+    foreign.with_suffix(".json").write_text(json.dumps(card | {"trained_on": "nothing"}))
+    save_checkpoint(checkpoint_of(foreign), tmp_path / "last-night.pt")
+    learn(tmp_path, tmp_path / "last-night.pt", (site.sealed, site.sealed), 1, 0.1, ["bicycle"])
+    recipe = json.loads((tmp_path / "recipe.json").read_text(encoding="utf-8"))
+    assert recipe["optim"]["lr"] == 0.00002
+    assert recipe["transfer"]["renew"] == []
 
 
 def without_a_class(good: Path, out: Path, name: str) -> None:
