@@ -260,6 +260,19 @@ setTimeout(() => { clearInterval(timer); audio.close(); done([flashes, beeps, vi
 """
 
 
+def check_together(what: str, flashes: list[float], beeps: list[float]) -> None:
+    """That beeps come with their flashes, both in milliseconds of the page, the median within 60 ms."""
+    offsets = sorted(min((beep - flash for beep in beeps), key=abs) for flash in flashes if flash > min(beeps) - 500)
+    median_ms, load = statistics.median(offsets), os.getloadavg()[0] / (os.cpu_count() or 1)
+    words = f"{what}: {[f'{offset:.0f} ms' for offset in offsets]}, load average {load:.1f} per core"
+    print(f"\n{words}")
+    assert len(offsets) >= 8
+    if abs(median_ms) > 60 and load > SWAMPED_LOAD_PER_CORE:
+        pytest.skip(words)
+    # a picture comes every 50 ms; a busy machine shows one late now and then
+    assert abs(median_ms) <= 60
+
+
 @pytest.mark.parametrize("codec", ["aac", "pcmu"])
 def test_the_page_plays_a_cameras_sound_with_its_picture_when_it_is_asked_to(
     start: Callable[..., Pipeline],
@@ -291,16 +304,8 @@ def test_the_page_plays_a_cameras_sound_with_its_picture_when_it_is_asked_to(
             wait_until(lambda: tap.wanted == NOTHING)
     finally:
         camera.kill()
-    offsets = sorted(min((beep - flash for beep in beeps), key=abs) for flash in flashes if flash > min(beeps) - 500)
-    median_ms, load = statistics.median(offsets), os.getloadavg()[0] / (os.cpu_count() or 1)
-    words = f"{codec} in the page: {[f'{offset:.0f} ms' for offset in offsets]}, load average {load:.1f} per core"
-    print(f"\n{words}")
     assert is_muted is False
-    assert len(offsets) >= 8
-    if abs(median_ms) > 60 and load > SWAMPED_LOAD_PER_CORE:
-        pytest.skip(words)
-    # a picture comes every 50 ms; a busy machine shows one late now and then
-    assert abs(median_ms) <= 60
+    check_together(f"{codec} in the page", flashes, beeps)
 
 
 def test_a_camera_that_is_muted_has_nothing_to_hear_in_the_page(
@@ -495,15 +500,7 @@ def test_what_is_pushed_by_whip_has_the_cameras_sound_in_step(
             assert tap is not None and tap.wanted == Wanted.SOUND
     finally:
         camera.kill()
-    offsets = sorted(min((beep - flash for beep in beeps), key=abs) for flash in flashes if flash > min(beeps) - 500)
-    median_ms, load = statistics.median(offsets), os.getloadavg()[0] / (os.cpu_count() or 1)
-    words = f"whip, pcmu: {[f'{offset:.0f} ms' for offset in offsets]}, load average {load:.1f} per core"
-    print(f"\n{words}")
-    assert len(offsets) >= 8
-    if abs(median_ms) > 60 and load > SWAMPED_LOAD_PER_CORE:
-        pytest.skip(words)
-    # a picture comes every 50 ms; a busy machine shows one late now and then
-    assert abs(median_ms) <= 60
+    check_together("whip, pcmu", flashes, beeps)
 
 
 def test_a_whip_receiver_that_takes_no_sound_and_a_muted_camera_get_pictures_alone(
