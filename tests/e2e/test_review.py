@@ -286,8 +286,8 @@ LIST = """
 const rows = [...document.querySelectorAll(".past-event")];
 const list = document.querySelector(".past");
 return {rows: rows.length, first: rows[0]?.dataset.id, last: rows.at(-1)?.dataset.id,
-        nodes: document.querySelectorAll("*").length, says: document.querySelector(".past-top p").textContent,
-        seen: rows.map((row) => row.dataset.seen), top: list.scrollTop,
+        nodes: document.querySelectorAll("*").length, says: document.querySelector(".past-top p")?.textContent ?? "",
+        seen: rows.map((row) => row.dataset.seen), top: list?.scrollTop,
         wide: document.documentElement.scrollWidth - innerWidth};
 """
 SCROLL = """
@@ -438,7 +438,8 @@ def test_the_time_shown_is_saved_as_one_file_that_plays(browser: Any, week: str,
     opened(browser, week)
     begin_s = shelf.entries[0].start_ns / 1e9
     zoomed_to(browser, begin_s + 2, begin_s + 10)
-    assert "recorded, about" in browser.execute_script("return document.querySelector('.span-foot span').textContent")
+    foot = "return document.querySelector('.span-foot span')?.textContent ?? ''"
+    wait_until(lambda: "recorded, about" in browser.execute_script(foot))
     for number, longest_s in ((1, 10), (0, 1)):
         browser.execute_script(
             "const video = document.querySelector('video'); video.muted = true;"
