@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge.compiled import built
-from edge.types import Array, Bool, Detections, Float32, Float64, Int32, Int64
+from edge.compiled import built, flat
+from edge.types import Bool, Detections, Float32, Float64, Int32, Int64
 
 # in C where it was built; else NumPy does the same
 _compiled = built("_boxes")
@@ -45,7 +45,7 @@ def nms(xyxy: Float32, score: Float32, iou_threshold: float) -> Int64:
     """
     if _compiled is not None:
         kept = np.empty(len(score), np.int64)
-        return kept[: _compiled.nms(_flat(xyxy), _flat(score), iou_threshold, kept)]
+        return kept[: _compiled.nms(flat(xyxy), flat(score), iou_threshold, kept)]
     order = np.argsort(-score, kind="stable")
     if len(order) and np.isnan(score[order[-1]]):
         order = order[~np.isnan(score[order])]
@@ -58,18 +58,14 @@ def nms(xyxy: Float32, score: Float32, iou_threshold: float) -> Int64:
     return order[alive]
 
 
-def _flat(values: Array, dtype: type = np.float32) -> Array:
-    return np.ascontiguousarray(values, dtype)
-
-
 def nms_per_class(xyxy: Float32, score: Float32, class_id: Int32, iou_threshold: float) -> Int64:
     """As ``nms``, but only boxes of the same class compete: the classes are moved apart by more than their extent."""
     if len(xyxy) == 0:
         return np.empty(0, np.int64)
     if _compiled is not None:
         kept = np.empty(len(score), np.int64)
-        classes = _flat(class_id, np.int32)
-        return kept[: _compiled.nms_per_class(_flat(xyxy), _flat(score), classes, iou_threshold, kept)]
+        classes = flat(class_id, np.int32)
+        return kept[: _compiled.nms_per_class(flat(xyxy), flat(score), classes, iou_threshold, kept)]
     step = float(xyxy.max() - xyxy.min()) + 1.0
     if np.isnan(step):
         step = float(np.nanmax(xyxy) - np.nanmin(xyxy)) + 1.0

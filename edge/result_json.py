@@ -11,11 +11,10 @@ from math import isfinite
 
 import numpy as np
 
-from edge.compiled import built
+from edge.compiled import built, flat
 from edge.masks import Masks, encode_rle, mask_of, outlines_of
 from edge.metrics.clock import WallClock
 from edge.types import (
-    Array,
     Classification,
     Detections,
     Event,
@@ -142,8 +141,8 @@ class ResultEncoder:
     ) -> list[str]:
         """``known`` is what follows in the object of each; it is empty or begins with a comma."""
         if _compiled is not None and not any(known):
-            tracks = None if track_id is None else _flat(track_id, np.int64)
-            numbers = _flat(class_id, np.int32), _flat(score, np.float32), _flat(xyxy, np.float32)
+            tracks = None if track_id is None else flat(track_id, np.int64)
+            numbers = flat(class_id, np.int32), flat(score, np.float32), flat(xyxy, np.float32)
             text = _compiled.objects(tracks, self._classes, *numbers)
             return [text] if text else []
         ids: list[int | str] = ["null"] * len(score) if track_id is None else track_id.tolist()
@@ -171,10 +170,6 @@ class ResultEncoder:
         known = np.where(np.isfinite(score), score, 0.0)
         order = np.argsort(-known, kind="stable")[:TOP_CLASSES]
         return ",".join(f'{{"class":{self._class_json(int(i))},"score":{known[i]:.3f}}}' for i in order)
-
-
-def _flat(values: Array, dtype: type) -> Array:
-    return np.ascontiguousarray(values, dtype)
 
 
 def _points_json(points: Float32, form: str) -> str:

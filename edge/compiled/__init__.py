@@ -11,6 +11,10 @@ import importlib
 import os
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+PARTS = ("_boxes", "_lines", "_tracks")
 SWITCH = "EDGELOOP_COMPILED"
 
 
@@ -22,3 +26,8 @@ def built(name: str) -> Any:
         return importlib.import_module(f"edge.compiled.{name}")
     except ImportError:
         return None
+
+
+def flat(values: NDArray[Any], dtype: type = np.float32) -> NDArray[Any]:
+    """The values as the parts in C read them: of this dtype, one after the other; not copied where they are so."""
+    return np.ascontiguousarray(values, dtype)

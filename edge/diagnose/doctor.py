@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from edge.compiled import SWITCH, built
+from edge.compiled import PARTS, SWITCH, built
 from edge.diagnose.jetpack import judge, release_text, tensorrt_version
 from edge.packages.installed import add_extra
 
@@ -85,9 +85,9 @@ def _library(name: str, advice: str) -> Finding:
 def _parts_in_c() -> Finding:
     if os.environ.get(SWITCH) == "off":
         return Finding("parts in C", "missing", f"left out by {SWITCH}=off", f"unset {SWITCH}")
-    if built("_boxes") is None:
+    if missing := [part.removeprefix("_") for part in PARTS if built(part) is None]:
         advice = "apt install gcc python3-dev, then install again  (optional: less processor time a frame)"
-        return Finding("parts in C", "missing", "not built", advice)
+        return Finding("parts in C", "missing", f"not built: {', '.join(missing)}", advice)
     return Finding("parts in C", "ok", "built")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.compiled import built
+from edge.compiled import built, flat
 from edge.trackers.detections import Pairs, Seen
 from edge.types import Tracks
 
@@ -53,9 +53,9 @@ class Steps:
         box, centre, score = np.empty((count, 4)), np.empty((count, 4)), np.empty(count)
         class_id, index = np.empty(count, np.int32), np.empty(count, np.int64)
         given = (
-            np.ascontiguousarray(detections.xyxy, np.float32),
-            np.ascontiguousarray(detections.score, np.float32),
-            np.ascontiguousarray(detections.class_id, np.int32),
+            flat(detections.xyxy, np.float32),
+            flat(detections.score, np.float32),
+            flat(detections.class_id, np.int32),
         )
         num = _compiled.usable(*given, self._settings.score_low, box, centre, score, class_id, index)
         return Seen(box[:num], centre[:num], score[:num], class_id[:num], index[:num])
@@ -125,7 +125,7 @@ class Steps:
             np.empty((count, 2), np.float32),
             np.empty(count, np.int32),
         )
-        box = np.ascontiguousarray(detections.xyxy, np.float32)
+        box = flat(detections.xyxy, np.float32)
         num = _compiled.visible(rows, state, box, now_s, self._settings.coast_s, *out)
         track_id, xyxy, score, class_id, age, velocity, detection = out
         return Tracks(
