@@ -21,8 +21,9 @@ def why(
     as_json: AsJson = False,
 ) -> None:
     """Say why there was no event at a time, or why there was one."""
-    from edge.diagnose.why import Question, answer_as_dict, others
+    from edge.diagnose.why import answer_as_dict, others
     from edge.diagnose.why import why as answer_of
+    from edge.diagnose.why_scene import Question
     from edge.trackstore.times import wall_ns
 
     reader = open_store(store or DEFAULT_STORE)

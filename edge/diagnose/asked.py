@@ -47,7 +47,8 @@ def why_answer(request: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         request: ``stream`` (its settings), ``store``, ``at_ns``, ``within_s``, ``part``, ``kind``, ``snapshots``.
     """
-    from edge.diagnose.why import Question, answer_as_dict, others, why
+    from edge.diagnose.why import answer_as_dict, others, why
+    from edge.diagnose.why_scene import Question
 
     reader, stream, album = _opened(request)
     asked = Question(stream.name, request["at_ns"], request["within_s"], request["part"], request["kind"])

@@ -7,9 +7,7 @@ through is the cause, and what it would have let through besides on that day is 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +15,7 @@ import numpy as np
 from edge.config.schema import StreamSettings
 from edge.diagnose.explain import CAUSES
 from edge.diagnose.why_loud import why_loud
+from edge.diagnose.why_scene import NS_PER_S, Answer, Question, Scene, wall
 from edge.diagnose.why_tries import Try, rule_tries, score_tries, with_part
 from edge.errors import ConfigError
 from edge.trackstore.block import is_away
@@ -30,57 +29,10 @@ if TYPE_CHECKING:
     from edge.trackstore.parts import Head
     from edge.trackstore.read import Reader
 
-NS_PER_S = 1_000_000_000
-# rules are tried from so long before the moment on: whoever loiters then came earlier
-BEFORE_S, AFTER_S = 120, 10
-# without a frame for so long there was none
-GAP_S = 1.0
 # from this share of dropped frames on, the drops are the cause where nothing else is
 MANY_DROPS = 0.3
-Stored = list[tuple["Head", "Block"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What somebody asks.
-
-    Attributes:
-        stream: its name. at_ns: wall clock. within_s: so far from it the event may be.
-        part: name of the line or zone; empty for any. kind: of the event; empty for any.
-    """
-
-    stream: str
-    at_ns: int
-    within_s: float = 3.0
-    part: str = ""
-    kind: str = ""
-
-    def fits(self, one: Found) -> bool:
-        """Whether an event is one that is asked for."""
-        is_near = abs(one.wall_ns - self.at_ns) <= self.within_s * NS_PER_S
-        return is_near and self.part in ("", one.part) and self.kind in ("", one.event.kind)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What there is to say.
-
-    Attributes:
-        cause: short, the same for the same cause: ``settle``, ``drop_no_motion``, ``said``, …
-        sentence: for people.
-        setting: the key of the file that would have let it through; empty where there is none.
-        value: for it. changed: the stream's settings with it; None without.
-        facts: what was seen. events: those that were said, or would have been.
-    """
-
-    cause: str
-    sentence: str
-    setting: str = ""
-    value: Any = None
-    changed: StreamSettings | None = None
-    tracker: TrackerSettings | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    events: tuple[Found, ...] = ()
+# rules are tried from so long before the moment on: whoever loiters then came earlier
+BEFORE_S, AFTER_S = 120, 10
 
 
 def why(reader: Reader, asked: Question) -> Answer:
@@ -94,13 +46,13 @@ def why(reader: Reader, asked: Question) -> Answer:
     # what was said stands next to the moment
     near = list(reader.blocks(asked.stream, span[0], span[1] + NS_PER_S, with_candidates=False))
     if asked.kind == "loud":
-        return _loud(_Scene(asked, near, span), reader)
-    said = _said(_Scene(asked, near, span))
+        return _loud(Scene(asked, near, span), reader)
+    said = _said(Scene(asked, near, span))
     if said is not None:
         return said
     since_ns, until_ns = asked.at_ns - BEFORE_S * NS_PER_S, asked.at_ns + AFTER_S * NS_PER_S
     stored = reader.blocks(asked.stream, since_ns, until_ns)
-    scene = _Scene(asked, [(head, within(block, since_ns, until_ns)) for head, block in stored], span)
+    scene = Scene(asked, [(head, within(block, since_ns, until_ns)) for head, block in stored], span)
     steps = (
         lambda _: _not_kept(scene, reader),
         _no_frame,
@@ -166,81 +118,7 @@ def part_and_kind(one: Found) -> tuple[str, str]:
     return one.part, one.event.kind
 
 
-class _Scene:
-    """What is kept around the moment."""
-
-    def __init__(self, asked: Question, stored: Stored, span: tuple[int, int]) -> None:
-        self.asked, self.stored, self.span = asked, stored, span
-        self.with_frames = [(head, block) for head, block in stored if len(block.time_ns)]
-        self.head = self.with_frames[-1][0] if self.with_frames else stored[-1][0] if stored else None
-        self.settings = None if self.head is None else StreamSettings.model_validate(self.head.config)
-        walls = [_wall(block) for _, block in self.with_frames]
-        times = np.concatenate(walls) if walls else np.zeros(0, np.int64)
-        self.frame_ns = times[(times >= span[0]) & (times <= span[1])]
-        self.counts: Counter[str] = Counter()
-        self.stands: list[Mapping[str, Any]] = []
-        # the loudest level of each second, and what became of it
-        self.heard: list[Mapping[str, Any]] = []
-        self._note_moments()
-
-    @property
-    def name(self) -> str:
-        return f"{self.asked.stream}, {iso(self.asked.at_ns)}"
-
-    @property
-    def has_frame(self) -> bool:
-        """Whether a frame was analysed within a second of the moment."""
-        near = np.abs(self.frame_ns - self.asked.at_ns)
-        return bool(len(near) and near.min() <= GAP_S * NS_PER_S)
-
-    @property
-    def num_lost(self) -> int:
-        """Frames that could not be kept, as the blocks of the window and the next one tell."""
-        late = [block for _, block in self.stored if any(end >= self.span[0] for end in _ends(block))]
-        return sum(int(block.notes["lost"]) for block in late)
-
-    def _note_moments(self) -> None:
-        """What was dropped in the window, and how things stood in it and when it began."""
-        last: dict[str, Any] = {}
-        is_inside = False
-        for _, block in self.stored:
-            offset_ns = int(block.notes["wall_offset_ns"])
-            for moment in block.notes["moments"]:
-                at_ns = int(moment["ns"]) + offset_ns
-                stand = {**last, **{key: value for key, value in moment.items() if key not in ("ns", "counts", "loud")}}
-                # a moment tells of the second before it
-                if self.span[0] <= at_ns <= self.span[1] + NS_PER_S:
-                    if not is_inside and last:
-                        self.stands.append(last)
-                    is_inside = True
-                    self.counts.update(moment.get("counts", {}))
-                    self.heard += [moment["loud"]] if "loud" in moment else []
-                    self.stands.append(stand)
-                last = stand
-        if not is_inside and last:
-            self.stands.append(last)
-
-    def fault(self, name: str) -> str:
-        """Why a part could not work in the window; empty where it could."""
-        return next((text for stand in self.stands if (text := stand.get("faults", {}).get(name))), "")
-
-    def seen(self) -> Iterator[tuple[Head, Block]]:
-        yield from self.with_frames
-
-
-def _wall(block: Block) -> Any:
-    return block.captured_ns + int(block.notes["wall_offset_ns"])
-
-
-def _ends(block: Block) -> list[int]:
-    """The wall clock at its last frame and moment."""
-    offset_ns = int(block.notes["wall_offset_ns"])
-    return [
-        int(at) + offset_ns for at in (*block.captured_ns[-1:], *(one["ns"] for one in block.notes["moments"][-1:]))
-    ]
-
-
-def _said(scene: _Scene) -> Answer | None:
+def _said(scene: Scene) -> Answer | None:
     found = tuple(one for one in reported(scene.seen()) if scene.asked.fits(one))
     if not found:
         return None
@@ -262,7 +140,7 @@ def _said(scene: _Scene) -> Answer | None:
     return Answer("said", text, facts=facts, events=found)
 
 
-def _loud(scene: _Scene, reader: Reader) -> Answer:
+def _loud(scene: Scene, reader: Reader) -> Answer:
     """Of sound only levels are kept."""
     if (answer := _not_kept(scene, reader)) is not None:
         return answer
@@ -274,7 +152,7 @@ def _loud(scene: _Scene, reader: Reader) -> Answer:
     return Answer(found.cause, f"{scene.name}: {found.text}", setting, found.value, facts=dict(facts))
 
 
-def _faults(scene: _Scene) -> list[str]:
+def _faults(scene: Scene) -> list[str]:
     names = {name for stand in scene.stands for name in stand.get("faults", {})}
     return sorted(names - {"analytics"})
 
@@ -289,7 +167,7 @@ def _rule_of(settings: StreamSettings, one: Found) -> str:
     return f"'{name}'"
 
 
-def _not_kept(scene: _Scene, reader: Reader) -> Answer | None:
+def _not_kept(scene: Scene, reader: Reader) -> Answer | None:
     if scene.stored:
         lost = scene.num_lost
         if lost and not scene.has_frame:
@@ -310,7 +188,7 @@ STATES: Mapping[str, str] = {
 }
 
 
-def _no_frame(scene: _Scene) -> Answer | None:
+def _no_frame(scene: Scene) -> Answer | None:
     """There was no frame at the moment, or a hole of a second next to it."""
     if scene.has_frame:
         return None
@@ -349,12 +227,12 @@ DROP_SETTINGS: Mapping[str, str] = {
 }
 
 
-def _worst_drop(scene: _Scene) -> str:
+def _worst_drop(scene: Scene) -> str:
     drops = {name: count for name, count in scene.counts.items() if name.startswith("drop_")}
     return max(drops, key=lambda name: drops[name], default="")
 
 
-def _drop_answer(scene: _Scene, drop: str, what: str) -> Answer:
+def _drop_answer(scene: Scene, drop: str, what: str) -> Answer:
     key = DROP_SETTINGS.get(drop, "")
     total = max(scene.counts["captured"], scene.counts[drop])
     text = f"{scene.name}: {what}: {scene.counts[drop]} of {total} frames were dropped: {CAUSES[drop]}"
@@ -362,7 +240,7 @@ def _drop_answer(scene: _Scene, drop: str, what: str) -> Answer:
     return Answer(drop, text, setting, facts=dict(scene.counts))
 
 
-def _cannot(scene: _Scene) -> Answer | None:
+def _cannot(scene: Scene) -> Answer | None:
     """What keeps lines and zones of this stream from ever saying anything."""
     settings, asked = scene.settings, scene.asked
     assert settings is not None
@@ -384,12 +262,12 @@ def _cannot(scene: _Scene) -> Answer | None:
     return None
 
 
-def _away(scene: _Scene) -> Answer | None:
+def _away(scene: Scene) -> Answer | None:
     """The camera was turned away at the moment, or in all of the time that is asked about."""
     near = [
         (abs(int(wall_ns) - scene.asked.at_ns), bool(away), int(wall_ns))
         for _, block in scene.with_frames
-        for wall_ns, away in zip(_wall(block), is_away(block), strict=True)
+        for wall_ns, away in zip(wall(block), is_away(block), strict=True)
         if scene.span[0] <= wall_ns <= scene.span[1]
     ]
     if not any(away for _, away, _ in near) or not min(near)[1]:
@@ -400,7 +278,7 @@ def _away(scene: _Scene) -> Answer | None:
     return Answer("camera_away", text, f"streams.{scene.asked.stream}.ptz", facts=facts)
 
 
-def _rules(scene: _Scene) -> Answer | None:
+def _rules(scene: Scene) -> Answer | None:
     """Try the rules again, each time with one setting milder."""
     settings = scene.settings
     assert settings is not None and scene.head is not None
@@ -419,7 +297,7 @@ def _rules(scene: _Scene) -> Answer | None:
     return None
 
 
-def _tried(scene: _Scene, one: Try, found: tuple[Found, ...], changed: StreamSettings) -> Answer:
+def _tried(scene: Scene, one: Try, found: tuple[Found, ...], changed: StreamSettings) -> Answer:
     event = min(found, key=lambda e: abs(e.wall_ns - scene.asked.at_ns))
     what = f"{event.event.data.get('class', 'an object')} {event.event.track_id or ''}".rstrip()
     text = (
@@ -430,7 +308,7 @@ def _tried(scene: _Scene, one: Try, found: tuple[Found, ...], changed: StreamSet
     return Answer(one.cause, text, one.setting_of(scene.asked.stream), one.value, changed, None, facts, found)
 
 
-def _tracker(scene: _Scene) -> Answer | None:
+def _tracker(scene: Scene) -> Answer | None:
     """Follow the candidates again with lower thresholds, where the tracker was ours."""
     settings, head = scene.settings, scene.head
     assert settings is not None and head is not None
@@ -467,7 +345,7 @@ def _only(settings: StreamSettings, part: str) -> Any:
     return with_part(settings.analytics, part) if part else settings.analytics
 
 
-def _best_of(scene: _Scene, tracker: TrackerSettings, one: Found) -> tuple[float, tuple[float, float]]:
+def _best_of(scene: Scene, tracker: TrackerSettings, one: Found) -> tuple[float, tuple[float, float]]:
     """The best score of the track that would have been, and its size in pixels."""
     score, size = 0.0, (0.0, 0.0)
     for _, block in retracked(scene.seen(), tracker):
@@ -488,7 +366,7 @@ PICTURE: Mapping[str, str] = {
 }
 
 
-def _picture(scene: _Scene) -> Answer | None:
+def _picture(scene: Scene) -> Answer | None:
     for stand in scene.stands:
         for name in stand.get("health", ()):
             text = f"{scene.name}: frames came, but {PICTURE.get(name, name)}"
@@ -496,7 +374,7 @@ def _picture(scene: _Scene) -> Answer | None:
     return None
 
 
-def _masked(scene: _Scene) -> Answer | None:
+def _masked(scene: Scene) -> Answer | None:
     """Whether a privacy mask or the cut of the picture hides where the rule is."""
     settings, head = scene.settings, scene.head
     assert settings is not None and head is not None
@@ -524,14 +402,14 @@ def _is_inside(point: Any, corners: Any) -> bool:
     return bool(np.count_nonzero(spans & (x < at_x)) % 2)
 
 
-def _dropped(scene: _Scene) -> Answer | None:
+def _dropped(scene: Scene) -> Answer | None:
     drop = _worst_drop(scene)
     if drop and scene.counts[drop] >= MANY_DROPS * max(1, scene.counts["captured"]):
         return _drop_answer(scene, drop, f"only {len(scene.frame_ns)} frames were analysed")
     return None
 
 
-def _nothing(scene: _Scene) -> Answer:
+def _nothing(scene: Scene) -> Answer:
     """Frames came and rules were on: what was there, and how near it came."""
     tracks, best = _near(scene)
     if tracks:
@@ -550,7 +428,7 @@ def _nothing(scene: _Scene) -> Answer:
     return Answer("no_track", text, facts={"best_score": score, "class": name, "size_px": size})
 
 
-def _near(scene: _Scene) -> tuple[list[tuple[int, float, str]], tuple[float, str, tuple[float, float]] | None]:
+def _near(scene: Scene) -> tuple[list[tuple[int, float, str]], tuple[float, str, tuple[float, float]] | None]:
     """Track, nearest distance and part; and the best candidate: score, class, size."""
     settings, head = scene.settings, scene.head
     assert settings is not None and head is not None
@@ -558,7 +436,7 @@ def _near(scene: _Scene) -> tuple[list[tuple[int, float, str]], tuple[float, str
     tracks: dict[int, tuple[float, str]] = {}
     evaluator = Evaluator(_only(settings, scene.asked.part), head)
     for _, block in scene.seen():
-        is_inside = (_wall(block) >= scene.span[0]) & (_wall(block) <= scene.span[1])
+        is_inside = (wall(block) >= scene.span[0]) & (wall(block) <= scene.span[1])
         others = block.candidates[is_inside[block.candidates.frame]]
         if len(others) and (best is None or others.score.max() > best[0]):
             row = int(others.score.argmax())

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LoudAnswer:
-    """The cause, what is said, and the setting that would have let it through; see ``edge.diagnose.why.Answer``."""
+    """The cause, what is said, and the setting that would have let it through; see ``why_scene.Answer``."""
 
     cause: str
     text: str

@@ -22,7 +22,8 @@ from e2e.test_page_browser import browser, chromium  # noqa: F401
 from needs import need
 from whip_server import WhipServer
 
-from edge.diagnose.why import Question, why
+from edge.diagnose.why import why
+from edge.diagnose.why_scene import Question
 from edge.pipeline import Pipeline
 from edge.server import LiveServer
 from edge.server.access import Access

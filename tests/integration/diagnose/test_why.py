@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from integration.diagnose.films import STREAMING, Fault, Walk, film, synthetic
 
-from edge.diagnose.why import Answer, Question, others, why
+from edge.diagnose.why import others, why
+from edge.diagnose.why_scene import Answer, Question
 from edge.trackstore.read import Reader
 from edge.types import Detections
 

@@ -9,7 +9,8 @@ import pytest
 from integration.diagnose.films import Fault, Walk, film, real, synthetic
 from integration.diagnose.test_why import FAULTS, NOBODY, answer_of
 
-from edge.diagnose.why import Question, why
+from edge.diagnose.why import why
+from edge.diagnose.why_scene import Question
 from edge.trackstore.evaluate import reported
 
 
