@@ -32,6 +32,8 @@ BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 # the first line of a block that is a file of the package in extending.md
 FILE = re.compile(r"# ((?:[\w.-]+/)*[\w-]+\.\w+)\n")
 EXTENDING = ROOT / "docs" / "extending.md"
+RULE = re.compile(r"\|(?: *:?-+:? *\|)+")
+NO_BAR = re.compile(r"`[^`]*`|\\\|")
 
 
 def blocks(language: str) -> list[Any]:
@@ -159,3 +161,17 @@ print(json.dumps([(name, part["state"], part["failures"]) for name, part in part
         *("yolo11n.onnx: engine 'plain-ort'", "door: head 'plain-boxes'"),
     )
     assert json.loads(done.stdout) == [[name, "on", 0] for name in names]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_row_of_a_table_has_as_many_cells_as_its_head(page: Path) -> None:
+    num_bars = 0
+    last = ""
+    for number, line in enumerate(BLOCK.sub("", page.read_text()).split("\n"), 1):
+        if RULE.fullmatch(line):
+            num_bars = NO_BAR.sub("", last).count("|")
+        if not line.startswith("|"):
+            num_bars = 0
+        elif num_bars:
+            assert NO_BAR.sub("", line).count("|") == num_bars, f"{number}: {line}"
+        last = line
