@@ -74,7 +74,7 @@ def arms(data: Path, out: Path, lite0: Path) -> list[Arm]:
     two_parts = Part("bccd-scratch", (), 0.78, 4), Part("bccd-scratch-tune", (), 0.22)
     kept = (yolox, "model.nms=true", "data.crop_width=0", "data.crop_height=0", *GENTLE)
     return [
-        Arm("bccd", "transfer", "map50", cells, (Part("bccd", (yolox,), probe=1, most=20),)),
+        Arm("bccd", "transfer", "map50", cells, (Part("bccd", (yolox,), probe=1, most=14),)),
         Arm("bccd", "scratch", "map50", cells, two_parts),
         Arm("voc07-300", "transfer", "map50", photos, (Part("my-data", kept),)),
         Arm("voc07-300", "scratch", "map50", photos, (Part("my-data"),)),
