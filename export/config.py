@@ -69,7 +69,8 @@ class ModelSettings(_Part):
     Attributes:
         size: of the backbone.
         nms: export the many-boxes branch, whose overlapping boxes the runtime must suppress.
-        keep: boxes in the exported graph's output.
+        keep: boxes in the exported graph's output; 0 for 100, or 300 where the many boxes of each object are suppressed
+            after that: 100 of them are a dozen objects.
         prototypes: maps that the masks of objects are mixed of, 8 to 32; 0 for a detector without masks.
         keypoints: names of the key points that objects of the data set have, in its order; none for a detector without.
             ``left_`` and ``right_`` of the same name change places in mirrored pictures.
@@ -79,11 +80,15 @@ class ModelSettings(_Part):
 
     size: Literal["nano", "small", "medium"] = "nano"
     nms: bool = False
-    keep: int = Field(default=100, gt=0)
+    keep: int = Field(default=0, ge=0)
     prototypes: int = Field(default=0, ge=0, le=64)
     keypoints: tuple[str, ...] = ()
     dropout: float = Field(default=0.1, ge=0, lt=1)
     tiny_input: bool = False
+
+    def num_kept(self, *, many: bool) -> int:
+        """Boxes in the output of a graph with the many-boxes or the one-box branch."""
+        return self.keep or (300 if many else 100)
 
 
 class OptimSettings(_Part):

@@ -88,7 +88,8 @@ def export_checked(
         manifest = manifest.model_copy(update={"needs_nms": many})
     if score is not None:
         manifest = manifest.model_copy(update={"thresholds": manifest.thresholds.model_copy(update={"score": score})})
-    graph = ExportGraph(network, many=manifest.needs_nms, keep=saved.recipe.model.keep).eval()
+    keep = saved.recipe.model.num_kept(many=manifest.needs_nms)
+    graph = ExportGraph(network, many=manifest.needs_nms, keep=keep).eval()
     names = output_names(network)
     model = to_model(graph, names, (manifest.input.height, manifest.input.width), opset)
     _store_manifest(model, manifest)

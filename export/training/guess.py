@@ -15,9 +15,9 @@ from export.data.loader import make_loader
 from export.data.open_data import open_dataset
 from export.data.sample import Dataset
 from export.data.statistics import Statistics, measure
-from export.models.build import build_network
 from export.training.loop import crop_of
 from export.training.optim import mixed_precision
+from export.training.setup import start_network
 from export.training.step import TrainingStep, to_targets
 
 NAME = "my-data"
@@ -118,7 +118,7 @@ def estimate_s(config: TrainSettings, dataset: Dataset, clock: Callable[[], floa
     size, settings = crop_of(config)
     batch_size = config.optim.batch_size
     loader = make_loader(dataset, size=size, batch_size=batch_size, augment=settings, seed=1, epoch=0)
-    step = TrainingStep(build_network(config, len(dataset.classes)), config)
+    step = TrainingStep(start_network(config, dataset, cpu), config)
     amp = mixed_precision(config.optim, cpu)
     spent = []
     for number in range(min(TIMED_STEPS, len(loader))):

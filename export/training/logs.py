@@ -89,10 +89,12 @@ def csv_text(history: Sequence[Row]) -> str:
     return buffer.getvalue()
 
 
-def epoch_line(row: Row, metric: str, epochs: int) -> str:
-    """One row for people."""
+def epoch_line(row: Row, metric: str, epochs: int, pictures: int) -> str:
+    """One row for people, with the time that is left at this epoch's speed; each has so many pictures."""
     parts = [f"epoch {int(row['epoch'])}/{epochs}", f"loss {row['loss']:.3f}"]
     if metric in row:
         parts.append(f"{metric} {row[metric]:.4f}")
     parts.append(f"{row['images_per_s']:.0f} images/s")
+    if left := epochs - int(row["epoch"]):
+        parts.append(f"{left * pictures / row['images_per_s'] / 60:.0f} min left")
     return "  ".join(parts)

@@ -121,7 +121,9 @@ class Trainer:
                 if self._processes.is_main:
                     journal.write(self._history)
                     self._draw_now_and_then()
-                    log.info("%s", epoch_line(self._history[-1], metric_of(config), config.optim.epochs))
+                    pictures_per_epoch = self._num_batches * config.optim.batch_size
+                    row, metric = self._history[-1], metric_of(config)
+                    log.info("%s", epoch_line(row, metric, config.optim.epochs, pictures_per_epoch))
         journal.close()
         place = self._place
         best = self._folder / BEST
@@ -132,6 +134,7 @@ class Trainer:
     def _epoch(self, bar: ProgressBar) -> None:
         """Train one epoch, or the rest of one; then judge and save."""
         place, started_s, images = self._place, time.monotonic(), 0
+        processor_s = time.process_time()
         prefixes = optim.frozen_prefixes(self._config.transfer, place.epoch)
         optim.freeze(self._network, prefixes)
         optim.set_training_mode(self._network, self._config.optim, prefixes)
@@ -145,7 +148,8 @@ class Trainer:
             bar.advance(f"epoch {place.epoch + 1}", speed)
             if self._place.batch < self._num_batches:
                 self._save_now_and_then()
-        self._finish_epoch(images / max(1e-9, time.monotonic() - started_s))
+        speed = images / max(1e-9, time.monotonic() - started_s)
+        self._finish_epoch({"images_per_s": speed, "processor_s": time.process_time() - processor_s})
 
     def _one_step(self, batch: BatchSamples) -> Loss:
         config, step = self._config.optim, self._place.step
@@ -187,11 +191,11 @@ class Trainer:
         for name, value in {"loss": loss.total.detach(), **loss.parts}.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(value)
 
-    def _finish_epoch(self, images_per_s: float) -> None:
-        """Judge, note, save."""
+    def _finish_epoch(self, cost: Mapping[str, float]) -> None:
+        """Judge, note, save. ``cost``: what its steps took."""
         epochs = self._place.epoch + 1
         means = self._processes.mean({name: value / self._num_batches for name, value in self._sums.items()})
-        row = {"epoch": float(epochs), **means, "lr": self._lr(), "images_per_s": images_per_s}
+        row = {"epoch": float(epochs), **means, "lr": self._lr(), **cost}
         is_last = epochs == self._config.optim.epochs
         place = replace(self._place, epoch=epochs, batch=0)
         if is_last or epochs % self._config.run.eval_every == 0:

@@ -39,7 +39,8 @@ def judge(
     limit = len(dataset) if whole or config.run.eval_images == 0 else config.run.eval_images
     manifest = make_manifest(config, dataset.classes)
     # the same least score as edge eval, so that both give the same number
-    model = TorchModel(network, manifest, device=device, score=EVAL_SCORE, keep=config.model.keep, max_batch=BATCH_SIZE)
+    keep = config.model.num_kept(many=manifest.needs_nms)
+    model = TorchModel(network, manifest, device=device, score=EVAL_SCORE, keep=keep, max_batch=BATCH_SIZE)
     report = evaluate(model.predict, first(dataset, limit), batch_size=BATCH_SIZE)
     images = [dataset[index].image for index in range(min(SHOWN, len(dataset)))]
     metrics = dict(report.metrics)

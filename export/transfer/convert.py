@@ -19,8 +19,6 @@ from export.transfer.classifier import read_classifier
 from export.transfer.detector import read_detector
 from export.transfer.start import exchange
 
-# boxes before the runtime suppresses the double ones
-KEEP = 300
 STRIDE = 32
 
 
@@ -63,7 +61,7 @@ def checkpoint_of(
         task=manifest.task,
         name=path.stem,
         data=DataSettings(train=about.dataset, val="", width=spec.width, height=spec.height, terms=about.terms),
-        model=ModelSettings(nms=manifest.task == "detect", keep=KEEP),
+        model=ModelSettings(nms=manifest.task == "detect"),
         augment=AugmentSettings(scale_min=0.6, scale_max=1.2),
         transfer=TransferSettings(weights=path, activation=activation),
     )

@@ -23,13 +23,19 @@ from export.models.classifier import Classifier
 from export.training.balance import class_counts, draw_weights
 from export.training.distributed import join_processes
 from export.training.ema import Average
-from export.training.logs import csv_text
+from export.training.logs import csv_text, epoch_line
 from export.training.loop import crop_of
 from export.training.optim import learning_rate, make_optimizer, set_training_mode
 from export.training.plots import draw_batch
 from export.training.step import Targets, TrainingStep, padded_truth, rescaled, to_targets
 
 pytestmark = pytest.mark.train
+
+
+def test_an_epoch_says_how_long_the_rest_takes() -> None:
+    row = {"epoch": 3.0, "loss": 1.0, "images_per_s": 10.0}
+    assert epoch_line(row, "map50", 9, 200) == "epoch 3/9  loss 1.000  10 images/s  2 min left"
+    assert "left" not in epoch_line(row, "map50", 3, 200)
 
 
 def test_learning_rate_warms_up_then_falls_to_its_last_share() -> None:

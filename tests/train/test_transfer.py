@@ -28,6 +28,7 @@ from export.models.plan import plan_from_values
 from export.models.plan_network import PlanNetwork
 from export.to_onnx import export_checked
 from export.training.checkpoint import load_checkpoint
+from export.training.guess import guess_recipe
 from export.training.losses import Loss
 from export.training.optim import frozen_prefixes, make_optimizer
 from export.training.original import Original
@@ -221,6 +222,13 @@ def test_a_kept_head_needs_nms_and_says_so(recipes: Recipes, tiny: Path, tmp_pat
     config = changed({**recipes["detect"], "transfer": {"weights": str(tiny)}})
     with pytest.raises(ConfigError, match=r"model\.nms=true"):
         train(config, tmp_path)
+
+
+def test_a_guess_times_the_network_that_will_learn(squares: tuple[str, str], tiny: Path) -> None:
+    changes = [f"data.train={squares[0]}", f"data.val={squares[1]}", f"transfer.weights={tiny}", "run.threads=1"]
+    assert guess_recipe([*changes, "model.nms=true"]).seconds > 0
+    with pytest.raises(ConfigError, match=r"model\.nms=true"):
+        guess_recipe(changes)
 
 
 def test_a_classifier_starts_from_an_onnx_file(recipes: Recipes, tmp_path: Path) -> None:

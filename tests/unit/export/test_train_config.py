@@ -97,3 +97,9 @@ def test_identity_changes_with_what_matters_only(recipe: Path) -> None:
     same = load_config(recipe).sha256
     assert load_config(recipe, ["run.save_every_s=9"]).sha256 == same
     assert load_config(recipe, ["run.seed=9"]).sha256 != same
+
+
+def test_boxes_are_many_where_those_of_one_object_are_suppressed_later(recipe: Path) -> None:
+    model = load_config(recipe).model
+    assert (model.num_kept(many=False), model.num_kept(many=True)) == (100, 300)
+    assert load_config(recipe, ["model.keep=20"]).model.num_kept(many=True) == 20
