@@ -1,6 +1,6 @@
 """Curves of several trainings in one picture, from the ``metrics.csv`` of their folders; parts of one stand end to end.
 
-python tests/bench/training_curves.py --plot docs/curves.png 'CamVid=runs/camvid' 'BCCD=runs/bccd-scratch,runs/bccd-scratch-tune'
+python tests/bench/training_curves.py --plot docs/curves.png 'CamVid=runs/camvid' 'Cells=runs/bccd'
 """
 
 from __future__ import annotations
