@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from edge.commands.step_bar import StepBar
 from edge.console import AsJson, out, print_json
 
 
@@ -26,6 +27,10 @@ def export(
     data: Annotated[
         str, typer.Option(help="Pictures to fit the kernels on, several sets joined by ' + '. Labels are not used.")
     ] = "",
+    epochs: Annotated[
+        int,
+        typer.Option(min=0, help="Of --activation: passes over --data in which the file's own answers are imitated."),
+    ] = 0,
     repository: Annotated[
         Path | None, typer.Option("--model-repository", help="Write a model file for Triton into this folder instead.")
     ] = None,
@@ -54,14 +59,22 @@ def export(
     except ModuleNotFoundError as error:
         raise MissingError(f"export needs {error.name}; run: {add_extra('train')}") from None
 
+    if epochs and not activation:
+        raise UsageError("--epochs is for --activation: passes in which a file's own answers are imitated")
     if (only or activation or data) and checkpoint.suffix != ".onnx":
         raise UsageError("--only, --activation and --data are for foreign ONNX files; a checkpoint is what it learned")
     if checkpoint.suffix == ".onnx":
         from export.data.open_data import open_dataset
+        from export.training.checkpoint import save_checkpoint
         from export.transfer.convert import checkpoint_of
 
         fitted_on = open_dataset(data, "detect", on_error="skip") if data else None
-        found = checkpoint_of(checkpoint, [name for name in only.split(",") if name], activation, fitted_on)
+        wanted = [name for name in only.split(",") if name]
+        with StepBar("imitate") as bar:
+            found = checkpoint_of(checkpoint, wanted, activation, fitted_on, epochs, step=bar.step)
+        if activation:
+            # what edge quantize --train-data and edge qat go on from
+            save_checkpoint(found, target.with_suffix(".pt"))
         manifest, parity = export_checked(found, target, opset=opset, many=nms, score=score)
     else:
         manifest, parity = export_checked(checkpoint, target, opset=opset, many=nms, score=score)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from edge.commands.labelled import labelled
-from edge.console import AsJson, err, out, print_json
+from edge.commands.step_bar import StepBar
+from edge.console import AsJson, out, print_json
 from edge.errors import UsageError
 
 
@@ -25,8 +26,6 @@ def qat(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a checkpoint for INT8."""
-    from rich.progress import Progress
-
     from calib.clipping import METHODS
     from calib.ranges import load_table
     from export.training.qat import QatOptions, fine_tune
@@ -38,15 +37,9 @@ def qat(
     table = load_table(ranges or model.with_suffix(".ranges.json"))
     options = QatOptions(epochs=epochs, lr=lr, method=method, is_unsigned=flavour == "cpu")
     destination = out_path or checkpoint.with_name(f"{checkpoint.stem}-qat.pt")
-    losses: list[float] = []
-    with Progress(console=err) as bars:
-        task = bars.add_task("fine-tune", total=None)
-
-        def step(loss: float) -> None:
-            losses.append(loss)
-            bars.update(task, advance=1, description=f"fine-tune, loss {loss:.4f}")
-
-        fine_tune(checkpoint, model, table, labelled(model, data, "skip"), destination, options, step=step)
+    with StepBar("fine-tune") as bar:
+        fine_tune(checkpoint, model, table, labelled(model, data, "skip"), destination, options, step=bar.step)
+    losses = bar.losses
     if as_json:
         print_json(
             {"checkpoint": str(destination), "steps": len(losses), "first_loss": losses[0], "last_loss": losses[-1]}

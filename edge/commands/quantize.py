@@ -48,8 +48,8 @@ def quantize(
         typer.Option(
             min=0,
             max=0.999,
-            help="With which the drop must be inside --max-drop, on that half of the pictures which nothing is chosen "
-            "on; 0: the drop measured on all of them.",
+            help="With which the drop must be inside --max-drop, on those two thirds of the pictures which nothing is "
+            "chosen on; 0: the drop measured on all of them.",
         ),
     ] = 0.0,
     allow_float: Annotated[

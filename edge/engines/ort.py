@@ -16,7 +16,15 @@ from onnxruntime.capi import onnxruntime_pybind11_state as failures
 from edge.addresses.printable import first_line
 from edge.engines.cuda.library import LOADING, prepare_context
 from edge.engines.ort_binding import DeviceRunner
-from edge.engines.ort_providers import DEVICES, Wishes, check_came_up, load_libraries, providers_for, session_options
+from edge.engines.ort_providers import (
+    DEVICES,
+    DISABLED_OPTIMIZERS,
+    Wishes,
+    check_came_up,
+    load_libraries,
+    providers_for,
+    session_options,
+)
 from edge.errors import EngineError, ModelError
 from edge.interfaces import TensorInfo
 from edge.models.onnx_graph import read_graph
@@ -159,7 +167,13 @@ def _load(path: Path, kind: str, threads: int, device: int, max_batch: int | Non
         prepare_context(device)
     try:
         # without the flag a GPU that fails while it runs is replaced by the CPU, unasked
-        session = ort.InferenceSession(str(path), session_options(threads), providers=providers, enable_fallback=0)
+        session = ort.InferenceSession(
+            str(path),
+            session_options(threads),
+            providers=providers,
+            disabled_optimizers=list(DISABLED_OPTIMIZERS),
+            enable_fallback=0,
+        )
     except RUN_FAILURES as error:
         hint = next((text for part, text in LOAD_HINTS.items() if part in str(error)), "is it an ONNX model?")
         raise ModelError(f"{path.name}: ONNX Runtime cannot load it ({first_line(error)}); {hint}") from None

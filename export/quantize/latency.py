@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from edge.engines.ort_providers import session_options
+from edge.engines.ort_providers import DISABLED_OPTIMIZERS, session_options
 from edge.types import Array
 
 WARM_UP = 3
@@ -51,4 +51,9 @@ def compare_latency(models: Mapping[str, Path], frame: Array, *, threads: int, r
 
 
 def _session(path: Path, threads: int) -> Any:
-    return ort.InferenceSession(str(path), session_options(threads), providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(
+        str(path),
+        session_options(threads),
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=list(DISABLED_OPTIMIZERS),
+    )

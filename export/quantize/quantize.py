@@ -28,7 +28,7 @@ from export.evaluate.evaluate import Report
 from export.quantize.budget import Figures
 from export.quantize.cache import Memo
 from export.quantize.fp16 import MIN_TYPED_QDQ_OPSET, decode_tensors, fp32_tensors, loud_tensors, to_half
-from export.quantize.gate import Gate, Part, Remembered, Shots, Verdict, main_value, unseen_part
+from export.quantize.gate import EVERY, Gate, Part, Remembered, Shots, Verdict, main_value, unseen_part
 from export.quantize.placement import default_float_layers
 from export.quantize.qdq import Flavour, Scheme, insert_qdq, scheme_for
 from export.quantize.search import Trial, search_float_layers
@@ -52,8 +52,8 @@ class QuantizeOptions:
         min_agreement: share of what the float model sees in footage that must stay.
         float_layers: keys of layers that must stay float, besides the last ones.
         threads: of ONNX Runtime.
-        confidence: with which the drop must be inside ``max_drop``, on the half of the pictures that methods and layers
-            were not chosen on; 0 asks for the measured drop on all pictures only.
+        confidence: with which the drop must be inside ``max_drop``, on the two thirds of the pictures that methods
+            and layers were not chosen on; 0 asks for the measured drop on all pictures only.
         allow_float: write a file even if most of the multiplications stayed in float.
         ranks_layers: measure every layer's effect for the report even where the budget holds without a search.
     """
@@ -218,7 +218,9 @@ def check_edge(path: Path, options: QuantizeOptions, loss: Drop | None, num_pict
     if loss is not None and loss.value < options.max_drop:
         # the width of an interval shrinks with the root of the number of pictures
         needed = num_pictures * ((loss.edge - loss.value) / (options.max_drop - loss.value)) ** 2
-        advice = f"judge on about {2 * math.ceil(needed)} pictures instead of {2 * num_pictures}, or {advice}"
+        # only EVERY - 1 pictures of EVERY judge
+        given, wanted = (math.ceil(count * EVERY / (EVERY - 1)) for count in (num_pictures, needed))
+        advice = f"judge on about {wanted} pictures instead of {given}, or {advice}"
     raise AccuracyError(
         f"{path.name} as {options.flavour} INT8: {found} with a confidence of {options.confidence:.0%} on the "
         f"{num_pictures} pictures that nothing was chosen on, at most {options.max_drop:.2%} is wanted; {advice}"
@@ -250,7 +252,7 @@ class _Work:
         judged = unseen_part(Remembered(dataset), table)
         kept, own = (path, None) if reference is None else (reference, find_manifest(reference))
         if options.confidence:
-            judged, sealed = Part(judged, 0), Part(judged, 1)
+            judged, sealed = Part(judged, is_chosen_on=True), Part(judged, is_chosen_on=False)
             self.final_gate = Gate(kept, self.manifest, sealed, footage=footage, threads=options.threads, own=own)
         self.gate = Gate(
             kept, self.manifest, judged, footage=footage, threads=options.threads, on_sample=shots, own=own

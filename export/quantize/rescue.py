@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from calib.calibrate import calibrate
@@ -15,11 +15,15 @@ from edge.errors import AccuracyError, ModelError, UsageError
 from edge.model import find_manifest
 from edge.models.manifest import Manifest
 from export.data.sample import Dataset
+from export.models.build import build_network
+from export.models.foreign_detector import ForeignDetector
 from export.quantize.quantize import Progress, QuantizeOptions, QuantizeResult, quantize
 from export.to_onnx import export_checked
-from export.training.checkpoint import save_checkpoint
+from export.training.checkpoint import load_checkpoint, save_checkpoint
 from export.training.qat import QatOptions, fine_tune
 from export.transfer.convert import checkpoint_of
+from export.transfer.equalise import equalise, is_levelable
+from export.transfer.start import EQUALISE_PICTURES, pictures
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ class Learning:
     """What may be tried beyond calibration.
 
     Attributes:
-        dataset: labelled pictures to learn from, none of which judge.
+        dataset: pictures to learn from, none of which judge; a YOLOX detector that was read needs no labels.
         checkpoint: of the training that the model was exported from; None for a foreign file, whose activations are
             exchanged then.
         epochs: of fine-tuning.
@@ -64,8 +68,8 @@ def quantize_or_tune(
 ) -> QuantizeResult:
     """As ``quantize``; where that cannot hold the budget, change the network and try again.
 
-    The accuracy to keep is always that of ``path``. What is made on the way (``OUT-relu`` and ``OUT-qat``: ``.pt``,
-    ``.onnx``, ``.ranges.json``) stays next to ``out``.
+    The accuracy to keep is always that of ``path``. What is made on the way (``OUT-relu`` or
+    ``OUT-level``, and ``OUT-qat``: ``.pt``, ``.onnx``, ``.ranges.json``) stays next to ``out``.
 
     Raises:
         UsageError: the pictures to learn from are those that judge.
@@ -94,6 +98,9 @@ def _ways(
     """Changed forms of the network, the cheaper one first; what is not possible is added to ``found``."""
     if learning.checkpoint is not None:
         form = _Form(learning.checkpoint, path, table)
+        if (level := _levelled(path, learning.checkpoint, out, learning)) is not None:
+            yield "channels of one height", level
+            form = level
     else:
         try:
             form = _exchanged(path, out, learning)
@@ -109,6 +116,20 @@ def _exchanged(path: Path, out: Path, learning: Learning) -> _Form:
     checkpoint = out.with_name(f"{out.stem}-relu.pt")
     save_checkpoint(checkpoint_of(path, activation="relu", data=learning.dataset), checkpoint)
     return _exported(path, checkpoint, learning)
+
+
+def _levelled(path: Path, checkpoint: Path, out: Path, learning: Learning) -> _Form | None:
+    """The checkpoint's network with channels of one height, which computes the same; None where that cannot be."""
+    saved = load_checkpoint(checkpoint)
+    network = build_network(saved.recipe, len(saved.classes), saved.form)
+    if not isinstance(network, ForeignDetector) or not network.form.keeps_head or not is_levelable(network.form.plan):
+        return None
+    network.load_state_dict(saved.ema)
+    equalise(network.eval(), pictures(saved.recipe, learning.dataset, EQUALISE_PICTURES))
+    state = network.state_dict()
+    level = out.with_name(f"{out.stem}-level.pt")
+    save_checkpoint(replace(saved, model=state, ema=state), level)
+    return _exported(path, level, learning)
 
 
 def _fine_tuned(path: Path, form: _Form, out: Path, options: QuantizeOptions, learning: Learning) -> _Form:

@@ -8,6 +8,7 @@ Shape letters: B batch, C D channels in and out, h w pixels of a feature map.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -29,8 +30,11 @@ from export.models.foreign_classifier import ForeignClassifier
 from export.models.foreign_detector import ForeignDetector
 from export.models.plan_layers import ConvStep
 from export.training.checkpoint import Checkpoint, Place, load_checkpoint, save_checkpoint
+from export.training.imitate import ImitateOptions, imitate
 from export.training.optim import learning_rate, make_optimizer, set_learning_rate
 from export.training.step import TrainingStep, to_targets
+from export.transfer.detector import read_detector
+from export.transfer.whitened import rounded_input, rounded_kernel
 
 INT8_MAX = 127.0
 
@@ -73,10 +77,14 @@ def fine_tune(
     chosen = options or QatOptions()
     saved = load_checkpoint(checkpoint)
     config = saved.recipe
-    _check_labels(checkpoint, saved, dataset)
     check_table(table, GraphIndex(load_float_model(model)), find_manifest(model).input, model.name)
     network = build_network(config, len(saved.classes), saved.form)
     network.load_state_dict(saved.ema)
+    if isinstance(network, ForeignDetector) and network.form.keeps_head:
+        _imitate_rounded(network.eval(), saved, model, table, dataset, chosen, step)
+        save_checkpoint(_finished(saved, network), out)
+        return out
+    _check_labels(checkpoint, saved, dataset)
     insert_fake_quantization(network, model, table, chosen)
     optim = config.optim.model_copy(
         update={"optimizer": "adamw", "lr": chosen.lr, "momentum": 0.9, "epochs": chosen.epochs, "warmup_steps": 0}
@@ -110,6 +118,35 @@ def fine_tune(
     return out
 
 
+def _imitate_rounded(
+    network: ForeignDetector,
+    saved: Checkpoint,
+    model: Path,
+    table: RangeTable,
+    dataset: Dataset,
+    options: QatOptions,
+    step: Callable[[float], None],
+) -> None:
+    """Let the rounded network answer as the file that it was read from does, or as itself where that is gone."""
+    scales = rounded_layers(network, model, table, options)
+    rounded = {unit.conv: scale for unit, scale in scales.items()}
+    wanted = ImitateOptions(options.epochs, options.lr)
+    imitate(
+        original_of(saved, network), network, dataset, saved.recipe, wanted,
+        rounded=rounded, is_unsigned=options.is_unsigned, step=step,
+    )  # fmt: skip
+
+
+def original_of(saved: Checkpoint, network: ForeignDetector) -> ForeignDetector:
+    """The network as it was in the file that the checkpoint was made from; a copy of itself where that is gone."""
+    path = saved.recipe.transfer.weights
+    if path is None or path.suffix != ".onnx" or not path.is_file():
+        return copy.deepcopy(network)
+    original, kept = read_detector(path, saved.classes)
+    is_same = original.form.keeps_head and len(kept) == len(saved.classes)
+    return original if is_same else copy.deepcopy(network)
+
+
 def _check_labels(checkpoint: Path, saved: Checkpoint, dataset: Dataset) -> None:
     """Refuse labels that mean something else to this network."""
     task = saved.recipe.task
@@ -133,19 +170,30 @@ def insert_fake_quantization(network: Network, model: Path, table: RangeTable, o
     Returns:
         How many convolutions do.
     """
+    scales = rounded_layers(network, model, table, options)
+    for unit, scale in scales.items():
+        unit.forward = partial(_rounded_forward, unit, scale, options.is_unsigned)  # type: ignore[method-assign]
+    return len(scales)
+
+
+def rounded_layers(
+    network: Network, model: Path, table: RangeTable, options: QatOptions
+) -> dict[Conv | RepConv, float]:
+    """Convolution that will run in INT8 → scale of its input's codes.
+
+    Raises:
+        DataError: there is none.
+    """
     scales = input_scales(model, table, options)
     names = {id(unit): name for name, unit in network.named_modules()}
-    count = 0
+    rounded = {}
     for place, unit in enumerate(conv_units(network)):
         found = scales.get(f"{names[id(unit)]}.conv.weight")
-        if found is None:
-            continue
-        scale = _first_scale(network, found) if place == 0 else found
-        unit.forward = partial(_rounded_forward, unit, scale, options.is_unsigned)  # type: ignore[method-assign]
-        count += 1
-    if count == 0:
+        if found is not None:
+            rounded[unit] = _first_scale(network, found) if place == 0 else found
+    if not rounded:
         raise DataError(f"{model.name}: none of its layers is a convolution of this checkpoint; export it again")
-    return count
+    return rounded
 
 
 def _first_scale(network: Network, found: float) -> float:
@@ -171,11 +219,7 @@ def input_scales(model: Path, table: RangeTable, options: QatOptions) -> dict[st
 def _rounded_forward(unit: Conv | RepConv, scale: float, is_unsigned: bool, x: Tensor) -> Tensor:
     """(B, C, h, w) to (B, D, h / stride, w / stride), as the INT8 layer will compute it; rounding passes gradients."""
     weight, bias = folded_weight(unit)
-    peak = weight.detach().abs().amax(dim=(1, 2, 3)).clamp(min=1e-12)
-    zeros = torch.zeros(len(peak), dtype=torch.int32, device=peak.device)
-    weight = torch.fake_quantize_per_channel_affine(weight, peak / INT8_MAX, zeros, 0, -127, 127)
-    low, high = (0, 255) if is_unsigned else (-128, 127)
-    x = torch.fake_quantize_per_tensor_affine(x, scale, 0, low, high)
+    weight, x = rounded_kernel(weight), rounded_input(x, scale, is_unsigned)
     if isinstance(unit, ConvStep):
         x = unit.pad(x)
     conv = unit.conv

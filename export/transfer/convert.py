@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from export.models.build import form_of
 from export.models.foreign_classifier import ForeignClassifier
 from export.models.foreign_detector import ForeignDetector
 from export.training.checkpoint import Checkpoint
+from export.training.imitate import ImitateOptions, imitate
 from export.transfer.classifier import read_classifier
 from export.transfer.detector import read_detector
 from export.transfer.start import exchange
@@ -23,7 +25,13 @@ STRIDE = 32
 
 
 def checkpoint_of(
-    path: Path, classes: Sequence[str] = (), activation: Literal["", "relu", "relu6"] = "", data: Dataset | None = None
+    path: Path,
+    classes: Sequence[str] = (),
+    activation: Literal["", "relu", "relu6"] = "",
+    data: Dataset | None = None,
+    epochs: int = 0,
+    *,
+    step: Callable[[float], None] = lambda _: None,
 ) -> Checkpoint:
     """The network of a file with the rows of these classes.
 
@@ -32,6 +40,8 @@ def checkpoint_of(
         classes: names that the file knows; all of its own if none are given.
         activation: exchange the file's activations for this one, with kernels fitted to it; empty leaves them.
         data: pictures for that fit; their labels are not used.
+        epochs: passes over these pictures in which the network with the new activation imitates the old one.
+        step: called with the loss after every batch of that.
 
     Raises:
         ModelError: the file cannot be read.
@@ -68,7 +78,12 @@ def checkpoint_of(
     if activation:
         if data is None:
             raise UsageError("--activation needs --data: pictures that the kernels are fitted on")
+        original = copy.deepcopy(network)
         exchange(network, config, data)
+        if epochs:
+            assert isinstance(original, ForeignDetector)
+            assert isinstance(network, ForeignDetector)
+            imitate(original, network, data, config, ImitateOptions(epochs), step=step)
         about = about.model_copy(update={"dataset": f"{about.dataset}; kernels fitted on {data.name} without labels"})
     state = network.state_dict()
     return Checkpoint(

@@ -30,11 +30,15 @@ MOST = 64.0
 def equalise(network: ForeignDetector, pictures: Sequence[Tensor]) -> None:
     """Divide high channels where they are made and multiply them where they are read, in place.
 
+    Nothing is done where an activation is not ReLU: it would compute something else.
+
     Args:
-        network: with a kept head and ReLU everywhere, its batch norms folded or real.
+        network: with a kept head, its batch norms folded or real.
         pictures: (1, 3, h, w) in [0, 1] that show how high the channels are.
     """
     plan = network.form.plan
+    if not is_levelable(plan):
+        return
     groups = channel_groups(plan)
     heights = _heights(network, pictures, groups)
     dense, is_read = _kernel_heights(network, groups, len(heights))
@@ -45,6 +49,12 @@ def equalise(network: ForeignDetector, pictures: Sequence[Tensor]) -> None:
     factor = torch.where(is_read & (heights > 1e-5), factor.clamp(1 / MOST, MOST), torch.ones_like(factor))
     factor[0] = 1.0
     _apply(network, groups, factor)
+
+
+def is_levelable(plan: Plan) -> bool:
+    """Whether every activation hands a factor on, as ReLU does and ReLU6 does not."""
+    keys = {"conv": "act", "act": "kind"}
+    return {step.settings[keys[step.op]] for step in plan.steps if step.op in keys} <= {"relu", "none"}
 
 
 def channel_groups(plan: Plan) -> dict[str, Tensor]:

@@ -80,9 +80,9 @@ def _refit_unit(
     shift = best_shifts(wanted, was.act, now.act)
     kernel, offset = folded(was.conv.weight, was.bn)
     if all(torch.equal(before[source], after[source]) for before, after in zip(old, new, strict=True)):
-        _set_kernel(now, kernel, offset + shift)
+        set_kernel(now, kernel, offset + shift)
     else:
-        _set_kernel(now, *_fitted(now, kernel, new, source, samples, wanted + shift))
+        set_kernel(now, *_fitted(now, kernel, new, source, samples, wanted + shift))
     for before, after, value in zip(old, new, raw, strict=True):
         before[output] = was.act(value)
         after[output] = now(after[source])
@@ -171,7 +171,7 @@ def least_squares(
     return found.T.float(), (mean - x_mean @ found).float()
 
 
-def _set_kernel(unit: Conv, kernel: Tensor, offset: Tensor) -> None:
+def set_kernel(unit: Conv, kernel: Tensor, offset: Tensor) -> None:
     """Give a unit this kernel and offset; its batch norm becomes an identity that adds the offset."""
     bn = unit.bn
     assert isinstance(bn, nn.BatchNorm2d)

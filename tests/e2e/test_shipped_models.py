@@ -57,6 +57,14 @@ def test_the_demo_looks_at_real_pictures_with_a_model_of_real_pictures(source: s
     assert demo_model() != demo_model(source)
 
 
+def test_the_int8_street_detector_sees_what_was_asked_for(shared_data: Path) -> None:
+    labels = shared_data / "detection" / "voc07" / "val.json"
+    dataset = open_dataset(f"coco:{labels}", on_error="skip")
+    path = FOLDER / "real-street-int8.onnx"
+    assert path.stat().st_size < 1.5e6
+    assert evaluate_model(path, dataset, engine="ort").metrics["map50"] > 0.70
+
+
 def test_the_street_detector_sees_what_its_manifest_says(shared_data: Path) -> None:
     """On the first 90 pictures of the 450 that judged it."""
     known = [name for name in STREET if name != "truck"]
