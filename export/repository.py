@@ -162,7 +162,10 @@ class TritonPythonModel:
         options.intra_op_num_threads = int(config["parameters"]["intra_op_thread_count"]["string_value"])
         path = os.path.join(args["model_repository"], args["model_version"], "model.onnx")
         wanted = ["CUDAExecutionProvider"] * (args["model_instance_kind"] == "GPU") + ["CPUExecutionProvider"]
-        self.session = onnxruntime.InferenceSession(path, options, providers=wanted)
+        # as Edgeloop runs it: layers that were left in float stay in float
+        self.session = onnxruntime.InferenceSession(
+            path, options, providers=wanted, disabled_optimizers=["WeightBiasQuantization"]
+        )
         self.input = self.session.get_inputs()[0].name
         self.outputs = [one.name for one in self.session.get_outputs()]
 
