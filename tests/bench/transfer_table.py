@@ -169,6 +169,7 @@ def table(rows: Sequence[dict[str, Any]], wanted: Sequence[Arm], seeds: Sequence
             cells += [f"{statistics.mean(values):.3f}", f"{min(values):.3f} to {max(values):.3f}"]
             cells.append(" + ".join(str(count) for count in done[0]["epochs"]))
             cells.append(", ".join(f"{row['processor_minutes']:.1f}" for row in done))
+        cells += ["-"] * (len(heads) - 2 - len(cells))
         lines.append(f"| {arm.data} | {arm.start} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
