@@ -81,16 +81,20 @@ def _milliseconds(path: Path) -> float | None:
 
 
 def _show(found: list[dict[str, Any]]) -> None:
+    """Figures in a table, then what to take for what; the whole of data and terms is in ``--json``."""
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name, justify in (("model", "left"), ("accuracy", "left"), ("MB", "right"), ("ms here", "right")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column("data and licence")
-    table.add_column("take it for")
+    table.add_column("licence")
     for row in found:
         accuracy = "-" if row["accuracy"] is None else f"{row['metric']} {row['accuracy']:.3f}"
         spent = "-" if row["ms"] is None else f"{row['ms']:.1f}"
-        origin = "; ".join(part for part in (row["dataset"], row["terms"]) if part)
-        table.add_row(row["model"], accuracy, f"{row['megabytes']:.1f}", spent, origin, row["advice"])
+        licence = row["terms"].partition(";")[0]
+        table.add_row(row["model"], accuracy, f"{row['megabytes']:.1f}", spent, licence)
     out.print(table)
+    out.print()
+    for row in found:
+        if row["advice"]:
+            out.print(f"take {row['model']} for {row['advice']}")
