@@ -1,217 +1,129 @@
-"""A network whose layers were exchanged or are rounded learns to answer as before, without labels."""
+"""Learning from a teacher's feature maps."""
 
 from __future__ import annotations
 
-import copy
-import json
-from dataclasses import replace
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import onnx
 import pytest
 import torch
-from tiny_yolox import SIDE, write_tiny_yolox
-from torch import Tensor
-from train.test_transfer import CLASSES, photo, pictures
+from train.test_training_course import changed, command, environment, losses, wait_for_step
 
-from calib.calibrate import calibrate
-from calib.frames import choose_frames, dataset_candidates
-from calib.graph import GraphIndex, load_float_model
-from edge.cli import run_command
-from edge.engines.ort import OrtEngine
-from edge.model import Model, open_model
-from edge.models.manifest import read_sidecar
-from edge.types import Detections
-from export.data.sample import DataTask, Sample
-from export.models.build import build_network, form_of
-from export.models.foreign_detector import ForeignDetector
-from export.quantize.exact_engine import ExactEngine
-from export.quantize.placement import default_float_layers
-from export.quantize.qdq import insert_qdq, scheme_for
-from export.quantize.quantize import QuantizeOptions
-from export.quantize.rescue import Learning, quantize_or_tune
-from export.to_onnx import export_checked
-from export.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from export.training.imitate import ImitateOptions, imitate, rate
-from export.training.original import as_labels
-from export.training.qat import QatOptions, fine_tune, rounded_layers
-from export.transfer import equalise
-from export.transfer.convert import checkpoint_of
-from export.transfer.whitened import Whitened
+from edge.errors import ConfigError, ModelError
+from export.config import TeacherSettings, TrainSettings, parse_config
+from export.models.build import build_network
+from export.to_onnx import export_onnx
+from export.training.checkpoint import load_checkpoint
+from export.training.distill import Imitation, MapTeacher
+from export.training.train import train
 
 pytestmark = [pytest.mark.train, pytest.mark.timeout(400)]
 
-
-class Photos:
-    """Coloured clouds; labelled by what a model sees in them, where one is given."""
-
-    name = "photos"
-    task: DataTask = "detect"
-    classes: tuple[str, ...] = CLASSES
-
-    def __init__(self, first: int, count: int, model: Model | None = None) -> None:
-        self.fingerprint = f"{first:064}"
-        self._first, self._count, self._model = first, count, model
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, index: int) -> Sample:
-        image = photo(self._first + index)
-        if self._model is None:
-            return Sample(image, str(index))
-        (seen,) = self._model.predict([image])
-        assert isinstance(seen, Detections)
-        count = len(seen.class_id)
-        kinds, weight = seen.class_id.astype(np.int32), np.ones(count, np.float32)
-        return Sample(image, str(index), boxes=seen.xyxy, labels=kinds, ignore=np.zeros(count, np.bool_), weight=weight)
-
-
-MAX_DROP = 0.004
-LEARNED = Photos(10_000, 120)
+Recipes = dict[str, dict[str, Any]]
+# nodes of our own graphs are named by their modules
+MAPS = ("neck.top8.leave.act/Relu", "neck.out16.leave.act/Relu", "neck.out32.leave.act/Relu")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = write_tiny_yolox(tmp_path_factory.mktemp("tiny") / "tiny.onnx", len(CLASSES))
-    card = {"classes": list(CLASSES), "licence": "Apache-2.0", "source": "made here", "trained_on": "nothing"}
-    path.with_suffix(".json").write_text(json.dumps(card))
+def teacher(schooled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The ONNX file of a detector that knows the rectangles."""
+    path = tmp_path_factory.mktemp("teacher") / "teacher.onnx"
+    export_onnx(schooled / "best.pt", path)
     return path
 
 
-@pytest.fixture(scope="module")
-def relu(tiny: Path) -> Checkpoint:
-    """The network with its activations exchanged."""
-    return checkpoint_of(tiny, activation="relu", data=LEARNED)
+def taught(recipes: Recipes, model: Path, **changes: Any) -> TrainSettings:
+    tree = {**recipes["detect"], "teacher": {"model": str(model), "tensors": list(MAPS)}}
+    return changed(tree, **changes)
 
 
-def network_of(saved: Checkpoint) -> ForeignDetector:
-    network = build_network(saved.recipe, len(saved.classes), saved.form)
-    assert isinstance(network, ForeignDetector)
+def test_the_teacher_sees_what_torch_sees_at_another_size(schooled: Path, teacher: Path) -> None:
+    maps = MapTeacher(TeacherSettings(model=teacher, tensors=MAPS), CPU)
+    assert maps.widths == (64, 64, 64)
+    images = torch.randint(0, 256, (2, 64, 160, 3), dtype=torch.uint8)
+    saved = load_checkpoint(schooled / "best.pt")
+    network = build_network(saved.recipe, 2)
     network.load_state_dict(saved.ema)
-    return network.eval()
-
-
-def unlike(original: ForeignDetector, pupil: ForeignDetector) -> float:
-    """How badly the pupil answers, on pictures that it has not learned from."""
-    x = torch.cat(pictures(24, seed=99))
     with torch.no_grad():
-        classes, boxes = as_labels(pupil(x), original(x))
-        least, _ = as_labels(original(x), original(x))
-    return float(classes - least + 5 * boxes)
+        expected = network.eval().levels(images.permute(0, 3, 1, 2).float() / 255)  # type: ignore[operator]
+    for found, level in zip(maps.maps(images), expected, strict=True):
+        torch.testing.assert_close(found, level.contiguous(), rtol=1e-3, atol=1e-3)
 
 
-def test_whitened_kernels_compute_the_same(relu: Checkpoint) -> None:
-    network = network_of(relu)
-    x = torch.cat(pictures(2))
+def test_maps_of_one_stride_are_stacked(teacher: Path) -> None:
+    towers = tuple(f"heads.{level}.class_tower.act/Relu" for level in range(3))
+    maps = MapTeacher(TeacherSettings(model=teacher, tensors=(*towers, *MAPS)), CPU)
+    assert maps.widths == (112, 112, 112)
+
+
+def test_a_linear_mix_of_the_teachers_channels_is_no_distance() -> None:
+    generator = torch.Generator().manual_seed(3)
+    levels = [torch.randn(4, 8, side, side, generator=generator) for side in (12, 6, 3)]
+    imitation = Imitation(8, (5, 5, 5), weight=2.0)
     with torch.no_grad():
-        before = network(x)
-        whitened = Whitened(network, pictures(8))
-        during = network(x)
-        whitened.finish()
-        after = network(x)
-    for found in (during, after):
-        torch.testing.assert_close(found.logits, before.logits, rtol=1e-3, atol=1e-3)
-        torch.testing.assert_close(found.xyxy, before.xyxy, rtol=1e-3, atol=1e-2)
+        same = [mix(level) * 7 - 3 for mix, level in zip(imitation.mixes, levels, strict=True)]
+        opposite = [-value for value in same]
+        other = [torch.randn(value.shape, generator=generator) for value in same]
+        assert float(imitation(levels, same)) == pytest.approx(0, abs=0.01)
+        assert float(imitation(levels, opposite)) == pytest.approx(2.0 * 3 * 2, abs=0.01)
+        assert float(imitation(levels, other)) == pytest.approx(2.0 * 3, rel=0.2)
 
 
-def test_an_exchanged_network_comes_nearer_to_its_original(tiny: Path, relu: Checkpoint) -> None:
-    original, pupil = network_of(checkpoint_of(tiny)), network_of(relu)
-    before, losses = unlike(original, pupil), list[float]()
-    # far more and wider steps than a large network needs: this one sees little
-    options = ImitateOptions(epochs=6, lr=1e-3, side=SIDE)
-    imitate(original, pupil, LEARNED, relu.recipe, options, step=losses.append)
-    assert len(losses) == 6 * len(LEARNED) // 8
-    assert unlike(original, pupil) < 0.8 * before
+def test_a_pupil_comes_near_its_teacher(recipes: Recipes, teacher: Path, tmp_path: Path) -> None:
+    train(taught(recipes, teacher, optim__epochs=6), tmp_path)
+    history = load_checkpoint(tmp_path / "last.pt").history
+    assert history[-1]["imitation"] < 0.8 * history[0]["imitation"]
+    # a second part goes on where the first one ended
+    tree = {**recipes["detect"], "transfer": {"weights": str(tmp_path / "last.pt")}}
+    second = changed(tree, teacher__model=str(teacher), teacher__tensors=list(MAPS), optim__epochs=1)
+    train(second, tmp_path / "second")
+    assert load_checkpoint(tmp_path / "second" / "last.pt").history[0]["imitation"] < 1.1 * history[-1]["imitation"]
+    # what is exported is the pupil alone
+    export_onnx(tmp_path / "last.pt", tmp_path / "pupil.onnx")
+    assert (tmp_path / "pupil.onnx").stat().st_size == pytest.approx(teacher.stat().st_size, rel=0.01)
 
 
-def test_the_rate_rises_and_falls() -> None:
-    rates = [rate(done, done / 200) for done in range(200)]
-    assert rates[0] < 0.05
-    assert max(rates) > 0.9
-    assert rates[-1] < 0.02
+def test_a_killed_pupil_resumes_to_the_same_weights(recipes: Recipes, teacher: Path, tmp_path: Path) -> None:
+    config = taught(recipes, teacher, optim__epochs=2, run__save_every_s=1e-6)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train(config, whole)
+    arguments = [sys.executable, *command(tmp_path, config, broken)]
+    process = subprocess.Popen(arguments, env=environment(), stderr=subprocess.DEVNULL)
+    wait_for_step(broken / "last.pt", 4, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait(20)
+    subprocess.run(arguments, env=environment(), check=True, timeout=200)
+    assert losses(broken) == losses(whole)
+    expected, found = load_checkpoint(whole / "last.pt"), load_checkpoint(broken / "last.pt")
+    for name, value in {**expected.model, **expected.imitation}.items():
+        assert bool(({**found.model, **found.imitation}[name] == value).all()), name
 
 
-class Uneven:
-    """The ReLU network as a foreign one may come: the same function, but channels up to a hundred times as high as
-    others, with its file, its ranges and pictures labelled by what it sees itself."""
-
-    def __init__(self, saved: Checkpoint, folder: Path) -> None:
-        network = network_of(saved)
-        groups = equalise.channel_groups(network.form.plan)
-        generator = torch.Generator().manual_seed(5)
-        count = 1 + max(int(numbers.max()) for numbers in groups.values())
-        factor: Tensor = 10 ** (2 * torch.rand(count, generator=generator) - 1)
-        factor[0] = 1.0
-        with torch.no_grad():
-            equalise._apply(network, groups, factor)
-        state = network.state_dict()
-        self.checkpoint, self.model = folder / "uneven.pt", folder / "uneven.onnx"
-        save_checkpoint(replace(saved, model=state, ema=state, form=form_of(network)), self.checkpoint)
-        manifest, _ = export_checked(self.checkpoint, self.model, many=True, score=0.45)
-        frames = choose_frames(dataset_candidates(LEARNED, 0), manifest.input, 40, origin="photos")
-        ranges = self.model.with_suffix(".ranges.json")
-        self.table = calibrate(self.model, manifest, frames, ranges, datasets=[LEARNED.fingerprint]).table
-        self.judging = Photos(20_000, 24, open_model(self.model, engine="ort", threads=1, score=0.45))
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (("neck.nothing",), "has no tensor or node 'neck.nothing'"),
+        ((), "expected the names of feature maps"),
+        (MAPS[:2], "has no map at stride 32"),
+        ((*MAPS, "backbone.stem.act/Relu"), r"'backbone.stem.act/Relu' has the shape \(2, 16, 64, 128\)"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(teacher: Path, tensors: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        MapTeacher(TeacherSettings(model=teacher, tensors=tensors), CPU)
 
 
-@pytest.fixture(scope="module")
-def uneven(relu: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Uneven:
-    return Uneven(relu, tmp_path_factory.mktemp("uneven"))
+def test_a_teacher_that_is_no_model_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.onnx").write_bytes(b"not a model")
+    with pytest.raises(ModelError):
+        MapTeacher(TeacherSettings(model=tmp_path / "x.onnx", tensors=MAPS), CPU)
 
 
-def test_rounded_layers_learn_without_labels_and_see_more_alike(uneven: Uneven, tmp_path: Path) -> None:
-    saved = load_checkpoint(uneven.checkpoint)
-    original = network_of(saved)
-    options = QatOptions(epochs=4, lr=1e-3, is_unsigned=True)
-
-    def rounded(checkpoint: Path) -> float:
-        network = network_of(load_checkpoint(checkpoint))
-        scales = rounded_layers(network, uneven.model, uneven.table, options)
-        Whitened(network, pictures(8), {unit.conv: scale for unit, scale in scales.items()}, is_unsigned=True)
-        return unlike(original, network)
-
-    tuned = fine_tune(uneven.checkpoint, uneven.model, uneven.table, LEARNED, tmp_path / "tuned.pt", options)
-    assert rounded(tuned) < 0.8 * rounded(uneven.checkpoint)
-
-
-def test_a_network_that_calibration_cannot_hold_is_rescued_by_itself(uneven: Uneven, tmp_path: Path) -> None:
-    """Nothing is made up here: ranges and accuracy are those of the file."""
-    out = tmp_path / "int8.onnx"
-    options = QuantizeOptions(flavour="cpu", method="average", max_drop=MAX_DROP, min_agreement=0.0, ranks_layers=False)
-    learning = Learning(LEARNED, uneven.checkpoint, epochs=4, frames=40)
-    result = quantize_or_tune(uneven.model, uneven.table, uneven.judging, out, options, learning)
-    assert result.path != uneven.model
-    assert result.drop <= MAX_DROP
-    manifest = read_sidecar(out)
-    assert manifest is not None
-    assert manifest.accuracy["fp32"] == result.before.metrics
-
-
-def test_what_stays_in_float_runs_in_float(uneven: Uneven, tmp_path: Path) -> None:
-    """ONNX Runtime would code the weights of such layers after all, all channels with one scale."""
-    model = load_float_model(uneven.model)
-    index = GraphIndex(model)
-    free = default_float_layers(index, uneven.table) | {layer.key for layer in index.layers[1:12:2]}
-    path = tmp_path / "mixed.onnx"
-    onnx.save(insert_qdq(model, uneven.table, scheme_for("cpu", "average", free)), path)
-    image = np.stack([photo(number) for number in range(4)])
-    # without the optimiser's changes, with them, and the float file
-    exact, found, wanted = (
-        engine.infer(image)["scores"]
-        for engine in (ExactEngine(path, threads=1), OrtEngine(path, threads=1), OrtEngine(uneven.model, threads=1))
-    )
-    assert np.abs(found - wanted).mean() < 1.3 * np.abs(exact - wanted).mean()
-
-
-def test_relu6_is_not_brought_to_one_height(tiny: Path) -> None:
-    """A factor does not pass it."""
-    network = network_of(checkpoint_of(tiny, activation="relu6", data=LEARNED))
-    before = copy.deepcopy(network.state_dict())
-    equalise.equalise(network, pictures(2))
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-def test_epochs_without_an_activation_are_refused(tiny: Path, tmp_path: Path) -> None:
-    assert run_command(["export", str(tiny), "--epochs", "1", "--out", str(tmp_path / "x.onnx")]) != 0
+def test_only_detectors_have_a_teacher_of_maps(recipes: Recipes, tmp_path: Path) -> None:
+    tree = {**recipes["classify"], "teacher": {"model": "x.onnx", "tensors": list(MAPS)}}
+    with pytest.raises(ConfigError, match="only detectors learn from a teacher's maps"):
+        train(parse_config(tree, "test"), tmp_path)
