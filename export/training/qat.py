@@ -28,13 +28,12 @@ from export.models.blocks import GREY_LEVELS, Conv, RepConv, conv_units, folded
 from export.models.build import Network, build_network
 from export.models.foreign_classifier import ForeignClassifier
 from export.models.foreign_detector import ForeignDetector
-from export.models.plan_layers import ConvStep
 from export.training.checkpoint import Checkpoint, Place, load_checkpoint, save_checkpoint
 from export.training.imitate import ImitateOptions, imitate
 from export.training.optim import learning_rate, make_optimizer, set_learning_rate
 from export.training.step import TrainingStep, to_targets
 from export.transfer.detector import read_detector
-from export.transfer.whitened import rounded_input, rounded_kernel
+from export.transfer.whitened import convolved, rounded_input, rounded_kernel
 
 INT8_MAX = 127.0
 
@@ -219,13 +218,7 @@ def input_scales(model: Path, table: RangeTable, options: QatOptions) -> dict[st
 def _rounded_forward(unit: Conv | RepConv, scale: float, is_unsigned: bool, x: Tensor) -> Tensor:
     """(B, C, h, w) to (B, D, h / stride, w / stride), as the INT8 layer will compute it; rounding passes gradients."""
     weight, bias = folded_weight(unit)
-    weight, x = rounded_kernel(weight), rounded_input(x, scale, is_unsigned)
-    if isinstance(unit, ConvStep):
-        x = unit.pad(x)
-    conv = unit.conv
-    y = nn.functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-    activated: Tensor = unit.act(y)
-    return activated
+    return convolved(unit, unit.conv, rounded_kernel(weight), bias, rounded_input(x, scale, is_unsigned))
 
 
 def folded_weight(unit: Conv | RepConv) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from export.models.blocks import folded
+from export.models.blocks import Conv, RepConv, folded
 from export.models.foreign_detector import ForeignDetector, KeptHead
 from export.models.plan_layers import ConvStep
 from export.transfer.refit import set_kernel
@@ -162,10 +162,17 @@ def _computed(
     weight, offset = kernel()
     if scale is not None:
         x, weight = rounded_input(x, scale, is_unsigned), rounded_kernel(weight)
-    if unit is not None:
+    return convolved(unit, conv, weight, offset, x)
+
+
+def convolved(unit: Conv | RepConv | None, conv: nn.Conv2d, weight: Tensor, offset: Tensor, x: Tensor) -> Tensor:
+    """(B, C, h, w) as the unit of a convolution, or the convolution alone, makes it with this kernel and offset."""
+    if isinstance(unit, ConvStep):
         x = unit.pad(x)
     y = F.conv2d(x, weight, offset, conv.stride, conv.padding, conv.dilation, conv.groups)
-    return y if unit is None else unit.act(y)
+    if unit is not None:
+        y = unit.act(y)
+    return y
 
 
 def _norm(unit: ConvStep) -> nn.BatchNorm2d:
